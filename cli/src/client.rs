@@ -1,0 +1,271 @@
+//! Reaching the controller's API, on its Unix socket or over HTTP.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where labs keep their run files: one directory each, with `api.sock` in it.
+const LABS: &str = "/run/selvedge";
+const SOCKET: &str = "api.sock";
+/// One call, longer than the controller takes to give it up.
+const TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest answer we read.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+const HOW_TO_START: &str = "start one with `selvedge lab up FILE` or `selvedge controller`, or \
+                            name one with --controller or SELVEDGE_CONTROLLER";
+
+/// Which controller to talk to.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ControllerArg {
+    /// The controller; if absent, that of the only running lab.
+    #[arg(long, env = "SELVEDGE_CONTROLLER", value_name = "unix:PATH|http://HOST:PORT")]
+    controller: Option<String>,
+}
+
+/// A controller's API.
+pub(crate) struct Client {
+    runtime: tokio::runtime::Runtime,
+    address: Address,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Address {
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(String),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "http://{address}"),
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn find(arg: &ControllerArg) -> anyhow::Result<Self> {
+        let address = match &arg.controller {
+            Some(text) => parse(text)?,
+            None => only_lab(Path::new(LABS))?,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, address })
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Answer<T>> {
+        self.call(Method::GET, path, Bytes::new())
+    }
+
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<Answer<T>> {
+        self.call(Method::POST, path, serde_json::to_vec(body)?.into())
+    }
+
+    /// The body as it is.
+    pub(crate) fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        self.text(Method::GET, path, Bytes::new())
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Answer<T>> {
+        let text = self.text(method, path, body)?;
+        let value = serde_json::from_str(&text).with_context(|| {
+            format!("{}: the answer to {path} is none that this version knows", self.address)
+        })?;
+        Ok(Answer { value, text })
+    }
+
+    fn text(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
+        // The timer needs the runtime's context, so it is made inside.
+        let answered = self.runtime.block_on(async {
+            tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await
+        });
+        let (status, bytes) = answered
+            .map_err(|_| anyhow::anyhow!("{}: no answer within {TIMEOUT:?}", self.address))??;
+        if !status.is_success() {
+            bail!(problem(status, &bytes));
+        }
+        String::from_utf8(bytes.into()).context("the answer is not text")
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let no_controller = || format!("no controller answers at {}; {HOW_TO_START}", self.address);
+        match &self.address {
+            Address::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.with_context(no_controller)?;
+                send(TokioIo::new(stream), "localhost", method, path, body).await
+            }
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.with_context(no_controller)?;
+                send(TokioIo::new(stream), address, method, path, body).await
+            }
+        }
+        .with_context(|| format!("talking to the controller at {}", self.address))
+    }
+}
+
+/// An answer, and its text as it came.
+pub(crate) struct Answer<T> {
+    pub(crate) value: T,
+    pub(crate) text: String,
+}
+
+impl<T> Answer<T> {
+    /// The text, indented.
+    pub(crate) fn pretty(&self) -> anyhow::Result<String> {
+        let value: serde_json::Value = serde_json::from_str(&self.text)?;
+        Ok(serde_json::to_string_pretty(&value)?)
+    }
+}
+
+async fn send<S>(
+    stream: TokioIo<S>,
+    host: &str,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> anyhow::Result<(StatusCode, Bytes)>
+where
+    TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, host)
+        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
+    let bytes = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    Ok((status, bytes))
+}
+
+/// What an error's ProblemDetails say.
+fn problem(status: StatusCode, body: &[u8]) -> String {
+    let details: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let detail = details.as_ref().and_then(|details| details.get("detail")?.as_str());
+    match detail {
+        Some(detail) => detail.to_owned(),
+        None => format!("the controller answered {status}"),
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<Address> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(Address::Unix(path.trim_start_matches("//").into()));
+    }
+    match text.strip_prefix("http://") {
+        Some(rest) => {
+            let address = rest.trim_end_matches('/');
+            if address.is_empty() || address.contains('/') {
+                bail!("{text:?} is not a controller: http://HOST:PORT");
+            }
+            let port =
+                address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            Ok(Address::Tcp(if port { address.to_owned() } else { format!("{address}:80") }))
+        }
+        None => bail!("{text:?} is not a controller: unix:PATH or http://HOST:PORT"),
+    }
+}
+
+/// The socket of the only lab with a controller that answers.
+fn only_lab(labs: &Path) -> anyhow::Result<Address> {
+    let mut tried = Vec::new();
+    let mut running = Vec::new();
+    let entries = std::fs::read_dir(labs).into_iter().flatten().flatten();
+    for socket in entries.map(|entry| entry.path().join(SOCKET)).filter(|path| path.exists()) {
+        match std::os::unix::net::UnixStream::connect(&socket) {
+            Ok(_) => running.push(socket),
+            Err(error) => tried.push(format!("unix:{} ({error})", socket.display())),
+        }
+    }
+    running.sort();
+    match (&running[..], tried.is_empty()) {
+        ([socket], _) => Ok(Address::Unix(socket.clone())),
+        ([], true) => {
+            bail!("no controller: there is no {}/*/{SOCKET}; {HOW_TO_START}", labs.display())
+        }
+        ([], false) => bail!("no controller answers: tried {}; {HOW_TO_START}", tried.join(", ")),
+        (several, _) => {
+            let list: Vec<String> =
+                several.iter().map(|socket| format!("unix:{}", socket.display())).collect();
+            bail!("several controllers run; choose one with --controller: {}", list.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let tcp = |address: &str| Some(Address::Tcp(address.to_owned()));
+        let cases = [
+            ("unix:/run/x/api.sock", Some(Address::Unix("/run/x/api.sock".into()))),
+            ("http://192.0.2.1:8080", tcp("192.0.2.1:8080")),
+            ("http://192.0.2.1:8080/", tcp("192.0.2.1:8080")),
+            ("http://[2001:db8::1]:80", tcp("[2001:db8::1]:80")),
+            ("http://edge.example", tcp("edge.example:80")),
+            ("https://192.0.2.1", None),
+            ("http://", None),
+            ("/run/x/api.sock", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(parse(text).ok(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_only_lab_is_found_and_failures_name_what_was_tried() {
+        let dir = std::env::temp_dir().join(format!("selvedge-client-{}", std::process::id()));
+        let text = only_lab(&dir).unwrap_err().to_string();
+        assert!(text.contains("there is no") && text.contains("selvedge lab up"), "{text}");
+        let listen = |lab: &str| {
+            std::fs::create_dir_all(dir.join(lab)).unwrap();
+            std::os::unix::net::UnixListener::bind(dir.join(lab).join(SOCKET)).unwrap()
+        };
+        drop(listen("dead")); // the file stays, nobody listens
+        let text = only_lab(&dir).unwrap_err().to_string();
+        assert!(text.contains("dead/api.sock"), "{text}");
+        let _a = listen("a");
+        assert_eq!(only_lab(&dir).unwrap(), Address::Unix(dir.join("a").join(SOCKET)));
+        let _b = listen("b");
+        let text = only_lab(&dir).unwrap_err().to_string();
+        assert!(text.contains("a/api.sock") && text.contains("b/api.sock"), "{text}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn problems_are_told_by_their_detail() {
+        let body = br#"{"type":"about:blank","status":409,"detail":"slice \"x\" does not fit"}"#;
+        assert_eq!(problem(StatusCode::CONFLICT, body), "slice \"x\" does not fit");
+        assert!(problem(StatusCode::BAD_GATEWAY, b"<html>").contains("502"));
+    }
+}

@@ -1,0 +1,71 @@
+//! `selvedge controller`: runs the controller until SIGTERM or SIGINT.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use selvedge_controller::{Options, RunError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Output;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The network as declared: .yaml, .graphml or .graph.
+    #[arg(long, value_name = "FILE")]
+    topology: PathBuf,
+    /// Where intent is kept; made if it is not there.
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+    /// Directory with ca.pem, controller.pem and controller.key; see `selvedge pki init`.
+    #[arg(long, value_name = "DIR")]
+    tls: PathBuf,
+    /// Where switches register.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9558")]
+    southbound: SocketAddr,
+    /// The API's Unix socket.
+    #[arg(long, value_name = "PATH")]
+    api_socket: PathBuf,
+    /// The API on TCP too: in the clear, open to whoever can reach it.
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<SocketAddr>,
+}
+
+pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
+    let Args { topology, store, tls, southbound, api_socket, api } = args;
+    let options = Options { topology, store, tls, southbound, api_socket, api };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SELVEDGE_LOG")
+        .unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        anyhow::Ok(selvedge_controller::run(options, stop, || {}).await)
+    })?;
+    // What is still in flight has had its time.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(RunError::Topology(problems)) => {
+            eprintln!("{:?}", miette::Report::new(problems));
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,168 @@
+//! `selvedge plan`, `apply` and `delete`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use selvedge_controller::api::wire::Status;
+use selvedge_controller::api::wire_intent::{Applied, Change, Documents, ObjectRef, Plan};
+
+use super::{files, print_json, table};
+use crate::Output;
+use crate::client::{Client, ControllerArg};
+
+/// Between two looks at whether the network has converged.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+pub(super) fn plan(
+    paths: &[PathBuf],
+    save: Option<&Path>,
+    controller: &ControllerArg,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let mut change = change_of(paths)?;
+    let answer = Client::find(controller)?.post::<Plan>("/v1/plan", &change)?;
+    match output {
+        Output::Json => print_json(&answer)?,
+        Output::Text => table::plan(&answer.value),
+    }
+    if let Some(refusal) = &answer.value.refusal {
+        eprintln!("refused: {refusal}");
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(path) = save {
+        change.plan = Some(answer.value.id);
+        let text = serde_json::to_string_pretty(&change)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn apply(
+    paths: &[PathBuf],
+    plan: Option<&Path>,
+    wait: Option<u64>,
+    controller: &ControllerArg,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let change = match plan {
+        Some(path) => saved(path)?,
+        None => change_of(paths)?,
+    };
+    send(&change, wait, controller, output)
+}
+
+pub(super) fn delete(
+    what: &[String],
+    wait: Option<u64>,
+    controller: &ControllerArg,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let mut change = Change::default();
+    let mut paths = Vec::new();
+    for text in what {
+        match object(text) {
+            Some(object) => change.delete.push(object),
+            None => paths.push(PathBuf::from(text)),
+        }
+    }
+    if !paths.is_empty() {
+        change.delete.extend(files::read(&paths)?.objects);
+    }
+    send(&change, wait, controller, output)
+}
+
+/// `slice/factory-control`; `None` if it is a file or looks like one.
+fn object(text: &str) -> Option<ObjectRef> {
+    let (kind, name) = text.split_once('/')?;
+    if name.contains('/') || Path::new(text).exists() {
+        return None;
+    }
+    let kind = match kind.to_ascii_lowercase().as_str() {
+        "slice" | "slices" | "networkslice" => "NetworkSlice",
+        "hook" | "hooks" => "Hook",
+        "application" | "applications" | "app" => "Application",
+        _ => return None,
+    };
+    Some(ObjectRef { kind: kind.to_owned(), name: name.to_owned() })
+}
+
+fn change_of(paths: &[PathBuf]) -> anyhow::Result<Change> {
+    let files::Files { documents, modules, .. } = files::read(paths)?;
+    Ok(Change { documents: Documents::Many(documents), modules, ..Change::default() })
+}
+
+fn saved(path: &Path) -> anyhow::Result<Change> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let change: Change =
+        serde_json::from_str(&text).with_context(|| format!("{shown} is not a saved plan"))?;
+    anyhow::ensure!(change.plan.is_some(), "{shown} is not a saved plan: it names none");
+    Ok(change)
+}
+
+fn send(
+    change: &Change,
+    wait: Option<u64>,
+    controller: &ControllerArg,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let client = Client::find(controller)?;
+    let answer = client.post::<Applied>("/v1/apply", change)?;
+    if let Some(seconds) = wait {
+        converge(&client, Duration::from_secs(seconds))?;
+    }
+    match output {
+        Output::Json => print_json(&answer)?,
+        Output::Text => match answer.value {
+            Applied { changed: true, revision } => println!("applied, revision {revision}"),
+            Applied { changed: false, revision } => {
+                println!("nothing to change, revision {revision}");
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until every switch holds what it should.
+fn converge(client: &Client, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let status = client.get::<Status>("/v1/status")?.value;
+        if status.converged {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let reasons = match status.blocked {
+                Some(blocked) => blocked,
+                None => status.waiting_for.join("; "),
+            };
+            anyhow::bail!("applied, but not converged after {limit:?}: {reasons}");
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_by_kind_and_name() {
+        let cases = [
+            ("slice/a", Some(("NetworkSlice", "a"))),
+            ("NetworkSlice/a", Some(("NetworkSlice", "a"))),
+            ("hook/h", Some(("Hook", "h"))),
+            ("app/x", Some(("Application", "x"))),
+            ("slice/a/b", None),
+            ("slices.yaml", None),
+            ("examples/slice.yaml", None),
+        ];
+        for (text, want) in cases {
+            let got = object(text);
+            let got = got.as_ref().map(|o| (o.kind.as_str(), o.name.as_str()));
+            assert_eq!(got, want, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `selvedge get`: the network as the controller sees it.
+
+use std::process::ExitCode;
+
+use selvedge_controller::api::wire::{
+    Application, Endpoint, Hook, Link, LogLine, Node, Slice, Status,
+};
+use selvedge_controller::api::wire_intent::Entry;
+use serde::de::DeserializeOwned;
+
+use super::{print_json, table};
+use crate::Output;
+use crate::client::{Client, ControllerArg};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Status,
+    #[value(alias = "node", alias = "switches", alias = "switch")]
+    Nodes,
+    #[value(alias = "link")]
+    Links,
+    #[value(alias = "endpoint", alias = "hosts", alias = "host")]
+    Endpoints,
+    #[value(alias = "slice")]
+    Slices,
+    #[value(alias = "hook")]
+    Hooks,
+    #[value(alias = "application", alias = "apps", alias = "app")]
+    Applications,
+    #[value(alias = "event")]
+    Events,
+    Topology,
+    Entries,
+}
+
+pub(super) fn run(
+    kind: Kind,
+    name: Option<&str>,
+    desired: bool,
+    controller: &ControllerArg,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(!desired || kind == Kind::Entries, "--desired is for entries");
+    let get = Get { client: Client::find(controller)?, output };
+    match (kind, name) {
+        (Kind::Status, None) => get.one::<Status>("/v1/status", table::status)?,
+        (Kind::Nodes, name) => get.list::<Node>("nodes", name, table::nodes)?,
+        (Kind::Endpoints, name) => get.list::<Endpoint>("endpoints", name, table::endpoints)?,
+        (Kind::Slices, name) => get.list::<Slice>("slices", name, table::slices)?,
+        (Kind::Hooks, name) => get.list::<Hook>("hooks", name, table::hooks)?,
+        (Kind::Applications, name) => {
+            get.list::<Application>("applications", name, table::applications)?;
+        }
+        (Kind::Links, None) => get.list::<Link>("links", None, table::links)?,
+        (Kind::Events, None) => get.list::<LogLine>("events", None, table::events)?,
+        (Kind::Topology, None) => get.topology()?,
+        (Kind::Entries, Some(node)) => {
+            let which = if desired { "desired" } else { "observed" };
+            let path = format!("/v1/nodes/{}/entries?which={which}", table::segment(node));
+            get.one::<Vec<Entry>>(&path, |entries| table::entries(entries))?;
+        }
+        (Kind::Entries, None) => {
+            anyhow::bail!("entries of which node? `selvedge get entries NODE`")
+        }
+        (Kind::Status | Kind::Links | Kind::Events | Kind::Topology, Some(name)) => {
+            anyhow::bail!("{name:?} is one too many: there is only a list of these")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Get {
+    client: Client,
+    output: Output,
+}
+
+impl Get {
+    fn one<T: DeserializeOwned>(&self, path: &str, show: impl Fn(&T)) -> anyhow::Result<()> {
+        let answer = self.client.get::<T>(path)?;
+        match self.output {
+            Output::Json => print_json(&answer),
+            Output::Text => {
+                show(&answer.value);
+                Ok(())
+            }
+        }
+    }
+
+    fn list<T: DeserializeOwned>(
+        &self,
+        collection: &str,
+        name: Option<&str>,
+        show: impl Fn(&[T]),
+    ) -> anyhow::Result<()> {
+        match name {
+            None => self.one::<Vec<T>>(&format!("/v1/{collection}"), |list| show(list)),
+            Some(name) => {
+                let path = format!("/v1/{collection}/{}", table::segment(name));
+                self.one::<T>(&path, |one| show(std::slice::from_ref(one)))
+            }
+        }
+    }
+
+    /// YAML, as it would be written.
+    fn topology(&self) -> anyhow::Result<()> {
+        let text = self.client.get_text("/v1/topology")?;
+        match self.output {
+            Output::Text => print!("{text}"),
+            Output::Json => {
+                println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "yaml": text }))?);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,313 @@
+//! Answers as tables for people.
+
+use comfy_table::{Table, presets};
+use selvedge_controller::api::wire::{
+    Application, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
+};
+use selvedge_controller::api::wire_intent::{Entry, Plan};
+
+use crate::client::Answer;
+
+pub(crate) use selvedge_controller::rate;
+
+pub(crate) fn print_json<T>(answer: &Answer<T>) -> anyhow::Result<()> {
+    println!("{}", answer.pretty()?);
+    Ok(())
+}
+
+/// Columns two spaces apart, no lines.
+pub(super) fn new<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    narrow(&mut table);
+    table
+}
+
+fn narrow(table: &mut Table) {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+}
+
+/// A name as a path segment: everything but unreserved characters in percent (RFC 3986 §2.1).
+pub(crate) fn segment(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
+}
+
+pub(super) fn delay(us: u64) -> String {
+    if us >= 1_000 {
+        let (whole, fraction) = (us / 1_000, format!(".{:03}", us % 1_000));
+        format!("{whole}{} ms", fraction.trim_end_matches('0').trim_end_matches('.'))
+    } else {
+        format!("{us} us")
+    }
+}
+
+pub(super) fn optional_rate(bps: Option<u64>) -> String {
+    bps.map_or_else(|| "no limit".to_owned(), rate)
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
+}
+
+pub(super) fn status(status: &Status) {
+    let share = |Share { ready, declared }: Share| format!("{ready} of {declared}");
+    println!("{}", if status.converged { "converged" } else { "not converged" });
+    println!("revision   {}, generation {}", status.revision, status.generation);
+    println!("switches   {} joined", share(status.switches));
+    println!("links      {} usable", share(status.links));
+    println!("endpoints  {} attached", share(status.endpoints));
+    println!("slices     {}, {} degraded", status.slices, status.slices_degraded);
+    if let Some(blocked) = &status.blocked {
+        println!("blocked    {blocked}");
+    }
+    for reason in &status.waiting_for {
+        println!("waits for  {reason}");
+    }
+}
+
+pub(super) fn nodes(nodes: &[Node]) {
+    let mut table =
+        new(["node", "sid", "role", "site", "joined", "in sync", "entries", "ports", "version"]);
+    for node in nodes {
+        let up = node.ports.iter().filter(|port| port.up).count();
+        table.add_row([
+            node.name.clone(),
+            node.sid.to_string(),
+            or_dash(Some(&node.role)),
+            or_dash(node.site.as_deref()),
+            yes_no(node.joined),
+            yes_no(node.in_sync),
+            format!("{} of {}", node.entries, node.entries_desired),
+            format!("{up} of {} up", node.ports.len()),
+            or_dash(Some(&node.version)),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+    if let [Node { ports, .. }] = nodes {
+        let mut table = new(["port", "id", "kind", "up", "mac", "neighbor"]);
+        for port in ports {
+            let neighbor = port.neighbor.as_ref();
+            table.add_row([
+                port.name.clone(),
+                port.id.to_string(),
+                port.kind.clone(),
+                yes_no(port.up),
+                port.mac.clone(),
+                neighbor.map_or_else(|| "-".to_owned(), |n| format!("{}:{}", n.chassis, n.port)),
+            ]);
+        }
+        println!("\n{}", table.trim_fmt());
+    }
+}
+
+pub(super) fn links(links: &[Link]) {
+    let mut table = new(["link", "usable", "capacity", "delay", "promised >", "promised <", "why"]);
+    for link in links {
+        table.add_row([
+            format!("{} - {}", link.a, link.b),
+            yes_no(link.usable),
+            optional_rate(link.capacity_bps),
+            link.delay_us.map_or_else(|| "-".to_owned(), delay),
+            rate(link.reserved_ab_bps),
+            rate(link.reserved_ba_bps),
+            or_dash(link.reason.as_deref()),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn endpoints(endpoints: &[Endpoint]) {
+    let mut table = new(["endpoint", "addresses", "at", "attached", "mac", "slices"]);
+    for endpoint in endpoints {
+        let addresses: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();
+        let at = match (&endpoint.switch, &endpoint.port) {
+            (Some(switch), Some(port)) if endpoint.moved => format!("{switch}:{port} (moved)"),
+            (Some(switch), Some(port)) => format!("{switch}:{port}"),
+            _ => "-".to_owned(),
+        };
+        table.add_row([
+            endpoint.name.clone(),
+            addresses.join(" "),
+            at,
+            yes_no(endpoint.attached),
+            or_dash(endpoint.mac.as_deref()),
+            endpoint.slices.join(" "),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn slices(slices: &[Slice]) {
+    let mut table = new(["slice", "id", "class", "state", "endpoints", "hooks", "revision", "by"]);
+    for slice in slices {
+        let state = match slice.state {
+            SliceState::Kept => "kept".to_owned(),
+            SliceState::Degraded => format!("degraded: {}", slice.reasons.join("; ")),
+        };
+        table.add_row([
+            slice.name.clone(),
+            slice.id.to_string(),
+            slice.class.clone(),
+            state,
+            slice.endpoints.join(" "),
+            or_dash(Some(&slice.hooks.join(" "))),
+            slice.revision.to_string(),
+            slice.author.clone(),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn hooks(hooks: &[Hook]) {
+    let mut table = new(["hook", "module", "fuel/packet", "memory", "slice", "switch", "state"]);
+    for hook in hooks {
+        let first = [
+            hook.name.clone(),
+            hook.sha256.chars().take(12).collect(),
+            hook.fuel_per_packet.to_string(),
+            format!("{} KiB", hook.memory_bytes / 1024),
+        ];
+        if hook.instances.is_empty() {
+            let [name, module, fuel, memory] = first.clone();
+            let unused = "not used".to_owned();
+            table.add_row([name, module, fuel, memory, "-".to_owned(), "-".to_owned(), unused]);
+        }
+        for instance in &hook.instances {
+            let [name, module, fuel, memory] = first.clone();
+            let state = instance.state.as_deref().unwrap_or("unknown");
+            let state = match instance.reason.as_str() {
+                "" => state.to_owned(),
+                reason => format!("{state}: {reason}"),
+            };
+            let (slice, switch) = (instance.slice.clone(), instance.switch.clone());
+            table.add_row([name, module, fuel, memory, slice, switch, state]);
+        }
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn applications(applications: &[Application]) {
+    let mut table = new(["application", "endpoint", "rule", "state", "revision", "by"]);
+    for application in applications {
+        let rules = application.rules.iter().map(|rule| {
+            let state = if rule.active { "ACTIVE" } else { "INACTIVE" };
+            (rule.id.clone(), state.to_owned())
+        });
+        let none = application.rules.is_empty().then(|| ("-".to_owned(), "-".to_owned()));
+        for (rule, state) in rules.chain(none) {
+            table.add_row([
+                application.name.clone(),
+                application.endpoint.clone(),
+                rule,
+                state,
+                application.revision.to_string(),
+                application.author.clone(),
+            ]);
+        }
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn events(lines: &[LogLine]) {
+    let now_ms = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let mut table = new(["#", "ago", "severity", "kind", "about", "what"]);
+    for line in lines {
+        table.add_row([
+            line.sequence.to_string(),
+            ago(now_ms.saturating_sub(line.at_ms)),
+            line.severity.clone(),
+            line.kind.clone(),
+            line.subject.clone(),
+            line.text.clone(),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+}
+
+fn ago(ms: u64) -> String {
+    match ms / 1_000 {
+        0 => format!("{ms} ms"),
+        s @ 1..120 => format!("{s} s"),
+        s @ 120..7_200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3_600),
+    }
+}
+
+pub(super) fn entries(entries: &[Entry]) {
+    let mut table = new(["table", "match", "action"]);
+    for entry in entries {
+        table.add_row([entry.table.clone(), entry.key.clone(), entry.value.clone()]);
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn plan(plan: &Plan) {
+    for warning in &plan.warnings {
+        println!("warning: {warning}");
+    }
+    if plan.refusal.is_some() {
+        return;
+    }
+    let (mut added, mut changed, mut removed) = (0, 0, 0);
+    for (switch, difference) in &plan.switches {
+        println!("{switch}");
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        let mut row = |sign: &str, entry: &Entry, value: String| {
+            table.add_row([format!("  {sign}"), entry.table.clone(), entry.key.clone(), value]);
+        };
+        for entry in &difference.added {
+            row("+", entry, entry.value.clone());
+        }
+        for change in &difference.changed {
+            let value = format!("{} -> {}", change.before.value, change.after.value);
+            row("~", &change.after, value);
+        }
+        for entry in &difference.removed {
+            row("-", entry, entry.value.clone());
+        }
+        narrow(&mut table);
+        println!("{}", table.trim_fmt());
+        added += difference.added.len();
+        changed += difference.changed.len();
+        removed += difference.removed.len();
+    }
+    let switches = plan.switches.len();
+    println!(
+        "plan {}: {switches} switches, {added} entries to add, {changed} to change, {removed} to \
+         remove",
+        plan.id
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_for_people() {
+        for (us, want) in [(0, "0 us"), (999, "999 us"), (1_000, "1 ms"), (1_250, "1.25 ms")] {
+            assert_eq!(delay(us), want);
+        }
+        for (ms, want) in [(5, "5 ms"), (1_000, "1 s"), (120_000, "2 min"), (7_200_000, "2 h")] {
+            assert_eq!(ago(ms), want);
+        }
+        assert_eq!(segment("a-b.c"), "a-b.c");
+        assert_eq!(segment("a/b c"), "a%2Fb%20c");
+    }
+}

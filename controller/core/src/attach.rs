@@ -1,0 +1,226 @@
+//! Where endpoints are: declared, until they are seen elsewhere.
+//!
+//! An endpoint may attach anywhere, but only while its current port is gone or down, and only
+//! with its own MAC address; anything else is a spoof. An endpoint without a MAC address in
+//! the topology is bound when it is first seen: until then its packets do not match the
+//! `endpoint` table, so the switch reports them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_pipeline::{PortId, prefix};
+use selvedge_topology::{Host, NodeName, Topology};
+
+use crate::network::{LinkState, Network, Use};
+
+/// A sighting that was refused may have overtaken the news that the old port went down.
+const SIGHTING_MS: u64 = 3_000;
+/// The same refusal is logged this often at most.
+const SPOOF_LOG_MS: u64 = 60_000;
+/// Refusals remembered for that; more than these are logged each time.
+const SPOOFS_KEPT: usize = 1_024;
+
+/// What was learned of an endpoint, beyond what is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Learned {
+    /// Switch and port name, if not as declared.
+    pub(crate) at: Option<(NodeName, String)>,
+    pub(crate) mac: Option<[u8; 6]>,
+    /// Its port was gone since: at that port another device may be now, so there the address
+    /// is learned anew; elsewhere it still must be this one.
+    pub(crate) mac_stale: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sighting {
+    switch: NodeName,
+    port: PortId,
+    mac: [u8; 6],
+    at_ms: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    pub(crate) learned: BTreeMap<NodeName, Learned>,
+    refused: BTreeMap<NodeName, Sighting>,
+    /// When a spoof was last logged, by endpoint and where it was seen.
+    logged: BTreeMap<(NodeName, NodeName, PortId), u64>,
+}
+
+/// An endpoint that packets can be delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Located {
+    pub(crate) switch: NodeName,
+    pub(crate) port: PortId,
+    pub(crate) mac: [u8; 6],
+}
+
+/// What a sighting came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing to do: no endpoint has that address, or it is known there.
+    Nothing,
+    /// Its MAC address is known now, at the port where it should be.
+    Learned { host: NodeName },
+    Moved { host: NodeName, from: Option<(NodeName, String)> },
+    /// `log`: worth a line.
+    Spoof { host: NodeName, reason: String, log: bool },
+}
+
+/// A prefix as a switch reads it back: without bits beyond its length, and IPv4 where it is
+/// mapped IPv4.
+pub(crate) fn as_held(net: IpNet) -> IpNet {
+    let (bits, len) = prefix::prefix_bits(net);
+    prefix::prefix(bits, len)
+}
+
+/// The prefixes of an endpoint, as entries name them.
+pub(crate) fn prefixes(host: &Host) -> Vec<IpNet> {
+    let (ipv4, ipv6) = (host.ipv4.map(IpNet::V4), host.ipv6.map(IpNet::V6));
+    ipv4.into_iter().chain(ipv6).map(as_held).collect()
+}
+
+impl Endpoints {
+    /// Switch and port name: where it was seen last, or is declared to be.
+    pub(crate) fn place(&self, topology: &Topology, host: &NodeName) -> Option<(NodeName, String)> {
+        if let Some(at) = self.learned.get(host).and_then(|learned| learned.at.clone()) {
+            return Some(at);
+        }
+        let (_, _, end) = topology.attachment(host)?;
+        Some((end.node.clone(), end.port.as_str().to_owned()))
+    }
+
+    pub(crate) fn mac(&self, host: &NodeName, declared: &Host) -> Option<[u8; 6]> {
+        let learned = || self.learned.get(host).filter(|l| !l.mac_stale).and_then(|l| l.mac);
+        declared.mac.or_else(learned)
+    }
+
+    /// Where packets for the endpoint can be delivered; `None` while its switch has not
+    /// joined, its port is not there, or its MAC address is not known.
+    pub(crate) fn locate(
+        &self,
+        network: &Network,
+        host: &NodeName,
+        declared: &Host,
+    ) -> Option<Located> {
+        let mac = self.mac(host, declared)?;
+        let (switch, port) = self.place(&network.topology, host)?;
+        let known = network.switches.get(&switch).filter(|switch| switch.known)?;
+        let port = known.port_named(&port)?.id;
+        Some(Located { switch, port, mac })
+    }
+
+    pub(crate) fn seen(
+        &mut self,
+        network: &Network,
+        links: &BTreeMap<selvedge_topology::LinkIx, LinkState>,
+        (switch, port): (&NodeName, PortId),
+        mac: [u8; 6],
+        address: IpAddr,
+        now_ms: u64,
+    ) -> Seen {
+        let owns = |host: &Host| prefixes(host).iter().any(|prefix| prefix.contains(&address));
+        let Some((host, declared)) = network.topology.hosts().find(|(_, host)| owns(host)) else {
+            return Seen::Nothing;
+        };
+        let Some(there) = network.switches.get(switch).and_then(|s| s.ports.get(&port)) else {
+            return Seen::Nothing;
+        };
+        if matches!(network.port_use(switch, there), Some(Use::Fabric(_))) || mac[0] & 1 != 0 || mac == [0; 6]
+        {
+            return Seen::Nothing;
+        }
+        let here = (switch.clone(), there.name.clone());
+        let place = self.place(&network.topology, host);
+        let learned = self.learned.get(host).cloned().unwrap_or_default();
+        let at_home = place.as_ref() == Some(&here);
+        let must_be = declared.mac.or(learned.mac.filter(|_| !(at_home && learned.mac_stale)));
+        let reason = if must_be.is_some_and(|known| known != mac) {
+            Some(String::from("its MAC address is another"))
+        } else if at_home {
+            if self.mac(host, declared) == Some(mac) {
+                return Seen::Nothing; // bound already, or about to be
+            }
+            let learned = self.learned.entry(host.clone()).or_default();
+            (learned.mac, learned.mac_stale) = (Some(mac), false);
+            return Seen::Learned { host: host.clone() };
+        } else {
+            place.as_ref().filter(|place| attached(network, links, place)).map(|(node, name)| {
+                format!("it is attached to {node}:{name}, which is up")
+            })
+        };
+        let Some(reason) = reason else {
+            let declared_at = network.topology.attachment(host).map(|(_, _, end)| end);
+            let home = declared_at.is_some_and(|end| {
+                end.node == here.0 && end.port.as_str() == here.1
+            });
+            let learned = Learned {
+                at: Some(here).filter(|_| !home),
+                mac: Some(mac).filter(|_| declared.mac.is_none()),
+                mac_stale: false,
+            };
+            self.refused.remove(host);
+            self.learned.insert(host.clone(), learned);
+            return Seen::Moved { host: host.clone(), from: place };
+        };
+        let sighting = Sighting { switch: switch.clone(), port, mac, at_ms: now_ms };
+        self.refused.insert(host.clone(), sighting);
+        let key = (host.clone(), switch.clone(), port);
+        let log = self.logged.get(&key).is_none_or(|at| now_ms >= at + SPOOF_LOG_MS);
+        if log {
+            self.logged.retain(|_, at| now_ms < *at + SPOOF_LOG_MS);
+            if self.logged.len() < SPOOFS_KEPT {
+                self.logged.insert(key, now_ms);
+            }
+        }
+        Seen::Spoof { host: host.clone(), reason, log }
+    }
+
+    /// A port went down or away: endpoints that were seen elsewhere just before may be there
+    /// now. Returns the sightings to judge again: (switch, port, mac, address).
+    pub(crate) fn port_lost(
+        &mut self,
+        topology: &Topology,
+        switch: &NodeName,
+        port: &str,
+        gone: bool,
+        now_ms: u64,
+    ) -> Vec<(NodeName, PortId, [u8; 6], IpAddr)> {
+        let mut again = Vec::new();
+        for (host, declared) in topology.hosts() {
+            let here = |place: (NodeName, String)| place.0 == *switch && place.1 == port;
+            if !self.place(topology, host).is_some_and(here) {
+                continue;
+            }
+            if gone && let Some(learned) = self.learned.get_mut(host) {
+                learned.mac_stale = learned.mac.is_some();
+            }
+            let recent = |s: &Sighting| now_ms <= s.at_ms + SIGHTING_MS;
+            if let Some(sighting) = self.refused.remove(host).filter(recent)
+                && let Some(prefix) = prefixes(declared).first()
+            {
+                again.push((sighting.switch, sighting.port, sighting.mac, prefix.addr()));
+            }
+        }
+        again
+    }
+}
+
+/// Whether an endpoint can still be at a place: its port is there and up, on a switch that
+/// answers or that at least one link still leads to.
+fn attached(
+    network: &Network,
+    links: &BTreeMap<selvedge_topology::LinkIx, LinkState>,
+    (node, port): &(NodeName, String),
+) -> bool {
+    let Some(switch) = network.switches.get(node) else { return false };
+    let up = switch.known && switch.port_named(port).is_some_and(|port| port.up);
+    let reachable = || {
+        links.iter().any(|(ix, state)| {
+            let link = network.link(*ix);
+            matches!(state, LinkState::Usable { .. }) && link.seen_from(node).is_some()
+        })
+    };
+    up && (switch.joined || reachable())
+}

@@ -1,0 +1,421 @@
+//! The state machine itself: which event changes what, and when to compute anew.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use selvedge_pipeline::{HookId, PortId};
+use selvedge_topology::{NodeName, Topology};
+
+use crate::attach::{Endpoints, Seen};
+use crate::config::Config;
+use crate::derived::Derived;
+use crate::effect::{Effect, LogEntry, Severity};
+use crate::event::{Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
+use crate::hooks::Retry;
+use crate::intent::Intent;
+use crate::network::{LinkState, Network, Reason};
+use crate::numbers::Numbers;
+use crate::reconcile::{Running, Session};
+
+/// The controller's brain. See the crate's documentation.
+///
+/// Cheap enough to clone for a trial: tables are shared until they change.
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub(crate) config: Config,
+    pub(crate) network: Network,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) intent: Intent,
+    pub(crate) numbers: Numbers,
+    /// The highest generation given to entries.
+    pub(crate) generation: u64,
+    /// What follows from all of the above.
+    pub(crate) derived: Arc<Derived>,
+    pub(crate) sessions: BTreeMap<NodeName, Session>,
+    pub(crate) running: Option<Running>,
+    /// Why the last plan was not begun.
+    pub(crate) blocked: Option<String>,
+    /// What was last sent to each hook, as a digest: sent again when it differs.
+    pub(crate) hooks_sent: BTreeMap<(NodeName, HookId), u64>,
+    pub(crate) hook_retries: BTreeMap<(NodeName, HookId), Retry>,
+    /// Records as the store has them.
+    pub(crate) stored: Arc<BTreeMap<String, Vec<u8>>>,
+    /// When to plan anew; `None`: nothing has changed.
+    pub(crate) due_at: Option<u64>,
+    /// `derived` is not of the present state.
+    pub(crate) stale: bool,
+    pub(crate) resync_at: Option<u64>,
+    /// Times that the shell was asked for.
+    pub(crate) timers: BTreeMap<Timer, u64>,
+    pub(crate) next_id: u64,
+    pub(crate) events: VecDeque<LogEntry>,
+    pub(crate) sequence: u64,
+}
+
+impl Core {
+    /// A controller that starts with nothing but a topology.
+    pub fn new(topology: Topology, config: Config) -> Self {
+        let network = Network::new(Arc::new(topology));
+        let sessions =
+            network.switches.keys().map(|name| (name.clone(), Session::default())).collect();
+        let derived = Arc::new(Derived::empty(&network.topology));
+        let mut core = Self {
+            config,
+            network,
+            endpoints: Endpoints::default(),
+            intent: Intent::default(),
+            numbers: Numbers::new(),
+            generation: 0,
+            derived,
+            sessions,
+            running: None,
+            blocked: None,
+            hooks_sent: BTreeMap::new(),
+            hook_retries: BTreeMap::new(),
+            stored: Arc::new(BTreeMap::new()),
+            due_at: Some(0),
+            stale: true,
+            resync_at: None,
+            timers: BTreeMap::new(),
+            next_id: 0,
+            events: VecDeque::new(),
+            sequence: 0,
+        };
+        core.derive_or_keep();
+        core
+    }
+
+    /// One event in, what to do about it out. Effects are to be carried out in order.
+    ///
+    /// `now_ms`: milliseconds since the Unix epoch by a clock that never goes back (the shell
+    /// reads the wall clock once and adds a monotonic one).
+    ///
+    /// Cost: nothing to speak of for most events; where the network or the intent changed,
+    /// every table is computed and proven anew.
+    pub fn handle(&mut self, event: Event, now_ms: u64) -> Vec<Effect> {
+        let mut out = Vec::new();
+        if self.resync_at.is_none() {
+            self.resync_at = Some(now_ms + self.config.resync_ms);
+        }
+        self.take(event, now_ms, &mut out);
+        self.advance(now_ms, &mut out);
+        out
+    }
+
+    fn take(&mut self, event: Event, now_ms: u64, out: &mut Vec<Effect>) {
+        match event {
+            Event::SwitchJoined { switch, report } => self.joined(switch, report, now_ms, out),
+            Event::SwitchLeft { switch } => {
+                let Some(known) = self.network.switches.get_mut(&switch) else { return };
+                if std::mem::replace(&mut known.joined, false) {
+                    self.sessions.entry(switch.clone()).or_default().close();
+                    self.running = None;
+                    let text = String::from("session ended; it forwards as before");
+                    self.log(Severity::Warning, "switch-left", &switch, text, now_ms, out);
+                    self.soon(now_ms);
+                }
+            }
+            Event::PortChanged { switch, port } => self.port(&switch, port, now_ms, out),
+            Event::PortGone { switch, port } => {
+                let Some(known) = self.network.switches.get_mut(&switch) else { return };
+                let Some(gone) = known.ports.get(&port).cloned() else { return };
+                known.remove_port(port);
+                self.at_once(now_ms);
+                self.port_lost(&switch, &gone.name, true, now_ms, out);
+            }
+            Event::NeighborChanged { switch, port, neighbor } => {
+                self.neighbor(&switch, port, neighbor, now_ms);
+            }
+            Event::EndpointSeen { switch, port, mac, address } => {
+                self.seen(&switch, port, mac, address, now_ms, out);
+            }
+            Event::HookChanged { switch, hook, status } => {
+                self.hook_changed(&switch, hook, status, now_ms, out);
+            }
+            Event::EntriesRead { switch, read, result } => {
+                self.entries_read(&switch, read, result, now_ms, out);
+            }
+            Event::WriteDone { switch, write, result } => {
+                self.write_done(&switch, write, result, now_ms, out);
+            }
+            Event::Request { id, author, request } => {
+                self.request(id, &author, request, now_ms, out);
+            }
+            // `advance` looks at the time itself.
+            Event::TimerDue(timer) => {
+                self.timers.remove(&timer);
+            }
+        }
+    }
+
+    fn joined(&mut self, switch: NodeName, report: Report, now_ms: u64, out: &mut Vec<Effect>) {
+        let Some(known) = self.network.switches.get_mut(&switch) else {
+            let text = String::from("it has a valid certificate, but the topology has no such switch");
+            self.log(Severity::Warning, "switch-unknown", &switch, text, now_ms, out);
+            return;
+        };
+        let version = report.version.clone();
+        known.join(report);
+        let hooks: Vec<(HookId, HookStatus)> =
+            known.hooks.iter().map(|(hook, status)| (*hook, status.clone())).collect();
+        self.sessions.entry(switch.clone()).or_default().open();
+        self.running = None;
+        self.hooks_rejoined(&switch, &hooks, now_ms);
+        self.soon(now_ms);
+        let text = format!("joined, version {version}");
+        self.log(Severity::Info, "switch-joined", &switch, text, now_ms, out);
+    }
+
+    fn port(&mut self, switch: &NodeName, port: Port, now_ms: u64, out: &mut Vec<Effect>) {
+        let Some(known) = self.network.switches.get_mut(switch) else { return };
+        let before = known.ports.get(&port.id).cloned();
+        if before.as_ref() == Some(&port) {
+            return;
+        }
+        let name = port.name.clone();
+        let lost = !port.up && before.is_none_or(|before| before.up);
+        if !known.set_port(port) {
+            return;
+        }
+        if lost {
+            self.at_once(now_ms);
+            self.port_lost(switch, &name, false, now_ms, out);
+        } else {
+            self.soon(now_ms);
+        }
+    }
+
+    fn port_lost(
+        &mut self,
+        switch: &NodeName,
+        port: &str,
+        gone: bool,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let topology = self.network.topology.clone();
+        for (switch, port, mac, address) in
+            self.endpoints.port_lost(&topology, switch, port, gone, now_ms)
+        {
+            self.seen(&switch, port, mac, address, now_ms, out);
+        }
+    }
+
+    fn neighbor(
+        &mut self,
+        switch: &NodeName,
+        port: PortId,
+        neighbor: Option<Neighbor>,
+        now_ms: u64,
+    ) {
+        let Some(known) = self.network.switches.get_mut(switch) else { return };
+        if !known.ports.contains_key(&port) || known.neighbors.get(&port) == neighbor.as_ref() {
+            return;
+        }
+        match neighbor {
+            Some(neighbor) => known.neighbors.insert(port, neighbor),
+            None => known.neighbors.remove(&port),
+        };
+        self.soon(now_ms);
+    }
+
+    fn seen(
+        &mut self,
+        switch: &NodeName,
+        port: PortId,
+        mac: [u8; 6],
+        address: IpAddr,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let links = self.network.link_states();
+        let seen = self.endpoints.seen(&self.network, &links, (switch, port), mac, address, now_ms);
+        let name = |core: &Self| {
+            let port = core.network.switches.get(switch).and_then(|s| s.ports.get(&port));
+            port.map_or_else(|| port_number(switch), |port| format!("{switch}:{}", port.name))
+        };
+        match seen {
+            Seen::Nothing => {}
+            Seen::Learned { host } => {
+                let text = format!("at {}, MAC address {}", name(self), Mac(mac));
+                self.log(Severity::Info, "endpoint-seen", &host, text, now_ms, out);
+                self.at_once(now_ms);
+            }
+            Seen::Moved { host, from } => {
+                let from = from.map_or(String::new(), |(node, port)| format!(" from {node}:{port}"));
+                let text = format!("moved{from} to {}", name(self));
+                self.log(Severity::Info, "endpoint-moved", &host, text, now_ms, out);
+                self.at_once(now_ms);
+            }
+            Seen::Spoof { host, reason, log } => {
+                if log {
+                    let text = format!("its address was used at {}, but {reason}", name(self));
+                    self.log(Severity::Warning, "endpoint-spoofed", &host, text, now_ms, out);
+                }
+            }
+        }
+    }
+
+    /// The state is another: computes when the burst of events that this one may belong to is
+    /// over.
+    pub(crate) fn soon(&mut self, now_ms: u64) {
+        self.stale = true;
+        self.plan_soon(now_ms);
+    }
+
+    /// What switches hold is another.
+    pub(crate) fn plan_soon(&mut self, now_ms: u64) {
+        let at = now_ms + self.config.batch_ms;
+        self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
+    }
+
+    /// The state is another, and traffic is being lost: computes now.
+    pub(crate) fn at_once(&mut self, now_ms: u64) {
+        self.stale = true;
+        self.due_at = Some(now_ms);
+    }
+
+    /// Computes what follows from the state, and says what is different. False: it could not
+    /// be computed, and what followed before stands.
+    pub(crate) fn refresh(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> bool {
+        if !self.stale {
+            return true;
+        }
+        let before = self.derived.clone();
+        if let Err(refusal) = self.derive() {
+            let text = refusal.to_string();
+            if self.blocked.as_ref() != Some(&text) {
+                self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
+            }
+            self.blocked = Some(text);
+            self.persist(out);
+            return false;
+        }
+        self.log_differences(&before, now_ms, out);
+        true
+    }
+
+    /// Says what is different from `before`.
+    pub(crate) fn log_differences(
+        &mut self,
+        before: &Derived,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let after = self.derived.clone();
+        self.log_links(before, &after, now_ms, out);
+        self.log_slices(before, &after, now_ms, out);
+    }
+
+    /// Computes what follows from the state. On an error nothing has changed.
+    pub(crate) fn derive(&mut self) -> Result<(), crate::Refusal> {
+        let (derived, numbers) = Derived::compute(self)?;
+        self.derived = Arc::new(derived);
+        self.numbers = numbers;
+        self.stale = false;
+        Ok(())
+    }
+
+    pub(crate) fn derive_or_keep(&mut self) {
+        if let Err(refusal) = self.derive() {
+            self.blocked = Some(refusal.to_string());
+        }
+    }
+
+    fn log_links(&mut self, before: &Derived, after: &Derived, now_ms: u64, out: &mut Vec<Effect>) {
+        for (ix, state) in &after.links {
+            let old = before.links.get(ix);
+            if old == Some(state) {
+                continue;
+            }
+            let link = self.network.link(*ix).to_string();
+            let was_usable = matches!(old, Some(LinkState::Usable { .. }));
+            match state {
+                LinkState::Usable { .. } if was_usable => {}
+                LinkState::Usable { .. } => {
+                    self.log(Severity::Info, "link-up", &link, "usable".to_owned(), now_ms, out);
+                }
+                LinkState::Unusable(reason @ Reason::Miscabled { .. }) => {
+                    let text = reason.to_string();
+                    self.log(Severity::Warning, "link-miscabled", &link, text, now_ms, out);
+                }
+                LinkState::Unusable(reason) if was_usable => {
+                    let text = reason.to_string();
+                    self.log(Severity::Warning, "link-down", &link, text, now_ms, out);
+                }
+                LinkState::Unusable(_) => {}
+            }
+        }
+    }
+
+    fn log_slices(
+        &mut self,
+        before: &Derived,
+        after: &Derived,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        for (name, slice) in &after.slices {
+            let old = before.slices.get(name).map(|slice| slice.reasons.as_slice());
+            if old.unwrap_or_default() == slice.reasons {
+                continue;
+            }
+            if slice.reasons.is_empty() {
+                let text = String::from("its promise is kept again");
+                self.log(Severity::Info, "slice-restored", name, text, now_ms, out);
+            } else {
+                let text = slice.reasons.join("; ");
+                self.log(Severity::Error, "slice-degraded", name, text, now_ms, out);
+            }
+        }
+    }
+
+    pub(crate) fn log(
+        &mut self,
+        severity: Severity,
+        kind: &'static str,
+        subject: impl std::fmt::Display,
+        text: String,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        self.sequence += 1;
+        let subject = subject.to_string();
+        let entry =
+            LogEntry { sequence: self.sequence, at_ms: now_ms, severity, kind, subject, text };
+        if self.events.len() >= self.config.events_kept {
+            self.events.pop_front();
+        }
+        self.events.push_back(entry.clone());
+        out.push(Effect::Log(entry));
+    }
+}
+
+fn port_number(switch: &NodeName) -> String {
+    format!("a port of {switch}")
+}
+
+struct Mac([u8; 6]);
+
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ":" };
+            write!(f, "{separator}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl HookState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Running => "running",
+            Self::Down => "down",
+            Self::Quarantined => "quarantined",
+            Self::Refused => "refused",
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What every switch needs whatever the slices are: ports, queues, its own ids, and the way to
+//! every other switch along the shortest path tree over usable links.
+
+use std::collections::BTreeMap;
+
+use selvedge_pipeline::{
+    Entry, FUNCTION_UDT46, LocalSidAction, LocalSidEntry, NextHopEntry, PortEntry, PortKind,
+    PortQueueEntry,
+};
+use selvedge_topology::{Forwarding, LinkIx, NodeName, Snapshot};
+
+use crate::network::{LinkState, Network, Use};
+use crate::numbers::Numbers;
+use crate::plan::Table;
+use crate::queue;
+use crate::refusal::Refusal;
+
+/// Adds the fabric's entries to the table of every known switch. `forwarding` is that of
+/// `snapshot`, whose links that are up are the usable ones of `links`.
+pub(crate) fn fabric(
+    network: &Network,
+    links: &BTreeMap<LinkIx, LinkState>,
+    snapshot: &Snapshot,
+    forwarding: &Forwarding,
+    numbers: &mut Numbers,
+    tables: &mut BTreeMap<NodeName, Table>,
+) -> Result<(), Refusal> {
+    let mut sids = Vec::with_capacity(snapshot.len());
+    for node in snapshot.nodes() {
+        sids.push(numbers.node(snapshot.name(node))?);
+    }
+    for node in snapshot.nodes() {
+        let name = snapshot.name(node);
+        let switch = &network.switches[name];
+        if !switch.known {
+            continue;
+        }
+        let table = tables.entry(name.clone()).or_default();
+        for port in switch.ports.values() {
+            let used = network.port_use(name, port);
+            let kind = match used {
+                Some(Use::Fabric(_)) => PortKind::Fabric,
+                Some(Use::Host(_)) | None => PortKind::Access,
+            };
+            put(table, Entry::Port(PortEntry { port: port.id, kind }));
+            let link = used.map(|(Use::Fabric(link) | Use::Host(link))| network.link(link));
+            if let Some(capacity) = link.and_then(|link| link.capacity) {
+                let (rate_bps, threshold_bytes) = queue::of(capacity);
+                let queue = PortQueueEntry { port: port.id, rate_bps, threshold_bytes };
+                put(table, Entry::PortQueue(queue));
+            }
+        }
+        let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
+        put(table, local(sids[node.index()].0, LocalSidAction::Node));
+        put(table, local(FUNCTION_UDT46, LocalSidAction::Decapsulate));
+        for root in snapshot.nodes() {
+            let Some(arc) = forwarding.tree(snapshot, root).next(node) else { continue };
+            let Some(LinkState::Usable { a, b }) = links.get(&arc.link()) else { continue };
+            let (near, far) = if arc.a_to_b() { (a, b) } else { (b, a) };
+            let hop = NextHopEntry { node: sids[root.index()], port: near.port, mac: far.mac };
+            put(table, Entry::NextHop(hop));
+        }
+    }
+    Ok(())
+}
+
+/// Adds an entry; no two of one key are ever wanted.
+pub(super) fn put(table: &mut Table, entry: Entry) {
+    let before = table.insert(entry.key(), entry);
+    debug_assert!(before.is_none(), "two entries of one key: {before:?}");
+}

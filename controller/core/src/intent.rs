@@ -1,0 +1,218 @@
+//! What operators and applications want: objects by name, and changes to them, taken whole or
+//! not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use selvedge_slices::{
+    Application, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
+};
+use selvedge_topology::{NodeName, Topology};
+
+use crate::event::Change;
+use crate::refusal::Refusal;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Intent {
+    /// Counts up with every change that was taken.
+    pub(crate) revision: u64,
+    pub(crate) slices: BTreeMap<ObjectName, Stored<NetworkSlice>>,
+    pub(crate) hooks: BTreeMap<ObjectName, Stored<Hook>>,
+    pub(crate) applications: BTreeMap<ObjectName, Stored<Application>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stored<T> {
+    pub(crate) object: T,
+    pub(crate) meta: Meta,
+}
+
+/// Who put an object, and when.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Meta {
+    /// SHA-256 of a hook's module, lower-case hex.
+    pub(crate) module: Option<String>,
+    pub(crate) revision: u64,
+    pub(crate) author: String,
+    pub(crate) changed_at_ms: u64,
+}
+
+/// Puts an object, unless it is there already just so.
+fn put<T: PartialEq>(
+    map: &mut BTreeMap<ObjectName, Stored<T>>,
+    name: &ObjectName,
+    object: T,
+    meta: Meta,
+) -> bool {
+    let same = |old: &Stored<T>| old.object == object && old.meta.module == meta.module;
+    if map.get(name).is_some_and(same) {
+        return false;
+    }
+    map.insert(name.clone(), Stored { object, meta });
+    true
+}
+
+impl Intent {
+    /// The intent after a change; `None`: it would be the same.
+    pub(crate) fn changed(
+        &self,
+        change: &Change,
+        author: &str,
+        now_ms: u64,
+    ) -> Result<Option<Self>, Refusal> {
+        let mut next = self.clone();
+        next.revision += 1;
+        let mut seen: BTreeSet<(ObjectKind, &ObjectName)> = BTreeSet::new();
+        let mut once = |kind, name| {
+            let twice = Refusal::Twice { kind, name: ObjectName::clone(name) };
+            if seen.insert((kind, name)) { Ok(()) } else { Err(twice) }
+        };
+        let mut different = false;
+        for id in &change.delete {
+            once(id.kind, &id.name)?;
+            let was_there = match id.kind {
+                ObjectKind::NetworkSlice => next.slices.remove(&id.name).is_some(),
+                ObjectKind::Hook => next.hooks.remove(&id.name).is_some(),
+                ObjectKind::Application => next.applications.remove(&id.name).is_some(),
+            };
+            if !was_there {
+                return Err(Refusal::NotFound { kind: id.kind, name: id.name.clone() });
+            }
+            different = true;
+        }
+        for object in &change.put {
+            let name = object.name();
+            once(object.kind(), name)?;
+            let module = match object {
+                Object::Hook(_) => {
+                    let missing = || Refusal::ModuleMissing { hook: name.to_string() };
+                    Some(change.modules.get(name).ok_or_else(missing)?.clone())
+                }
+                Object::NetworkSlice(_) | Object::Application(_) => None,
+            };
+            let meta = Meta {
+                module,
+                revision: next.revision,
+                author: author.to_owned(),
+                changed_at_ms: now_ms,
+            };
+            different |= match object.clone() {
+                Object::NetworkSlice(slice) => put(&mut next.slices, name, slice, meta),
+                Object::Hook(hook) => put(&mut next.hooks, name, hook, meta),
+                Object::Application(application) => {
+                    put(&mut next.applications, name, application, meta)
+                }
+            };
+        }
+        Ok(different.then_some(next))
+    }
+
+    /// The intent after one traffic rule is replaced.
+    pub(crate) fn with_rule(
+        &self,
+        application: &ObjectName,
+        old: &TrafficRule,
+        new: &TrafficRule,
+        author: &str,
+        now_ms: u64,
+    ) -> Result<Option<Self>, Refusal> {
+        let kind = ObjectKind::Application;
+        let not_found = || Refusal::NotFound { kind, name: application.clone() };
+        let names = |rule: &TrafficRule| (application.to_string(), rule.id.clone());
+        let mut next = self.clone();
+        next.revision += 1;
+        let stored = next.applications.get_mut(application).ok_or_else(not_found)?;
+        let (application, rule) = names(new);
+        if new.id != old.id {
+            return Err(Refusal::UnknownRule { application, rule });
+        }
+        if let Err(error) = new.check() {
+            return Err(Refusal::RuleUnsupported { application, rule, reason: error.to_string() });
+        }
+        let mut rules = stored.object.traffic_rules.iter_mut();
+        let Some(present) = rules.find(|rule| rule.id == old.id) else {
+            return Err(Refusal::UnknownRule { application, rule });
+        };
+        if present != old {
+            return Err(Refusal::RuleChanged { application, rule });
+        }
+        if present == new {
+            return Ok(None);
+        }
+        present.clone_from(new);
+        stored.meta = Meta {
+            module: None,
+            revision: next.revision,
+            author: author.to_owned(),
+            changed_at_ms: now_ms,
+        };
+        Ok(Some(next))
+    }
+
+    /// What an object names must be there, and what the data plane cannot tell apart must not
+    /// be asked for. Objects that were taken before the topology changed may fail this; they
+    /// are not held against a change of others.
+    pub(crate) fn check(&self, before: &Self, topology: &Topology) -> Result<(), Refusal> {
+        let is_host =
+            |name: &NodeName| topology.nodes.get(name).is_some_and(|node| node.as_host().is_some());
+        let mut sides: BTreeMap<&NodeName, (Side, &ObjectName)> = BTreeMap::new();
+        for (name, stored) in &self.slices {
+            let slice = &stored.object;
+            let is_new = before.slices.get(name).map(|old| &old.object) != Some(slice);
+            for endpoint in &slice.endpoints {
+                let host = topology.nodes.get(&endpoint.name).and_then(|node| node.as_host());
+                let (slice, endpoint_name) = (name.to_string(), endpoint.name.to_string());
+                match host {
+                    None if is_new => {
+                        return Err(Refusal::UnknownEndpoint { slice, endpoint: endpoint_name });
+                    }
+                    Some(host) if is_new && host.ipv4.is_none() && host.ipv6.is_none() => {
+                        return Err(Refusal::EndpointWithoutAddress {
+                            slice,
+                            endpoint: endpoint_name,
+                        });
+                    }
+                    _ => {}
+                }
+                let (side, other) = *sides.entry(&endpoint.name).or_insert((endpoint.side, name));
+                if side != endpoint.side {
+                    let (as_ue, as_dn) =
+                        if side == Side::Ue { (other, name) } else { (name, other) };
+                    return Err(Refusal::TwoSides {
+                        endpoint: endpoint_name,
+                        as_ue: as_ue.to_string(),
+                        as_dn: as_dn.to_string(),
+                    });
+                }
+            }
+            let unknown = slice.through.iter().find(|t| !self.hooks.contains_key(&t.hook));
+            if let Some(through) = unknown {
+                // A hook that is gone and one that never was are two different mistakes.
+                if before.hooks.contains_key(&through.hook) {
+                    return Err(self.hook_in_use(&through.hook));
+                }
+                let (slice, hook) = (name.to_string(), through.hook.to_string());
+                return Err(Refusal::UnknownHook { slice, hook });
+            }
+        }
+        for (name, stored) in &self.applications {
+            let is_new = before.applications.get(name) != Some(stored);
+            if is_new && !is_host(&stored.object.endpoint) {
+                let endpoint = stored.object.endpoint.to_string();
+                return Err(Refusal::UnknownApplicationEndpoint {
+                    application: name.to_string(),
+                    endpoint,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn hook_in_use(&self, hook: &ObjectName) -> Refusal {
+        let uses = |slice: &NetworkSlice| slice.through.iter().any(|t| t.hook == *hook);
+        let slices = self.slices.iter().filter(|(_, stored)| uses(&stored.object));
+        Refusal::HookInUse {
+            hook: hook.to_string(),
+            slices: slices.map(|(name, _)| name.to_string()).collect(),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The brain: events in, effects out.
+//!
+//! [`Core::handle`] is one deterministic state machine over plain values: no task, clock,
+//! randomness, file or socket. Every change goes through the same five steps: *desired*
+//! entries from intent and topology, *plan* as the difference to what switches report, *prove*
+//! by walking packets over the plan's steps, *commit* to the store, *reconcile* by reading
+//! back. So the same code runs in production, in tests with a made-up network, and in
+//! `selvedge plan` as a dry run.
+//!
+//! Units: times are milliseconds on the shell's clock, rates bits per second, sizes bytes.
+
+mod attach;
+mod config;
+mod core;
+mod derived;
+mod desired;
+mod effect;
+mod event;
+mod hooks;
+mod intent;
+mod network;
+mod numbers;
+pub mod plan;
+mod prove;
+mod queue;
+mod reconcile;
+mod records;
+mod refusal;
+mod request;
+mod truth;
+pub mod view;
+mod views;
+
+pub use crate::core::Core;
+pub use config::Config;
+pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
+pub use event::{
+    Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report, Request,
+    RequestId, Timer, WriteId,
+};
+pub use plan::{Difference, Plan, PlanId, PlanIdError};
+pub use prove::{CounterExample, Defect};
+pub use records::RestoreError;
+pub use refusal::Refusal;

@@ -1,0 +1,294 @@
+//! The numbers that entries carry in place of names: given once, kept in the store.
+//!
+//! A number that is released is not given again until all others have been, so that packets
+//! in flight never meet a number that has changed its meaning.
+
+use std::collections::BTreeMap;
+
+use selvedge_pipeline::{Direction, HookId, NodeSid, PolicyId, SliceId, SliceSet};
+use selvedge_slices::ObjectName;
+use selvedge_topology::NodeName;
+use serde::{Deserialize, Serialize};
+
+use crate::refusal::Refusal;
+
+/// The slice of endpoints that no slice names; no file can name it.
+pub(crate) const DEFAULT_SLICE: &str = ObjectName::DEFAULT_SLICE;
+
+/// The first policy number that is not the default slice's: in that slice the policy towards
+/// a node has the node's own number.
+const FIRST_POLICY: u32 = 4096;
+
+/// Numbers of one kind, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pool {
+    first: u32,
+    last: u32,
+    /// Where the search for a free number starts.
+    next: u32,
+    pub(crate) numbers: BTreeMap<String, u32>,
+}
+
+impl Pool {
+    const fn new(first: u32, last: u32) -> Self {
+        Self { first, last, next: first, numbers: BTreeMap::new() }
+    }
+
+    /// The number of `name`, given now if it has none. `None`: all are in use.
+    fn number(&mut self, name: &str) -> Option<u32> {
+        if let Some(number) = self.numbers.get(name) {
+            return Some(*number);
+        }
+        let span = self.last - self.first + 1;
+        if self.numbers.len() >= span as usize {
+            return None;
+        }
+        let used: std::collections::BTreeSet<u32> = self.numbers.values().copied().collect();
+        let mut candidate = self.next;
+        while used.contains(&candidate) {
+            candidate = if candidate == self.last { self.first } else { candidate + 1 };
+        }
+        self.next = if candidate == self.last { self.first } else { candidate + 1 };
+        self.numbers.insert(name.to_owned(), candidate);
+        Some(candidate)
+    }
+
+    /// Whether what a store returned can have come from a pool of this kind.
+    fn is_sound(&self, like: &Self) -> bool {
+        let range = like.first..=like.last;
+        let mut numbers: Vec<u32> = self.numbers.values().copied().collect();
+        numbers.sort_unstable();
+        let unique = numbers.windows(2).all(|pair| pair[0] != pair[1]);
+        (self.first, self.last) == (like.first, like.last)
+            && range.contains(&self.next)
+            && unique
+            && numbers.iter().all(|number| range.contains(number))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    nodes: Pool,
+    slices: Pool,
+    /// By the members' slice ids in rising order, joined by `+`; `/dn` behind for that side.
+    sets: Pool,
+    /// By application, rule and fields.
+    rules: Pool,
+    /// Of one ingress switch; by slice and path.
+    policies: BTreeMap<NodeName, Pool>,
+    /// Of one switch; by slice and hook.
+    hooks: BTreeMap<NodeName, Pool>,
+}
+
+const POLICIES: Pool = Pool::new(FIRST_POLICY, 65_535);
+const HOOKS: Pool = Pool::new(0, 255);
+
+impl Numbers {
+    pub(crate) fn new() -> Self {
+        let mut slices = Pool::new(1, 4095);
+        let default = slices.number(DEFAULT_SLICE);
+        debug_assert_eq!(default, Some(u32::from(SliceId::DEFAULT.0)));
+        Self {
+            nodes: Pool::new(1, 4095),
+            slices,
+            sets: Pool::new(4096, 65_535),
+            rules: Pool::new(0, 0xFFFF),
+            policies: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn node(&mut self, name: &NodeName) -> Result<NodeSid, Refusal> {
+        number(&mut self.nodes, name.as_str(), "switches").map(NodeSid)
+    }
+
+    pub(crate) fn slice(&mut self, name: &str) -> Result<SliceId, Refusal> {
+        number(&mut self.slices, name, "slices").map(SliceId)
+    }
+
+    /// The number of a set of slices, given in rising order. One slice is its own set; `apart`:
+    /// the endpoints on its `dn` side, where those on the `ue` side are another set.
+    pub(crate) fn set(&mut self, slices: &[SliceId], apart: bool) -> Result<SliceSet, Refusal> {
+        if let ([slice], false) = (slices, apart) {
+            return Ok(SliceSet(slice.0));
+        }
+        let name: Vec<String> = slices.iter().map(|slice| slice.0.to_string()).collect();
+        let name = name.join("+") + if apart { "/dn" } else { "" };
+        number(&mut self.sets, &name, "sets of slices").map(SliceSet)
+    }
+
+    /// The default slice's policy towards a node.
+    pub(crate) fn default_policy(node_sid: u16) -> PolicyId {
+        PolicyId(u32::from(node_sid))
+    }
+
+    /// The policy at `ingress` that carries a direction of `slice` towards `egress`.
+    pub(crate) fn policy(
+        &mut self,
+        ingress: &NodeName,
+        slice: &str,
+        egress: &NodeName,
+        direction: Direction,
+    ) -> Result<PolicyId, Refusal> {
+        let pool = self.policies.entry(ingress.clone()).or_insert(POLICIES);
+        let direction = match direction {
+            Direction::Downlink => "down",
+            Direction::Uplink => "up",
+        };
+        let name = format!("{slice}/{egress}/{direction}");
+        pool.number(&name).map(PolicyId).ok_or(exhausted("policies of a switch", pool))
+    }
+
+    pub(crate) fn hook(
+        &mut self,
+        switch: &NodeName,
+        slice: &str,
+        hook: &str,
+    ) -> Result<HookId, Refusal> {
+        let pool = self.hooks.entry(switch.clone()).or_insert(HOOKS);
+        number(pool, &format!("{slice}/{hook}"), "hooks of a switch").map(HookId)
+    }
+
+    pub(crate) fn rule(&mut self, name: &str) -> Result<u16, Refusal> {
+        number(&mut self.rules, name, "traffic rules")
+    }
+
+    /// A node that has a number, by it.
+    pub(crate) fn known_node(&self, name: &NodeName) -> Option<NodeSid> {
+        self.nodes.numbers.get(name.as_str()).map(|number| NodeSid(narrow(*number)))
+    }
+
+    pub(crate) fn known_slice(&self, name: &str) -> Option<SliceId> {
+        self.slices.numbers.get(name).map(|number| SliceId(narrow(*number)))
+    }
+
+    /// The hook of a number on a switch: `slice/hook`.
+    pub(crate) fn hook_name(&self, switch: &NodeName, hook: HookId) -> Option<&str> {
+        let pool = self.hooks.get(switch)?;
+        let found = pool.numbers.iter().find(|(_, number)| **number == u32::from(hook.0))?;
+        Some(found.0)
+    }
+
+    /// Gives back what belonged to slices that are gone, and numbers of rules that are.
+    pub(crate) fn release(
+        &mut self,
+        slice_lives: impl Fn(&str) -> bool,
+        rule_lives: impl Fn(&str) -> bool,
+    ) {
+        self.slices.numbers.retain(|name, _| name == DEFAULT_SLICE || slice_lives(name));
+        self.rules.numbers.retain(|name, _| rule_lives(name));
+        let of_living = |name: &String, _: &mut u32| {
+            slice_lives(name.split('/').next().unwrap_or_default())
+        };
+        for pool in self.policies.values_mut().chain(self.hooks.values_mut()) {
+            pool.numbers.retain(of_living);
+        }
+        // A set of several slices lives while each of its slices has a number.
+        let living: std::collections::BTreeSet<String> =
+            self.slices.numbers.values().map(u32::to_string).collect();
+        self.sets.numbers.retain(|name, _| {
+            let members = name.split('/').next().unwrap_or_default();
+            members.split('+').all(|slice| living.contains(slice))
+        });
+    }
+
+    /// Record key below `number/` and pool.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (String, &Pool)> {
+        let single = [
+            ("node", &self.nodes),
+            ("slice", &self.slices),
+            ("set", &self.sets),
+            ("rule", &self.rules),
+        ];
+        let policies = self.policies.iter().map(|(node, pool)| (format!("policy/{node}"), pool));
+        let hooks = self.hooks.iter().map(|(node, pool)| (format!("hook/{node}"), pool));
+        single.into_iter().map(|(key, pool)| (key.to_owned(), pool)).chain(policies).chain(hooks)
+    }
+
+    /// Puts back a pool that [`Numbers::pools`] gave. False: it cannot have come from there.
+    pub(crate) fn restore(&mut self, key: &str, pool: Pool) -> bool {
+        let (slot, like) = match key.split_once('/') {
+            None => {
+                let slot = match key {
+                    "node" => &mut self.nodes,
+                    "slice" => &mut self.slices,
+                    "set" => &mut self.sets,
+                    "rule" => &mut self.rules,
+                    _ => return false,
+                };
+                let like = slot.clone();
+                (slot, like)
+            }
+            Some((kind, node)) => {
+                let Ok(node) = node.parse::<NodeName>() else { return false };
+                match kind {
+                    "policy" => (self.policies.entry(node).or_insert(POLICIES), POLICIES),
+                    "hook" => (self.hooks.entry(node).or_insert(HOOKS), HOOKS),
+                    _ => return false,
+                }
+            }
+        };
+        let default = key != "slice"
+            || pool.numbers.get(DEFAULT_SLICE) == Some(&u32::from(SliceId::DEFAULT.0));
+        let sound = default && pool.is_sound(&like);
+        if sound {
+            *slot = pool;
+        }
+        sound
+    }
+}
+
+fn number(pool: &mut Pool, name: &str, what: &'static str) -> Result<u16, Refusal> {
+    pool.number(name).map(narrow).ok_or(exhausted(what, pool))
+}
+
+fn exhausted(what: &'static str, pool: &Pool) -> Refusal {
+    Refusal::NumbersExhausted { what, limit: (pool.last - pool.first + 1) as usize }
+}
+
+fn narrow(number: u32) -> u16 {
+    u16::try_from(number).expect("the pools end at 65535")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_kept_and_not_given_again_soon() {
+        let mut pool = Pool::new(1, 3);
+        assert_eq!(pool.number("a"), Some(1));
+        assert_eq!(pool.number("b"), Some(2));
+        assert_eq!(pool.number("a"), Some(1));
+        pool.numbers.remove("a");
+        assert_eq!(pool.number("c"), Some(3), "1 is free, but was used before");
+        assert_eq!(pool.number("d"), Some(1), "nothing else is left");
+        assert_eq!(pool.number("e"), None);
+    }
+
+    #[test]
+    fn what_the_store_returns_is_checked() {
+        let mut numbers = Numbers::new();
+        let node: NodeName = "s1".parse().unwrap();
+        numbers.node(&node).unwrap();
+        numbers.slice("a").unwrap();
+        numbers.policy(&node, "a", &node, Direction::Uplink).unwrap();
+        let mut again = Numbers::new();
+        for (key, pool) in numbers.pools() {
+            assert!(again.restore(&key, pool.clone()), "{key}");
+        }
+        assert_eq!(again, numbers);
+        let bad = |change: fn(&mut Pool)| {
+            let mut pool = numbers.slices.clone();
+            change(&mut pool);
+            Numbers::new().restore("slice", pool)
+        };
+        assert!(bad(|_| ()));
+        assert!(!bad(|pool| drop(pool.numbers.insert("b".into(), 2))), "two with one number");
+        assert!(!bad(|pool| drop(pool.numbers.insert("b".into(), 5000))), "out of range");
+        assert!(!bad(|pool| drop(pool.numbers.remove("default"))), "default is always 1");
+        assert!(!bad(|pool| pool.next = 0));
+        assert!(!again.restore("policy/UPPER", POLICIES));
+        assert!(!again.restore("other", POLICIES));
+    }
+}

@@ -1,0 +1,307 @@
+//! Switches one by one: reading what they hold, writing what they should, step by step.
+//!
+//! ```text
+//!            joined              entries read
+//!  unknown ---------> reading -------------------> known <-----.
+//!     ^                  |  failed, or no answer     | step    | written
+//!     |  pause           |                           v         |
+//!     `------------------+---------------------- writing ------'
+//!                                failed, or no answer
+//! ```
+//!
+//! A switch that leaves keeps its entries as last known: it goes on forwarding by them. The
+//! steps of one plan follow each other; a change that comes meanwhile ends the plan between
+//! two steps, and the next plan starts from what is held then.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use selvedge_pipeline::Key;
+use selvedge_topology::NodeName;
+
+use crate::Core;
+use crate::effect::{Effect, Severity, Update};
+use crate::event::{ReadId, Timer, WriteId};
+use crate::plan::{self, Difference, Stage, Step, Table};
+use crate::prove::{self, Rigor};
+
+/// What is known of one switch's tables, and what it was asked and has not answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Session {
+    /// Its entries as last read and since written; `None`: not known.
+    pub(crate) held: Option<Arc<Table>>,
+    reading: Option<(ReadId, u64)>,
+    writing: Option<(WriteId, Vec<Update>, u64)>,
+    /// When it may be read again after something failed.
+    retry_at: Option<u64>,
+}
+
+impl Session {
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// A new session: nothing of before counts.
+    pub(crate) fn open(&mut self) {
+        *self = Self { retry_at: Some(0), ..Self::default() };
+    }
+
+    /// The session is gone, and with it every answer. If a write was under way, nobody knows
+    /// what the switch holds.
+    pub(crate) fn close(&mut self) {
+        let held = self.held.take().filter(|_| self.writing.is_none());
+        *self = Self { held, ..Self::default() };
+    }
+}
+
+/// A plan that is being carried out.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    steps: VecDeque<Step>,
+    /// Set while packets in flight are waited for.
+    resume_at: Option<u64>,
+}
+
+impl Core {
+    pub(crate) fn entries_read(
+        &mut self,
+        switch: &NodeName,
+        read: ReadId,
+        result: Result<Vec<selvedge_pipeline::Entry>, String>,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get_mut(switch) else { return };
+        if session.reading.is_none_or(|(asked, _)| asked != read) {
+            return; // of an earlier session
+        }
+        session.reading = None;
+        match result {
+            Ok(entries) => {
+                let table: Table = entries.into_iter().map(|e| (e.key(), e)).collect();
+                let changed = session.held.as_deref() != Some(&table);
+                session.held = Some(Arc::new(table));
+                if changed {
+                    self.plan_soon(now_ms);
+                }
+            }
+            Err(why) => self.failed(switch, &format!("reading entries: {why}"), now_ms, out),
+        }
+    }
+
+    pub(crate) fn write_done(
+        &mut self,
+        switch: &NodeName,
+        write: WriteId,
+        result: Result<(), String>,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get_mut(switch) else { return };
+        if session.writing.as_ref().is_none_or(|(asked, ..)| *asked != write) {
+            return;
+        }
+        let Some((_, updates, _)) = session.writing.take() else { return };
+        match result {
+            Ok(()) => plan::apply(Arc::make_mut(session.held.get_or_insert_default()), &updates),
+            Err(why) => self.failed(switch, &format!("writing entries: {why}"), now_ms, out),
+        }
+    }
+
+    /// Nobody knows what the switch holds now: read it again, after a pause.
+    fn failed(&mut self, switch: &NodeName, why: &str, now_ms: u64, out: &mut Vec<Effect>) {
+        let retry_at = now_ms + self.config.retry_ms;
+        let session = self.sessions.entry(switch.clone()).or_default();
+        *session = Session { retry_at: Some(retry_at), ..Session::default() };
+        // No removal overtakes an addition that failed.
+        self.running = None;
+        self.plan_soon(now_ms);
+        self.log(Severity::Warning, "switch-failed", switch, why.to_owned(), now_ms, out);
+    }
+
+    /// Everything that is due: answers that did not come, reads, steps, and a new plan.
+    pub(crate) fn advance(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        self.expire(now_ms, out);
+        self.resync(now_ms);
+        self.read(now_ms, out);
+        let idle = |core: &Self| !core.sessions.values().any(Session::is_writing);
+        // Each round writes something or ends.
+        while idle(self) {
+            if self.due_at.is_some_and(|at| at <= now_ms) {
+                self.running = None;
+                self.pass(now_ms, out);
+            } else if !self.step(now_ms, out) {
+                break;
+            }
+        }
+        self.drive_hooks(now_ms, out);
+        self.set_timers(out);
+    }
+
+    fn expire(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let late = |session: &Session| {
+            session.reading.is_some_and(|(_, at)| at <= now_ms)
+                || session.writing.as_ref().is_some_and(|(.., at)| *at <= now_ms)
+        };
+        let late: Vec<NodeName> =
+            self.sessions.iter().filter(|(_, s)| late(s)).map(|(name, _)| name.clone()).collect();
+        for switch in late {
+            self.failed(&switch, "it did not answer in time", now_ms, out);
+        }
+    }
+
+    /// Reads every switch again, from time to time, hint or no hint.
+    fn resync(&mut self, now_ms: u64) {
+        if self.resync_at.is_none_or(|at| at > now_ms) {
+            return;
+        }
+        self.resync_at = Some(now_ms + self.config.resync_ms);
+        for (name, session) in &mut self.sessions {
+            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
+            if joined && session.reading.is_none() && session.retry_at.is_none() {
+                session.retry_at = Some(now_ms);
+            }
+        }
+    }
+
+    fn read(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let deadline = now_ms + self.config.answer_ms;
+        for (name, session) in &mut self.sessions {
+            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
+            let due = session.retry_at.is_some_and(|at| at <= now_ms);
+            // What is read while a write is under way may be from before it.
+            if !joined || !due || session.reading.is_some() || session.writing.is_some() {
+                continue;
+            }
+            self.next_id += 1;
+            let read = ReadId(self.next_id);
+            session.reading = Some((read, deadline));
+            session.retry_at = None;
+            out.push(Effect::ReadEntries { switch: name.clone(), read });
+        }
+    }
+
+    /// Plans from what switches hold towards what they should, and starts on it if it is safe.
+    fn pass(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        self.due_at = None;
+        if !self.refresh(now_ms, out) {
+            return;
+        }
+        let (steps, generation) = self.plan_steps();
+        if steps.is_empty() {
+            self.blocked = None;
+            self.persist(out);
+            return;
+        }
+        let held = self.held();
+        let rigor = if self.some_unknown() { Rigor::Part } else { Rigor::Result };
+        if let Err(counter) = prove::prove(&self.world(), &held, &steps, rigor) {
+            let text = counter.to_string();
+            if self.blocked.as_ref() != Some(&text) {
+                self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
+            }
+            self.blocked = Some(text);
+            self.persist(out);
+            return;
+        }
+        self.blocked = None;
+        self.generation = generation;
+        self.persist(out);
+        self.running = Some(Running { steps: steps.into(), resume_at: None });
+    }
+
+    /// The steps from what joined switches hold to what they should, and their generation.
+    pub(crate) fn plan_steps(&self) -> (Vec<Step>, u64) {
+        let empty = Table::new();
+        let highest = self.sessions.values().filter_map(|s| generation_of(s.held.as_deref()?)).max();
+        let generation = self.generation.max(highest.unwrap_or(0)) + 1;
+        let writable = self.sessions.iter().filter_map(|(name, session)| {
+            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
+            let held = session.held.as_deref().filter(|_| joined)?;
+            Some((name, held, self.derived.tables.get(name).map_or(&empty, Arc::as_ref)))
+        });
+        (plan::steps(writable, generation, self.some_unknown()), generation)
+    }
+
+    /// Whether some switch that answers holds what nobody knows yet.
+    fn some_unknown(&self) -> bool {
+        let joined = |name: &NodeName| self.network.switches.get(name).is_some_and(|s| s.joined);
+        self.sessions.iter().any(|(name, session)| joined(name) && session.held.is_none())
+    }
+
+    pub(crate) fn held(&self) -> BTreeMap<NodeName, Arc<Table>> {
+        let known = |(name, session): (&NodeName, &Session)| Some((name.clone(), session.held.clone()?));
+        self.sessions.iter().filter_map(known).collect()
+    }
+
+    /// Starts the next step, if there is one and its time has come.
+    fn step(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let Some(next) = running.steps.front() else {
+            self.running = None;
+            return false;
+        };
+        if next.stage == Stage::Removal {
+            let resume_at = *running.resume_at.get_or_insert(now_ms + self.config.in_flight_ms);
+            if now_ms < resume_at {
+                return false;
+            }
+        }
+        let step = running.steps.pop_front().expect("it was just looked at");
+        let deadline = now_ms + self.config.answer_ms;
+        for (switch, updates) in step.updates {
+            // A plan is ended when a session is; so this is only to be sure.
+            let joined = self.network.switches.get(&switch).is_some_and(|s| s.joined);
+            let Some(session) = self.sessions.get_mut(&switch).filter(|_| joined) else { continue };
+            self.next_id += 1;
+            let write = WriteId(self.next_id);
+            session.writing = Some((write, updates.clone(), deadline));
+            // What a read that is under way answers may be from before this write.
+            if session.reading.take().is_some() {
+                session.retry_at = Some(now_ms);
+            }
+            out.push(Effect::Write { switch, write, updates });
+        }
+        true
+    }
+
+    fn set_timers(&mut self, out: &mut Vec<Effect>) {
+        let step = self.running.as_ref().and_then(|running| running.resume_at);
+        let waiting = step.filter(|_| !self.sessions.values().any(Session::is_writing));
+        let answers = self.sessions.values().flat_map(|session| {
+            let reading = session.reading.map(|(_, at)| at);
+            let writing = session.writing.as_ref().map(|(.., at)| *at);
+            [reading, writing, session.retry_at.filter(|at| *at > 0)]
+        });
+        let times = [
+            (Timer::Batch, self.due_at.filter(|_| !self.sessions.values().any(Session::is_writing))),
+            (Timer::Step, waiting),
+            (Timer::Deadline, answers.flatten().min()),
+            (Timer::Resync, self.resync_at),
+            (Timer::Hooks, self.hook_retries.values().map(|retry| retry.at_ms).min()),
+        ];
+        for (timer, at) in times {
+            if let Some(at_ms) = at
+                && self.timers.insert(timer, at_ms) != Some(at_ms)
+            {
+                out.push(Effect::SetTimer { timer, at_ms });
+            }
+        }
+    }
+
+    /// Whether a switch holds exactly what it should.
+    pub(crate) fn in_sync(&self, switch: &NodeName) -> bool {
+        let empty = Table::new();
+        let wanted = self.derived.tables.get(switch).map_or(&empty, Arc::as_ref);
+        self.sessions.get(switch).and_then(|session| session.held.as_deref()).is_some_and(|held| {
+            held.contains_key(&Key::Generation) && Difference::between(held, wanted).is_empty()
+        })
+    }
+}
+
+pub(crate) fn generation_of(table: &Table) -> Option<u64> {
+    match table.get(&Key::Generation)? {
+        selvedge_pipeline::Entry::Generation(entry) => Some(entry.generation),
+        _ => None,
+    }
+}

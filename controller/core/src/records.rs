@@ -1,0 +1,292 @@
+//! What the store keeps, and the core made of it again.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `meta` | format version, revision of the intent, highest generation |
+//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME` | an object as in its file, who put it and when |
+//! | `number/POOL` | numbers given to names |
+//! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
+//! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
+//!
+//! Values are JSON. What a switch reported is kept so that a controller that starts again knows
+//! the network before the first switch has joined, and so writes nothing that it need not.
+
+use std::collections::BTreeMap;
+
+use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::{Object, ObjectName};
+use selvedge_topology::{NodeName, Topology};
+use serde::{Deserialize, Serialize};
+
+use crate::attach::Learned;
+use crate::effect::{Effect, RecordChange};
+use crate::event::{Compute, Neighbor, Port};
+use crate::intent::{Meta, Stored};
+use crate::network::Switch;
+use crate::numbers::Pool;
+use crate::{Config, Core};
+
+mod document;
+
+/// Of the records; a store with another one is not taken.
+const FORMAT: u32 = 1;
+
+/// Why the records of a store are not a core's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {key:?}: {reason}")]
+pub struct RestoreError {
+    pub key: String,
+    pub reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetaRecord {
+    format: u32,
+    revision: u64,
+    generation: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ObjectRecord {
+    /// As in its file.
+    object: serde_json::Value,
+    /// SHA-256 of a hook's module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    module: Option<String>,
+    revision: u64,
+    author: String,
+    changed_at_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointRecord {
+    /// Switch and port.
+    at: Option<(String, String)>,
+    mac: Option<[u8; 6]>,
+    mac_stale: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwitchRecord {
+    version: String,
+    /// Processors and bytes of memory.
+    compute: Option<(u32, u64)>,
+    ports: Vec<PortRecord>,
+    /// By hook: a digest of what was last sent to it.
+    hooks_sent: BTreeMap<u16, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortRecord {
+    id: u16,
+    name: String,
+    mac: [u8; 6],
+    up: bool,
+    /// LLDP chassis and port.
+    neighbor: Option<(String, String)>,
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records have string keys and no failing writers")
+}
+
+impl Core {
+    /// Every record of the present state.
+    fn records(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut records = BTreeMap::new();
+        let meta = MetaRecord {
+            format: FORMAT,
+            revision: self.intent.revision,
+            generation: self.generation,
+        };
+        records.insert("meta".to_owned(), json(&meta));
+        let intent = &self.intent;
+        for (name, stored) in &intent.slices {
+            let object = Object::NetworkSlice(stored.object.clone());
+            records.insert(format!("intent/slice/{name}"), object_record(&object, &stored.meta));
+        }
+        for (name, stored) in &intent.hooks {
+            let object = Object::Hook(stored.object.clone());
+            records.insert(format!("intent/hook/{name}"), object_record(&object, &stored.meta));
+        }
+        for (name, stored) in &intent.applications {
+            let object = Object::Application(stored.object.clone());
+            let key = format!("intent/application/{name}");
+            records.insert(key, object_record(&object, &stored.meta));
+        }
+        for (key, pool) in self.numbers.pools() {
+            records.insert(format!("number/{key}"), json(pool));
+        }
+        for (host, learned) in &self.endpoints.learned {
+            let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
+            let record = EndpointRecord { at, mac: learned.mac, mac_stale: learned.mac_stale };
+            records.insert(format!("endpoint/{host}"), json(&record));
+        }
+        for (name, switch) in self.network.switches.iter().filter(|(_, switch)| switch.known) {
+            records.insert(format!("switch/{name}"), json(&self.switch_record(name, switch)));
+        }
+        records
+    }
+
+    fn switch_record(&self, name: &NodeName, switch: &Switch) -> SwitchRecord {
+        let port = |port: &Port| {
+            let neighbor = switch.neighbors.get(&port.id);
+            PortRecord {
+                id: port.id.0,
+                name: port.name.clone(),
+                mac: port.mac,
+                up: port.up,
+                neighbor: neighbor.map(|n| (n.chassis.clone(), n.port.clone())),
+            }
+        };
+        let sent = self.hooks_sent.iter().filter(|((node, _), _)| node == name);
+        SwitchRecord {
+            version: switch.version.clone(),
+            compute: switch.compute.map(|compute| (compute.cpu, compute.memory_bytes)),
+            ports: switch.ports.values().map(port).collect(),
+            hooks_sent: sent.map(|((_, hook), digest)| (hook.0, *digest)).collect(),
+        }
+    }
+
+    /// Asks for what the store does not have yet, if there is anything.
+    pub(crate) fn persist(&mut self, out: &mut Vec<Effect>) {
+        let records = self.records();
+        let mut changes = Vec::new();
+        for (key, value) in &records {
+            if self.stored.get(key) != Some(value) {
+                changes.push(RecordChange { key: key.clone(), value: Some(value.clone()) });
+            }
+        }
+        for key in self.stored.keys().filter(|key| !records.contains_key(*key)) {
+            changes.push(RecordChange { key: key.clone(), value: None });
+        }
+        if !changes.is_empty() {
+            self.stored = std::sync::Arc::new(records);
+            out.push(Effect::Persist(changes));
+        }
+    }
+
+    /// The core as it was when the store was last told, over a topology that may be another:
+    /// what is no longer declared is kept as intent, and shows as degraded.
+    ///
+    /// # Errors
+    /// [`RestoreError`] for a record that no core of this version has written.
+    pub fn restore(
+        topology: Topology,
+        config: Config,
+        records: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Self, RestoreError> {
+        let mut core = Self::new(topology, config);
+        let records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
+        for (key, value) in &records {
+            core.take_record(key, value)
+                .map_err(|reason| RestoreError { key: key.clone(), reason })?;
+        }
+        core.stored = std::sync::Arc::new(records);
+        core.derive_or_keep();
+        Ok(core)
+    }
+
+    fn take_record(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        let foreign = || String::from("not a record of this version");
+        if key == "meta" {
+            let meta: MetaRecord = parse(value)?;
+            if meta.format != FORMAT {
+                return Err(format!("format {}, not {FORMAT}", meta.format));
+            }
+            (self.intent.revision, self.generation) = (meta.revision, meta.generation);
+            return Ok(());
+        }
+        let (kind, name) = key.split_once('/').ok_or_else(foreign)?;
+        match kind {
+            "intent" => self.take_object(name.split_once('/').ok_or_else(foreign)?, value),
+            "number" => {
+                let pool: Pool = parse(value)?;
+                let sound = self.numbers.restore(name, pool);
+                if sound { Ok(()) } else { Err(String::from("numbers that cannot have been given")) }
+            }
+            "endpoint" => {
+                let host: NodeName = name.parse().map_err(|_| foreign())?;
+                let record: EndpointRecord = parse(value)?;
+                let at = match record.at {
+                    None => None,
+                    Some((node, port)) => Some((node.parse().map_err(|_| foreign())?, port)),
+                };
+                let learned = Learned { at, mac: record.mac, mac_stale: record.mac_stale };
+                if self.network.topology.nodes.get(&host).is_some_and(|n| n.as_host().is_some()) {
+                    self.endpoints.learned.insert(host, learned);
+                }
+                Ok(())
+            }
+            "switch" => {
+                let name: NodeName = name.parse().map_err(|_| foreign())?;
+                self.take_switch(&name, parse(value)?);
+                Ok(())
+            }
+            _ => Err(foreign()),
+        }
+    }
+
+    fn take_object(&mut self, (kind, name): (&str, &str), value: &[u8]) -> Result<(), String> {
+        let record: ObjectRecord = parse(value)?;
+        let name: ObjectName = name.parse().map_err(|error| format!("{error}"))?;
+        let object = document::object(&record.object)?;
+        let ObjectRecord { module, revision, author, changed_at_ms, .. } = record;
+        let meta = Meta { module, revision, author, changed_at_ms };
+        if *object.name() != name {
+            return Err(format!("it holds {}", object.name()));
+        }
+        match (kind, object) {
+            ("slice", Object::NetworkSlice(object)) => {
+                self.intent.slices.insert(name, Stored { object, meta });
+            }
+            ("hook", Object::Hook(object)) if meta.module.is_some() => {
+                self.intent.hooks.insert(name, Stored { object, meta });
+            }
+            ("application", Object::Application(object)) => {
+                self.intent.applications.insert(name, Stored { object, meta });
+            }
+            (_, object) => return Err(format!("it holds a {}", object.kind())),
+        }
+        Ok(())
+    }
+
+    /// What a switch reported before the controller ended, if it is still declared.
+    fn take_switch(&mut self, name: &NodeName, record: SwitchRecord) {
+        let Some(switch) = self.network.switches.get_mut(name) else { return };
+        switch.known = true;
+        switch.version = record.version;
+        switch.compute = record.compute.map(|(cpu, memory_bytes)| Compute { cpu, memory_bytes });
+        for port in record.ports {
+            let PortRecord { id, name, mac, up, neighbor } = port;
+            let id = PortId(id);
+            if switch.set_port(Port { id, name, mac, up })
+                && let Some((chassis, port)) = neighbor
+            {
+                switch.neighbors.insert(id, Neighbor { chassis, port });
+            }
+        }
+        for (hook, digest) in record.hooks_sent {
+            self.hooks_sent.insert((name.clone(), HookId(hook)), digest);
+        }
+    }
+}
+
+fn object_record(object: &Object, meta: &Meta) -> Vec<u8> {
+    json(&ObjectRecord {
+        object: document::of(object),
+        module: meta.module.clone(),
+        revision: meta.revision,
+        author: meta.author.clone(),
+        changed_at_ms: meta.changed_at_ms,
+    })
+}
+
+fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| error.to_string())
+}

@@ -1,0 +1,68 @@
+//! Why the core will not do what was asked. A refusal changes nothing.
+
+use selvedge_slices::{ObjectKind, ObjectName};
+use selvedge_topology::NodeName;
+
+use crate::plan::PlanId;
+use crate::prove::CounterExample;
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no {kind} {name:?}")]
+    NotFound { kind: ObjectKind, name: ObjectName },
+    /// An object twice in one change.
+    #[error("{kind} {name:?} is there twice")]
+    Twice { kind: ObjectKind, name: ObjectName },
+    #[error("slice {slice:?}: the topology has no host {endpoint:?}")]
+    UnknownEndpoint { slice: String, endpoint: String },
+    #[error("slice {slice:?}: host {endpoint:?} has no address, so nothing can be sent to it")]
+    EndpointWithoutAddress { slice: String, endpoint: String },
+    /// The data plane tells a packet's direction by its source alone.
+    #[error(
+        "endpoint {endpoint:?} is `ue` in slice {as_ue:?} and `dn` in slice {as_dn:?}; it can be \
+         only one of them"
+    )]
+    TwoSides { endpoint: String, as_ue: String, as_dn: String },
+    #[error("slice {slice:?} goes through hook {hook:?}, which there is not; apply it too, or first")]
+    UnknownHook { slice: String, hook: String },
+    #[error("hook {hook:?} is used by {}; delete or change that first", quoted(.slices))]
+    HookInUse { hook: String, slices: Vec<String> },
+    #[error("hook {hook:?}: the digest of its module is missing")]
+    ModuleMissing { hook: String },
+    #[error("application {application:?}: the topology has no host {endpoint:?}")]
+    UnknownApplicationEndpoint { application: String, endpoint: String },
+    #[error("application {application:?} has no traffic rule {rule:?}")]
+    UnknownRule { application: String, rule: String },
+    /// The rule is no longer what the request was based on.
+    #[error("traffic rule {rule:?} of application {application:?} was changed meanwhile")]
+    RuleChanged { application: String, rule: String },
+    #[error(
+        "switch {switch}: active traffic rules need {wanted} classifier entries, it holds {limit}"
+    )]
+    TooManyRules { switch: NodeName, wanted: usize, limit: usize },
+    #[error("application {application:?}, rule {rule:?}: {reason}")]
+    RuleUnsupported { application: String, rule: String, reason: String },
+    /// No number is left: the data plane counts slices, sets and policies in 16 bits or fewer.
+    #[error("no number is left for {what}: there are at most {limit}")]
+    NumbersExhausted { what: &'static str, limit: usize },
+    /// Admission's own words: link, shortfall, what would fit.
+    #[error("slice {slice:?} does not fit: {reason}")]
+    DoesNotFit { slice: String, reason: String },
+    #[error(
+        "the plan was made on another state (plan {asked}, now it would be {now}); make it again"
+    )]
+    OtherPlan { asked: PlanId, now: PlanId },
+    #[error("the plan is not safe: {0}")]
+    NotProven(CounterExample),
+}
+
+fn quoted(names: &[String]) -> String {
+    let mut text = String::from(if names.len() == 1 { "slice " } else { "slices " });
+    for (index, name) in names.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&format!("{name:?}"));
+    }
+    text
+}

@@ -1,0 +1,172 @@
+//! Requests: tried on a copy, proven, and only then taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use selvedge_topology::NodeName;
+
+use crate::Core;
+use crate::derived::unfit_when_joined;
+use crate::effect::{Effect, Reply};
+use crate::event::{Change, Request, RequestId};
+use crate::intent::Intent;
+use crate::plan::{Difference, Plan, PlanId};
+use crate::prove;
+use crate::refusal::Refusal;
+
+impl Core {
+    pub(crate) fn request(
+        &mut self,
+        id: RequestId,
+        author: &str,
+        request: Request,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        // What follows from the network as it is now, so that the change alone is judged.
+        self.refresh(now_ms, out);
+        let reply = match request {
+            Request::Plan(change) => Ok(Reply::Plan(self.plan(&change, author, now_ms))),
+            Request::Apply { change, plan } => {
+                self.apply(&change, plan.as_ref(), author, now_ms, out)
+            }
+            Request::ReplaceTrafficRule { application, old, new } => {
+                let next = self.intent.with_rule(&application, &old, &new, author, now_ms);
+                next.and_then(|next| self.take_intent(next, now_ms, out))
+            }
+        };
+        out.push(Effect::Reply { request: id, reply });
+    }
+
+    fn apply(
+        &mut self,
+        change: &Change,
+        plan: Option<&PlanId>,
+        author: &str,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        if let Some(asked) = plan {
+            let now = self.plan(change, author, now_ms).id;
+            if *asked != now {
+                return Err(Refusal::OtherPlan { asked: asked.clone(), now });
+            }
+        }
+        let next = self.intent.changed(change, author, now_ms)?;
+        self.take_intent(next, now_ms, out)
+    }
+
+    /// Takes a new intent if everything about it is right; else nothing has changed.
+    fn take_intent(
+        &mut self,
+        next: Option<Intent>,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let Some(next) = next else {
+            return Ok(Reply::Applied { changed: false, revision: self.intent.revision });
+        };
+        let trial = self.trial(next)?;
+        let before = self.derived.clone();
+        *self = trial;
+        self.persist(out);
+        self.log_differences(&before, now_ms, out);
+        self.due_at = Some(now_ms);
+        Ok(Reply::Applied { changed: true, revision: self.intent.revision })
+    }
+
+    /// A copy of the core that has the new intent, computed and proven.
+    fn trial(&self, next: Intent) -> Result<Self, Refusal> {
+        next.check(&self.intent, &self.network.topology)?;
+        let mut trial = self.clone();
+        trial.intent = next;
+        trial.release_numbers();
+        trial.derive()?;
+        // Only what this change brings about is held against it.
+        for (name, slice) in &trial.derived.slices {
+            let before = self.derived.slices.get(name);
+            let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
+                == trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
+            let was_kept = before.is_none_or(|before| before.reasons.is_empty());
+            if slice.reasons.is_empty() || (same && !was_kept) {
+                continue;
+            }
+            // Before all switches have joined it is what is declared that counts.
+            if let Some(reason) = unfit_when_joined(&trial, name) {
+                return Err(Refusal::DoesNotFit { slice: name.clone(), reason });
+            }
+        }
+        trial.prove_desired()?;
+        Ok(trial)
+    }
+
+    /// Walks the tables as they should be, and the way there from what switches hold.
+    fn prove_desired(&self) -> Result<(), Refusal> {
+        let world = self.world();
+        let free = prove::World { stuck: BTreeSet::new(), ..world.clone() };
+        if let Some(defect) = prove::check(&free, &self.derived.tables).into_iter().next() {
+            return Err(Refusal::NotProven(defect));
+        }
+        let (steps, _) = self.plan_steps();
+        prove::prove(&world, &self.held(), &steps, prove::Rigor::NothingNew)
+            .map_err(Refusal::NotProven)
+    }
+
+    fn release_numbers(&mut self) {
+        let intent = &self.intent;
+        let rules: BTreeSet<String> = intent
+            .applications
+            .iter()
+            .flat_map(|(name, stored)| {
+                let rules = stored.object.traffic_rules.iter();
+                rules.map(move |rule| format!("{name}/{}/", rule.id))
+            })
+            .collect();
+        let rule_lives = |name: &str| rules.iter().any(|prefix| name.starts_with(prefix));
+        self.numbers.release(|slice| intent.slices.contains_key(slice), rule_lives);
+    }
+
+    /// What a change would do, on a copy.
+    fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
+        let mut differences = BTreeMap::new();
+        let mut warnings = Vec::new();
+        let mut refusal = None;
+        let trial = match self.intent.changed(change, author, now_ms) {
+            Ok(None) => Ok(None),
+            Ok(Some(next)) => self.trial(next).map(Some),
+            Err(refusal) => Err(refusal),
+        };
+        match trial {
+            Ok(None) => {}
+            Ok(Some(trial)) => {
+                differences = self.differences(&trial);
+                for (name, slice) in &trial.derived.slices {
+                    for reason in &slice.reasons {
+                        warnings.push(format!("slice {name}: {reason}"));
+                    }
+                }
+            }
+            Err(why) => refusal = Some(why),
+        }
+        let network = (self.derived.snapshot.down(), &self.derived.located);
+        let text = match &refusal {
+            Some(refusal) => format!("{network:?} refused: {refusal}"),
+            None => format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete)),
+        };
+        let id = PlanId::new(self.intent.revision, &text, &differences);
+        Plan { id, switches: differences, refusal, warnings }
+    }
+
+    fn differences(&self, trial: &Self) -> BTreeMap<NodeName, Difference> {
+        let empty = crate::plan::Table::new();
+        let names: BTreeSet<&NodeName> =
+            self.derived.tables.keys().chain(trial.derived.tables.keys()).collect();
+        let between = |name: &NodeName| {
+            let before = self.derived.tables.get(name).map_or(&empty, Arc::as_ref);
+            let after = trial.derived.tables.get(name).map_or(&empty, Arc::as_ref);
+            Difference::between(before, after)
+        };
+        let all = names.into_iter().map(|name| (name.clone(), between(name)));
+        all.filter(|(_, difference)| !difference.is_empty()).collect()
+    }
+}

@@ -1,0 +1,182 @@
+//! What the APIs may read: plain values, copied out of the core.
+
+use std::net::IpAddr;
+
+use selvedge_pipeline::{HookId, PortId};
+use selvedge_topology::NodeName;
+
+use crate::event::{Compute, HookState};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Every declared switch is joined, holds exactly what it should, and nothing is in flight.
+    pub converged: bool,
+    /// Of the intent: counts up with every change that was taken.
+    pub revision: u64,
+    /// The highest number given to entries of a switch.
+    pub generation: u64,
+    pub switches_declared: usize,
+    pub switches_joined: usize,
+    pub links_declared: usize,
+    pub links_usable: usize,
+    pub endpoints_declared: usize,
+    pub endpoints_attached: usize,
+    pub slices: usize,
+    /// Slices whose promise is not kept at present.
+    pub slices_degraded: usize,
+    /// Why the last plan was not written, if so.
+    pub blocked: Option<String>,
+    /// What stands between now and converged, for people; empty when converged.
+    pub waiting_for: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeView {
+    pub name: NodeName,
+    /// Its number in SIDs.
+    pub sid: u16,
+    pub role: String,
+    pub site: Option<String>,
+    pub position: Option<(f64, f64)>,
+    pub joined: bool,
+    /// Of its software; empty before it joins.
+    pub version: String,
+    /// The compute it reports.
+    pub compute: Option<Compute>,
+    /// As it reports them.
+    pub ports: Vec<PortView>,
+    /// Entries that the switch is known to hold, and should hold.
+    pub entries: usize,
+    pub entries_desired: usize,
+    pub generation: Option<u64>,
+    pub in_sync: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortView {
+    pub id: PortId,
+    pub name: String,
+    pub mac: [u8; 6],
+    pub up: bool,
+    /// `fabric` or `access`.
+    pub kind: &'static str,
+    /// LLDP chassis and port, if seen.
+    pub neighbor: Option<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkView {
+    /// Node and port of both ends, as declared.
+    pub a: (NodeName, String),
+    pub b: (NodeName, String),
+    pub capacity_bps: Option<u64>,
+    pub delay_us: Option<u64>,
+    pub usable: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// What is promised, as rate of frames, from `a` to `b` and back.
+    pub reserved_ab_bps: u64,
+    pub reserved_ba_bps: u64,
+    /// What may be promised at most: capacity times margin.
+    pub reservable_bps: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointView {
+    pub name: NodeName,
+    pub addresses: Vec<IpAddr>,
+    pub mac: Option<[u8; 6]>,
+    /// Switch and port where it is attached, or declared.
+    pub attachment: Option<(NodeName, String)>,
+    /// The port exists, its switch has joined, and the MAC address is known.
+    pub attached: bool,
+    /// Seen elsewhere than declared.
+    pub moved: bool,
+    /// Names of its slices; `default` if no slice names it.
+    pub slices: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SliceState {
+    /// Promise kept: paths are there and fit.
+    Kept,
+    /// Some traffic has no path, or the guarantee does not fit what is left of the network.
+    Degraded,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SliceView {
+    pub name: String,
+    /// The number in entries and outer sources.
+    pub id: u16,
+    pub class: String,
+    pub state: SliceState,
+    /// Why degraded.
+    pub reasons: Vec<String>,
+    pub endpoints: Vec<String>,
+    pub hooks: Vec<String>,
+    pub revision: u64,
+    pub author: String,
+    pub changed_at_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookView {
+    pub name: String,
+    /// Of the module.
+    pub sha256: String,
+    pub fuel_per_packet: u64,
+    pub memory_bytes: u64,
+    pub instances: Vec<HookInstanceView>,
+    pub revision: u64,
+    pub author: String,
+}
+
+/// A hook as one slice runs it on one switch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookInstanceView {
+    pub slice: String,
+    pub switch: NodeName,
+    pub hook: HookId,
+    /// `None`: the switch has said nothing of it yet.
+    pub state: Option<HookState>,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplicationView {
+    pub name: String,
+    pub endpoint: NodeName,
+    /// Rule id and whether it is ACTIVE, in the order of its descriptor.
+    pub rules: Vec<(String, bool)>,
+    pub revision: u64,
+    pub author: String,
+}
+
+/// Why a slice goes where it goes, and what its meters are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    pub slice: String,
+    /// The number in entries and outer sources.
+    pub id: u16,
+    pub state: SliceState,
+    /// Why degraded.
+    pub reasons: Vec<String>,
+    /// Paths, links with what is reserved and left, delay bounds term by term. `None`: there is
+    /// no place for it in the network as it is.
+    pub placement: Option<selvedge_slices::Explanation>,
+    pub meters: Vec<MeterView>,
+    /// What happens to it when a link fails, in words.
+    pub protection: String,
+}
+
+/// A share of a slice's total, where its traffic enters; see the meter's entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeterView {
+    pub switch: NodeName,
+    /// `downlink` or `uplink`.
+    pub direction: &'static str,
+    pub class: &'static str,
+    pub guaranteed_bps: u64,
+    pub maximum_bps: u64,
+}

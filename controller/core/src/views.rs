@@ -1,0 +1,318 @@
+//! What the APIs read. Nothing here changes anything.
+
+use std::collections::VecDeque;
+
+use selvedge_pipeline::{Class, Direction, Entry};
+use selvedge_slices::admission::usable;
+use selvedge_slices::rules::RuleState;
+use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
+use selvedge_topology::{ArcIx, NodeName, Topology};
+
+use crate::Core;
+use crate::attach::prefixes;
+use crate::effect::LogEntry;
+use crate::event::ObjectId;
+use crate::network::{LinkState, Use};
+use crate::numbers::DEFAULT_SLICE;
+use crate::plan::Table;
+use crate::reconcile::generation_of;
+use crate::view::{
+    ApplicationView, EndpointView, Explanation, HookInstanceView, HookView, LinkView, MeterView,
+    NodeView, PortView, SliceState, SliceView, Status,
+};
+
+impl Core {
+    pub fn topology(&self) -> &Topology {
+        &self.network.topology
+    }
+
+    /// Of the intent: counts up with every change that was taken.
+    pub fn revision(&self) -> u64 {
+        self.intent.revision
+    }
+
+    pub fn status(&self) -> Status {
+        let waiting_for = self.waiting_for();
+        let switches = &self.network.switches;
+        let usable = |state: &&LinkState| matches!(state, LinkState::Usable { .. });
+        let degraded = self.derived.slices.values().filter(|slice| !slice.reasons.is_empty());
+        Status {
+            converged: waiting_for.is_empty(),
+            revision: self.intent.revision,
+            generation: self.generation,
+            switches_declared: switches.len(),
+            switches_joined: switches.values().filter(|switch| switch.joined).count(),
+            links_declared: self.derived.links.len(),
+            links_usable: self.derived.links.values().filter(usable).count(),
+            endpoints_declared: self.network.topology.hosts().count(),
+            endpoints_attached: self.derived.located.len(),
+            slices: self.intent.slices.len(),
+            slices_degraded: degraded.count(),
+            blocked: self.blocked.clone(),
+            waiting_for,
+        }
+    }
+
+    /// What stands between now and converged: every declared switch joined, holding exactly
+    /// what it should, and nothing in flight.
+    fn waiting_for(&self) -> Vec<String> {
+        let mut waiting = Vec::new();
+        if let Some(why) = &self.blocked {
+            waiting.push(why.clone());
+        }
+        if self.due_at.is_some() {
+            waiting.push(String::from("a change that is being computed"));
+        }
+        if self.running.is_some() {
+            waiting.push(String::from("a plan that is being carried out"));
+        }
+        for (name, switch) in &self.network.switches {
+            let session = self.sessions.get(name);
+            if !switch.joined {
+                waiting.push(format!("switch {name} to join"));
+            } else if session.is_none_or(|session| session.held.is_none()) {
+                waiting.push(format!("entries of switch {name} to be read"));
+            } else if session.is_some_and(|session| session.is_writing()) || !self.in_sync(name) {
+                waiting.push(format!("entries of switch {name} to be written"));
+            }
+        }
+        waiting
+    }
+
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let node = |name: &NodeName| -> Option<NodeView> {
+            let declared = self.network.topology.nodes.get(name)?.as_switch()?;
+            let switch = self.network.switches.get(name)?;
+            let held = self.sessions.get(name).and_then(|session| session.held.as_deref());
+            let ports = switch.ports.values().map(|port| {
+                let fabric = matches!(self.network.port_use(name, port), Some(Use::Fabric(_)));
+                let neighbor = switch.neighbors.get(&port.id);
+                PortView {
+                    id: port.id,
+                    name: port.name.clone(),
+                    mac: port.mac,
+                    up: port.up,
+                    kind: if fabric { "fabric" } else { "access" },
+                    neighbor: neighbor.map(|n| (n.chassis.clone(), n.port.clone())),
+                }
+            });
+            Some(NodeView {
+                name: name.clone(),
+                sid: self.numbers.known_node(name).map_or(0, |sid| sid.0),
+                role: declared.role.map_or(String::new(), |role| role.as_str().to_owned()),
+                site: declared.site.clone(),
+                position: declared.position.map(|at| (at.latitude_degrees(), at.longitude_degrees())),
+                joined: switch.joined,
+                version: switch.version.clone(),
+                compute: switch.compute,
+                ports: ports.collect(),
+                entries: held.map_or(0, Table::len),
+                entries_desired: self.derived.tables.get(name).map_or(0, |table| table.len() + 1),
+                generation: held.and_then(generation_of),
+                in_sync: self.in_sync(name),
+            })
+        };
+        self.network.switches.keys().filter_map(node).collect()
+    }
+
+    /// Declared links between switches, in the order of the topology.
+    pub fn links(&self) -> Vec<LinkView> {
+        let states = self.network.link_states();
+        let view = |(ix, state): (&selvedge_topology::LinkIx, &LinkState)| {
+            let link = self.network.link(*ix);
+            let reserved =
+                |a_to_b| self.derived.ledger.reserved(ArcIx::new(*ix, a_to_b)).bps();
+            let end = |end: &selvedge_topology::End| (end.node.clone(), end.port.to_string());
+            LinkView {
+                a: end(&link.a),
+                b: end(&link.b),
+                capacity_bps: link.capacity.map(|capacity| capacity.bps()),
+                delay_us: link.delay.map(|delay| delay.us()),
+                usable: matches!(state, LinkState::Usable { .. }),
+                reason: match state {
+                    LinkState::Usable { .. } => None,
+                    LinkState::Unusable(reason) => Some(reason.to_string()),
+                },
+                reserved_ab_bps: reserved(true),
+                reserved_ba_bps: reserved(false),
+                reservable_bps: link.capacity.map(|capacity| usable(capacity).bps()),
+            }
+        };
+        states.iter().map(view).collect()
+    }
+
+    pub fn endpoints(&self) -> Vec<EndpointView> {
+        let topology = &self.network.topology;
+        let view = |(name, host): (&NodeName, &selvedge_topology::Host)| {
+            let slices = self.intent.slices.iter().filter(|(_, stored)| {
+                stored.object.endpoints.iter().any(|endpoint| endpoint.name == *name)
+            });
+            let mut slices: Vec<String> = slices.map(|(name, _)| name.to_string()).collect();
+            if slices.is_empty() {
+                slices.push(DEFAULT_SLICE.to_owned());
+            }
+            let learned = self.endpoints.learned.get(name);
+            EndpointView {
+                name: name.clone(),
+                addresses: prefixes(host).iter().map(|prefix| prefix.addr()).collect(),
+                mac: self.endpoints.mac(name, host),
+                attachment: self.endpoints.place(topology, name),
+                attached: self.derived.located.contains_key(name),
+                moved: learned.is_some_and(|learned| learned.at.is_some()),
+                slices,
+            }
+        };
+        topology.hosts().map(view).collect()
+    }
+
+    /// Those of the intent; the default slice has no promise and is not listed.
+    pub fn slices(&self) -> Vec<SliceView> {
+        let view = |stored: &crate::intent::Stored<NetworkSlice>| {
+            let slice = &stored.object;
+            let state = self.derived.slices.get(slice.name.as_str());
+            let reasons = state.map(|state| state.reasons.clone()).unwrap_or_default();
+            SliceView {
+                name: slice.name.to_string(),
+                id: self.numbers.known_slice(slice.name.as_str()).map_or(0, |id| id.0),
+                class: slice.class.to_string(),
+                state: if reasons.is_empty() { SliceState::Kept } else { SliceState::Degraded },
+                reasons,
+                endpoints: slice.endpoints.iter().map(|e| e.name.to_string()).collect(),
+                hooks: slice.through.iter().map(|through| through.hook.to_string()).collect(),
+                revision: stored.meta.revision,
+                author: stored.meta.author.clone(),
+                changed_at_ms: stored.meta.changed_at_ms,
+            }
+        };
+        self.intent.slices.values().map(view).collect()
+    }
+
+    pub fn hooks(&self) -> Vec<HookView> {
+        let view = |stored: &crate::intent::Stored<Hook>| {
+            let hook = &stored.object;
+            let of_hook = self.derived.hooks.iter().filter(|(_, wanted)| wanted.hook == hook.name);
+            let instances = of_hook.map(|((switch, id), wanted)| {
+                let status = self.network.switches.get(switch).and_then(|s| s.hooks.get(id));
+                HookInstanceView {
+                    slice: wanted.slice.to_string(),
+                    switch: switch.clone(),
+                    hook: *id,
+                    state: status.map(|status| status.state),
+                    reason: status.map_or(String::new(), |status| status.reason.clone()),
+                }
+            });
+            HookView {
+                name: hook.name.to_string(),
+                sha256: stored.meta.module.clone().unwrap_or_default(),
+                fuel_per_packet: hook.fuel_per_packet,
+                memory_bytes: hook.memory.0,
+                instances: instances.collect(),
+                revision: stored.meta.revision,
+                author: stored.meta.author.clone(),
+            }
+        };
+        self.intent.hooks.values().map(view).collect()
+    }
+
+    pub fn applications(&self) -> Vec<ApplicationView> {
+        let view = |stored: &crate::intent::Stored<Application>| {
+            let application = &stored.object;
+            let rules = application.traffic_rules.iter();
+            ApplicationView {
+                name: application.name.to_string(),
+                endpoint: application.endpoint.clone(),
+                rules: rules.map(|r| (r.id.clone(), r.state == RuleState::Active)).collect(),
+                revision: stored.meta.revision,
+                author: stored.meta.author.clone(),
+            }
+        };
+        self.intent.applications.values().map(view).collect()
+    }
+
+    /// The rules of an application, in the order of its descriptor; `None`: there is none of
+    /// that name.
+    pub fn traffic_rules(&self, application: &str) -> Option<&[TrafficRule]> {
+        let stored = self.intent.applications.get(application)?;
+        Some(&stored.object.traffic_rules)
+    }
+
+    /// An object as it was put.
+    pub fn object(&self, id: &ObjectId) -> Option<Object> {
+        let name = id.name.as_str();
+        match id.kind {
+            ObjectKind::NetworkSlice => {
+                self.intent.slices.get(name).map(|s| Object::NetworkSlice(s.object.clone()))
+            }
+            ObjectKind::Hook => self.intent.hooks.get(name).map(|s| Object::Hook(s.object.clone())),
+            ObjectKind::Application => {
+                self.intent.applications.get(name).map(|s| Object::Application(s.object.clone()))
+            }
+        }
+    }
+
+    /// SHA-256 digests of modules that hooks of the intent have: what the shell must keep.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.intent.hooks.values().filter_map(|stored| stored.meta.module.as_deref())
+    }
+
+    /// The latest lines of the event log, oldest first.
+    pub fn events(&self) -> &VecDeque<LogEntry> {
+        &self.events
+    }
+
+    /// What a switch should hold, without its generation.
+    pub fn entries_desired(&self, switch: &str) -> Option<&Table> {
+        self.derived.tables.get(switch).map(|table| &**table)
+    }
+
+    /// What a switch is known to hold.
+    pub fn entries_held(&self, switch: &str) -> Option<&Table> {
+        self.sessions.get(switch)?.held.as_deref()
+    }
+
+    /// Why a slice goes where it goes; `None`: there is none of that name.
+    pub fn explain(&self, slice: &str) -> Option<Explanation> {
+        let stored = self.intent.slices.get(slice)?;
+        let id = self.numbers.known_slice(slice)?;
+        let reasons = self.derived.slices.get(slice).map(|s| s.reasons.clone()).unwrap_or_default();
+        let mut meters = Vec::new();
+        for (switch, table) in &self.derived.tables {
+            for entry in table.values() {
+                if let Entry::SliceMeter(meter) = entry
+                    && meter.slice == id
+                {
+                    meters.push(MeterView {
+                        switch: switch.clone(),
+                        direction: match meter.direction {
+                            Direction::Downlink => "downlink",
+                            Direction::Uplink => "uplink",
+                        },
+                        class: match meter.class {
+                            Class::BestEffort => "best-effort",
+                            Class::Guaranteed => "guaranteed",
+                            Class::Urllc => "urllc",
+                        },
+                        guaranteed_bps: meter.guaranteed_bps,
+                        maximum_bps: meter.maximum_bps,
+                    });
+                }
+            }
+        }
+        let protection = String::from(match stored.object.availability {
+            Some(_) => {
+                "when a link fails the controller finds another path; none is reserved ahead, so \
+                 the availability asked for is not promised"
+            }
+            None => "when a link fails the controller finds another path; none is reserved ahead",
+        });
+        Some(Explanation {
+            slice: slice.to_owned(),
+            id: id.0,
+            state: if reasons.is_empty() { SliceState::Kept } else { SliceState::Degraded },
+            reasons,
+            placement: self.derived.ledger.explain(&self.derived.placement(), slice),
+            meters,
+            protection,
+        })
+    }
+}

@@ -1,0 +1,582 @@
+//! A network made of nothing but tables, and the shell around one core: carries out effects in
+//! order, with made-up time and, if asked to, with writes that fail or arrive late.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use selvedge_core::{
+    Change, Config, Core, Effect, Event, HookLoad, HookState, HookStatus, LogEntry, Neighbor, Port,
+    Refusal, Reply, Report, Request, RequestId, Timer, Update,
+};
+use selvedge_pipeline::model::{self, Verdict};
+use selvedge_pipeline::{DropReason, Entry, HookId, Key, PortId};
+use selvedge_topology::{End, Node, NodeName, Topology, read};
+
+/// A switch as it is: whatever the controller thinks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Switch {
+    pub(crate) ports: BTreeMap<PortId, Port>,
+    pub(crate) entries: BTreeMap<Key, Entry>,
+    pub(crate) hooks: BTreeMap<HookId, HookLoad>,
+    pub(crate) joined: bool,
+}
+
+pub(crate) struct Lab {
+    pub(crate) core: Core,
+    pub(crate) topology: Topology,
+    pub(crate) now_ms: u64,
+    pub(crate) store: BTreeMap<String, Vec<u8>>,
+    pub(crate) switches: BTreeMap<NodeName, Switch>,
+    /// MAC addresses of hosts.
+    pub(crate) macs: BTreeMap<NodeName, [u8; 6]>,
+    /// Where hosts really are.
+    pub(crate) places: BTreeMap<NodeName, End>,
+    pub(crate) replies: BTreeMap<u64, Result<Reply, Refusal>>,
+    pub(crate) log: Vec<LogEntry>,
+    /// Updates carried out since the start.
+    pub(crate) writes: usize,
+    /// Writes that fail, in percent; a failed write is carried out in part.
+    pub(crate) failing_percent: u64,
+    /// Answers are delivered in any order.
+    pub(crate) reordering: bool,
+    /// Every effect, for comparing runs.
+    pub(crate) history: Vec<String>,
+    muted: BTreeSet<NodeName>,
+    answers: VecDeque<Event>,
+    timers: BTreeMap<Timer, u64>,
+    random: u64,
+    next_request: u64,
+}
+
+pub(crate) fn metro() -> Topology {
+    let text = include_str!("../../../../examples/metro/topology.yaml");
+    read::from_str("metro", text, read::Format::Selvedge).expect("metro is valid").topology
+}
+
+pub(crate) fn name(text: &str) -> NodeName {
+    text.parse().expect("a node name")
+}
+
+/// Objects of a slice file.
+pub(crate) fn objects(text: &str) -> Change {
+    let put = selvedge_slices::parse("test", text).unwrap_or_else(|error| panic!("{error:?}"));
+    let hooks = put.iter().filter_map(|object| match object {
+        selvedge_slices::Object::Hook(hook) => Some((hook.name.clone(), digest(&hook.module))),
+        _ => None,
+    });
+    Change { modules: hooks.collect(), put, ..Change::default() }
+}
+
+/// Not a digest at all, but as good as one here.
+pub(crate) fn digest(module: &str) -> String {
+    module.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Lab {
+    /// A network where nobody has joined yet.
+    pub(crate) fn new(topology: Topology) -> Self {
+        let core = Core::new(topology.clone(), Config::default());
+        let mut switches: BTreeMap<NodeName, Switch> = BTreeMap::new();
+        let mut macs = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        for (ix, (node, _)) in topology.hosts().enumerate() {
+            macs.insert(node.clone(), [2, 0xff, 0, 0, (ix >> 8) as u8, ix as u8]);
+            if let Some((_, _, end)) = topology.attachment(node) {
+                places.insert(node.clone(), end.clone());
+            }
+        }
+        for (ix, (node, _)) in topology.switches().enumerate() {
+            let switch = switches.entry(node.clone()).or_default();
+            let ends = topology.links.iter().filter_map(|link| Some(link.seen_from(node)?.0));
+            let names: BTreeSet<String> = ends.map(|end| end.port.to_string()).collect();
+            for (number, name) in (1..).zip(names) {
+                let mac = [2, 0, (ix >> 8) as u8, ix as u8, 0, number as u8];
+                let port = Port { id: PortId(number), name, mac, up: true };
+                switch.ports.insert(port.id, port);
+            }
+        }
+        Self {
+            core,
+            topology,
+            now_ms: 1_000_000,
+            store: BTreeMap::new(),
+            switches,
+            macs,
+            places,
+            replies: BTreeMap::new(),
+            log: Vec::new(),
+            writes: 0,
+            failing_percent: 0,
+            reordering: false,
+            history: Vec::new(),
+            muted: BTreeSet::new(),
+            answers: VecDeque::new(),
+            timers: BTreeMap::new(),
+            random: 1,
+            next_request: 0,
+        }
+    }
+
+    /// A network where everybody has joined and been seen, and all is quiet.
+    pub(crate) fn up(topology: Topology) -> Self {
+        let mut lab = Self::new(topology);
+        lab.join_all();
+        lab.settle();
+        lab.see_all();
+        lab.settle();
+        lab
+    }
+
+    pub(crate) fn seeded(mut self, seed: u64) -> Self {
+        self.random = seed | 1;
+        self
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        // xorshift64: any sequence that repeats from its seed will do.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % 100 < percent
+    }
+
+    pub(crate) fn report(&self, switch: &NodeName) -> Report {
+        let real = &self.switches[switch];
+        let compute = match &self.topology.nodes[switch] {
+            Node::Switch(switch) => switch.compute,
+            Node::Host(_) => None,
+        };
+        let status = |load: &HookLoad| HookStatus {
+            state: HookState::Running,
+            reason: String::new(),
+            sha256: load.sha256.clone(),
+        };
+        Report {
+            version: "test".into(),
+            ports: real.ports.values().cloned().collect(),
+            compute: compute.map(|compute| selvedge_core::Compute {
+                cpu: compute.cpu,
+                memory_bytes: compute.memory_bytes,
+            }),
+            neighbors: Vec::new(),
+            hooks: real.hooks.iter().map(|(hook, load)| (*hook, status(load))).collect(),
+        }
+    }
+
+    pub(crate) fn join(&mut self, switch: &NodeName) {
+        self.switches.get_mut(switch).expect("a switch").joined = true;
+        let report = self.report(switch);
+        self.event(Event::SwitchJoined { switch: switch.clone(), report });
+    }
+
+    pub(crate) fn join_all(&mut self) {
+        for switch in self.switches.keys().cloned().collect::<Vec<_>>() {
+            self.join(&switch);
+        }
+    }
+
+    pub(crate) fn leave(&mut self, switch: &NodeName) {
+        self.switches.get_mut(switch).expect("a switch").joined = false;
+        self.event(Event::SwitchLeft { switch: switch.clone() });
+    }
+
+    /// Every host shows itself where it is.
+    pub(crate) fn see_all(&mut self) {
+        for host in self.places.keys().cloned().collect::<Vec<_>>() {
+            self.see(&host);
+        }
+    }
+
+    pub(crate) fn addresses(&self, host: &NodeName) -> Vec<IpAddr> {
+        let host = self.topology.nodes[host].as_host().expect("a host");
+        let v4 = host.ipv4.map(|net| IpAddr::V4(net.addr()));
+        v4.into_iter().chain(host.ipv6.map(|net| IpAddr::V6(net.addr()))).collect()
+    }
+
+    /// The host sends something; its switch reports it if it is not bound there.
+    pub(crate) fn see(&mut self, host: &NodeName) {
+        let end = self.places[host].clone();
+        let switch = &self.switches[&end.node];
+        let port = switch.ports.values().find(|port| port.name == end.port.as_str());
+        let Some(port) = port.filter(|port| port.up).map(|port| port.id) else { return };
+        for address in self.addresses(host) {
+            let bound = self.switches[&end.node].entries.values().any(|entry| match entry {
+                Entry::Endpoint(entry) => entry.port == port && entry.prefix.contains(&address),
+                _ => false,
+            });
+            if !bound && self.switches[&end.node].joined {
+                let (switch, mac) = (end.node.clone(), self.macs[host]);
+                self.event(Event::EndpointSeen { switch, port, mac, address });
+            }
+        }
+    }
+
+    /// Both ends of the link lose or get carrier.
+    pub(crate) fn link(&mut self, a: &str, b: &str, up: bool) {
+        let ends: Vec<End> = self
+            .topology
+            .links
+            .iter()
+            .filter(|link| {
+                let (x, y) = (link.a.node.as_str(), link.b.node.as_str());
+                (x, y) == (a, b) || (x, y) == (b, a)
+            })
+            .flat_map(|link| [link.a.clone(), link.b.clone()])
+            .collect();
+        assert!(!ends.is_empty(), "no link {a} - {b}");
+        for end in ends {
+            self.port(&end, up);
+        }
+    }
+
+    pub(crate) fn port(&mut self, end: &End, up: bool) {
+        let Some(switch) = self.switches.get_mut(&end.node) else { return };
+        let found = switch.ports.values_mut().find(|port| port.name == end.port.as_str());
+        let port = found.expect("a port of that name");
+        port.up = up;
+        let port = port.clone();
+        if self.switches[&end.node].joined {
+            self.event(Event::PortChanged { switch: end.node.clone(), port });
+        }
+    }
+
+    /// An access port `p9` that the topology says nothing of.
+    pub(crate) fn spare_port(&mut self, switch: &str) -> End {
+        let place = End { node: name(switch), port: "p9".parse().expect("a port name") };
+        let switch = self.switches.get_mut(&place.node).expect("a switch");
+        let mac = [2, 0, 9, 9, 9, 9];
+        let port = Port { id: PortId(9), name: "p9".into(), mac, up: true };
+        switch.ports.insert(port.id, port.clone());
+        self.event(Event::PortChanged { switch: place.node.clone(), port });
+        self.settle();
+        place
+    }
+
+    pub(crate) fn neighbor(&mut self, end: &str, sees: Option<&str>) {
+        let (switch, port) = end.split_once(':').expect("node:port");
+        let switch = name(switch);
+        let ports = &self.switches[&switch].ports;
+        let port = ports.values().find(|known| known.name == port).expect("a port").id;
+        let neighbor = sees.map(|sees| {
+            let (chassis, port) = sees.split_once(':').expect("node:port");
+            Neighbor { chassis: chassis.into(), port: port.into() }
+        });
+        self.event(Event::NeighborChanged { switch, port, neighbor });
+    }
+
+    pub(crate) fn request(&mut self, request: Request) -> Result<Reply, Refusal> {
+        self.next_request += 1;
+        let id = self.next_request;
+        self.event(Event::Request { id: RequestId(id), author: "tester".into(), request });
+        self.replies.remove(&id).expect("a request is answered at once")
+    }
+
+    pub(crate) fn apply(&mut self, change: Change) -> Result<Reply, Refusal> {
+        let reply = self.request(Request::Apply { change, plan: None });
+        self.settle();
+        reply
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        let effects = self.core.handle(event, self.now_ms);
+        self.history.push(format!("{effects:?}"));
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(changes) => {
+                assert!(!changes.is_empty(), "persisting nothing");
+                for change in changes {
+                    match change.value {
+                        Some(value) => self.store.insert(change.key, value),
+                        None => self.store.remove(&change.key),
+                    };
+                }
+            }
+            Effect::ReadEntries { switch, read } => {
+                let real = &self.switches[&switch];
+                assert!(real.joined, "{switch} is read, but has no session");
+                let result = if self.failing_percent > 0 && self.random.is_multiple_of(7) {
+                    Err(String::from("made to fail"))
+                } else {
+                    Ok(real.entries.values().cloned().collect())
+                };
+                self.answers.push_back(Event::EntriesRead { switch, read, result });
+            }
+            Effect::Write { switch, write, updates } => {
+                assert!(self.switches[&switch].joined, "{switch} is written, but has no session");
+                assert!(!updates.is_empty(), "an empty write to {switch}");
+                let fails = self.failing_percent;
+                let fails = self.chance(fails);
+                let count = if fails { updates.len() / 2 } else { updates.len() };
+                for update in updates.into_iter().take(count) {
+                    self.write(&switch, update);
+                }
+                let result = if fails { Err(String::from("made to fail")) } else { Ok(()) };
+                self.answers.push_back(Event::WriteDone { switch, write, result });
+            }
+            Effect::LoadHook { switch, hook, load } => {
+                let sha256 = load.sha256.clone();
+                self.switches.get_mut(&switch).expect("a switch").hooks.insert(hook, load);
+                let state = HookState::Running;
+                let status = HookStatus { state, reason: String::new(), sha256 };
+                self.answers.push_back(Event::HookChanged { switch, hook, status });
+            }
+            Effect::UnloadHook { switch, hook } => {
+                let real = self.switches.get_mut(&switch).expect("a switch");
+                assert!(real.hooks.remove(&hook).is_some(), "{switch} has no hook {}", hook.0);
+            }
+            Effect::Reply { request, reply } => {
+                assert!(self.replies.insert(request.0, reply).is_none(), "answered twice");
+            }
+            Effect::Log(entry) => self.log.push(entry),
+            Effect::SetTimer { timer, at_ms } => {
+                self.timers.insert(timer, at_ms);
+            }
+        }
+    }
+
+    /// As a switch does: an insert of what is there, or a change of what is not, is an error.
+    fn write(&mut self, switch: &NodeName, update: Update) {
+        self.writes += 1;
+        let entries = &mut self.switches.get_mut(switch).expect("a switch").entries;
+        match update {
+            Update::Insert(entry) => {
+                let before = entries.insert(entry.key(), entry.clone());
+                assert!(before.is_none(), "{switch}: insert of {entry:?} over {before:?}");
+            }
+            Update::Modify(entry) => {
+                let before = entries.insert(entry.key(), entry.clone());
+                assert!(before.is_some(), "{switch}: {entry:?} changed, but was not there");
+            }
+            Update::Delete(entry) => {
+                assert_eq!(entries.remove(&entry.key()), Some(entry), "{switch}");
+            }
+        }
+    }
+
+    /// The switch gets what is sent, but no answer comes back.
+    pub(crate) fn mute(&mut self, switch: &NodeName) {
+        self.muted.insert(switch.clone());
+    }
+
+    pub(crate) fn unmute(&mut self, switch: &NodeName) {
+        self.muted.remove(switch);
+    }
+
+    fn is_muted(&self, event: &Event) -> bool {
+        match event {
+            Event::EntriesRead { switch, .. } | Event::WriteDone { switch, .. } => {
+                self.muted.contains(switch)
+            }
+            _ => false,
+        }
+    }
+
+    /// One answer, if one is there.
+    pub(crate) fn step_answers(&mut self) -> bool {
+        while let Some(event) = self.answers.pop_front() {
+            if !self.is_muted(&event) {
+                self.event(event);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Until nothing is left to do or so much time has gone.
+    pub(crate) fn settle_for(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end && self.step() {}
+    }
+
+    /// One answer, or the next timer. False: nothing is left but the periodic resync.
+    pub(crate) fn step(&mut self) -> bool {
+        if !self.answers.is_empty() {
+            let last = self.answers.len() - 1;
+            let late = self.reordering && self.chance(50);
+            let event = self.answers.remove(if late { last } else { 0 }).expect("not empty");
+            if !self.is_muted(&event) {
+                self.event(event);
+            }
+            return true;
+        }
+        let timers = self.timers.iter().filter(|(timer, _)| **timer != Timer::Resync);
+        let Some((timer, at)) = timers.map(|(timer, at)| (*timer, *at)).min_by_key(|(_, at)| *at)
+        else {
+            return false;
+        };
+        self.timers.remove(&timer);
+        self.now_ms = self.now_ms.max(at);
+        self.event(Event::TimerDue(timer));
+        true
+    }
+
+    /// Until nothing is left to do.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..20_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("still not quiet: {:?}", self.core.status().waiting_for);
+    }
+
+    /// The resync timer comes.
+    pub(crate) fn resync(&mut self) {
+        let at = self.timers.remove(&Timer::Resync).expect("it is always set");
+        self.now_ms = self.now_ms.max(at);
+        self.event(Event::TimerDue(Timer::Resync));
+        self.settle();
+    }
+
+    /// `kill -9` of the controller, and a new one over the same store and switches.
+    pub(crate) fn restart(&mut self) {
+        let records = self.store.clone();
+        self.core = Core::restore(self.topology.clone(), Config::default(), records)
+            .expect("its own records");
+        self.answers.clear();
+        self.timers.clear();
+    }
+
+    pub(crate) fn converged(&self) -> bool {
+        self.core.status().converged
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_converged(&self) {
+        let status = self.core.status();
+        assert!(status.converged, "waiting for {:?}", status.waiting_for);
+    }
+
+    pub(crate) fn logged(&self, kind: &str) -> Vec<&LogEntry> {
+        self.log.iter().filter(|entry| entry.kind == kind).collect()
+    }
+
+    pub(crate) fn entries(&self, switch: &str) -> Vec<&Entry> {
+        self.switches[switch].entries.values().collect()
+    }
+
+    /// Sends a packet through the pipeline's interpreter, switch by switch.
+    pub(crate) fn send(&self, from: &NodeName, to: IpAddr) -> Delivery {
+        let end = &self.places[from];
+        let source = self.addresses(from).into_iter().find(|own| own.is_ipv4() == to.is_ipv4());
+        let source = source.expect("an address of that family");
+        let frame = crate::packets::frame(self.macs[from], source, to);
+        self.forward(end, frame)
+    }
+
+    pub(crate) fn forward(&self, end: &End, mut frame: Vec<u8>) -> Delivery {
+        let mut delivery = Delivery { nodes: Vec::new(), hooks: Vec::new(), fate: Fate::Lost };
+        let ports = &self.switches[&end.node].ports;
+        let port = ports.values().find(|port| port.name == end.port.as_str()).expect("a port");
+        let (mut node, mut ingress) = (end.node.clone(), model::Ingress::Port(port.id));
+        for _ in 0..200 {
+            if delivery.nodes.last() != Some(&node) {
+                delivery.nodes.push(node.clone());
+            }
+            let real = &self.switches[&node];
+            let mut switch = model::Switch::new(real.entries.values().cloned());
+            for port in real.ports.values() {
+                switch.set_port(port.id, model::Port { mac: port.mac, up: true });
+            }
+            for hook in real.hooks.keys() {
+                switch.set_hook(*hook, true);
+            }
+            match model::process(&switch, ingress, &frame).verdict {
+                Verdict::Drop(reason) => {
+                    delivery.fate = Fate::Dropped(reason);
+                    return delivery;
+                }
+                Verdict::ToHook { hook, frame: inside } => {
+                    delivery.hooks.push(real.hooks[&hook].name.clone());
+                    (ingress, frame) = (model::Ingress::Compute(hook), inside);
+                }
+                Verdict::Out { port, frame: outgoing } => {
+                    let port = &real.ports[&port];
+                    if !port.up {
+                        return delivery;
+                    }
+                    let out = End { node: node.clone(), port: port.name.parse().expect("a name") };
+                    let host = self.places.iter().find(|(_, place)| **place == out);
+                    if let Some((host, _)) = host {
+                        delivery.fate = Fate::Delivered(host.clone(), outgoing);
+                        return delivery;
+                    }
+                    let link = self.topology.links.iter().find(|l| l.a == out || l.b == out);
+                    let Some(link) = link else { return delivery };
+                    let far = if link.a == out { &link.b } else { &link.a };
+                    let Some(next) = self.switches.get(&far.node) else { return delivery };
+                    let mut ports = next.ports.values();
+                    let arrives = ports.find(|port| port.name == far.port.as_str());
+                    let Some(arrives) = arrives.filter(|port| port.up) else { return delivery };
+                    if outgoing[..6] != arrives.mac {
+                        return delivery; // another machine's frame
+                    }
+                    (node, frame) = (far.node.clone(), outgoing);
+                    ingress = model::Ingress::Port(arrives.id);
+                }
+                Verdict::Answer { .. } | Verdict::PassToKernel => return delivery,
+            }
+        }
+        delivery
+    }
+
+    /// Whether the packet arrives at the host whose address it is, whole and with its MAC.
+    pub(crate) fn reaches(&self, from: &NodeName, to: &NodeName, ipv6: bool) -> bool {
+        let Some(address) = self.addresses(to).into_iter().find(|a| a.is_ipv6() == ipv6) else {
+            return false;
+        };
+        if !self.addresses(from).iter().any(|a| a.is_ipv6() == ipv6) {
+            return false;
+        }
+        match self.send(from, address).fate {
+            Fate::Delivered(host, frame) => host == *to && frame[..6] == self.macs[to],
+            _ => false,
+        }
+    }
+
+    /// Pairs that do not reach each other, in both families.
+    pub(crate) fn unreachable(&self) -> Vec<String> {
+        let mut failed = Vec::new();
+        for from in self.places.keys() {
+            for to in self.places.keys().filter(|to| *to != from) {
+                for ipv6 in [false, true] {
+                    let has = |host| self.addresses(host).iter().any(|a| a.is_ipv6() == ipv6);
+                    if has(from) && has(to) && !self.reaches(from, to, ipv6) {
+                        failed.push(format!("{from} -> {to} ipv6={ipv6}"));
+                    }
+                }
+            }
+        }
+        failed
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) nodes: Vec<NodeName>,
+    /// `slice/hook`, in order.
+    pub(crate) hooks: Vec<String>,
+    pub(crate) fate: Fate,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    Delivered(NodeName, Vec<u8>),
+    Dropped(DropReason),
+    /// Left by a port that leads nowhere.
+    Lost,
+}
+
+impl Delivery {
+    pub(crate) fn dropped(&self) -> Option<DropReason> {
+        match self.fate {
+            Fate::Dropped(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The core against a made-up network: see [`lab::Lab`].
+
+mod failures;
+mod hooks;
+mod intent;
+mod joining;
+mod lab;
+mod moves;
+mod packets;
+mod properties;
+mod rules;
+mod scale;

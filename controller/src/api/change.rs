@@ -1,0 +1,116 @@
+//! A body of `/v1/plan` or `/v1/apply`, checked and turned into the core's request.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use selvedge_core as core;
+use selvedge_slices::{Hook, Object, ObjectKind, ObjectName};
+use selvedge_topology::Problems;
+
+use super::Problem;
+use super::wire_intent::{Change, Document, Documents, ObjectRef};
+use crate::modules::{MAX_MODULE_BYTES, sha256};
+
+/// Documents in one change.
+const MAX_DOCUMENTS: usize = 256;
+
+/// The core's change, and the modules that it needs kept: digest and bytes.
+pub(super) struct Checked {
+    pub(super) change: core::Change,
+    pub(super) modules: Vec<(String, Vec<u8>)>,
+    pub(super) plan: Option<core::PlanId>,
+}
+
+/// Every problem of every document in one answer.
+pub(super) fn check(body: Change) -> Result<Checked, Problem> {
+    let documents = match body.documents {
+        Documents::One(text) => vec![Document { name: "documents".to_owned(), text }],
+        Documents::Many(documents) => documents,
+    };
+    if documents.len() > MAX_DOCUMENTS {
+        let count = documents.len();
+        return Err(Problem::unprocessable(format!(
+            "documents: {count} are too many, at most {MAX_DOCUMENTS}"
+        )));
+    }
+    let mut problems = Vec::new();
+    let mut put = Vec::new();
+    for Document { name, text } in &documents {
+        match selvedge_slices::parse(name, text) {
+            Ok(objects) => put.extend(objects),
+            Err(found) => problems.extend(lines(&found)),
+        }
+    }
+    let delete: Vec<core::ObjectId> = body
+        .delete
+        .iter()
+        .filter_map(|reference| object_id(reference).map_err(|problem| problems.push(problem)).ok())
+        .collect();
+    let modules = modules(&put, &body.modules, &mut problems);
+    let plan = body.plan.as_deref().map(str::parse::<core::PlanId>).transpose();
+    let plan = plan.unwrap_or_else(|error| {
+        problems.push(format!("plan: {error}"));
+        None
+    });
+    if problems.is_empty() && put.is_empty() && delete.is_empty() {
+        problems.push("nothing to put and nothing to delete".to_owned());
+    }
+    if !problems.is_empty() {
+        return Err(Problem::unprocessable(problems.join("\n")));
+    }
+    let digests = modules.iter().map(|(hook, digest, _)| (hook.clone(), digest.clone())).collect();
+    let modules = modules.into_iter().map(|(_, digest, bytes)| (digest, bytes)).collect();
+    Ok(Checked { change: core::Change { put, modules: digests, delete }, modules, plan })
+}
+
+/// `file:line:column: message (help)`.
+fn lines(problems: &Problems) -> Vec<String> {
+    let line = |(line, column, problem): (usize, usize, &selvedge_topology::Problem)| {
+        let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{}:{line}:{column}: {}{help}", problems.file(), problem.message)
+    };
+    problems.places().map(line).collect()
+}
+
+pub(super) fn object_id(reference: &ObjectRef) -> Result<core::ObjectId, String> {
+    let ObjectRef { kind, name } = reference;
+    let known = ObjectKind::ALL.into_iter().find(|known| known.as_str() == kind);
+    let kind = known.ok_or_else(|| {
+        format!("delete: {kind:?} is not a kind: NetworkSlice, Hook or Application")
+    })?;
+    let name = name.parse().map_err(|error| format!("delete: {error}"))?;
+    Ok(core::ObjectId { kind, name })
+}
+
+/// The module of each hook in `put`, by the hook's name or by its path: name, digest, bytes.
+fn modules(
+    put: &[Object],
+    encoded: &BTreeMap<String, String>,
+    problems: &mut Vec<String>,
+) -> Vec<(ObjectName, String, Vec<u8>)> {
+    let mut modules = Vec::new();
+    for object in put {
+        let Object::Hook(Hook { name, module, .. }) = object else { continue };
+        let Some(text) = encoded.get(name.as_str()).or_else(|| encoded.get(module)) else {
+            problems.push(format!("hook {name:?}: its module {module:?} is not in `modules`"));
+            continue;
+        };
+        let bytes = match STANDARD.decode(text) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                problems.push(format!("hook {name:?}: its module is not base64: {error}"));
+                continue;
+            }
+        };
+        if bytes.len() > MAX_MODULE_BYTES {
+            let size = bytes.len();
+            problems.push(format!(
+                "hook {name:?}: its module is {size} bytes, at most {MAX_MODULE_BYTES}"
+            ));
+            continue;
+        }
+        modules.push((name.clone(), sha256(&bytes), bytes));
+    }
+    modules
+}

@@ -1,0 +1,63 @@
+//! The API's own description: OpenAPI, and a page that shows it without any other server.
+
+use axum::Json;
+use axum::http::header;
+use axum::response::{Html, IntoResponse};
+use utoipa::OpenApi;
+
+use super::{intent, read, trace};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Selvedge operator API",
+        description = "Topology, slices, plans, paths and events of a Selvedge network. Errors \
+                       are ProblemDetails (RFC 9457). The ETSI MEC APIs are served beside it at \
+                       their published base URIs."
+    ),
+    paths(
+        read::status,
+        read::nodes,
+        read::node,
+        read::entries,
+        read::links,
+        read::topology,
+        read::endpoints,
+        read::endpoint,
+        read::events,
+        read::slices,
+        read::slice,
+        read::explanation,
+        read::hooks,
+        read::hook,
+        read::applications,
+        read::application,
+        intent::plan,
+        intent::apply,
+        intent::delete_slice,
+        intent::delete_hook,
+        intent::delete_application,
+        trace::trace,
+    ),
+    tags(
+        (name = "network", description = "What is there, and how it does"),
+        (name = "intent", description = "What is wanted"),
+    )
+)]
+struct Document;
+
+/// The OpenAPI 3.1 document of `/v1`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+pub(super) async fn document() -> impl IntoResponse {
+    Json(openapi())
+}
+
+pub(super) async fn reader() -> impl IntoResponse {
+    // It loads nothing from elsewhere, and a browser is told to see to that.
+    let policy = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; \
+                  script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("docs.html")))
+}

@@ -1,0 +1,402 @@
+//! The API in process: the real router, engine and store, switches made up.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body as HttpBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt as _;
+use selvedge_pipeline::Entry;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::testing::{Controller, join_pair};
+
+struct Fixture {
+    controller: Controller,
+    router: Router,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let controller = Controller::start();
+        let api = Api::new(
+            controller.handle.clone(),
+            controller.store.clone(),
+            controller.topology.clone(),
+        );
+        Self { controller, router: router(api) }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let body = body.map_or_else(HttpBody::empty, |body| HttpBody::from(body.to_string()));
+        self.send(method, path, body).await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: HttpBody) -> (u16, Value) {
+        let request = axum::http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let kind = answer.headers().get(header::CONTENT_TYPE).cloned();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        if status >= 400 {
+            assert_eq!(kind.unwrap(), "application/problem+json", "{path}: {text}");
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["status"], status, "{text}");
+            return (status, value);
+        }
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, value) = self.call("GET", path, None).await;
+        assert_eq!(status, 200, "{path}: {value}");
+        value
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call("POST", path, Some(body)).await
+    }
+
+    async fn apply(&self, yaml: &str) -> (u16, Value) {
+        self.post("/v1/apply", json!({ "documents": yaml })).await
+    }
+}
+
+fn slice(name: &str, guaranteed: &str) -> String {
+    format!(
+        "apiVersion: selvedge/v1\n\
+         kind: NetworkSlice\n\
+         metadata: {{ name: {name} }}\n\
+         spec:\n  \
+           downlink: {{ guaranteed: {guaranteed} }}\n  \
+           uplink: {{ guaranteed: {guaranteed} }}\n  \
+           endpoints: [{{ ue: h1 }}, {{ dn: h2 }}]\n"
+    )
+}
+
+const HOOK: &str = "apiVersion: selvedge/v1\n\
+                    kind: Hook\n\
+                    metadata: { name: dedup }\n\
+                    spec: { module: hooks/dedup.wasm }\n";
+
+#[tokio::test]
+async fn the_network_as_it_is() {
+    let api = Fixture::new();
+    let status = api.get("/v1/status").await;
+    assert_eq!(status["converged"], false);
+    assert_eq!(status["switches"], json!({ "ready": 0, "declared": 2 }));
+
+    let _switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+    let status = api.get("/v1/status").await;
+    assert_eq!(status["converged"], true, "{status}");
+    assert_eq!(status["switches"], json!({ "ready": 2, "declared": 2 }));
+    assert_eq!(status["links"]["ready"], status["links"]["declared"]);
+
+    let nodes = api.get("/v1/nodes").await;
+    assert_eq!(nodes.as_array().unwrap().len(), 2);
+    let node = api.get("/v1/nodes/s1").await;
+    assert_eq!(node["name"], "s1");
+    assert_eq!(node["ports"][0]["neighbor"], json!({ "chassis": "s2", "port": "p1" }));
+    let entries = api.get("/v1/nodes/s1/entries").await;
+    let desired = api.get("/v1/nodes/s1/entries?which=desired").await;
+    for entry in desired.as_array().unwrap() {
+        assert!(entries.as_array().unwrap().contains(entry), "{entry}");
+    }
+    let tables: Vec<&str> =
+        entries.as_array().unwrap().iter().map(|e| e["table"].as_str().unwrap()).collect();
+    for table in ["port", "endpoint", "local_sid", "next_hop", "generation"] {
+        assert!(tables.contains(&table), "{table} in {tables:?}");
+    }
+    let endpoint = api.get("/v1/endpoints/h1").await;
+    assert_eq!(endpoint["slices"], json!(["default"]));
+    assert_eq!(endpoint["switch"], "s1");
+    assert!(api.get("/v1/topology").await.as_str().unwrap().contains("s1:p1"));
+    let kinds: Vec<Value> = api
+        .get("/v1/events")
+        .await
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["kind"].clone())
+        .collect();
+    assert!(kinds.contains(&json!("switch-joined")), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_slice_from_plan_to_deletion() {
+    let api = Fixture::new();
+    let _switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+
+    let body = json!({ "documents": slice("control", "20Mbps") });
+    let (status, plan) = api.post("/v1/plan", body.clone()).await;
+    assert_eq!(status, 200, "{plan}");
+    assert_eq!(plan["refusal"], Value::Null, "{plan}");
+    assert!(plan["switches"]["s1"]["added"].as_array().unwrap().len() > 1, "{plan}");
+    assert_eq!(api.get("/v1/slices").await.as_array().unwrap().len(), 0, "a plan changes nothing");
+
+    let mut body = body;
+    body["plan"] = plan["id"].clone();
+    let (status, applied) = api.post("/v1/apply", body.clone()).await;
+    assert_eq!((status, &applied["changed"]), (200, &json!(true)), "{applied}");
+    api.controller.until_converged().await;
+
+    let (status, stale) = api.post("/v1/apply", body).await;
+    assert_eq!(status, 412, "{stale}");
+    let (status, again) = api.apply(&slice("control", "20Mbps")).await;
+    assert_eq!((status, &again["changed"]), (200, &json!(false)), "{again}");
+
+    let found = api.get("/v1/slices/control").await;
+    assert_eq!(found["state"], "kept", "{found}");
+    let explanation = api.get("/v1/slices/control/explanation").await;
+    let path = &explanation["placement"]["paths"][0];
+    assert!(path["nodes"].as_array().unwrap().len() == 2, "{explanation}");
+    assert!(path["delay"]["total_us"].as_u64().unwrap() > 300, "{explanation}");
+
+    let (status, gone) = api.call("DELETE", "/v1/slices/control", None).await;
+    assert_eq!((status, &gone["changed"]), (200, &json!(true)), "{gone}");
+    let (status, problem) = api.call("DELETE", "/v1/slices/control", None).await;
+    assert_eq!(status, 404, "{problem}");
+    let (status, _) = api.call("GET", "/v1/slices/control", None).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_and_nothing_changes() {
+    let api = Fixture::new();
+    let switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+    let before = switches[0].entries.lock().unwrap().clone();
+    let (status, problem) = api.apply(&slice("greedy", "200Mbps")).await;
+    assert_eq!(status, 409, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("greedy") && detail.contains("s1:p1"), "{detail}");
+    let (status, plan) =
+        api.post("/v1/plan", json!({ "documents": slice("greedy", "200Mbps") })).await;
+    assert_eq!(status, 200);
+    assert!(plan["refusal"].as_str().unwrap().contains("greedy"), "{plan}");
+    assert_eq!(api.get("/v1/slices").await, json!([]));
+    assert_eq!(*switches[0].entries.lock().unwrap(), before);
+}
+
+#[tokio::test]
+async fn bad_requests_say_what_and_where() {
+    let api = Fixture::new();
+    let wrong = "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: { name: Bad }\nspec:\n  \
+                 downlink: { guaranteed: 20Mbit }\n  endpoints: [{ ue: h1 }]\n  colour: red\n";
+    let hook = |modules: Value| json!({ "documents": HOOK, "modules": modules });
+    let named = json!({ "documents": [{ "name": "a.yaml", "text": wrong }] });
+    let big = STANDARD.encode(vec![0; crate::modules::MAX_MODULE_BYTES + 1]);
+    // (path, body, status, what the detail has)
+    let cases = [
+        ("/v1/apply", json!({}), 422, "nothing to put"),
+        ("/v1/apply", json!({ "documents": wrong }), 422, "documents:5:"),
+        ("/v1/plan", named.clone(), 422, "a.yaml:7:"),
+        ("/v1/apply", named, 422, "\"Bad\""),
+        ("/v1/apply", json!({ "document": "" }), 422, "document"),
+        ("/v1/apply", json!({ "delete": [{ "kind": "Slice", "name": "a" }] }), 422, "NetworkSlice"),
+        ("/v1/apply", json!({ "delete": [{ "kind": "Hook", "name": "A" }] }), 422, "\"A\""),
+        ("/v1/apply", json!({ "delete": [{ "kind": "Hook", "name": "a" }] }), 404, "\"a\""),
+        ("/v1/apply", json!({ "documents": HOOK, "plan": "7" }), 422, "plan"),
+        ("/v1/apply", hook(json!({})), 422, "hooks/dedup.wasm"),
+        ("/v1/apply", hook(json!({ "dedup": "%" })), 422, "base64"),
+        ("/v1/apply", hook(json!({ "dedup": big })), 422, "at most"),
+        ("/v1/trace", json!({}), 422, "`from` and `to`"),
+        ("/v1/trace", json!({ "from": "h1", "to": "nobody" }), 404, "nobody"),
+        ("/v1/trace", json!({ "node": "s9", "port": "p1", "frame": "" }), 404, "s9"),
+        ("/v1/trace", json!({ "node": "s1", "port": "p1", "frame": "" }), 404, "p1"),
+        ("/v1/trace", json!({ "from": "h1", "to": "h2" }), 404, "no port"),
+        ("/v1/trace", json!({ "from": "h1", "to": "h2", "ip_version": 5 }), 422, "4 or 6"),
+        ("/v1/trace", json!({ "from": "h3", "to": "h2", "ip_version": 6 }), 422, "addresses"),
+        ("/v1/nothing", json!({}), 404, "/v1/nothing"),
+        ("/v1/status", json!({}), 405, "POST"),
+    ];
+    for (path, body, want, text) in cases {
+        let (status, problem) = api.post(path, body).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(status, want, "{path}: {detail}");
+        assert!(detail.contains(text), "want {text:?} in {detail:?}");
+    }
+    let (status, _) = api.send("POST", "/v1/apply", "{".into()).await;
+    assert_eq!(status, 400);
+    let (status, _) = api.send("POST", "/v1/apply", vec![b' '; MAX_BODY_BYTES + 1].into()).await;
+    assert_eq!(status, 413);
+    for (path, want) in [
+        ("/v1/nodes/s9", 404),
+        ("/v1/nodes/s9/entries", 404),
+        ("/v1/nodes/s1/entries?which=all", 400),
+        ("/v1/events?before=3", 400),
+        ("/v1/slices/default%2F", 404),
+    ] {
+        assert_eq!(api.call("GET", path, None).await.0, want, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_intent_and_reads_go_on() {
+    let api = Fixture::new();
+    let _switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+    api.controller.store.full.store(true, Ordering::SeqCst);
+    let (status, problem) = api.apply(&slice("control", "20Mbps")).await;
+    assert_eq!(status, 507, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    let file = api.controller.dir.path().join("controller.redb");
+    assert!(detail.contains(file.to_str().unwrap()), "{detail}");
+    assert!(detail.contains("nothing was changed"), "{detail}");
+    assert_eq!(api.get("/v1/slices").await, json!([]));
+    assert_eq!(api.get("/v1/status").await["converged"], true);
+    let with_module = json!({ "documents": HOOK, "modules": { "dedup": STANDARD.encode("x") } });
+    assert_eq!(api.post("/v1/apply", with_module).await.0, 507);
+    api.controller.store.full.store(false, Ordering::SeqCst);
+    let (status, applied) = api.apply(&slice("control", "20Mbps")).await;
+    assert_eq!(status, 200, "{applied}");
+    assert_eq!(api.get("/v1/slices").await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn modules_are_kept_while_a_hook_uses_them() {
+    let api = Fixture::new();
+    let kept = || async { api.controller.store.keys("module/").await.unwrap() };
+    let body = |module: &str| json!({ "documents": HOOK, "modules": { "hooks/dedup.wasm": STANDARD.encode(module) } });
+    let (status, applied) = api.post("/v1/apply", body("\0asm one")).await;
+    assert_eq!(status, 200, "{applied}");
+    let one = format!("module/{}", crate::modules::sha256(b"\0asm one"));
+    assert_eq!(kept().await, std::slice::from_ref(&one));
+    let (status, _) = api.post("/v1/plan", body("\0asm planned")).await;
+    assert_eq!((status, kept().await), (200, vec![one]), "a plan keeps nothing");
+    let (status, _) = api.post("/v1/apply", body("\0asm two")).await;
+    assert_eq!(status, 200);
+    assert_eq!(kept().await, [format!("module/{}", crate::modules::sha256(b"\0asm two"))]);
+    let (status, _) = api.call("DELETE", "/v1/hooks/dedup", None).await;
+    assert_eq!((status, kept().await.len()), (200, 0));
+}
+
+#[tokio::test]
+async fn events_can_be_waited_for() {
+    let api = Fixture::new();
+    let lines = api.get("/v1/events?wait=0").await;
+    let last =
+        lines.as_array().unwrap().last().map_or(0, |line| line["sequence"].as_u64().unwrap());
+    let path = format!("/v1/events?after={last}&wait=20");
+    let (lines, _switches) = tokio::join!(api.get(&path), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        join_pair(&api.controller).await
+    });
+    assert_eq!(lines[0]["sequence"], last + 1, "{lines}");
+}
+
+#[tokio::test]
+async fn a_packet_is_followed_to_its_end() {
+    let api = Fixture::new();
+    let _switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+    for (protocol, version) in [("udp", 4), ("tcp", 4), ("icmp", 4), ("udp", 6), ("icmp", 6)] {
+        let body = json!({ "from": "h1", "to": "h2", "protocol": protocol, "ip_version": version });
+        let (status, trace) = api.post("/v1/trace", body).await;
+        assert_eq!(status, 200, "{trace}");
+        assert_eq!(trace["result"], "delivered", "{trace}");
+        assert_eq!(trace["detail"], "h2");
+        let nodes: Vec<&str> = trace["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| step["node"].as_str().unwrap())
+            .collect();
+        assert_eq!(nodes, ["s1", "s2"]);
+    }
+    let body = json!({ "from": "h1", "to": "203.0.113.9" });
+    let (_, trace) = api.post("/v1/trace", body).await;
+    assert_eq!((&trace["result"], &trace["detail"]), (&json!("dropped"), &json!("no_route at s1")));
+    let body = json!({ "node": "s1", "port": "p2", "frame": "ffff" });
+    let (_, trace) = api.post("/v1/trace", body).await;
+    assert_eq!(trace["detail"], "malformed at s1", "{trace}");
+    let body = json!({ "node": "s1", "port": "p2", "frame": "fff" });
+    assert_eq!(api.post("/v1/trace", body).await.0, 422);
+}
+
+#[tokio::test]
+async fn mec_rules_reach_the_switches() {
+    let api = Fixture::new();
+    let switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+    let application = "apiVersion: selvedge/v1\nkind: Application\nmetadata: { name: video }\n\
+                       spec:\n  endpoint: h2\n  trafficRules:\n  - trafficRuleId: r1\n    \
+                       filterType: FLOW\n    priority: 1\n    state: INACTIVE\n    action: DROP\n    \
+                       trafficFilter: [{ dstAddress: [10.0.0.2/32], protocol: [UDP], dstPort: [\"9\"] }]\n";
+    let (status, applied) = api.apply(application).await;
+    assert_eq!(status, 200, "{applied}");
+    let rules = || {
+        let entries = switches[0].entries.lock().unwrap();
+        entries.values().filter(|entry| matches!(entry, Entry::Classifier(_))).count()
+    };
+    api.controller.until_converged().await;
+    assert_eq!(rules(), 0, "an inactive rule is absent");
+    let path = "/mec_app_support/v1/applications/video/traffic_rules/r1";
+    let mut rule = api.get(path).await;
+    rule["state"] = json!("ACTIVE");
+    let (status, answer) = api.call("PUT", path, Some(rule)).await;
+    assert_eq!(status, 200, "{answer}");
+    api.controller.until_converged().await;
+    assert!(rules() > 0, "an active rule is there");
+    let body = json!({ "from": "h1", "to": "h2" });
+    let (_, trace) = api.post("/v1/trace", body).await;
+    assert_eq!(trace["detail"], "classifier_drop at s1", "{trace}");
+    assert_eq!(api.get("/mec_service_mgmt/v1/services").await, json!([]));
+}
+
+#[tokio::test]
+async fn the_document_covers_every_route() {
+    let api = Fixture::new();
+    let document = api.get("/v1/openapi.json").await;
+    let text = document.to_string();
+    for reference in text.split("\"#/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document.pointer(&format!("/{reference}")).is_some(), "{reference}");
+    }
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 19, "{:?}", paths.keys());
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(operation["summary"].is_string(), "{method} {path} says what it does");
+            let path = path.replace("{name}", "none");
+            let (status, answer) = api.call(&method.to_uppercase(), &path, Some(json!({}))).await;
+            let detail = answer["detail"].as_str().unwrap_or_default();
+            assert!(status != 405 && !detail.contains("see /docs"), "{method} {path}: {answer}");
+        }
+    }
+    let page = api.get("/docs").await;
+    assert!(page.as_str().unwrap().contains("/v1/openapi.json"));
+}
+
+#[tokio::test]
+async fn too_many_requests_are_told_to_come_back() {
+    let api = Fixture::new();
+    let waiting = (0..MAX_REQUESTS).map(|_| {
+        let router = api.router.clone();
+        tokio::spawn(async move {
+            let request = axum::http::Request::get("/v1/events?after=1000000&wait=60");
+            router.oneshot(request.body(HttpBody::empty()).unwrap()).await
+        })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    // One thread: once all of them have been polled, each has taken its place.
+    for _ in 0..MAX_REQUESTS {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(api.call("GET", "/v1/status", None).await.0, 503);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    for task in waiting {
+        drop(task.await);
+    }
+    assert_eq!(api.call("GET", "/v1/status", None).await.0, 200);
+}

@@ -1,0 +1,388 @@
+//! What the operator API says, as JSON. The command line reads the same types.
+//!
+//! Rates are bits per second, sizes bytes, times milliseconds of Unix time and delays
+//! microseconds; a field's name carries its unit. MAC addresses are `aa:bb:cc:dd:ee:ff`.
+
+use selvedge_core::view;
+use selvedge_core::{HookState, LogEntry, Severity};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How the network stands to what is wanted.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Version of this program.
+    pub version: String,
+    /// Every declared switch has a session, holds exactly what it should, and nothing is under
+    /// way.
+    pub converged: bool,
+    /// Counts up with every change of intent that was taken.
+    pub revision: u64,
+    /// The highest generation given to entries of a switch.
+    pub generation: u64,
+    pub switches: Share,
+    pub links: Share,
+    pub endpoints: Share,
+    pub slices: usize,
+    /// Slices whose promise is not kept at present.
+    pub slices_degraded: usize,
+    /// Why the last plan was not written, if so.
+    pub blocked: Option<String>,
+    /// What stands between now and converged; empty when converged.
+    pub waiting_for: Vec<String>,
+}
+
+/// So many of so many: switches that have a session, links that are usable, endpoints that
+/// are attached, of those declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Share {
+    pub ready: usize,
+    pub declared: usize,
+}
+
+impl From<view::Status> for Status {
+    fn from(view: view::Status) -> Self {
+        let share = |ready, declared| Share { ready, declared };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            converged: view.converged,
+            revision: view.revision,
+            generation: view.generation,
+            switches: share(view.switches_joined, view.switches_declared),
+            links: share(view.links_usable, view.links_declared),
+            endpoints: share(view.endpoints_attached, view.endpoints_declared),
+            slices: view.slices,
+            slices_degraded: view.slices_degraded,
+            blocked: view.blocked,
+            waiting_for: view.waiting_for,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    pub name: String,
+    /// Its number in segment identifiers.
+    pub sid: u16,
+    pub role: String,
+    pub site: Option<String>,
+    pub position: Option<Position>,
+    /// Has a session.
+    pub joined: bool,
+    /// Of the switch's software; empty before it joins.
+    pub version: String,
+    pub compute: Option<Compute>,
+    pub ports: Vec<Port>,
+    /// Entries it is known to hold, and should hold.
+    pub entries: usize,
+    pub entries_desired: usize,
+    pub generation: Option<u64>,
+    pub in_sync: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Position {
+    pub latitude: f64,
+    pub longitude: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Compute {
+    pub cpu: u32,
+    pub memory_bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Port {
+    pub id: u16,
+    pub name: String,
+    pub mac: String,
+    /// Carrier.
+    pub up: bool,
+    /// `fabric` or `access`.
+    pub kind: String,
+    pub neighbor: Option<Neighbor>,
+}
+
+/// As LLDP tells.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Neighbor {
+    pub chassis: String,
+    pub port: String,
+}
+
+impl From<view::NodeView> for Node {
+    fn from(view: view::NodeView) -> Self {
+        Self {
+            name: view.name.to_string(),
+            sid: view.sid,
+            role: view.role,
+            site: view.site,
+            position: view.position.map(|(latitude, longitude)| Position { latitude, longitude }),
+            joined: view.joined,
+            version: view.version,
+            compute: view.compute.map(|c| Compute { cpu: c.cpu, memory_bytes: c.memory_bytes }),
+            ports: view.ports.into_iter().map(Port::from).collect(),
+            entries: view.entries,
+            entries_desired: view.entries_desired,
+            generation: view.generation,
+            in_sync: view.in_sync,
+        }
+    }
+}
+
+impl From<view::PortView> for Port {
+    fn from(view: view::PortView) -> Self {
+        Self {
+            id: view.id.0,
+            name: view.name,
+            mac: mac_text(view.mac),
+            up: view.up,
+            kind: view.kind.to_owned(),
+            neighbor: view.neighbor.map(|(chassis, port)| Neighbor { chassis, port }),
+        }
+    }
+}
+
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Link {
+    /// `node:port`.
+    pub a: String,
+    pub b: String,
+    pub capacity_bps: Option<u64>,
+    pub delay_us: Option<u64>,
+    pub usable: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Sums of guaranteed rates, from `a` to `b` and back.
+    pub reserved_ab_bps: u64,
+    pub reserved_ba_bps: u64,
+    /// What guarantees may take in each direction.
+    pub reservable_bps: Option<u64>,
+}
+
+impl From<view::LinkView> for Link {
+    fn from(view: view::LinkView) -> Self {
+        let end = |(node, port)| format!("{node}:{port}");
+        Self {
+            a: end(view.a),
+            b: end(view.b),
+            capacity_bps: view.capacity_bps,
+            delay_us: view.delay_us,
+            usable: view.usable,
+            reason: view.reason,
+            reserved_ab_bps: view.reserved_ab_bps,
+            reserved_ba_bps: view.reserved_ba_bps,
+            reservable_bps: view.reservable_bps,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Endpoint {
+    pub name: String,
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<std::net::IpAddr>,
+    pub mac: Option<String>,
+    /// Where it is attached, or declared: switch and port.
+    pub switch: Option<String>,
+    pub port: Option<String>,
+    pub attached: bool,
+    /// It is elsewhere than declared.
+    pub moved: bool,
+    /// `default` if no slice names it.
+    pub slices: Vec<String>,
+}
+
+impl From<view::EndpointView> for Endpoint {
+    fn from(view: view::EndpointView) -> Self {
+        let (switch, port) = view.attachment.unzip();
+        Self {
+            name: view.name.to_string(),
+            addresses: view.addresses,
+            mac: view.mac.map(mac_text),
+            switch: switch.map(|switch| switch.to_string()),
+            port,
+            attached: view.attached,
+            moved: view.moved,
+            slices: view.slices,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SliceState {
+    /// Its promise is kept.
+    Kept,
+    /// Some of its traffic has no path, or its guarantee does not fit what is left.
+    Degraded,
+}
+
+impl From<view::SliceState> for SliceState {
+    fn from(state: view::SliceState) -> Self {
+        match state {
+            view::SliceState::Kept => Self::Kept,
+            view::SliceState::Degraded => Self::Degraded,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Slice {
+    pub name: String,
+    /// Its number in the data plane.
+    pub id: u16,
+    pub class: String,
+    pub state: SliceState,
+    /// Why degraded.
+    pub reasons: Vec<String>,
+    pub endpoints: Vec<String>,
+    pub hooks: Vec<String>,
+    /// The change of intent that last touched it, by whom and when.
+    pub revision: u64,
+    pub author: String,
+    pub changed_at_ms: u64,
+}
+
+impl From<view::SliceView> for Slice {
+    fn from(view: view::SliceView) -> Self {
+        Self {
+            name: view.name,
+            id: view.id,
+            class: view.class,
+            state: view.state.into(),
+            reasons: view.reasons,
+            endpoints: view.endpoints,
+            hooks: view.hooks,
+            revision: view.revision,
+            author: view.author,
+            changed_at_ms: view.changed_at_ms,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Hook {
+    pub name: String,
+    /// SHA-256 of the module.
+    pub sha256: String,
+    pub fuel_per_packet: u64,
+    pub memory_bytes: u64,
+    pub instances: Vec<HookInstance>,
+    pub revision: u64,
+    pub author: String,
+}
+
+/// The hook as one slice runs it on one switch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HookInstance {
+    pub slice: String,
+    pub switch: String,
+    pub hook: u16,
+    /// `loading`, `running`, `down`, `quarantined`, `refused`; absent: the switch has said
+    /// nothing of it yet.
+    pub state: Option<String>,
+    pub reason: String,
+}
+
+impl From<view::HookView> for Hook {
+    fn from(view: view::HookView) -> Self {
+        Self {
+            name: view.name,
+            sha256: view.sha256,
+            fuel_per_packet: view.fuel_per_packet,
+            memory_bytes: view.memory_bytes,
+            instances: view.instances.into_iter().map(HookInstance::from).collect(),
+            revision: view.revision,
+            author: view.author,
+        }
+    }
+}
+
+impl From<view::HookInstanceView> for HookInstance {
+    fn from(view: view::HookInstanceView) -> Self {
+        let state = |state| match state {
+            HookState::Loading => "loading",
+            HookState::Running => "running",
+            HookState::Down => "down",
+            HookState::Quarantined => "quarantined",
+            HookState::Refused => "refused",
+        };
+        Self {
+            slice: view.slice,
+            switch: view.switch.to_string(),
+            hook: view.hook.0,
+            state: view.state.map(|s| state(s).to_owned()),
+            reason: view.reason,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Application {
+    pub name: String,
+    pub endpoint: String,
+    /// In the order of its descriptor.
+    pub rules: Vec<Rule>,
+    pub revision: u64,
+    pub author: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Rule {
+    pub id: String,
+    pub active: bool,
+}
+
+impl From<view::ApplicationView> for Application {
+    fn from(view: view::ApplicationView) -> Self {
+        let rule = |(id, active)| Rule { id, active };
+        Self {
+            name: view.name,
+            endpoint: view.endpoint.to_string(),
+            rules: view.rules.into_iter().map(rule).collect(),
+            revision: view.revision,
+            author: view.author,
+        }
+    }
+}
+
+/// A line of the event log.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    /// Counts up by one from 1 since the controller started.
+    pub sequence: u64,
+    pub at_ms: u64,
+    /// `info`; `warning`: something is not as declared, the network copes; `error`: a promise
+    /// is not kept.
+    pub severity: String,
+    /// A fixed word for the kind of event.
+    pub kind: String,
+    /// The node, link, slice or hook it is about.
+    pub subject: String,
+    pub text: String,
+}
+
+impl From<&LogEntry> for LogLine {
+    fn from(entry: &LogEntry) -> Self {
+        let severity = match entry.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        Self {
+            sequence: entry.sequence,
+            at_ms: entry.at_ms,
+            severity: severity.to_owned(),
+            kind: entry.kind.to_owned(),
+            subject: entry.subject.clone(),
+            text: entry.text.clone(),
+        }
+    }
+}

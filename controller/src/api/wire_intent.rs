@@ -1,0 +1,135 @@
+//! Changes of intent and plans, as JSON.
+
+use std::collections::BTreeMap;
+
+use selvedge_core::plan;
+use selvedge_pipeline::Entry as PipelineEntry;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::text;
+
+/// Objects to put and to delete, all of it or nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Slices, hooks and applications as YAML.
+    #[serde(default)]
+    pub documents: Documents,
+    /// For each hook in `documents` the bytes of its module, base64 (RFC 4648 §4), under the
+    /// hook's name or under the path that it gives.
+    #[serde(default)]
+    pub modules: BTreeMap<String, String>,
+    #[serde(default)]
+    pub delete: Vec<ObjectRef>,
+    /// To apply: the id of the plan this has to be; on any other state it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+}
+
+/// One text, or several with names for the reports of what is wrong with them.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Documents {
+    One(String),
+    Many(Vec<Document>),
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// File name, for messages.
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    /// `NetworkSlice`, `Hook` or `Application`.
+    pub kind: String,
+    pub name: String,
+}
+
+/// What a change would do.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// Names the plan by the state it was made on and what it would change.
+    pub id: String,
+    /// Switches whose entries would change, by name.
+    pub switches: BTreeMap<String, Difference>,
+    /// Why it would be refused; then there is nothing else.
+    pub refusal: Option<String>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    pub added: Vec<Entry>,
+    pub changed: Vec<EntryChange>,
+    pub removed: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EntryChange {
+    pub before: Entry,
+    pub after: Entry,
+}
+
+/// One row of one table of a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Entry {
+    pub table: String,
+    /// What it matches, for people.
+    pub key: String,
+    /// What it does.
+    pub value: String,
+}
+
+impl From<&PipelineEntry> for Entry {
+    fn from(entry: &PipelineEntry) -> Self {
+        Self {
+            table: entry.table().name().to_owned(),
+            key: text::key(entry),
+            value: text::value(entry),
+        }
+    }
+}
+
+impl From<plan::Plan> for Plan {
+    fn from(plan: plan::Plan) -> Self {
+        let rows = |entries: &[PipelineEntry]| entries.iter().map(Entry::from).collect();
+        let switches = plan.switches.iter().map(|(name, difference)| {
+            let changed = difference
+                .changed
+                .iter()
+                .map(|(before, after)| EntryChange { before: before.into(), after: after.into() });
+            let difference = Difference {
+                added: rows(&difference.added),
+                changed: changed.collect(),
+                removed: rows(&difference.removed),
+            };
+            (name.to_string(), difference)
+        });
+        Self {
+            id: plan.id.to_string(),
+            switches: switches.collect(),
+            refusal: plan.refusal.as_ref().map(ToString::to_string),
+            warnings: plan.warnings,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// `false`: everything was as asked for already.
+    pub changed: bool,
+    /// Of the intent, after it.
+    pub revision: u64,
+}

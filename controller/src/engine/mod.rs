@@ -1,0 +1,299 @@
+//! The task that owns the core.
+//!
+//! Everything that happens becomes one [`Input`] in one bounded queue; the core's effects are
+//! carried out in order before the next input is looked at. The engine owns the clock and the
+//! timers, and decides nothing. It waits for nothing but the store: commands to switches go
+//! through bounded queues that it never waits on, so a slow or dead switch holds up nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use selvedge_core::{Core, Effect, Event, LogEntry, Reply, Request, RequestId, Severity, Timer};
+use selvedge_topology::NodeName;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::store::{Operation, Store, StoreError, Transaction};
+
+mod handle;
+mod switch;
+
+pub use handle::{Handle, RequestError};
+pub(crate) use switch::{Command, SessionId, SwitchLink};
+
+/// Inputs that may wait for the core. A full queue makes the sender wait: a session then
+/// reads no more from its switch, a request no more from its client.
+const INPUTS: usize = 1024;
+/// Pause before records that the store refused are offered to it again.
+const STORE_RETRY_MS: u64 = 1_000;
+
+/// What the engine is told.
+pub(crate) enum Input {
+    /// A switch registered. Replaces an earlier session of that name.
+    Joined {
+        switch: NodeName,
+        link: SwitchLink,
+        event: Event,
+    },
+    /// Something a switch said or answered; dropped if its session is not the current one.
+    FromSwitch {
+        switch: NodeName,
+        session: SessionId,
+        event: Event,
+    },
+    /// A session ended.
+    Left {
+        switch: NodeName,
+        session: SessionId,
+    },
+    Request {
+        author: String,
+        request: Request,
+        answer: oneshot::Sender<Result<Reply, RequestError>>,
+    },
+    Query(Box<dyn FnOnce(&Core) + Send>),
+}
+
+pub(crate) struct Engine {
+    core: Core,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    inputs: mpsc::Receiver<Input>,
+    sessions: BTreeMap<NodeName, SwitchLink>,
+    timers: BTreeMap<Timer, u64>,
+    /// Records that the store has refused so far: newest value of each key.
+    unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    retry_at_ms: Option<u64>,
+    next_request: u64,
+    /// Sequence number of the newest line of the event log.
+    logged: watch::Sender<u64>,
+}
+
+/// The request that a call of the core answers, and how to undo it.
+struct Open {
+    id: RequestId,
+    answer: oneshot::Sender<Result<Reply, RequestError>>,
+    before: Core,
+}
+
+impl Engine {
+    pub(crate) fn new(core: Core, store: Arc<dyn Store>, clock: Clock) -> (Self, Handle) {
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        let (logged, log) = watch::channel(0);
+        let engine = Self {
+            core,
+            store,
+            clock,
+            inputs,
+            sessions: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
+            retry_at_ms: None,
+            next_request: 0,
+            logged,
+        };
+        (engine, Handle::new(sender, log))
+    }
+
+    /// Runs until `stop` is set. What is queued by then is dropped: whoever waits for an
+    /// answer is told that the controller stops.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        // What was restored may want something done already.
+        self.handle(Event::TimerDue(Timer::Batch)).await;
+        loop {
+            let due = self.timers.values().copied().chain(self.retry_at_ms).min();
+            let sleep_until = due.map(|at_ms| self.clock.instant(at_ms).into());
+            let timer = async {
+                match sleep_until {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // `recv` and `wait_for` are cancel-safe. A sender of `stop` that is gone stops too.
+            let input = tokio::select! {
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
+                input = self.inputs.recv() => Some(input),
+                () = timer => None,
+            };
+            match input {
+                Some(Some(input)) => self.take(input).await,
+                Some(None) => return,
+                None => self.timers_due().await,
+            }
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Joined { switch, link, event } => {
+                // Dropping the old link ends its task; what that still says is not current.
+                self.sessions.insert(switch, link);
+                self.handle(event).await;
+            }
+            Input::FromSwitch { switch, session, event } => {
+                if self.is_current(&switch, session) {
+                    self.handle(event).await;
+                }
+            }
+            Input::Left { switch, session } => {
+                if self.is_current(&switch, session) {
+                    self.sessions.remove(&switch);
+                    self.handle(Event::SwitchLeft { switch }).await;
+                }
+            }
+            Input::Request { author, request, answer } => {
+                self.next_request += 1;
+                let id = RequestId(self.next_request);
+                let before = self.core.clone();
+                let event = Event::Request { id, author, request };
+                let effects = self.core.handle(event, self.clock.now_ms());
+                for event in self.carry_out(effects, Some(Open { id, answer, before })).await {
+                    self.handle(event).await;
+                }
+            }
+            Input::Query(query) => query(&self.core),
+        }
+    }
+
+    async fn timers_due(&mut self) {
+        let now_ms = self.clock.now_ms();
+        if self.retry_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.retry_at_ms = None;
+            if let Err(error) = self.persist(Vec::new(), false).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "still not writable");
+            }
+        }
+        let due: Vec<Timer> = self
+            .timers
+            .iter()
+            .filter(|(_, at_ms)| **at_ms <= now_ms)
+            .map(|(timer, _)| *timer)
+            .collect();
+        for timer in due {
+            self.timers.remove(&timer);
+            self.handle(Event::TimerDue(timer)).await;
+        }
+    }
+
+    /// Tells the core, and then what could not be done of what it wanted.
+    async fn handle(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let effects = self.core.handle(event, self.clock.now_ms());
+            events.extend(self.carry_out(effects, None).await);
+        }
+    }
+
+    fn is_current(&self, switch: &NodeName, session: SessionId) -> bool {
+        self.sessions.get(switch).is_some_and(|link| link.session() == session)
+    }
+
+    /// Returns what could not be told to a switch, as the events that say so.
+    async fn carry_out(&mut self, effects: Vec<Effect>, mut open: Option<Open>) -> Vec<Event> {
+        let mut undelivered = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Persist(records) => {
+                    let records = records.into_iter().map(|r| (r.key, r.value)).collect();
+                    let Err(error) = self.persist(records, open.is_some()).await else { continue };
+                    // What happened in the network cannot be refused; a request can.
+                    if let Some(Open { answer, before, .. }) = open.take() {
+                        self.core = before;
+                        drop(answer.send(Err(RequestError::Store(error))));
+                        break;
+                    }
+                }
+                Effect::Reply { request, reply } => match open.take() {
+                    // A client that went away does not hear the answer.
+                    Some(open) if open.id == request => {
+                        drop(open.answer.send(reply.map_err(RequestError::Refused)));
+                    }
+                    other => open = other,
+                },
+                Effect::ReadEntries { switch, read } => {
+                    undelivered.extend(self.tell(&switch, Command::Read { read }));
+                }
+                Effect::Write { switch, write, updates } => {
+                    undelivered.extend(self.tell(&switch, Command::Write { write, updates }));
+                }
+                Effect::LoadHook { switch, hook, load } => {
+                    undelivered.extend(self.tell(&switch, Command::LoadHook { hook, load }));
+                }
+                Effect::UnloadHook { switch, hook } => {
+                    undelivered.extend(self.tell(&switch, Command::UnloadHook { hook }));
+                }
+                Effect::Log(entry) => self.log(&entry),
+                Effect::SetTimer { timer, at_ms } => {
+                    self.timers.insert(timer, at_ms);
+                }
+            }
+        }
+        undelivered
+    }
+
+    /// Hands a command to a switch's task. The event it fails with, if it cannot be.
+    fn tell(&self, switch: &NodeName, command: Command) -> Option<Event> {
+        match self.sessions.get(switch) {
+            Some(link) => link.send(switch, command),
+            None => command.failed(switch, "the switch has no session"),
+        }
+    }
+
+    /// Commits `records`, and before them what the store refused earlier. On failure all of
+    /// it is kept for a later try, but for the records of a request, which is refused.
+    async fn persist(
+        &mut self,
+        records: Vec<(String, Option<Vec<u8>>)>,
+        of_request: bool,
+    ) -> Result<(), StoreError> {
+        let mut merged = self.unsaved.clone();
+        merged.extend(records);
+        if merged.is_empty() {
+            return Ok(());
+        }
+        let operations = merged
+            .iter()
+            .map(|(key, value)| match value {
+                Some(value) => Operation::Put { key: key.clone(), value: value.clone() },
+                None => Operation::Delete { key: key.clone() },
+            })
+            .collect();
+        let transaction = Transaction { preconditions: Vec::new(), operations };
+        match self.store.commit(transaction).await {
+            Ok(_) => {
+                if !self.unsaved.is_empty() {
+                    tracing::info!(records = merged.len(), "the store takes writes again");
+                }
+                self.unsaved.clear();
+                self.retry_at_ms = None;
+                Ok(())
+            }
+            Err(error) => {
+                if !of_request {
+                    if self.unsaved.is_empty() {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, "kept in memory until the store takes it");
+                    }
+                    self.unsaved = merged;
+                }
+                if !self.unsaved.is_empty() {
+                    self.retry_at_ms = Some(self.clock.now_ms() + STORE_RETRY_MS);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn log(&self, entry: &LogEntry) {
+        let LogEntry { kind, subject, text, .. } = entry;
+        match entry.severity {
+            Severity::Info => tracing::info!(kind, subject, "{text}"),
+            Severity::Warning => tracing::warn!(kind, subject, "{text}"),
+            Severity::Error => tracing::error!(kind, subject, "{text}"),
+        }
+        self.logged.send_replace(entry.sequence);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The engine with a real core and store; switches are made up.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use selvedge_core::{Event, Port, ReadId};
+use selvedge_pipeline::PortId;
+use selvedge_topology::NodeName;
+
+use super::switch::COMMANDS;
+use super::{Command, Input, SessionId, SwitchLink};
+use crate::store::Store as _;
+use crate::testing::{Controller, FakeSwitch, join_pair, report};
+
+fn s1() -> NodeName {
+    "s1".parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_happens_in_the_network_is_carried_out_though_the_store_is_full() {
+    let controller = Controller::start();
+    let _switches = join_pair(&controller).await;
+    controller.until_converged().await;
+    let stored = || async { controller.store.get("switch/s1").await.unwrap().unwrap() };
+    let before = stored().await;
+
+    controller.store.full.store(true, Ordering::SeqCst);
+    let port = Port { id: PortId(1), name: "p1".into(), mac: [2, 0, 0, 0, 1, 1], up: false };
+    let event = Event::PortChanged { switch: s1(), port };
+    let input = Input::FromSwitch { switch: s1(), session: SessionId(1), event };
+    controller.handle.send(input).await.unwrap();
+    let mut usable = 1;
+    for _ in 0..200 {
+        usable = controller.handle.query(|core| core.status()).await.unwrap().links_usable;
+        if usable == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(usable, 0, "the failed link is known");
+    assert_eq!(stored().await, before);
+
+    controller.store.full.store(false, Ordering::SeqCst);
+    for _ in 0..500 {
+        if stored().await != before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the store was not told once it had room");
+}
+
+#[tokio::test]
+async fn an_older_session_is_not_listened_to() {
+    let controller = Controller::start();
+    let joined = || async {
+        let nodes = controller.handle.query(|core| core.nodes()).await.unwrap();
+        let node = nodes.into_iter().find(|node| node.name == s1()).unwrap();
+        (node.joined, node.version)
+    };
+    let old = FakeSwitch::default();
+    old.join(&controller.handle, 1, "s1", report(1, 3, "s2")).await;
+    let newer = selvedge_core::Report { version: "newer".into(), ..report(1, 3, "s2") };
+    FakeSwitch::default().join(&controller.handle, 2, "s1", newer).await;
+
+    let left = Input::Left { switch: s1(), session: SessionId(1) };
+    controller.handle.send(left).await.unwrap();
+    let event = Event::SwitchLeft { switch: s1() };
+    let stale = Input::FromSwitch { switch: s1(), session: SessionId(1), event };
+    controller.handle.send(stale).await.unwrap();
+    assert_eq!(joined().await, (true, "newer".to_owned()));
+    let left = Input::Left { switch: s1(), session: SessionId(2) };
+    controller.handle.send(left).await.unwrap();
+    assert!(!joined().await.0);
+}
+
+#[test]
+fn a_switch_that_is_behind_fails_at_once_and_holds_up_nobody() {
+    let (link, commands) = SwitchLink::new(SessionId(1));
+    let read = |n| Command::Read { read: ReadId(n) };
+    for n in 0..COMMANDS as u64 {
+        assert!(link.send(&s1(), read(n)).is_none());
+    }
+    let failed = |event: Option<Event>| match event {
+        Some(Event::EntriesRead { read, result: Err(why), .. }) => (read, why),
+        other => panic!("{other:?}"),
+    };
+    let (read_id, why) = failed(link.send(&s1(), read(7)));
+    assert!(read_id == ReadId(7) && why.contains("behind"), "{why}");
+    drop(commands);
+    assert!(failed(link.send(&s1(), read(8))).1.contains("ended"));
+}

@@ -1,0 +1,25 @@
+//! The controller: the shell around `selvedge-core`.
+//!
+//! It owns what the core must not know: the clock, the store, TLS and gRPC sessions with
+//! switches, HTTP for operators and applications. One task owns the core ([`engine`]); every
+//! switch has tasks of its own ([`southbound`]); the APIs ([`api`]) reach the core through a
+//! [`Handle`].
+
+pub mod api;
+mod clock;
+mod engine;
+mod mec;
+mod modules;
+pub mod pki;
+mod run;
+mod southbound;
+pub mod store;
+#[cfg(test)]
+mod testing;
+mod text;
+mod trace;
+
+pub use engine::{Handle, RequestError};
+pub use modules::MAX_MODULE_BYTES;
+pub use run::{Options, RunError, run};
+pub use text::rate;

@@ -1,0 +1,155 @@
+//! Entries as text for people.
+
+use std::fmt::Display;
+
+use selvedge_pipeline::{
+    Class, ClassifierAction, ClassifierEntry, Direction, Entry, LocalSidAction, OnFailure,
+    PortKind, RouteAction, SliceMeterEntry,
+};
+
+/// What an entry matches.
+pub(crate) fn key(entry: &Entry) -> String {
+    match entry {
+        Entry::Port(e) => format!("port {}", e.port.0),
+        Entry::Endpoint(e) => format!("port {}, from {}", e.port.0, e.prefix),
+        Entry::Classifier(e) => classifier_key(e),
+        Entry::SliceRoute(e) => format!("set {}, to {}", e.slice_set.0, e.prefix),
+        Entry::SliceMeter(e) => format!("slice {}, {}", e.slice.0, direction(e.direction)),
+        Entry::Policy(e) => format!("policy {}", e.policy.0),
+        Entry::LocalSid(e) => format!("sid {:#06x}", e.sid),
+        Entry::NextHop(e) => format!("node {}", e.node.0),
+        Entry::Delivery(e) => format!("slice {}, to {}", e.slice.0, e.prefix),
+        Entry::PortQueue(e) => format!("port {}", e.port.0),
+        Entry::Generation(_) => String::new(),
+    }
+}
+
+/// What it does.
+pub(crate) fn value(entry: &Entry) -> String {
+    match entry {
+        Entry::Port(e) => match e.kind {
+            PortKind::Access => "access".to_owned(),
+            PortKind::Fabric => "fabric".to_owned(),
+        },
+        Entry::Endpoint(e) => format!("set {}, {}", e.slice_set.0, direction(e.direction)),
+        Entry::Classifier(e) => match e.action {
+            ClassifierAction::Drop => "drop".to_owned(),
+            ClassifierAction::Pass => "pass".to_owned(),
+            ClassifierAction::SetSlice(slice) => format!("slice {}", slice.0),
+        },
+        Entry::SliceRoute(e) => match e.action {
+            RouteAction::Local => format!("slice {}, local", e.slice.0),
+            RouteAction::Policy(policy) => format!("slice {}, policy {}", e.slice.0, policy.0),
+        },
+        Entry::SliceMeter(e) => meter(e),
+        Entry::Policy(e) => {
+            let sids: Vec<String> = e.sids.iter().map(|sid| format!("{sid:04x}")).collect();
+            sids.join(":")
+        }
+        Entry::LocalSid(e) => match e.action {
+            LocalSidAction::Node => "this node".to_owned(),
+            LocalSidAction::Decapsulate => "decapsulate".to_owned(),
+            LocalSidAction::Compute { hook, on_failure } => {
+                let otherwise = match on_failure {
+                    OnFailure::Bypass => "bypass",
+                    OnFailure::Drop => "drop",
+                };
+                format!("hook {}, else {otherwise}", hook.0)
+            }
+        },
+        Entry::NextHop(e) => format!("port {}, {}", e.port.0, mac(e.mac)),
+        Entry::Delivery(e) => format!("port {}, {}", e.port.0, mac(e.mac)),
+        Entry::PortQueue(e) => {
+            let [best_effort, guaranteed, urllc] = e.threshold_bytes;
+            let rate = rate(e.rate_bps);
+            format!("{rate}, excess below {best_effort}/{guaranteed}/{urllc} B")
+        }
+        Entry::Generation(e) => e.generation.to_string(),
+    }
+}
+
+fn classifier_key(entry: &ClassifierEntry) -> String {
+    let mut text = format!("priority {}", entry.priority);
+    let mut add = |name: &str, value: Option<&dyn Display>| {
+        if let Some(value) = value {
+            text += &format!(", {name} {value}");
+        }
+    };
+    fn some<T: Display>(value: &Option<T>) -> Option<&dyn Display> {
+        value.as_ref().map(|value| value as &dyn Display)
+    }
+    add("from", some(&entry.source));
+    add("to", some(&entry.destination));
+    add("protocol", some(&entry.protocol));
+    add("source port", some(&entry.source_port));
+    add("destination port", some(&entry.destination_port));
+    add("dscp", some(&entry.dscp));
+    text
+}
+
+fn meter(entry: &SliceMeterEntry) -> String {
+    let class = match entry.class {
+        Class::BestEffort => "best-effort",
+        Class::Guaranteed => "guaranteed",
+        Class::Urllc => "urllc",
+    };
+    let mut text = class.to_owned();
+    if entry.guaranteed_bps > 0 {
+        let (bps, burst) = (rate(entry.guaranteed_bps), entry.guaranteed_burst_bytes);
+        text += &format!(", {bps} guaranteed (burst {burst} B)");
+    }
+    if entry.maximum_bps > 0 {
+        let (bps, burst) = (rate(entry.maximum_bps), entry.maximum_burst_bytes);
+        text += &format!(", {bps} at most (burst {burst} B)");
+    }
+    text
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Downlink => "downlink",
+        Direction::Uplink => "uplink",
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    crate::api::wire::mac_text(bytes)
+}
+
+/// `20 Mbit/s`; never rounded.
+pub fn rate(bps: u64) -> String {
+    for (unit, name) in [(1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s"), (1_000, "kbit/s")] {
+        if bps >= unit && bps.is_multiple_of(unit / 1_000) {
+            let (whole, thousandths) = (bps / unit, bps % unit / (unit / 1_000));
+            let fraction = format!(".{thousandths:03}");
+            return format!(
+                "{whole}{} {name}",
+                fraction.trim_end_matches('0').trim_end_matches('.')
+            );
+        }
+    }
+    format!("{bps} bit/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_not_rounded() {
+        let cases = [
+            (0, "0 bit/s"),
+            (999, "999 bit/s"),
+            (1_000, "1 kbit/s"),
+            (20_000_000, "20 Mbit/s"),
+            (19_500_000, "19.5 Mbit/s"),
+            (97_000_000, "97 Mbit/s"),
+            (1_000_000_000, "1 Gbit/s"),
+            (1_234_567_000, "1234.567 Mbit/s"),
+            (1_234_567_891, "1234567.891 kbit/s"),
+        ];
+        for (bps, want) in cases {
+            assert_eq!(rate(bps), want, "{bps}");
+        }
+    }
+}

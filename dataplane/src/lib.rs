@@ -1,0 +1,36 @@
+//! The switch agent: what stands between a Selvedge data plane and whoever programs it.
+//!
+//! The agent loads the XDP programs (`selvedge-xdp`), puts them on the switch's ports, serves
+//! P4Runtime, tells the controller what it sees (ports, neighbors, unknown endpoints, hooks),
+//! and hands compute hooks their sockets. It forwards nothing itself and keeps nothing of its
+//! own: entries live in pinned maps, so an agent that dies changes nothing on the wire and one
+//! that starts finds everything as it was.
+//!
+//! Each part is a pure core with a thin task around it:
+//!
+//! | module | decides | task |
+//! |---|---|---|
+//! | [`backend`] | entries <-> maps, limits, references | none: called under a lock |
+//! | [`p4rt`] | arbitration, reads and writes | the P4Runtime server |
+//! | [`ports`] | which interface is which port | rtnetlink watch |
+//! | [`lldp`] | frames, when to send, who is a neighbor | AF_PACKET |
+//! | [`report`] | what the controller has to be told | [`session`] dials it |
+//! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |
+
+mod agent;
+pub mod backend;
+pub mod backoff;
+pub mod error;
+pub mod hooks;
+pub mod lldp;
+pub mod lock;
+pub mod options;
+pub mod p4rt;
+pub mod ports;
+pub mod report;
+pub mod seen;
+pub mod session;
+
+pub use agent::{remove, run, run_until};
+pub use error::AgentError;
+pub use options::{ComputeOptions, Management, Options, PortRule};

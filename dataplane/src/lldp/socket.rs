@@ -1,0 +1,79 @@
+//! One packet socket for LLDP on all ports: it sees that ethertype only, says which interface
+//! a frame came in on, and sends on the interface it is told.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::frame::ETHERTYPE;
+
+/// Largest frame that is read; the rest of a longer one is cut off, and LLDP has no use for it.
+pub const FRAME_MAX: usize = 1600;
+
+/// `PACKET_OUTGOING`, if_packet.h: our own frame, looped back.
+const OUTGOING: u8 = 4;
+
+#[derive(Debug)]
+pub struct LldpSocket {
+    socket: AsyncFd<Socket>,
+    /// By interface index. The kernel's own list of link addresses, because it is the only
+    /// place where one is made without unsafe code.
+    addresses: BTreeMap<u32, LinkAddr>,
+}
+
+impl LldpSocket {
+    /// In this thread's network namespace; must be called inside a runtime.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without CAP_NET_RAW.
+    pub fn open() -> io::Result<Self> {
+        let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe code for descriptors that may close under it; \
+                      this one owns its socket"
+        )]
+        let socket = AsyncFd::new(socket)?;
+        Ok(Self { socket, addresses: BTreeMap::new() })
+    }
+
+    /// Looks up the interfaces there are; to be called when they have changed.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        self.addresses = nix::ifaddrs::getifaddrs()?
+            .filter_map(|interface| {
+                let address = *interface.address?.as_link_addr()?;
+                Some((u32::try_from(address.ifindex()).ok()?, address))
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// The next frame: its length in `frame`, and the interface it came in on. Cancel-safe.
+    pub async fn recv(&self, frame: &mut [u8; FRAME_MAX]) -> io::Result<(usize, u32)> {
+        loop {
+            let receive = |socket: &Socket| Ok(recvfrom::<LinkAddr>(socket.as_raw_fd(), frame)?);
+            let (len, from) = self.socket.async_io(Interest::READABLE, receive).await?;
+            let Some(from) = from.filter(|from| from.pkttype() != OUTGOING) else { continue };
+            if let Ok(ifindex) = u32::try_from(from.ifindex()) {
+                return Ok((len, ifindex));
+            }
+        }
+    }
+
+    /// Sends at once or not at all: a full queue costs one frame, and the next is due soon.
+    ///
+    /// # Errors
+    /// `NotFound` for an interface that [`Self::refresh`] has not seen; the system's.
+    pub fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+        let address = self.addresses.get(&ifindex).ok_or(io::ErrorKind::NotFound)?;
+        let fd = self.socket.get_ref().as_raw_fd();
+        sendto(fd, frame, address, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+}

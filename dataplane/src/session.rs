@@ -1,0 +1,245 @@
+//! The agent's line to the controller (proto/selvedge/session.proto): dial, register, tell
+//! what changes, hear about hooks; when it breaks, dial again. Nothing here touches the wire
+//! that the switch forwards on.
+
+use std::hash::{BuildHasher, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use std::{fmt, io};
+
+use selvedge_southbound::selvedge::v1;
+use selvedge_southbound::selvedge::v1::controller_client::ControllerClient;
+use selvedge_southbound::tls::Credentials;
+use selvedge_southbound::{compute, limits};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+use v1::hook_state::State;
+use v1::to_switch::Message;
+
+use crate::backoff::Backoff;
+use crate::hooks::Command;
+use crate::p4rt::server::CONTROLLER;
+use crate::report::{HookStatus, Report, changes};
+
+/// Messages under way to the controller; when it does not read, the session waits, and the
+/// report goes on changing behind it.
+const OUTGOING: usize = 64;
+/// A `LoadHook`: its module and what surrounds it.
+const MESSAGE_MAX: usize = compute::MAX_MODULE + compute::MAX_MESSAGE;
+
+/// What a session needs to know of its switch.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub credentials: Credentials,
+    /// `https://host:port`.
+    pub controller: String,
+    /// Where our P4Runtime server listens; an unspecified address is filled in.
+    pub p4runtime: SocketAddr,
+    pub device_id: u64,
+    pub compute: Option<v1::Compute>,
+}
+
+/// Why a session ended; the next one is on its way.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("cannot {doing}")]
+    Transport {
+        doing: &'static str,
+        #[source]
+        source: tonic::transport::Error,
+    },
+    #[error("no answer within {limit:?} when trying to {doing}")]
+    Timeout { doing: &'static str, limit: Duration },
+    #[error("the controller ended the session: {0}")]
+    Refused(Status),
+    #[error("the controller closed the session")]
+    Closed,
+    #[error("cannot tell which of our addresses the controller can dial")]
+    OwnAddress(#[source] io::Error),
+}
+
+/// A gRPC status in words, without its metadata.
+#[derive(Debug)]
+struct Status(tonic::Status);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.0.message(), self.0.code())
+    }
+}
+
+impl Session {
+    /// Keeps a session up for ever. `commands` go to the hooks; without, this switch has none.
+    pub async fn run(
+        self,
+        report: watch::Sender<Report>,
+        commands: Option<mpsc::Sender<Command>>,
+    ) {
+        let mut backoff = Backoff::default();
+        let mut quiet = false; // the same failure again and again is told once
+        loop {
+            let mut registered = false;
+            let ended = self.once(&report, commands.as_ref(), &mut registered).await;
+            if registered {
+                backoff.reset();
+                quiet = false;
+            }
+            let Err(error) = ended;
+            say(&error, quiet);
+            quiet = true;
+            tokio::time::sleep(backoff.next(random())).await;
+        }
+    }
+
+    async fn once(
+        &self,
+        report: &watch::Sender<Report>,
+        commands: Option<&mpsc::Sender<Command>>,
+        registered: &mut bool,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let transport = |doing| move |source| SessionError::Transport { doing, source };
+        let connecting = Endpoint::from_shared(self.controller.clone())
+            .and_then(|endpoint| endpoint.tls_config(self.credentials.client(CONTROLLER)))
+            .map_err(transport("use the controller's address"))?
+            .connect_timeout(limits::CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let doing = "connect to the controller";
+        let channel = within(doing, limits::CONNECT_TIMEOUT, connecting.connect())
+            .await?
+            .map_err(transport(doing))?;
+        let mut client =
+            ControllerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+
+        let address = self.own_address().await.map_err(SessionError::OwnAddress)?;
+        let (outgoing, messages) = mpsc::channel(OUTGOING);
+        let mut changed = report.subscribe();
+        let mut told = {
+            let now = changed.borrow_and_update();
+            let register =
+                now.register(address.to_string(), self.device_id, self.compute.clone());
+            let register = v1::from_switch::Message::Register(register);
+            outgoing.try_send(from_switch(register)).expect("the channel is new");
+            now.registered()
+        };
+        changed.mark_changed(); // what is not in a registration follows it
+        let opening = client.session(ReceiverStream::new(messages));
+        let mut answers = within("register", limits::CALL_TIMEOUT, opening)
+            .await?
+            .map_err(|status| SessionError::Refused(Status(status)))?
+            .into_inner();
+        loop {
+            tokio::select! {
+                message = next(&mut answers) => match message? {
+                    Message::Registered(v1::Registered { controller }) => {
+                        *registered = true;
+                        tracing::info!(controller, "registered");
+                    }
+                    Message::LoadHook(load) => {
+                        command(Command::Load(load), report, commands).await;
+                    }
+                    Message::UnloadHook(v1::UnloadHook { hook }) => {
+                        command(Command::Unload(hook), report, commands).await;
+                    }
+                },
+                _ = changed.changed() => {
+                    let now = changed.borrow_and_update().clone();
+                    for message in changes(&told, &now) {
+                        let sent = outgoing.send(from_switch(message)).await;
+                        if sent.is_err() {
+                            // The reason is on the other half.
+                            return Err(next(&mut answers).await.err()
+                                .unwrap_or(SessionError::Closed));
+                        }
+                    }
+                    told = now;
+                }
+            }
+        }
+    }
+
+    /// Our P4Runtime address as the controller can dial it.
+    async fn own_address(&self) -> io::Result<SocketAddr> {
+        if !self.p4runtime.ip().is_unspecified() {
+            return Ok(self.p4runtime);
+        }
+        let authority = self.controller.trim_start_matches("https://").trim_end_matches('/');
+        let peer = tokio::net::lookup_host(authority).await?.next();
+        let peer = peer.ok_or(io::ErrorKind::NotFound)?;
+        let any: IpAddr = match peer.ip() {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Connecting a datagram socket sends nothing; it asks the routing table.
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(peer).await?;
+        Ok(SocketAddr::new(socket.local_addr()?.ip(), self.p4runtime.port()))
+    }
+}
+
+fn say(error: &SessionError, quiet: bool) {
+    let error = error as &dyn std::error::Error;
+    if quiet {
+        tracing::debug!(error, "no session with the controller");
+    } else {
+        tracing::warn!(error, "no session with the controller; forwarding goes on");
+    }
+}
+
+async fn next(answers: &mut Streaming<v1::ToSwitch>) -> Result<Message, SessionError> {
+    loop {
+        match answers.message().await {
+            Ok(Some(v1::ToSwitch { message: Some(message) })) => return Ok(message),
+            Ok(Some(v1::ToSwitch { message: None })) => {} // of a later version
+            Ok(None) => return Err(SessionError::Closed),
+            Err(status) => return Err(SessionError::Refused(Status(status))),
+        }
+    }
+}
+
+/// Hands a command to the hooks, or says that there are none here.
+async fn command(
+    command: Command,
+    report: &watch::Sender<Report>,
+    commands: Option<&mpsc::Sender<Command>>,
+) {
+    match (commands, command) {
+        // The hooks end with the agent only.
+        (Some(commands), command) => drop(commands.send(command).await),
+        (None, Command::Load(load)) => report.send_modify(|report| {
+            let answers = report.hooks.get(&load.hook).map_or(0, |was| was.answers + 1);
+            report.hooks.insert(load.hook, HookStatus {
+                state: State::Refused,
+                reason: "this switch runs no hooks: it was started without a compute socket"
+                    .to_owned(),
+                sha256: String::new(),
+                answers,
+            });
+        }),
+        (None, Command::Unload(hook)) => {
+            report.send_modify(|report| drop(report.hooks.remove(&hook)));
+        }
+    }
+}
+
+fn from_switch(message: v1::from_switch::Message) -> v1::FromSwitch {
+    v1::FromSwitch { message: Some(message) }
+}
+
+async fn within<T>(
+    doing: &'static str,
+    limit: Duration,
+    future: impl Future<Output = T>,
+) -> Result<T, SessionError> {
+    timeout(limit, future).await.map_err(|_| SessionError::Timeout { doing, limit })
+}
+
+/// Good enough to keep switches out of step: the seed of a fresh hash map.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,179 @@
+//! Typed entries through the pinned maps of a real data plane.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use selvedge_dataplane::backend::Tables;
+use selvedge_dataplane::backend::xdp::XdpTables;
+use selvedge_pipeline::*;
+
+use super::support::{Place, in_netns};
+
+fn net() -> impl Strategy<Value = IpNet> {
+    let v4 = (any::<u32>(), 0u8..=32)
+        .prop_map(|(bits, len)| IpNet::new(IpAddr::V4(bits.into()), len).unwrap().trunc());
+    let v6 = (any::<u128>(), 0u8..=128)
+        .prop_map(|(bits, len)| IpNet::new(IpAddr::V6(bits.into()), len).unwrap().trunc());
+    // Few prefixes, so that some are of each other's and some are met twice.
+    let near = (0u8..4, 24u8..=32).prop_map(|(host, len)| {
+        IpNet::new([10, 1, 0, host].into(), len).unwrap().trunc()
+    });
+    prop_oneof![v4, v6, near]
+}
+
+/// Whatever the tables can hold (P4Runtime refuses a little more).
+fn entry() -> impl Strategy<Value = Entry> {
+    let port = || (1u16..=255).prop_map(PortId);
+    let slice = || (1u16..=4095).prop_map(SliceId);
+    let set = || (1u16..).prop_map(SliceSet);
+    let direction = || prop_oneof![Just(Direction::Downlink), Just(Direction::Uplink)];
+    let class =
+        prop_oneof![Just(Class::BestEffort), Just(Class::Guaranteed), Just(Class::Urllc)];
+    let policy = || (1u32..=65_535).prop_map(PolicyId);
+    let rate = || prop_oneof![Just(0), 1_000_000u64..100_000_000_000];
+    let kind = prop_oneof![Just(PortKind::Access), Just(PortKind::Fabric)];
+    let local = prop_oneof![
+        Just(LocalSidAction::Decapsulate),
+        (0u16..=255, any::<bool>()).prop_map(|(hook, bypass)| LocalSidAction::Compute {
+            hook: HookId(hook),
+            on_failure: if bypass { OnFailure::Bypass } else { OnFailure::Drop },
+        }),
+    ];
+    let route = prop_oneof![Just(RouteAction::Local), policy().prop_map(RouteAction::Policy)];
+    let action = prop_oneof![
+        Just(ClassifierAction::Drop),
+        Just(ClassifierAction::Pass),
+        slice().prop_map(ClassifierAction::SetSlice)
+    ];
+    let nets = (prop::option::of(net()), prop::option::of(net()));
+    let fields = (
+        any::<Option<u8>>(),
+        any::<Option<u16>>(),
+        any::<Option<u16>>(),
+        prop::option::of(0u8..64),
+    );
+    prop_oneof![
+        (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
+        (port(), net(), set(), direction()).prop_map(|(port, prefix, slice_set, direction)| {
+            Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
+        }),
+        // Priorities that collide are the same rule; no more than 64 different ones.
+        (1u32..=64, nets, fields, action).prop_map(|(priority, nets, fields, action)| {
+            Entry::Classifier(ClassifierEntry {
+                priority,
+                source: nets.0,
+                destination: nets.1,
+                protocol: fields.0,
+                source_port: fields.1,
+                destination_port: fields.2,
+                dscp: fields.3,
+                action,
+            })
+        }),
+        (set(), net(), slice(), route).prop_map(|(slice_set, prefix, slice, action)| {
+            Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
+        }),
+        (slice(), direction(), class, rate(), any::<u32>(), rate(), any::<u32>()).prop_map(
+            |(slice, direction, class, guaranteed, burst, maximum, maximum_burst)| {
+                Entry::SliceMeter(SliceMeterEntry {
+                    slice,
+                    direction,
+                    class,
+                    guaranteed_bps: guaranteed,
+                    guaranteed_burst_bytes: burst,
+                    maximum_bps: maximum,
+                    maximum_burst_bytes: maximum_burst,
+                })
+            }
+        ),
+        (policy(), prop::collection::vec(1u16.., 1..=6))
+            .prop_map(|(policy, sids)| Entry::Policy(PolicyEntry { policy, sids })),
+        (0xE000u16.., local).prop_map(|(sid, action)| {
+            Entry::LocalSid(LocalSidEntry { sid, action })
+        }),
+        (1u16..=4095).prop_map(|sid| {
+            Entry::LocalSid(LocalSidEntry { sid, action: LocalSidAction::Node })
+        }),
+        (1u16..=4095, port(), any::<[u8; 6]>()).prop_map(|(node, port, mac)| {
+            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac })
+        }),
+        (slice(), net(), port(), any::<[u8; 6]>()).prop_map(|(slice, prefix, port, mac)| {
+            Entry::Delivery(DeliveryEntry { slice, prefix, port, mac })
+        }),
+        (port(), 1_000_000u64..100_000_000_000, any::<[u32; 3]>()).prop_map(
+            |(port, rate_bps, threshold_bytes)| Entry::PortQueue(PortQueueEntry {
+                port,
+                rate_bps,
+                threshold_bytes
+            })
+        ),
+        any::<u64>().prop_map(|generation| Entry::Generation(GenerationEntry { generation })),
+    ]
+}
+
+fn all(tables: &XdpTables) -> BTreeMap<Key, Entry> {
+    let mut entries = BTreeMap::new();
+    for table in TableKind::ALL {
+        for entry in tables.entries(table).unwrap() {
+            let before = entries.insert(entry.key(), entry.clone());
+            assert_eq!(before, None, "{entry:?} is listed twice");
+        }
+    }
+    entries
+}
+
+#[test]
+fn what_is_put_is_what_is_read_also_by_the_next_agent() {
+    in_netns(|| {
+        let place = Place::new();
+        let pin_dir = Path::new("/sys/fs/bpf/selvedge").join(&place.instance);
+        let options = selvedge_xdp::Options { pin_dir, metering: true };
+        let mut switch = selvedge_xdp::Switch::open(&options).unwrap();
+        let mut runner = TestRunner::new(Config { cases: 24, ..Config::default() });
+        let entries = prop::collection::vec(entry(), 0..120);
+        let result = runner.run(&entries, |entries| {
+            let tables = XdpTables::of(&switch);
+            let mut model = BTreeMap::new();
+            for entry in &entries {
+                tables.put(entry).unwrap();
+                model.insert(entry.key(), entry.clone());
+                prop_assert_eq!(tables.get(&entry.key()).unwrap(), Some(entry.clone()));
+            }
+            prop_assert_eq!(&all(&tables), &model);
+            // Half of them go; the others stay as they were.
+            let keys: Vec<Key> = model.keys().copied().collect();
+            for key in keys.iter().step_by(2) {
+                prop_assert!(tables.remove(key).unwrap());
+                prop_assert!(!tables.remove(key).unwrap());
+                prop_assert_eq!(tables.get(key).unwrap(), None);
+                model.remove(key);
+            }
+            prop_assert_eq!(&all(&tables), &model);
+            for key in model.keys() {
+                prop_assert!(tables.remove(key).unwrap());
+            }
+            prop_assert_eq!(all(&tables), BTreeMap::new());
+            Ok(())
+        });
+        result.unwrap();
+
+        let mut model = BTreeMap::new();
+        let tables = XdpTables::of(&switch);
+        let entries = prop::collection::vec(entry(), 300);
+        let entries = entries.new_tree(&mut runner).unwrap().current();
+        for entry in entries {
+            tables.put(&entry).unwrap();
+            model.insert(entry.key(), entry);
+        }
+        tables.set_election(7 << 64 | 3).unwrap();
+        drop(switch);
+        switch = selvedge_xdp::Switch::open(&options).unwrap();
+        assert_eq!(all(&XdpTables::of(&switch)), model);
+        assert_eq!(XdpTables::of(&switch).election().unwrap(), Some(7 << 64 | 3));
+    });
+}

@@ -1,0 +1,12 @@
+//! The agent against the real kernel: each test in network namespaces of its own. Root only.
+//!
+//! `lossless`: what is put into the maps comes back. `forwarding`: an unmanaged switch,
+//! programmed over P4Runtime, forwards between two namespaces, also while its agent is away.
+//! `managed`: mutual TLS, registration, neighbors, ports that come and go. `hooks`: a compute
+//! hook in a Wasm host, its death and the agent's.
+
+mod forwarding;
+mod hooks;
+mod lossless;
+mod managed;
+mod support;

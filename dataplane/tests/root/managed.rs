@@ -1,0 +1,296 @@
+//! A managed switch, and a controller that listens.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::Stream;
+use selvedge_dataplane::lldp::frame;
+use selvedge_dataplane::lldp::socket::{FRAME_MAX, LldpSocket};
+use selvedge_dataplane::{Management, Options};
+use selvedge_pipeline::{Entry, GenerationEntry};
+use selvedge_southbound::client::{CONTROLLER_ROLE, ClientError, P4Client, Target, Update};
+use selvedge_southbound::selvedge::v1;
+use selvedge_southbound::tls::{self, Credentials};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+use v1::controller_server::{Controller, ControllerServer};
+use v1::from_switch::Message;
+
+use super::support::{
+    Agent, Host, Place, access, block_on, certificates, in_netns, inserts, ip, until,
+};
+
+type Answers = mpsc::Sender<Result<v1::ToSwitch, Status>>;
+
+/// What switches told, and where answers go.
+#[derive(Clone, Default)]
+pub(crate) struct Listener {
+    pub(crate) heard: Arc<Mutex<Vec<(String, Message)>>>,
+    pub(crate) answers: Arc<Mutex<Option<Answers>>>,
+}
+
+impl Listener {
+    /// A controller in this namespace; it ends with the returned task.
+    pub(crate) fn start(&self, pki: &Path) -> tokio::task::JoinHandle<()> {
+        let credentials = Credentials::load(pki, "controller").unwrap();
+        let service = ControllerServer::new(self.clone());
+        tokio::spawn(async move {
+            let server = Server::builder().tls_config(credentials.server()).unwrap();
+            let address = "127.0.0.1:9558".parse().unwrap();
+            server.add_service(service).serve(address).await.unwrap();
+        })
+    }
+
+    pub(crate) fn has(&self, wanted: impl Fn(&Message) -> bool) -> bool {
+        self.heard.lock().unwrap().iter().any(|(_, message)| wanted(message))
+    }
+
+    pub(crate) async fn say(&self, message: v1::to_switch::Message) {
+        let answers = self.answers.lock().unwrap().clone().unwrap();
+        answers.send(Ok(v1::ToSwitch { message: Some(message) })).await.unwrap();
+    }
+}
+
+#[tonic::async_trait]
+impl Controller for Listener {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToSwitch, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::FromSwitch>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let name = tls::peer_name(&request)?;
+        let mut messages = request.into_inner();
+        let (answers, stream) = mpsc::channel(16);
+        let registered = v1::Registered { controller: "test".into() };
+        let registered = v1::to_switch::Message::Registered(registered);
+        answers.try_send(Ok(v1::ToSwitch { message: Some(registered) })).unwrap();
+        *self.answers.lock().unwrap() = Some(answers);
+        let heard = Arc::clone(&self.heard);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = messages.message().await {
+                heard.lock().unwrap().push((name.clone(), message.message.unwrap()));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+pub(crate) fn managed(place: &Place) -> Options {
+    let pki = place.dir.path().to_owned();
+    let controller = "https://127.0.0.1:9558".to_owned();
+    Options { management: Management::Managed { tls: pki, controller }, ..place.unmanaged() }
+}
+
+pub(crate) async fn dial(
+    pki: &Path,
+    name: &str,
+    role: &str,
+    election_id: u128,
+) -> Result<(P4Client, selvedge_southbound::client::Channel), ClientError> {
+    P4Client::connect(Target {
+        uri: "https://127.0.0.1:9559".into(),
+        tls: Some(Credentials::load(pki, name).unwrap().client("s1")),
+        device_id: 1,
+        role: role.into(),
+        election_id,
+    })
+    .await
+}
+
+fn generation(generation: u64) -> Entry {
+    Entry::Generation(GenerationEntry { generation })
+}
+
+fn text(error: &dyn std::fmt::Debug) -> String {
+    format!("{error:?}")
+}
+
+#[test]
+fn a_managed_switch_obeys_its_controller_alone() {
+    in_netns(|| {
+        let place = Place::new();
+        let pki = place.dir.path();
+        certificates(pki, &["controller", "s1", "s2"]);
+        let agent = Agent::start(managed(&place));
+        block_on(async {
+            until("P4Runtime listens", async || {
+                dial(pki, "controller", CONTROLLER_ROLE, 7).await.is_ok()
+            })
+            .await;
+            let (client, channel) = dial(pki, "controller", CONTROLLER_ROLE, 8).await.unwrap();
+            assert!(channel.is_primary());
+            client.write(&inserts([generation(5)])).await.unwrap();
+            let older = client.write(&[Update::Modify(generation(4))]).await.unwrap_err();
+            assert!(text(&older).contains("FailedPrecondition"), "{older:?}");
+            // Other roles, other names, nobody.
+            let refused = dial(pki, "controller", "", 9).await.unwrap_err();
+            assert!(text(&refused).contains("PermissionDenied"), "{refused:?}");
+            let refused = dial(pki, "s2", CONTROLLER_ROLE, 9).await.unwrap_err();
+            assert!(text(&refused).contains("PermissionDenied"), "{refused:?}");
+            let plain = Target {
+                uri: "http://127.0.0.1:9559".into(),
+                tls: None,
+                device_id: 1,
+                role: CONTROLLER_ROLE.into(),
+                election_id: 9,
+            };
+            assert!(P4Client::connect(plain).await.is_err());
+            let strangers = tempfile::tempdir().unwrap();
+            certificates(strangers.path(), &["controller"]);
+            assert!(dial(strangers.path(), "controller", CONTROLLER_ROLE, 9).await.is_err());
+        });
+        // The next agent refuses what this one would.
+        agent.kill();
+        let agent = Agent::start(managed(&place));
+        block_on(async {
+            until("P4Runtime listens", async || {
+                dial(pki, "controller", CONTROLLER_ROLE, 1).await.is_ok()
+            })
+            .await;
+            let (client, channel) = dial(pki, "controller", CONTROLLER_ROLE, 7).await.unwrap();
+            assert!(!channel.is_primary() && channel.highest() == 8);
+            assert!(client.write(&inserts([access(1)])).await.is_err());
+            let (client, channel) = dial(pki, "controller", CONTROLLER_ROLE, 8).await.unwrap();
+            assert!(channel.is_primary());
+            assert_eq!(client.read_entries().await.unwrap(), [generation(5)]);
+        });
+        agent.kill();
+    });
+}
+
+#[test]
+fn the_controller_is_told_what_happens() {
+    in_netns(|| {
+        let place = Place::new();
+        let pki = place.dir.path();
+        certificates(pki, &["controller", "s1"]);
+        let a = Host::new("a");
+        a.cable("p1");
+        let agent = Agent::start(managed(&place));
+        block_on(async {
+            let listener = Listener::default();
+            let serving = listener.start(pki);
+            until("the switch registers", async || {
+                listener.has(|message| matches!(message, Message::Register(_)))
+            })
+            .await;
+            until("port 1 is up", async || {
+                listener.has(|message| match message {
+                    Message::Port(port) => port.name == "p1" && port.up,
+                    Message::Register(register) => register.ports.iter().any(|port| port.up),
+                    _ => false,
+                })
+            })
+            .await;
+            assert!(listener.heard.lock().unwrap().iter().all(|(name, _)| name == "s1"));
+
+            // LLDP both ways.
+            let sent = a.start(|| {
+                block_on(async {
+                    let mut socket = LldpSocket::open().unwrap();
+                    socket.refresh().unwrap();
+                    let index = nix::net::if_::if_nametoindex("eth0").unwrap();
+                    let ttl = Duration::from_secs(2);
+                    socket.send(index, &frame::encode([2; 6], "s9", "p3", ttl)).unwrap();
+                    let mut bytes = [0; FRAME_MAX];
+                    let heard = tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut bytes));
+                    let (len, from) = heard.await.unwrap().unwrap();
+                    assert_eq!(from, index);
+                    frame::parse(&bytes[..len]).unwrap().0
+                })
+            });
+            until("the neighbor is told", async || {
+                listener.has(|message| match message {
+                    Message::Neighbor(n) => (n.chassis.as_str(), n.port_name.as_str()) == ("s9", "p3"),
+                    _ => false,
+                })
+            })
+            .await;
+            let ours = sent.recv().unwrap();
+            assert_eq!((ours.chassis.as_str(), ours.port.as_str()), ("s1", "p1"));
+            until("the neighbor expires", async || {
+                listener.has(|message| matches!(message, Message::Neighbor(n) if n.chassis.is_empty()))
+            })
+            .await;
+
+            // An address that nobody bound.
+            let (client, _channel) = dial(pki, "controller", CONTROLLER_ROLE, 1).await.unwrap();
+            client.write(&inserts([access(1)])).await.unwrap();
+            a.address("10.1.0.77");
+            let _ = a.start(|| {
+                let socket = std::net::UdpSocket::bind("10.1.0.77:0").unwrap();
+                for _ in 0..20 {
+                    let _ = socket.send_to(b"x", "10.1.0.1:9");
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+            until("the endpoint is seen", async || {
+                listener.has(|message| match message {
+                    Message::EndpointSeen(seen) => seen.port == 1 && seen.address == [10, 1, 0, 77],
+                    _ => false,
+                })
+            })
+            .await;
+
+            // A hook, where there is no compute.
+            let load = v1::LoadHook { hook: 3, ..Default::default() };
+            listener.say(v1::to_switch::Message::LoadHook(load)).await;
+            until("the hook is refused", async || {
+                listener.has(|message| match message {
+                    Message::HookState(h) => h.hook == 3 && h.state() == v1::hook_state::State::Refused,
+                    _ => false,
+                })
+            })
+            .await;
+
+            // The controller goes and returns: everything is told again.
+            serving.abort();
+            drop(listener);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let listener = Listener::default();
+            let serving = listener.start(pki);
+            until("the switch registers again, whole", async || {
+                listener.has(|message| match message {
+                    Message::Register(r) => {
+                        r.ports.len() == 1 && r.hooks.len() == 1 && r.p4runtime_address == "127.0.0.1:9559"
+                    }
+                    _ => false,
+                })
+            })
+            .await;
+
+            ip("link delete p1");
+            until("the port is gone", async || {
+                listener.has(|message| matches!(message, Message::PortGone(p) if p.id == 1))
+            })
+            .await;
+            serving.abort();
+        });
+        agent.kill();
+    });
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    in_netns(|| {
+        let place = Place::new();
+        certificates(place.dir.path(), &["controller", "s2"]);
+        let missing = Agent::start(managed(&place)).failure();
+        assert!(missing.contains("s1.pem"), "{missing}");
+        std::fs::copy(place.dir.path().join("s2.pem"), place.dir.path().join("s1.pem")).unwrap();
+        std::fs::copy(place.dir.path().join("s2.key"), place.dir.path().join("s1.key")).unwrap();
+        let other = Agent::start(managed(&place)).failure();
+        assert!(other.contains("s2"), "{other}");
+        let elsewhere = Options { p4runtime: "192.0.2.9:9559".parse().unwrap(), ..place.unmanaged() };
+        let elsewhere = Agent::start(elsewhere).failure();
+        assert!(elsewhere.contains("192.0.2.9:9559"), "{elsewhere}");
+        let file = Options { run_dir: "/proc/version/x".into(), ..place.unmanaged() };
+        let file = Agent::start(file).failure();
+        assert!(file.contains("/proc/version/x"), "{file}");
+    });
+}

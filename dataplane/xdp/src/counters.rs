@@ -1,0 +1,125 @@
+//! Counters, added up over the CPUs. They start at 0 when the maps are made and wrap never.
+
+use std::sync::Arc;
+
+use selvedge_ebpf_common::drop::{NAMES, REASONS};
+use selvedge_ebpf_common::value::{HookCounters, PortCounters, Scratch, SliceCounters};
+use selvedge_ebpf_common::{
+    COMPUTE_PORT, MAX_HOOKS, MAX_PORT_ID, MAX_SLICE_ID, Plain, PORT_SLOTS, slice_slot,
+};
+
+use crate::Error;
+use crate::error::within;
+use crate::maps::Maps;
+use crate::table::{Direction, check_port};
+
+#[derive(Clone, Debug)]
+pub struct Counters(pub(crate) Arc<Maps>);
+
+/// Where packets that came in at any port, compute ports included, ended:
+/// `received = forwarded + passed + answered + dropped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub received: u64,
+    pub forwarded: u64,
+    /// Handed to the kernel's stack: LLDP.
+    pub passed: u64,
+    /// ARP requests and neighbor solicitations answered by the program.
+    pub answered: u64,
+    pub dropped: u64,
+}
+
+impl Counters {
+    fn sum<V: Plain, const N: usize>(
+        &self,
+        map: &str,
+        index: u32,
+        fields: impl Fn(V) -> [u64; N],
+    ) -> Result<[u64; N], Error> {
+        let mut sum = [0u64; N];
+        for value in self.0.get(map).per_cpu::<V>(index)? {
+            for (total, field) in sum.iter_mut().zip(fields(value)) {
+                *total = total.wrapping_add(field);
+            }
+        }
+        Ok(sum)
+    }
+
+    fn port_slot(&self, slot: u32) -> Result<PortCounters, Error> {
+        let [rx_packets, rx_bytes, tx_packets, tx_bytes] = self
+            .sum("PORT_COUNTERS", slot, |c: PortCounters| {
+                [c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes]
+            })?;
+        Ok(PortCounters { rx_packets, rx_bytes, tx_packets, tx_bytes })
+    }
+
+    pub fn port(&self, port: u16) -> Result<PortCounters, Error> {
+        check_port(port)?;
+        self.port_slot(port.into())
+    }
+
+    /// By reason, in the order of [`NAMES`].
+    pub fn drops(&self) -> Result<[u64; REASONS], Error> {
+        let mut drops = [0; REASONS];
+        for (reason, count) in (0u32..).zip(&mut drops) {
+            [*count] = self.sum("DROPS", reason, |count: u64| [count])?;
+        }
+        Ok(drops)
+    }
+
+    /// Drops that happened at all, with their names.
+    pub fn named_drops(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        Ok(NAMES.into_iter().zip(self.drops()?).filter(|(_, count)| *count > 0).collect())
+    }
+
+    pub fn slice(&self, slice: u16, direction: Direction) -> Result<SliceCounters, Error> {
+        within("slice", slice, 1, MAX_SLICE_ID.into())?;
+        let slot = slice_slot(slice, direction as u8);
+        let [packets, bytes, dropped_packets, dropped_bytes] = self
+            .sum("SLICE_COUNTERS", slot, |c: SliceCounters| {
+                [c.packets, c.bytes, c.dropped_packets, c.dropped_bytes]
+            })?;
+        Ok(SliceCounters { packets, bytes, dropped_packets, dropped_bytes })
+    }
+
+    pub fn hook(&self, hook: u16) -> Result<HookCounters, Error> {
+        within("hook", hook, 0, u64::from(MAX_HOOKS) - 1)?;
+        let [to_packets, to_bytes, from_packets, from_bytes, bypassed, refused, no_socket] = self
+            .sum("HOOK_COUNTERS", hook.into(), |c: HookCounters| {
+                [
+                    c.to_packets,
+                    c.to_bytes,
+                    c.from_packets,
+                    c.from_bytes,
+                    c.bypassed,
+                    c.refused,
+                    c.no_socket,
+                ]
+            })?;
+        Ok(HookCounters {
+            to_packets,
+            to_bytes,
+            from_packets,
+            from_bytes,
+            bypassed,
+            refused,
+            no_socket,
+            _pad: 0,
+        })
+    }
+
+    /// Read while packets flow, the two sides differ by those under way.
+    pub fn totals(&self) -> Result<Totals, Error> {
+        let mut totals = Totals::default();
+        debug_assert!(u32::from(MAX_PORT_ID) < u32::from(COMPUTE_PORT));
+        for slot in 0..PORT_SLOTS {
+            let port = self.port_slot(slot)?;
+            totals.received += port.rx_packets;
+            totals.forwarded += port.tx_packets;
+        }
+        totals.dropped = self.drops()?.iter().sum();
+        [totals.passed, totals.answered] =
+            self.sum("SCRATCH", 0, |scratch: Scratch| [scratch.passed, scratch.answered])?;
+        Ok(totals)
+    }
+}

@@ -1,0 +1,40 @@
+//! The switch's data plane from user space: loads the XDP programs of `ebpf/programs`, keeps
+//! them and their maps pinned, and gives typed access to the tables.
+//!
+//! [`Switch::open`] is where to start. Everything here is synchronous, a handful of system
+//! calls each; nothing is cached, because the pinned maps are the truth. Maps, programs and
+//! links outlive the process.
+//!
+//! Units: rates are bits per second, sizes are bytes. Port ids are `1..=255`; a hook's compute
+//! port has none.
+
+mod counters;
+mod error;
+mod events;
+mod facts;
+mod hooks;
+mod load;
+mod map;
+mod maps;
+mod object;
+pub mod offload;
+mod pins;
+mod run;
+mod switch;
+mod sys;
+mod table;
+
+pub use counters::{Counters, Totals};
+pub use error::Error;
+pub use events::{EVENTS_PER_SECOND, EndpointSeen, Events};
+pub use facts::Facts;
+pub use hooks::{HookPort, HookState};
+pub use pins::remove_all;
+pub use run::{TestRun, Verdict};
+pub use selvedge_ebpf_common as common;
+pub use switch::{Attached, Interface, Options, Switch};
+pub use table::{
+    Class, Classifier, Delivery, Direction, Endpoint, LocalSid, LocalSidTable, Meter, MeterTable,
+    NextHop, NextHopTable, PolicyTable, PortKind, PortTable, PrefixTable, Queue, QueueTable,
+    Route, RouteAction, Rule, RuleAction, Table,
+};

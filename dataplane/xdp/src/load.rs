@@ -1,0 +1,107 @@
+//! Loading the embedded object with aya.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use aya::programs::{Program, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use selvedge_ebpf_common::map::PINNED;
+
+use crate::object::{self, ENTRY, HOOK_RX, JUMP, STAGES};
+use crate::pins::{LinkName, Pins};
+use crate::{Error, sys};
+
+#[derive(Debug)]
+pub(crate) struct Programs {
+    entry: OwnedFd,
+    hook_rx: OwnedFd,
+    jump: OwnedFd,
+    stages: Vec<(&'static str, OwnedFd)>,
+}
+
+const JUMP_PREFIX: &str = "jump-";
+
+/// Whether a pin among the programs is a tail-call map.
+pub(crate) fn is_jump(name: &str) -> bool {
+    name.starts_with(JUMP_PREFIX)
+}
+
+/// Loads all programs; maps that are not pinned yet are made and pinned.
+pub(crate) fn load(pins: &Pins) -> Result<Programs, Error> {
+    let mut loader = EbpfLoader::new();
+    for spec in PINNED {
+        loader.map_pin_path(spec.name, pins.map(spec.name));
+    }
+    let mut ebpf =
+        loader.load(object::bytes()).map_err(|source| Error::Object(Box::new(source)))?;
+    let entry = program(&mut ebpf, ENTRY)?;
+    let hook_rx = program(&mut ebpf, HOOK_RX)?;
+    let map = ebpf.take_map(JUMP).expect("the object has a tail-call map");
+    let aya::maps::Map::ProgramArray(jump) = map else {
+        unreachable!("the tail-call map is a program array");
+    };
+    let jump = jump.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", JUMP))?;
+    let mut stages = Vec::new();
+    for (name, index) in STAGES {
+        let stage = program(&mut ebpf, name)?;
+        let fd = stage.as_raw_fd().cast_unsigned();
+        // SAFETY: a program array's keys and values are u32.
+        let result = unsafe {
+            sys::update(
+                jump.as_fd(),
+                std::ptr::from_ref(&index).cast(),
+                std::ptr::from_ref(&fd).cast(),
+            )
+        };
+        result.map_err(Error::map("write", JUMP))?;
+        stages.push((name, stage));
+    }
+    Ok(Programs { entry, hook_rx, jump, stages })
+}
+
+fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
+    let program = ebpf.program_mut(name).expect("the object has this program");
+    let Program::Xdp(program) = program else { unreachable!("all our programs are XDP") };
+    let load = |program: &mut Xdp| {
+        program.load()?;
+        Ok(program.fd()?.as_fd().try_clone_to_owned())
+    };
+    load(program)
+        .map_err(|source: aya::programs::ProgramError| Error::Program {
+            program: name,
+            source: Box::new(source),
+        })?
+        .map_err(Error::map("open", name))
+}
+
+impl Programs {
+    pub(crate) fn entry(&self) -> BorrowedFd<'_> {
+        self.entry.as_fd()
+    }
+
+    pub(crate) fn for_link(&self, name: LinkName) -> BorrowedFd<'_> {
+        match name {
+            LinkName::Port(_) => self.entry.as_fd(),
+            LinkName::Socket(_) => self.hook_rx.as_fd(),
+        }
+    }
+
+    /// Pins the tail-call map beside those of earlier loads.
+    pub(crate) fn pin_jump(&self, pins: &Pins) -> Result<(), Error> {
+        let free = (0u32..)
+            .map(|n| pins.program(&format!("{JUMP_PREFIX}{n}")))
+            .find(|path| !path.exists())
+            .expect("fewer than four thousand million agents");
+        sys::pin(self.jump.as_fd(), &free).map_err(Error::path("pin a map at", free))
+    }
+
+    /// Pins the programs, for people to find.
+    pub(crate) fn pin_programs(&self, pins: &Pins) -> Result<(), Error> {
+        let named = [(ENTRY, &self.entry), (HOOK_RX, &self.hook_rx)];
+        let stages = self.stages.iter().map(|(name, fd)| (*name, fd));
+        for (name, fd) in named.into_iter().chain(stages) {
+            let path = pins.program(name);
+            sys::pin(fd.as_fd(), &path).map_err(Error::path("pin a program at", path))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! One kernel map, typed by the caller with [`Plain`] keys and values.
+//!
+//! Each call is one system call; sizes are checked when the map is opened, so that a key or a
+//! value of another size is a programming error here and panics.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use selvedge_ebpf_common::Plain;
+use selvedge_ebpf_common::map::{Kind, Spec};
+
+use crate::{Error, sys};
+
+#[derive(Debug)]
+pub(crate) struct Map {
+    fd: OwnedFd,
+    pub(crate) spec: &'static Spec,
+}
+
+impl Map {
+    /// `fd` is a map of exactly this spec; [`mismatch`] has been asked.
+    pub(crate) fn new(fd: OwnedFd, spec: &'static Spec) -> Self {
+        Self { fd, spec }
+    }
+
+    fn check<K: Plain, V: Plain>(&self) {
+        assert_eq!(size_of::<K>(), self.spec.key_bytes, "key of {}", self.spec.name);
+        assert_eq!(size_of::<V>(), self.spec.value_bytes, "value of {}", self.spec.name);
+        assert_ne!(self.spec.kind, Kind::PerCpuArray, "{} is per CPU", self.spec.name);
+    }
+
+    /// Also `None` for an index beyond the end of an array.
+    pub(crate) fn get<K: Plain, V: Plain>(&self, key: &K) -> Result<Option<V>, Error> {
+        self.check::<K, V>();
+        let mut value = MaybeUninit::<V>::uninit();
+        // SAFETY: sizes checked above.
+        let found = unsafe {
+            sys::lookup(
+                self.fd.as_fd(),
+                std::ptr::from_ref(key).cast(),
+                value.as_mut_ptr().cast(),
+            )
+        };
+        let found = found.map_err(Error::map("read", self.spec.name))?;
+        // SAFETY: the kernel has written the whole value, and any bits are a valid `Plain`.
+        Ok(found.map(|()| unsafe { value.assume_init() }))
+    }
+
+    /// An element of an array.
+    pub(crate) fn at<V: Plain>(&self, index: u32) -> Result<V, Error> {
+        Ok(self.get(&index)?.expect("callers check indices against the map's size"))
+    }
+
+    pub(crate) fn put<K: Plain, V: Plain>(&self, key: &K, value: &V) -> Result<(), Error> {
+        self.check::<K, V>();
+        // SAFETY: sizes checked above.
+        let result = unsafe {
+            sys::update(
+                self.fd.as_fd(),
+                std::ptr::from_ref(key).cast(),
+                std::ptr::from_ref(value).cast(),
+            )
+        };
+        result.map_err(|source| match source.raw_os_error() {
+            Some(libc::E2BIG | libc::ENOSPC) => {
+                Error::Full { table: self.spec.name, capacity: self.spec.entries }
+            }
+            _ => Error::Map { doing: "write", map: self.spec.name, source },
+        })
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove<K: Plain>(&self, key: &K) -> Result<bool, Error> {
+        assert_eq!(size_of::<K>(), self.spec.key_bytes, "key of {}", self.spec.name);
+        // SAFETY: size checked above.
+        let found = unsafe { sys::delete(self.fd.as_fd(), std::ptr::from_ref(key).cast()) };
+        Ok(found.map_err(Error::map("delete from", self.spec.name))?.is_some())
+    }
+
+    /// Keys of a hash or prefix map, in no order.
+    pub(crate) fn keys<K: Plain>(&self) -> Result<Vec<K>, Error> {
+        assert_eq!(size_of::<K>(), self.spec.key_bytes, "key of {}", self.spec.name);
+        let mut keys: Vec<K> = Vec::new();
+        loop {
+            let last = keys.last().map_or(std::ptr::null(), |key| std::ptr::from_ref(key).cast());
+            let mut next = MaybeUninit::<K>::uninit();
+            // SAFETY: sizes checked above; null means from the start.
+            let found = unsafe { sys::next_key(self.fd.as_fd(), last, next.as_mut_ptr().cast()) };
+            match found.map_err(Error::map("list", self.spec.name))? {
+                // SAFETY: the kernel has written the key.
+                Some(()) => keys.push(unsafe { next.assume_init() }),
+                None => return Ok(keys),
+            }
+        }
+    }
+
+    pub(crate) fn is_empty<K: Plain>(&self) -> Result<bool, Error> {
+        assert_eq!(size_of::<K>(), self.spec.key_bytes, "key of {}", self.spec.name);
+        let mut first = MaybeUninit::<K>::uninit();
+        // SAFETY: size checked above; null means from the start.
+        let found =
+            unsafe { sys::next_key(self.fd.as_fd(), std::ptr::null(), first.as_mut_ptr().cast()) };
+        Ok(found.map_err(Error::map("list", self.spec.name))?.is_none())
+    }
+
+    /// Entries of a hash or prefix map, in no order.
+    pub(crate) fn entries<K: Plain, V: Plain>(&self) -> Result<Vec<(K, V)>, Error> {
+        let mut entries = Vec::new();
+        for key in self.keys::<K>()? {
+            if let Some(value) = self.get(&key)? {
+                entries.push((key, value));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// All elements of an array.
+    pub(crate) fn array<V: Plain + Default>(&self) -> Result<Vec<V>, Error> {
+        self.check::<u32, V>();
+        let count = self.spec.entries;
+        let mut keys = vec![0u32; count as usize];
+        let mut values = vec![V::default(); count as usize];
+        // SAFETY: both have room for `count`.
+        let got = unsafe {
+            sys::lookup_array(
+                self.fd.as_fd(),
+                keys.as_mut_ptr(),
+                values.as_mut_ptr().cast(),
+                count,
+            )
+        };
+        let got = got.map_err(Error::map("read", self.spec.name))?;
+        values.truncate(got as usize);
+        Ok(values)
+    }
+
+    /// One element of a per-CPU array, for each possible CPU.
+    pub(crate) fn per_cpu<V: Plain>(&self, index: u32) -> Result<Vec<V>, Error> {
+        assert_eq!(size_of::<V>(), self.spec.value_bytes, "value of {}", self.spec.name);
+        assert_eq!(size_of::<V>() % 8, 0, "the kernel rounds per-CPU values up to 8");
+        assert_eq!(self.spec.kind, Kind::PerCpuArray);
+        let n_cpus = aya::util::nr_cpus()
+            .map_err(|(_, source)| Error::Map { doing: "read", map: self.spec.name, source })?;
+        let mut values: Vec<MaybeUninit<V>> = vec![MaybeUninit::uninit(); n_cpus];
+        // SAFETY: room for one value for each CPU.
+        let found = unsafe {
+            sys::lookup(
+                self.fd.as_fd(),
+                std::ptr::from_ref(&index).cast(),
+                values.as_mut_ptr().cast(),
+            )
+        };
+        match found.map_err(Error::map("read", self.spec.name))? {
+            // SAFETY: the kernel has written all of them.
+            Some(()) => Ok(values.into_iter().map(|v| unsafe { v.assume_init() }).collect()),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// How a kernel map differs from what `spec` wants: what it is, what it should be.
+pub(crate) fn mismatch(
+    fd: BorrowedFd<'_>,
+    spec: &Spec,
+) -> io::Result<Option<(String, String)>> {
+    let info = sys::map_info(fd)?;
+    let text = |kind: u32, key: u32, value: u32, entries: u32| {
+        format!("a map of type {kind} with {entries} entries of {key}+{value} bytes")
+    };
+    let size = |bytes: usize| u32::try_from(bytes).expect("a map value is small");
+    let wanted = (spec.kind as u32, size(spec.key_bytes), size(spec.value_bytes), spec.entries);
+    let found = (info.kind, info.key_size, info.value_size, info.max_entries);
+    let say = |(kind, key, value, entries)| text(kind, key, value, entries);
+    Ok((found != wanted).then(|| (say(found), say(wanted))))
+}

@@ -1,0 +1,50 @@
+//! The pinned maps of one switch, opened, and what is written to more than one place at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use selvedge_ebpf_common::map::PINNED;
+use selvedge_ebpf_common::value::ConfigValue;
+
+use crate::Error;
+use crate::map::Map;
+
+#[derive(Debug)]
+pub(crate) struct Maps {
+    by_name: BTreeMap<&'static str, Map>,
+    /// Held over every read-modify-write of a map, `CONFIG` among them.
+    writer: Mutex<()>,
+}
+
+impl Maps {
+    pub(crate) fn new(maps: impl IntoIterator<Item = Map>) -> Self {
+        let by_name: BTreeMap<_, _> = maps.into_iter().map(|map| (map.spec.name, map)).collect();
+        assert_eq!(by_name.len(), PINNED.len(), "every pinned map is opened");
+        Self { by_name, writer: Mutex::new(()) }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &Map {
+        self.by_name.get(name).expect("a name of `PINNED`")
+    }
+
+    pub(crate) fn write(&self) -> MutexGuard<'_, ()> {
+        // A panic elsewhere left maps that are whole: each write is one system call.
+        self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn config(&self) -> Result<ConfigValue, Error> {
+        self.get("CONFIG").at(0)
+    }
+
+    /// Changes `CONFIG`. The caller holds [`Maps::write`].
+    pub(crate) fn set_config(
+        &self,
+        _writer: &MutexGuard<'_, ()>,
+        change: impl FnOnce(&mut ConfigValue),
+    ) -> Result<(), Error> {
+        let before = self.config()?;
+        let mut after = before;
+        change(&mut after);
+        if after == before { Ok(()) } else { self.get("CONFIG").put(&0u32, &after) }
+    }
+}

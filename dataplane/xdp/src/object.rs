@@ -1,0 +1,23 @@
+//! The eBPF object that build.rs compiled.
+
+/// `include_bytes` aligned as an ELF reader wants it.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/selvedge-ebpf.o")));
+
+pub(crate) fn bytes() -> &'static [u8] {
+    &OBJECT.0
+}
+
+/// Programs of the object and their place in the tail-call map; the entry is in no place.
+pub(crate) const STAGES: [(&str, u32); 3] = [
+    ("access", selvedge_ebpf_common::STAGE_ACCESS),
+    ("sid", selvedge_ebpf_common::STAGE_SID),
+    ("answer", selvedge_ebpf_common::STAGE_ANSWER),
+];
+pub(crate) const ENTRY: &str = "entry";
+pub(crate) const HOOK_RX: &str = "hook_rx";
+/// The tail-call map. Made anew at each load, so that the stages of two loads never mix.
+pub(crate) const JUMP: &str = "JUMP";

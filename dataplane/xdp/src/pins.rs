@@ -1,0 +1,156 @@
+//! Where things are pinned: `<pin dir>/v<layout>/{maps,links,programs}/...` on a BPF file
+//! system. A pin is what keeps a map, a link or a program when its maker is gone.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use selvedge_ebpf_common::LAYOUT_VERSION;
+
+use crate::Error;
+
+/// Where every system has its BPF file system.
+const BPFFS: &str = "/sys/fs/bpf";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+}
+
+/// What a link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LinkName {
+    /// The entry program of a port or, from `COMPUTE_PORT` on, of a compute port.
+    Port(u16),
+    /// The socket end of a hook's compute port.
+    Socket(u16),
+}
+
+impl LinkName {
+    fn text(self) -> String {
+        match self {
+            Self::Port(port) => format!("port-{port}"),
+            Self::Socket(hook) => format!("socket-{hook}"),
+        }
+    }
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        let text = text.to_str()?;
+        if let Some(port) = text.strip_prefix("port-") {
+            port.parse().ok().map(Self::Port)
+        } else {
+            text.strip_prefix("socket-")?.parse().ok().map(Self::Socket)
+        }
+    }
+}
+
+impl Pins {
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// [`Error::OtherLayout`] when the pins are of another layout version.
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
+        mount_bpffs(pin_dir)?;
+        let own = format!("v{LAYOUT_VERSION}");
+        for (name, path) in list(pin_dir)? {
+            if let Some(version) = name.to_str().and_then(|name| name.strip_prefix('v'))
+                && name.to_str() != Some(&own)
+            {
+                return Err(Error::OtherLayout { path, found: version.to_owned() });
+            }
+        }
+        let root = pin_dir.join(own);
+        for dir in ["maps", "links", "programs"] {
+            let path = root.join(dir);
+            fs::create_dir_all(&path).map_err(Error::path("make the directory", &path))?;
+        }
+        Ok(Self { root })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.root.join("maps").join(name)
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.root.join("programs").join(name)
+    }
+
+    pub(crate) fn link(&self, name: LinkName) -> PathBuf {
+        self.root.join("links").join(name.text())
+    }
+
+    pub(crate) fn links(&self) -> Result<Vec<LinkName>, Error> {
+        let listed = list(&self.root.join("links"))?;
+        let mut links: Vec<_> =
+            listed.into_iter().filter_map(|(name, _)| LinkName::parse(&name)).collect();
+        links.sort();
+        Ok(links)
+    }
+
+    pub(crate) fn programs(&self) -> Result<Vec<(String, PathBuf)>, Error> {
+        let listed = list(&self.root.join("programs"))?;
+        Ok(listed.into_iter().map(|(name, at)| (name.to_string_lossy().into_owned(), at)).collect())
+    }
+}
+
+/// Removes a pin; `false`: there was none.
+pub(crate) fn unpin(path: &Path) -> Result<bool, Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::path("remove the pin", path)(source)),
+    }
+}
+
+/// Takes a switch off its interfaces: removes every pin under `pin_dir`, of whatever layout,
+/// and the directory. Traffic stops. Nothing there is fine.
+pub fn remove_all(pin_dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(pin_dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::path("remove the pins under", pin_dir)(source)),
+    }
+}
+
+/// Entries of a directory; none when there is no directory.
+fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, PathBuf)>, Error> {
+    let failed = || Error::path("list", dir);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed()(source)),
+    };
+    entries
+        .map(|entry| entry.map(|entry| (entry.file_name(), entry.path())).map_err(failed()))
+        .collect()
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Mounts a BPF file system where one belongs, if `path` is to be on it and it is not there.
+fn mount_bpffs(path: &Path) -> Result<(), Error> {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    if is_bpffs(existing).map_err(Error::path("look at", existing))? {
+        return Ok(());
+    }
+    let mount_point = Path::new(BPFFS);
+    let failed = |source| Error::NoBpffs {
+        path: path.to_owned(),
+        mount_point: mount_point.to_owned(),
+        source,
+    };
+    if !path.starts_with(mount_point) {
+        return Err(failed(io::Error::from(io::ErrorKind::InvalidInput)));
+    }
+    mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .map_err(|errno| failed(errno.into()))
+}

@@ -1,0 +1,353 @@
+//! A switch's data plane: loading it, adopting one that is running, and its ports.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use selvedge_ebpf_common::COMPUTE_PORT;
+use selvedge_ebpf_common::mac_word;
+use selvedge_ebpf_common::map::{LOW_IFINDICES, PINNED};
+use selvedge_ebpf_common::value::{DeviceValue, PORT_COMPUTE, PORT_NONE, PortValue};
+
+use crate::counters::Counters;
+use crate::events::Events;
+use crate::facts::Facts;
+use crate::load::{self, Programs};
+use crate::map::{Map, mismatch};
+use crate::maps::Maps;
+use crate::pins::{LinkName, Pins, unpin};
+use crate::table::{
+    Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, NextHopTable, PolicyTable,
+    PortTable, PrefixTable, QueueTable, Route, check_port,
+};
+use crate::{Error, sys};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `/sys/fs/bpf/selvedge/<instance>`; the layout version is appended.
+    pub pin_dir: PathBuf,
+    /// `false`: nothing is dropped or marked for its rate.
+    pub metering: bool,
+}
+
+/// An interface of this thread's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub index: u32,
+    pub name: String,
+    pub mac: [u8; 6],
+}
+
+/// A port's interface, as attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub port: u16,
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+}
+
+/// The data plane of one switch. Dropping it changes nothing on the wire.
+///
+/// Methods that touch interfaces are to be called in the network namespace of the switch.
+#[derive(Debug)]
+pub struct Switch {
+    pub(crate) maps: Arc<Maps>,
+    pins: Pins,
+    programs: Programs,
+    /// Tail-call maps of the programs that were replaced: packets under way still use them.
+    _replaced: Vec<OwnedFd>,
+    pub port: PortTable,
+    pub endpoint: PrefixTable<Endpoint>,
+    pub classifier: Classifier,
+    pub route: PrefixTable<Route>,
+    pub meter: MeterTable,
+    pub policy: PolicyTable,
+    pub local_sid: LocalSidTable,
+    pub next_hop: NextHopTable,
+    pub delivery: PrefixTable<Delivery>,
+    pub queue: QueueTable,
+    pub facts: Facts,
+    pub counters: Counters,
+}
+
+impl Switch {
+    /// Loads the programs and makes the maps; where they are pinned already, adopts maps and
+    /// links and replaces the running programs, of which no packet notices anything. Links
+    /// whose interface is gone are removed.
+    ///
+    /// # Errors
+    /// [`Error::OtherLayout`], [`Error::PinnedMap`]: what is pinned is of another version;
+    /// nothing has been changed. [`Error::Program`]: the kernel refuses a program; what runs
+    /// goes on running.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let pins = Pins::open(&options.pin_dir)?;
+        check_pinned_maps(&pins)?;
+        let programs = load::load(&pins)?;
+        let maps: Result<Vec<_>, _> = PINNED
+            .iter()
+            .map(|spec| {
+                let path = pins.map(spec.name);
+                let fd = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
+                Ok(Map::new(fd, spec))
+            })
+            .collect();
+        let maps = Arc::new(Maps::new(maps?));
+        let mut switch = Self {
+            port: PortTable(Arc::clone(&maps)),
+            endpoint: PrefixTable::new(Arc::clone(&maps)),
+            classifier: Classifier(Arc::clone(&maps)),
+            route: PrefixTable::new(Arc::clone(&maps)),
+            meter: MeterTable(Arc::clone(&maps)),
+            policy: PolicyTable(Arc::clone(&maps)),
+            local_sid: LocalSidTable(Arc::clone(&maps)),
+            next_hop: NextHopTable(Arc::clone(&maps)),
+            delivery: PrefixTable::new(Arc::clone(&maps)),
+            queue: QueueTable(Arc::clone(&maps)),
+            facts: Facts(Arc::clone(&maps)),
+            counters: Counters(Arc::clone(&maps)),
+            maps,
+            pins,
+            programs,
+            _replaced: Vec::new(),
+        };
+        switch.configure(options.metering)?;
+        switch.take_over()?;
+        Ok(switch)
+    }
+
+    /// `<pin_dir>/v<layout>`.
+    pub fn pin_root(&self) -> &Path {
+        self.pins.root()
+    }
+
+    fn configure(&self, metering: bool) -> Result<(), Error> {
+        let writer = self.maps.write();
+        self.maps.set_config(&writer, |config| {
+            config.metering = metering.into();
+            if config.source == 0 {
+                config.source = LocalSidTable::initial_source();
+            }
+        })?;
+        // An agent may have died between a trie and the word that says whether to look there.
+        self.endpoint.refresh(&writer)?;
+        self.route.refresh(&writer)?;
+        self.delivery.refresh(&writer)
+    }
+
+    /// Puts the programs just loaded in place of those that run.
+    fn take_over(&mut self) -> Result<(), Error> {
+        let before = self.pins.programs()?;
+        // The tail-call map is emptied when its last pin and descriptor go, so the new one is
+        // pinned before any link uses it, and the old ones are kept until none does.
+        self.programs.pin_jump(&self.pins)?;
+        for name in self.pins.links()? {
+            let path = self.pins.link(name);
+            let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
+            let info = sys::link_info(link.as_fd()).map_err(Error::path("look at", &path))?;
+            if info.ifindex == 0 {
+                drop(link);
+                tracing::debug!(link = %path.display(), "its interface is gone");
+                self.forget(name)?;
+            } else {
+                let program = self.programs.for_link(name);
+                sys::update_link(link.as_fd(), program)
+                    .map_err(Error::path("replace the program of", &path))?;
+            }
+        }
+        for (name, path) in before {
+            if load::is_jump(&name) {
+                self._replaced.push(
+                    sys::open_pin(&path).map_err(Error::path("open the pin", &path))?,
+                );
+            }
+            unpin(&path)?;
+        }
+        self.programs.pin_programs(&self.pins)
+    }
+
+    fn forget(&mut self, name: LinkName) -> Result<(), Error> {
+        match name {
+            LinkName::Port(slot) => self.detach_slot(slot),
+            LinkName::Socket(hook) => {
+                self.remove_index("HOOK_BY_IFINDEX", hook.into())?;
+                self.unlink(name)
+            }
+        }
+    }
+
+    /// Puts the entry program on an interface and makes it port `port`, in place of the one
+    /// it had. An interface that is this port's already is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Native`] when the driver takes no native program (or not at this MTU), or
+    /// another program is on the interface.
+    pub fn attach(&mut self, port: u16, interface: &Interface) -> Result<(), Error> {
+        check_port(port)?;
+        self.attach_slot(port, interface, |_| ())
+    }
+
+    /// Takes the program off a port's interface, if it has one, and the port out of the
+    /// devices; its entries and its number stay.
+    pub fn detach(&mut self, port: u16) -> Result<(), Error> {
+        check_port(port)?;
+        self.detach_slot(port)
+    }
+
+    /// Ports with an interface.
+    pub fn attached(&self) -> Result<Vec<Attached>, Error> {
+        let ports = self.maps.get("PORT").array::<PortValue>()?;
+        let numbered = (0u16..COMPUTE_PORT).zip(ports);
+        Ok(numbered
+            .filter(|(_, value)| value.ifindex != 0)
+            .map(|(port, value)| Attached {
+                port,
+                ifindex: value.ifindex,
+                mac: selvedge_ebpf_common::mac_bytes(value.mac),
+            })
+            .collect())
+    }
+
+    /// The event ring; one reader at a time.
+    pub fn events(&self) -> Result<Events, Error> {
+        Events::open(&self.maps)
+    }
+
+    /// Enforces rates, or only counts and classes.
+    pub fn set_metering(&self, metering: bool) -> Result<(), Error> {
+        let writer = self.maps.write();
+        self.maps.set_config(&writer, |config| config.metering = metering.into())
+    }
+
+    pub(crate) fn attach_slot(
+        &mut self,
+        slot: u16,
+        interface: &Interface,
+        change: impl FnOnce(&mut PortValue),
+    ) -> Result<(), Error> {
+        // First, because it can be refused; until the maps know the port, what arrives is
+        // dropped as on a port without an entry.
+        self.link(LinkName::Port(slot), interface)?;
+        {
+            let _writer = self.maps.write();
+            let map = self.maps.get("PORT");
+            let mut value: PortValue = map.at(slot.into())?;
+            value.mac = mac_word(interface.mac);
+            value.ifindex = interface.index;
+            change(&mut value);
+            map.put(&u32::from(slot), &value)?;
+        }
+        self.replace_index("PORT_BY_IFINDEX", interface.index, slot.into())?;
+        // Last, so that nothing is sent to an interface before what arrives there is handled.
+        let device = DeviceValue { ifindex: interface.index, program_fd: 0 };
+        self.maps.get("DEVICE").put(&u32::from(slot), &device)
+    }
+
+    pub(crate) fn detach_slot(&mut self, slot: u16) -> Result<(), Error> {
+        match self.maps.get("DEVICE").remove(&u32::from(slot)) {
+            Ok(_) => {}
+            Err(Error::Map { source, .. }) if source.kind() == io::ErrorKind::InvalidInput => {}
+            Err(error) => return Err(error),
+        }
+        self.unlink(LinkName::Port(slot))?;
+        self.remove_index("PORT_BY_IFINDEX", slot.into())?;
+        let _writer = self.maps.write();
+        let map = self.maps.get("PORT");
+        let mut value: PortValue = map.at(slot.into())?;
+        value.ifindex = 0;
+        value.mac = 0;
+        if value.kind == PORT_COMPUTE {
+            value.kind = PORT_NONE;
+        }
+        map.put(&u32::from(slot), &value)
+    }
+
+    /// Puts the program for `name` on an interface and pins the link, unless it is there.
+    pub(crate) fn link(&mut self, name: LinkName, interface: &Interface) -> Result<(), Error> {
+        let path = self.pins.link(name);
+        let program = self.programs.for_link(name);
+        match sys::link_xdp(program, interface.index) {
+            Ok(link) => {
+                // A pin of this name is of another interface.
+                unpin(&path)?;
+                sys::pin(link.as_fd(), &path).map_err(Error::path("pin a link at", &path))
+            }
+            Err(source) => {
+                // Busy is the interface also when our own link is on it, from before.
+                let ours = sys::open_pin(&path)
+                    .and_then(|link| sys::link_info(link.as_fd()))
+                    .is_ok_and(|info| info.ifindex == interface.index);
+                let busy = matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST));
+                if ours && busy {
+                    Ok(())
+                } else {
+                    Err(Error::Native { ifname: interface.name.clone(), source })
+                }
+            }
+        }
+    }
+
+    pub(crate) fn unlink(&mut self, name: LinkName) -> Result<(), Error> {
+        unpin(&self.pins.link(name)).map(drop)
+    }
+
+    /// Makes `ifindex` the one interface that leads to `value` in `PORT_BY_IFINDEX` or
+    /// `HOOK_BY_IFINDEX`.
+    pub(crate) fn replace_index(
+        &self,
+        map: &'static str,
+        ifindex: u32,
+        value: u32,
+    ) -> Result<(), Error> {
+        self.remove_indices(map, |other, found| found == value && other != ifindex)?;
+        self.maps.get(map).put(&ifindex, &value)?;
+        self.cache_index(map, ifindex, value)
+    }
+
+    pub(crate) fn remove_index(&self, map: &'static str, value: u32) -> Result<(), Error> {
+        self.remove_indices(map, |_, found| found == value)
+    }
+
+    fn remove_indices(
+        &self,
+        map: &'static str,
+        which: impl Fn(u32, u32) -> bool,
+    ) -> Result<(), Error> {
+        for (ifindex, found) in self.maps.get(map).entries::<u32, u32>()? {
+            if which(ifindex, found) {
+                self.maps.get(map).remove(&ifindex)?;
+                self.cache_index(map, ifindex, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ports of low interface indices are found in an array as well.
+    fn cache_index(&self, map: &str, ifindex: u32, slot: u32) -> Result<(), Error> {
+        if map == "PORT_BY_IFINDEX" && ifindex < LOW_IFINDICES {
+            self.maps.get("PORT_BY_LOW_IFINDEX").put(&ifindex, &slot)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+}
+
+/// aya adopts a pinned map of any size in silence, so sizes are compared here.
+fn check_pinned_maps(pins: &Pins) -> Result<(), Error> {
+    for spec in PINNED {
+        let path = pins.map(spec.name);
+        let fd = match sys::open_pin(&path) {
+            Ok(fd) => fd,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(Error::path("open the pin", &path)(source)),
+        };
+        let different = mismatch(fd.as_fd(), spec).map_err(Error::path("look at", &path))?;
+        if let Some((found, wanted)) = different {
+            return Err(Error::PinnedMap { path, dir: pins.root().to_owned(), found, wanted });
+        }
+    }
+    Ok(())
+}

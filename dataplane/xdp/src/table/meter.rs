@@ -1,0 +1,194 @@
+//! Tables `slice_meter` and `port_queue`: rates as configured, and as the programs count them.
+
+use std::sync::Arc;
+
+use selvedge_ebpf_common::rate::{cost_x256, span_ps, tolerance_ps};
+use selvedge_ebpf_common::value::{
+    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, MeterValue, QueueValue,
+};
+use selvedge_ebpf_common::{MAX_PORT_ID, MAX_SLICE_ID, slice_slot};
+
+use super::Table;
+use super::port::check_port;
+use crate::Error;
+use crate::error::within;
+use crate::maps::Maps;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    BestEffort = 0,
+    Guaranteed = 1,
+    Urllc = 2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    Downlink = 0,
+    Uplink = 1,
+}
+
+impl Direction {
+    pub(crate) fn parse(raw: u8) -> Self {
+        if raw & 1 == 0 { Self::Downlink } else { Self::Uplink }
+    }
+}
+
+/// Of a slice and direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Meter {
+    pub class: Class,
+    /// 0: everything is excess. Best effort is excess in any case.
+    pub guaranteed_bps: u64,
+    pub guaranteed_burst_bytes: u32,
+    /// 0: no maximum.
+    pub maximum_bps: u64,
+    pub maximum_burst_bytes: u32,
+}
+
+/// Of an egress port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Queue {
+    /// Rate at which the virtual queue drains, not 0.
+    pub rate_bps: u64,
+    /// By [`Class`]: excess passes while the backlog is below this.
+    pub threshold_bytes: [u32; 3],
+}
+
+/// Below this a packet's cost no longer fits its word; see [`cost_x256`].
+const MIN_RATE_BPS: u64 = 8_000;
+const MAX_RATE_BPS: u64 = 1_000_000_000_000;
+
+fn check_rate(field: &'static str, bps: u64, optional: bool) -> Result<(), Error> {
+    if optional && bps == 0 { Ok(()) } else { within(field, bps, MIN_RATE_BPS, MAX_RATE_BPS) }
+}
+
+/// By slice and direction.
+#[derive(Clone, Debug)]
+pub struct MeterTable(pub(crate) Arc<Maps>);
+
+fn check_slice(slice: u16) -> Result<(), Error> {
+    within("slice", slice, 1, MAX_SLICE_ID.into())
+}
+
+fn decode(value: &MeterValue) -> Option<Meter> {
+    let class = match value.class {
+        CLASS_URLLC => Class::Urllc,
+        CLASS_GUARANTEED => Class::Guaranteed,
+        _ => Class::BestEffort,
+    };
+    (value.present != 0).then_some(Meter {
+        class,
+        guaranteed_bps: value.guaranteed_bps,
+        guaranteed_burst_bytes: value.guaranteed_burst_bytes,
+        maximum_bps: value.maximum_bps,
+        maximum_burst_bytes: value.maximum_burst_bytes,
+    })
+}
+
+impl Table for MeterTable {
+    type Key = (u16, Direction);
+    type Value = Meter;
+
+    fn put(&self, (slice, direction): (u16, Direction), meter: &Meter) -> Result<(), Error> {
+        check_slice(slice)?;
+        check_rate("guaranteed rate", meter.guaranteed_bps, true)?;
+        check_rate("maximum rate", meter.maximum_bps, true)?;
+        let class = match meter.class {
+            Class::BestEffort => CLASS_BEST_EFFORT,
+            Class::Guaranteed => CLASS_GUARANTEED,
+            Class::Urllc => CLASS_URLLC,
+        };
+        // Best effort is never in profile.
+        let guaranteed_bps = if meter.class == Class::BestEffort { 0 } else { meter.guaranteed_bps };
+        let guaranteed_cost = cost_x256(guaranteed_bps);
+        let maximum_cost = cost_x256(meter.maximum_bps);
+        let value = MeterValue {
+            guaranteed_cost,
+            guaranteed_tolerance_ps: tolerance_ps(guaranteed_cost, meter.guaranteed_burst_bytes),
+            maximum_cost,
+            maximum_tolerance_ps: tolerance_ps(maximum_cost, meter.maximum_burst_bytes),
+            guaranteed_bps: meter.guaranteed_bps,
+            maximum_bps: meter.maximum_bps,
+            guaranteed_burst_bytes: meter.guaranteed_burst_bytes,
+            maximum_burst_bytes: meter.maximum_burst_bytes,
+            class,
+            present: 1,
+            _pad: [0; 6],
+        };
+        self.0.get("METER").put(&slice_slot(slice, direction as u8), &value)
+    }
+
+    fn remove(&self, (slice, direction): (u16, Direction)) -> Result<bool, Error> {
+        check_slice(slice)?;
+        let slot = slice_slot(slice, direction as u8);
+        let map = self.0.get("METER");
+        let present = map.at::<MeterValue>(slot)?.present != 0;
+        if present {
+            map.put(&slot, &MeterValue::default())?;
+        }
+        Ok(present)
+    }
+
+    fn get(&self, (slice, direction): (u16, Direction)) -> Result<Option<Meter>, Error> {
+        check_slice(slice)?;
+        Ok(decode(&self.0.get("METER").at(slice_slot(slice, direction as u8))?))
+    }
+
+    fn entries(&self) -> Result<Vec<((u16, Direction), Meter)>, Error> {
+        let meters = self.0.get("METER").array::<MeterValue>()?;
+        let numbered = (0u16..).zip(&meters);
+        Ok(numbered
+            .filter_map(|(slot, value)| {
+                let direction = Direction::parse((slot & 1) as u8);
+                Some(((slot >> 1, direction), decode(value)?))
+            })
+            .collect())
+    }
+}
+
+/// By egress port.
+#[derive(Clone, Debug)]
+pub struct QueueTable(pub(crate) Arc<Maps>);
+
+fn decode_queue(value: &QueueValue) -> Option<Queue> {
+    (value.cost != 0)
+        .then_some(Queue { rate_bps: value.rate_bps, threshold_bytes: value.threshold_bytes })
+}
+
+impl Table for QueueTable {
+    type Key = u16;
+    type Value = Queue;
+
+    fn put(&self, port: u16, queue: &Queue) -> Result<(), Error> {
+        check_port(port)?;
+        check_rate("queue rate", queue.rate_bps, false)?;
+        let cost = cost_x256(queue.rate_bps);
+        let value = QueueValue {
+            cost,
+            threshold_ps: queue.threshold_bytes.map(|bytes| span_ps(cost, bytes)),
+            rate_bps: queue.rate_bps,
+            threshold_bytes: queue.threshold_bytes,
+            _pad: 0,
+        };
+        self.0.get("QUEUE").put(&u32::from(port), &value)
+    }
+
+    fn remove(&self, port: u16) -> Result<bool, Error> {
+        let present = self.get(port)?.is_some();
+        if present {
+            self.0.get("QUEUE").put(&u32::from(port), &QueueValue::default())?;
+        }
+        Ok(present)
+    }
+
+    fn get(&self, port: u16) -> Result<Option<Queue>, Error> {
+        check_port(port)?;
+        Ok(decode_queue(&self.0.get("QUEUE").at(port.into())?))
+    }
+
+    fn entries(&self) -> Result<Vec<(u16, Queue)>, Error> {
+        let queues = self.0.get("QUEUE").array::<QueueValue>()?;
+        let numbered = (0u16..).zip(&queues).take(usize::from(MAX_PORT_ID) + 1);
+        Ok(numbered.filter_map(|(port, value)| Some((port, decode_queue(value)?))).collect())
+    }
+}

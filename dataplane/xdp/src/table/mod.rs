@@ -1,0 +1,37 @@
+//! The switch's tables, typed. The maps are the truth: what is put is what is read back, after
+//! a restart of the agent as well, and nothing is cached here.
+//!
+//! A table checks what the maps' layout needs (ranges of numbers, number of ids). What an entry
+//! refers to need not exist: the programs count such packets under a drop reason.
+
+mod classifier;
+mod meter;
+mod path;
+mod port;
+mod prefix;
+
+pub use classifier::{Classifier, Rule, RuleAction};
+pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
+pub use path::{LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
+pub use port::{PortKind, PortTable};
+pub(crate) use port::check_port;
+pub(crate) use prefix::address_of;
+pub use prefix::{Delivery, Endpoint, PrefixTable, Route, RouteAction};
+
+use crate::Error;
+
+pub trait Table {
+    type Key: Copy;
+    type Value;
+
+    /// Inserts or replaces; a packet sees the old value or the new.
+    fn put(&self, key: Self::Key, value: &Self::Value) -> Result<(), Error>;
+
+    /// Whether there was one.
+    fn remove(&self, key: Self::Key) -> Result<bool, Error>;
+
+    fn get(&self, key: Self::Key) -> Result<Option<Self::Value>, Error>;
+
+    /// All entries; in the key's order for tables by number, else in none.
+    fn entries(&self) -> Result<Vec<(Self::Key, Self::Value)>, Error>;
+}

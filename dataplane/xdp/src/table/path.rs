@@ -1,0 +1,278 @@
+//! Tables `policy`, `local_sid` and `next_hop`: where outer headers lead.
+
+use std::sync::Arc;
+
+use selvedge_ebpf_common::value::{
+    PolicyValue, SID_COMPUTE, SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, way, way_mac,
+    way_port,
+};
+use selvedge_ebpf_common::{
+    FIRST_FUNCTION, MAX_HOOKS, MAX_NODE_SID, MAX_SIDS, POLICY_SLOTS, SID_BLOCK, SOURCE_MARK,
+    sid_slot,
+};
+
+use super::Table;
+use super::port::check_port;
+use crate::Error;
+use crate::error::within;
+use crate::maps::Maps;
+
+/// By policy id; the value is the ids in travelling order.
+#[derive(Clone, Debug)]
+pub struct PolicyTable(pub(crate) Arc<Maps>);
+
+fn check_policy(id: u32) -> Result<(), Error> {
+    within("policy", id, 1, u64::from(POLICY_SLOTS) - 1)
+}
+
+/// `5f00:0:<sid1>:..:<sid6>` as two words in wire order.
+fn destination(sids: &[u16]) -> [u64; 2] {
+    let mut octets = [0u8; 16];
+    octets[..4].copy_from_slice(&SID_BLOCK.to_be_bytes());
+    for (to, sid) in octets[4..].chunks_exact_mut(2).zip(sids) {
+        to.copy_from_slice(&sid.to_be_bytes());
+    }
+    super::prefix::address_words(std::net::IpAddr::from(octets))
+}
+
+fn decode(value: &PolicyValue) -> Option<Vec<u16>> {
+    let bank = usize::from(value.active & 1 == 1);
+    let octets: Vec<u8> =
+        value.destination[bank].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let count = usize::from(value.sids[bank]);
+    let sids = octets[4..].chunks_exact(2).take(count);
+    (count > 0).then(|| sids.map(|sid| u16::from_be_bytes([sid[0], sid[1]])).collect())
+}
+
+impl Table for PolicyTable {
+    type Key = u32;
+    type Value = Vec<u16>;
+
+    /// A policy's path changes for each packet as a whole.
+    fn put(&self, id: u32, sids: &Vec<u16>) -> Result<(), Error> {
+        check_policy(id)?;
+        within("number of segment ids", sids.len() as u64, 1, MAX_SIDS as u64)?;
+        for sid in sids {
+            within("segment id", *sid, 1, 0xffff)?;
+        }
+        let _writer = self.0.write();
+        let map = self.0.get("POLICY");
+        let mut value: PolicyValue = map.at(id)?;
+        let idle = usize::from(value.active & 1 == 0);
+        value.destination[idle] = destination(sids);
+        value.sids[idle] = u8::try_from(sids.len()).expect("at most six");
+        map.put(&id, &value)?;
+        value.active = u32::from(idle == 1);
+        map.put(&id, &value)
+    }
+
+    fn remove(&self, id: u32) -> Result<bool, Error> {
+        check_policy(id)?;
+        let _writer = self.0.write();
+        let map = self.0.get("POLICY");
+        let mut value: PolicyValue = map.at(id)?;
+        let present = decode(&value).is_some();
+        if present {
+            // The addresses stay, so that a packet that has seen the count finds a path.
+            value.sids = [0; 2];
+            map.put(&id, &value)?;
+        }
+        Ok(present)
+    }
+
+    fn get(&self, id: u32) -> Result<Option<Vec<u16>>, Error> {
+        check_policy(id)?;
+        Ok(decode(&self.0.get("POLICY").at(id)?))
+    }
+
+    fn entries(&self) -> Result<Vec<(u32, Vec<u16>)>, Error> {
+        let policies = self.0.get("POLICY").array::<PolicyValue>()?;
+        Ok((0u32..).zip(&policies).filter_map(|(id, v)| Some((id, decode(v)?))).collect())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LocalSid {
+    /// This switch's own node id, which outer sources carry as well; the lowest if there are
+    /// several, 0 if there is none.
+    Node,
+    Decapsulate,
+    Compute { hook: u16, bypass: bool },
+}
+
+/// By segment id: a node's, `1..=4095`, or a function's, from `0xE000`.
+#[derive(Clone, Debug)]
+pub struct LocalSidTable(pub(crate) Arc<Maps>);
+
+fn slot(sid: u16) -> Result<u32, Error> {
+    match sid_slot(sid) {
+        Some(slot) if sid > 0 => Ok(slot),
+        _ => Err(Error::Range {
+            field: "segment id",
+            value: sid.into(),
+            least: 1,
+            most: MAX_NODE_SID.into(),
+        }),
+    }
+}
+
+fn sid_of(slot: u32) -> u16 {
+    let most = u32::from(MAX_NODE_SID);
+    let id = if slot <= most { slot } else { slot - most - 1 + u32::from(FIRST_FUNCTION) };
+    u16::try_from(id).expect("slots are ids")
+}
+
+fn decode_local(value: &SidValue) -> Option<LocalSid> {
+    match value.local {
+        SID_NODE => Some(LocalSid::Node),
+        SID_DECAPSULATE => Some(LocalSid::Decapsulate),
+        SID_COMPUTE => {
+            Some(LocalSid::Compute { hook: value.hook.into(), bypass: value.bypass != 0 })
+        }
+        _ => None,
+    }
+}
+
+/// First half of outer sources, in wire order.
+fn source_word(node: u16) -> u64 {
+    let mut octets = [0; 8];
+    octets[..4].copy_from_slice(&SID_BLOCK.to_be_bytes());
+    octets[4..6].copy_from_slice(&node.to_be_bytes());
+    octets[6..].copy_from_slice(&SOURCE_MARK.to_be_bytes());
+    u64::from_ne_bytes(octets)
+}
+
+impl LocalSidTable {
+    fn set(&self, sid: u16, local: u8, hook: u8, bypass: bool) -> Result<bool, Error> {
+        let slot = slot(sid)?;
+        let writer = self.0.write();
+        let map = self.0.get("SID");
+        let before: SidValue = map.at(slot)?;
+        let after = SidValue { local, hook, bypass: bypass.into(), ..before };
+        map.put(&slot, &after)?;
+        if local == SID_NODE || before.local == SID_NODE {
+            let sids = map.array::<SidValue>()?;
+            let nodes = (0..=MAX_NODE_SID).zip(&sids);
+            let own = nodes.filter(|(_, value)| value.local == SID_NODE).map(|(sid, _)| sid).next();
+            let source = source_word(own.unwrap_or(0));
+            self.0.set_config(&writer, |config| config.source = source)?;
+        }
+        Ok(before.local != SID_NONE)
+    }
+
+    /// Outer sources before any `Node` entry: node 0.
+    pub(crate) fn initial_source() -> u64 {
+        source_word(0)
+    }
+}
+
+impl Table for LocalSidTable {
+    type Key = u16;
+    type Value = LocalSid;
+
+    fn put(&self, sid: u16, action: &LocalSid) -> Result<(), Error> {
+        match *action {
+            LocalSid::Node => {
+                within("node id", sid, 1, MAX_NODE_SID.into())?;
+                self.set(sid, SID_NODE, 0, false)
+            }
+            LocalSid::Decapsulate => self.set(sid, SID_DECAPSULATE, 0, false),
+            LocalSid::Compute { hook, bypass } => {
+                within("hook", hook, 0, u64::from(MAX_HOOKS) - 1)?;
+                self.set(sid, SID_COMPUTE, u8::try_from(hook).expect("checked"), bypass)
+            }
+        }
+        .map(drop)
+    }
+
+    fn remove(&self, sid: u16) -> Result<bool, Error> {
+        if self.get(sid)?.is_none() { Ok(false) } else { self.set(sid, SID_NONE, 0, false) }
+    }
+
+    fn get(&self, sid: u16) -> Result<Option<LocalSid>, Error> {
+        Ok(decode_local(&self.0.get("SID").at(slot(sid)?)?))
+    }
+
+    fn entries(&self) -> Result<Vec<(u16, LocalSid)>, Error> {
+        let sids = self.0.get("SID").array::<SidValue>()?;
+        let numbered = (0u32..).zip(&sids);
+        Ok(numbered.filter_map(|(slot, v)| Some((sid_of(slot), decode_local(v)?))).collect())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    pub port: u16,
+    /// Of the neighbor's port.
+    pub mac: [u8; 6],
+}
+
+/// By node id.
+#[derive(Clone, Debug)]
+pub struct NextHopTable(pub(crate) Arc<Maps>);
+
+impl NextHopTable {
+    fn set(&self, node: u16, way: u64) -> Result<bool, Error> {
+        within("node id", node, 1, MAX_NODE_SID.into())?;
+        let _writer = self.0.write();
+        let map = self.0.get("SID");
+        let before: SidValue = map.at(node.into())?;
+        map.put(&u32::from(node), &SidValue { way, ..before })?;
+        Ok(before.way != 0)
+    }
+}
+
+fn decode_way(value: &SidValue) -> Option<NextHop> {
+    (value.way != 0)
+        .then(|| NextHop { port: way_port(value.way), mac: way_mac(value.way) })
+}
+
+impl Table for NextHopTable {
+    type Key = u16;
+    type Value = NextHop;
+
+    fn put(&self, node: u16, hop: &NextHop) -> Result<(), Error> {
+        check_port(hop.port)?;
+        self.set(node, way(hop.port, hop.mac)).map(drop)
+    }
+
+    fn remove(&self, node: u16) -> Result<bool, Error> {
+        self.set(node, 0)
+    }
+
+    fn get(&self, node: u16) -> Result<Option<NextHop>, Error> {
+        within("node id", node, 1, MAX_NODE_SID.into())?;
+        Ok(decode_way(&self.0.get("SID").at(node.into())?))
+    }
+
+    fn entries(&self) -> Result<Vec<(u16, NextHop)>, Error> {
+        let sids = self.0.get("SID").array::<SidValue>()?;
+        let numbered = (0u16..).zip(&sids).take(usize::from(MAX_NODE_SID) + 1);
+        Ok(numbered.filter_map(|(node, v)| Some((node, decode_way(v)?))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_ids_are_inverse() {
+        for id in (1..=MAX_NODE_SID).chain(FIRST_FUNCTION..=0xffff) {
+            assert_eq!(sid_of(slot(id).unwrap()), id);
+        }
+        for id in [0, MAX_NODE_SID + 1, FIRST_FUNCTION - 1] {
+            assert!(slot(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn destinations_carry_ids_in_order() {
+        let sids = vec![7, 0xE101, 9, 0xE001];
+        let value =
+            PolicyValue { destination: [[0; 2], destination(&sids)], active: 1, sids: [0, 4], _pad: [0; 2] };
+        assert_eq!(decode(&value), Some(sids));
+        let octets: Vec<u8> = value.destination[1].iter().flat_map(|w| w.to_ne_bytes()).collect();
+        assert_eq!(octets, [0x5f, 0, 0, 0, 0, 7, 0xE1, 1, 0, 9, 0xE0, 1, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,343 @@
+//! Tables matched by longest prefix: `endpoint`, `slice_route`, `delivery`.
+//!
+//! Whole addresses lie in a hash map, which costs a packet a fifth of a walk through a trie;
+//! shorter prefixes lie in a trie that is asked only when the hash has no answer, and not at
+//! all while it is empty (`CONFIG`). An address as a whole is always the longest prefix, so
+//! the result is that of one table.
+
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, MutexGuard};
+
+use ipnet::IpNet;
+use selvedge_ebpf_common::key::{AddressKey, PREFIX_KEY_BITS, PrefixKey};
+use selvedge_ebpf_common::value::{
+    ConfigValue, DeliveryValue, EndpointValue, RouteValue, way, way_mac, way_port,
+};
+use selvedge_ebpf_common::{MAX_SLICE_ID, POLICY_SLOTS, Plain};
+
+use super::port::check_port;
+use super::{Direction, Table};
+use crate::Error;
+use crate::error::within;
+use crate::maps::Maps;
+
+/// Of a source on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub slice_set: u16,
+    pub direction: Direction,
+}
+
+/// Of a destination in a slice set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    pub slice: u16,
+    pub action: RouteAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteAction {
+    Local,
+    Policy(u32),
+}
+
+/// Of a destination in a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    pub port: u16,
+    pub mac: [u8; 6],
+}
+
+/// What a prefix table holds: how it lies in the maps, and which maps.
+pub trait Row: Copy {
+    #[doc(hidden)]
+    type Raw: Plain;
+    #[doc(hidden)]
+    const EXACT: &'static str;
+    #[doc(hidden)]
+    const PREFIX: &'static str;
+    #[doc(hidden)]
+    fn check(&self, scope: u16) -> Result<(), Error>;
+    #[doc(hidden)]
+    fn raw(&self, bits: u8) -> Self::Raw;
+    #[doc(hidden)]
+    fn parse(raw: Self::Raw) -> (Self, u8);
+    #[doc(hidden)]
+    fn has_prefixes(config: &mut ConfigValue) -> &mut u32;
+}
+
+impl Row for Endpoint {
+    type Raw = EndpointValue;
+    const EXACT: &'static str = "ENDPOINT_EXACT";
+    const PREFIX: &'static str = "ENDPOINT_PREFIX";
+
+    fn check(&self, port: u16) -> Result<(), Error> {
+        check_port(port)?;
+        within("slice set", self.slice_set, 1, 0xffff)
+    }
+
+    fn raw(&self, bits: u8) -> EndpointValue {
+        EndpointValue { slice_set: self.slice_set, direction: self.direction as u8, bits }
+    }
+
+    fn parse(raw: EndpointValue) -> (Self, u8) {
+        let direction = Direction::parse(raw.direction);
+        (Self { slice_set: raw.slice_set, direction }, raw.bits)
+    }
+
+    fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {
+        &mut config.endpoint_prefixes
+    }
+}
+
+impl Row for Route {
+    type Raw = RouteValue;
+    const EXACT: &'static str = "ROUTE_EXACT";
+    const PREFIX: &'static str = "ROUTE_PREFIX";
+
+    fn check(&self, slice_set: u16) -> Result<(), Error> {
+        within("slice set", slice_set, 1, 0xffff)?;
+        within("slice", self.slice, 1, MAX_SLICE_ID.into())?;
+        match self.action {
+            RouteAction::Local => Ok(()),
+            RouteAction::Policy(id) => within("policy", id, 1, u64::from(POLICY_SLOTS) - 1),
+        }
+    }
+
+    fn raw(&self, bits: u8) -> RouteValue {
+        let policy = match self.action {
+            RouteAction::Local => 0,
+            RouteAction::Policy(id) => id,
+        };
+        RouteValue { policy, slice: self.slice, bits, _pad: 0 }
+    }
+
+    fn parse(raw: RouteValue) -> (Self, u8) {
+        let action = match raw.policy {
+            0 => RouteAction::Local,
+            id => RouteAction::Policy(id),
+        };
+        (Self { slice: raw.slice, action }, raw.bits)
+    }
+
+    fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {
+        &mut config.route_prefixes
+    }
+}
+
+impl Row for Delivery {
+    type Raw = DeliveryValue;
+    const EXACT: &'static str = "DELIVERY_EXACT";
+    const PREFIX: &'static str = "DELIVERY_PREFIX";
+
+    fn check(&self, slice: u16) -> Result<(), Error> {
+        within("slice", slice, 1, MAX_SLICE_ID.into())?;
+        check_port(self.port)
+    }
+
+    fn raw(&self, bits: u8) -> DeliveryValue {
+        DeliveryValue { way: way(self.port, self.mac), bits, _pad: [0; 7] }
+    }
+
+    fn parse(raw: DeliveryValue) -> (Self, u8) {
+        (Self { port: way_port(raw.way), mac: way_mac(raw.way) }, raw.bits)
+    }
+
+    fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {
+        &mut config.delivery_prefixes
+    }
+}
+
+/// By a number (port, slice set or slice) and a prefix, of which the host bits are ignored.
+#[derive(Clone, Debug)]
+pub struct PrefixTable<R> {
+    maps: Arc<Maps>,
+    row: PhantomData<R>,
+}
+
+enum RawKey {
+    Exact(AddressKey),
+    Prefix(PrefixKey),
+}
+
+impl<R: Row> PrefixTable<R> {
+    pub(crate) fn new(maps: Arc<Maps>) -> Self {
+        Self { maps, row: PhantomData }
+    }
+
+    /// Says in `CONFIG` whether the trie is worth asking.
+    pub(crate) fn refresh(&self, writer: &MutexGuard<'_, ()>) -> Result<(), Error> {
+        let some = u32::from(!self.maps.get(R::PREFIX).is_empty::<PrefixKey>()?);
+        self.maps.set_config(writer, |config| *R::has_prefixes(config) = some)
+    }
+}
+
+impl<R: Row> Table for PrefixTable<R> {
+    type Key = (u16, IpNet);
+    type Value = R;
+
+    fn put(&self, (id, net): (u16, IpNet), row: &R) -> Result<(), Error> {
+        row.check(id)?;
+        match key(id, net) {
+            RawKey::Exact(key) => {
+                self.maps.get(R::EXACT).put(&key, &row.raw(PREFIX_KEY_BITS as u8))
+            }
+            RawKey::Prefix(key) => {
+                let writer = self.maps.write();
+                self.maps.get(R::PREFIX).put(&key, &row.raw(key.bits as u8))?;
+                self.refresh(&writer)
+            }
+        }
+    }
+
+    fn remove(&self, (id, net): (u16, IpNet)) -> Result<bool, Error> {
+        match key(id, net) {
+            RawKey::Exact(key) => self.maps.get(R::EXACT).remove(&key),
+            RawKey::Prefix(key) => {
+                let writer = self.maps.write();
+                let removed = self.maps.get(R::PREFIX).remove(&key)?;
+                self.refresh(&writer)?;
+                Ok(removed)
+            }
+        }
+    }
+
+    fn get(&self, (id, net): (u16, IpNet)) -> Result<Option<R>, Error> {
+        Ok(match key(id, net) {
+            RawKey::Exact(key) => self.maps.get(R::EXACT).get(&key)?.map(|raw| R::parse(raw).0),
+            // A trie answers with the longest prefix it has, which may be a shorter one.
+            RawKey::Prefix(key) => self
+                .maps
+                .get(R::PREFIX)
+                .get(&key)?
+                .map(R::parse)
+                .and_then(|(row, bits)| (u32::from(bits) == key.bits).then_some(row)),
+        })
+    }
+
+    fn entries(&self) -> Result<Vec<((u16, IpNet), R)>, Error> {
+        let exact = self.maps.get(R::EXACT).entries::<AddressKey, R::Raw>()?;
+        let prefixes = self.maps.get(R::PREFIX).entries::<PrefixKey, R::Raw>()?;
+        let exact = exact.into_iter().map(|(key, raw)| {
+            ((key.scope as u16, net(bytes(key.address), 128)), R::parse(raw).0)
+        });
+        let prefixes = prefixes.into_iter().map(|(key, raw)| {
+            let mut address = [0; 16];
+            for (to, from) in address.chunks_exact_mut(4).zip(key.address) {
+                to.copy_from_slice(&from.to_ne_bytes());
+            }
+            ((key.scope as u16, net(address, key.bits - 32)), R::parse(raw).0)
+        });
+        Ok(exact.chain(prefixes).collect())
+    }
+}
+
+pub(crate) fn bytes(words: [u64; 2]) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[..8].copy_from_slice(&words[0].to_ne_bytes());
+    address[8..].copy_from_slice(&words[1].to_ne_bytes());
+    address
+}
+
+/// An address as the programs hold it: 16 bytes in wire order, IPv4 mapped.
+pub(crate) fn address_words(address: IpAddr) -> [u64; 2] {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let word = |at: usize| {
+        u64::from_ne_bytes(octets[at..at + 8].try_into().expect("eight bytes of sixteen"))
+    };
+    [word(0), word(8)]
+}
+
+/// Inverse of [`address_words`].
+pub(crate) fn address_of(words: [u64; 2]) -> IpAddr {
+    Ipv6Addr::from(bytes(words)).to_canonical()
+}
+
+fn key(id: u16, net: IpNet) -> RawKey {
+    let net = net.trunc();
+    let bits = 32 + mapped_bits(net);
+    let scope = u32::from(id);
+    let words = address_words(net.addr());
+    if bits == PREFIX_KEY_BITS {
+        RawKey::Exact(AddressKey { address: words, scope, _pad: 0 })
+    } else {
+        let octets = bytes(words);
+        let word = |at: usize| {
+            u32::from_ne_bytes(octets[at..at + 4].try_into().expect("four bytes of sixteen"))
+        };
+        RawKey::Prefix(PrefixKey { bits, scope, address: [word(0), word(4), word(8), word(12)] })
+    }
+}
+
+/// Length of a prefix in bits of 128.
+pub(crate) fn mapped_bits(net: IpNet) -> u32 {
+    match net {
+        IpNet::V4(_) => u32::from(net.prefix_len()) + 96,
+        IpNet::V6(_) => u32::from(net.prefix_len()),
+    }
+}
+
+/// The prefix of `bits` of 128; one of IPv4-mapped addresses is an IPv4 prefix.
+pub(crate) fn net(address: [u8; 16], bits: u32) -> IpNet {
+    let v6 = Ipv6Addr::from(address);
+    let (address, bits) = match v6.to_ipv4_mapped() {
+        Some(v4) if bits >= 96 => (IpAddr::V4(v4), bits - 96),
+        _ => (IpAddr::V6(v6), bits),
+    };
+    IpNet::new(address, u8::try_from(bits).expect("at most 128")).expect("written by `key`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_hold_prefixes_losslessly() {
+        let cases = [
+            "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/31", "10.1.0.11/32", "::/0", "fd10::/16",
+            "fd10::11/128", "fd10::10/127", "::/95",
+        ];
+        for text in cases {
+            let want: IpNet = text.parse().unwrap();
+            for id in [1u16, 255, 0xffff] {
+                let (scope, got) = match key(id, want) {
+                    RawKey::Exact(key) => (key.scope, net(bytes(key.address), 128)),
+                    RawKey::Prefix(key) => {
+                        let address: Vec<u8> =
+                            key.address.iter().flat_map(|w| w.to_ne_bytes()).collect();
+                        (key.scope, net(address.try_into().unwrap(), key.bits - 32))
+                    }
+                };
+                assert_eq!((scope, got), (u32::from(id), want), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_is_its_mapped_form() {
+        let keys: Vec<_> = ["10.1.0.11/32", "::ffff:10.1.0.11/128"]
+            .into_iter()
+            .map(|text| match key(1, text.parse().unwrap()) {
+                RawKey::Exact(key) => key,
+                RawKey::Prefix(_) => unreachable!("whole addresses"),
+            })
+            .collect();
+        assert_eq!(keys[0], keys[1]);
+    }
+
+    #[test]
+    fn host_bits_are_ignored() {
+        let keys: Vec<_> = ["10.1.0.11/24", "10.1.0.0/24"]
+            .into_iter()
+            .map(|text| match key(1, text.parse().unwrap()) {
+                RawKey::Prefix(key) => key,
+                RawKey::Exact(_) => unreachable!("a prefix"),
+            })
+            .collect();
+        assert_eq!(keys[0], keys[1]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Pipeline entries into a switch's tables.
+
+use selvedge_pipeline::{
+    ClassifierAction, Direction, Entry, LocalSidAction, OnFailure, PortKind, RouteAction,
+};
+use selvedge_xdp::{self as xdp, Switch, Table};
+
+pub fn direction(direction: Direction) -> xdp::Direction {
+    match direction {
+        Direction::Downlink => xdp::Direction::Downlink,
+        Direction::Uplink => xdp::Direction::Uplink,
+    }
+}
+
+pub fn put(switch: &Switch, entry: &Entry) {
+    let result = match entry {
+        Entry::Port(e) => {
+            let kind = match e.kind {
+                PortKind::Access => xdp::PortKind::Access,
+                PortKind::Fabric => xdp::PortKind::Fabric,
+            };
+            switch.port.put(e.port.0, &kind)
+        }
+        Entry::Endpoint(e) => {
+            let value =
+                xdp::Endpoint { slice_set: e.slice_set.0, direction: direction(e.direction) };
+            switch.endpoint.put((e.port.0, e.prefix), &value)
+        }
+        Entry::Classifier(e) => {
+            let action = match e.action {
+                ClassifierAction::Drop => xdp::RuleAction::Drop,
+                ClassifierAction::Pass => xdp::RuleAction::Pass,
+                ClassifierAction::SetSlice(slice) => xdp::RuleAction::SetSlice(slice.0),
+            };
+            let rule = xdp::Rule {
+                source: e.source,
+                destination: e.destination,
+                protocol: e.protocol,
+                source_port: e.source_port,
+                destination_port: e.destination_port,
+                dscp: e.dscp,
+                action,
+            };
+            switch.classifier.put(e.priority, &rule)
+        }
+        Entry::SliceRoute(e) => {
+            let action = match e.action {
+                RouteAction::Local => xdp::RouteAction::Local,
+                RouteAction::Policy(policy) => xdp::RouteAction::Policy(policy.0),
+            };
+            let value = xdp::Route { slice: e.slice.0, action };
+            switch.route.put((e.slice_set.0, e.prefix), &value)
+        }
+        Entry::SliceMeter(e) => {
+            let class = match e.class {
+                selvedge_pipeline::Class::BestEffort => xdp::Class::BestEffort,
+                selvedge_pipeline::Class::Guaranteed => xdp::Class::Guaranteed,
+                selvedge_pipeline::Class::Urllc => xdp::Class::Urllc,
+            };
+            let value = xdp::Meter {
+                class,
+                guaranteed_bps: e.guaranteed_bps,
+                guaranteed_burst_bytes: e.guaranteed_burst_bytes,
+                maximum_bps: e.maximum_bps,
+                maximum_burst_bytes: e.maximum_burst_bytes,
+            };
+            switch.meter.put((e.slice.0, direction(e.direction)), &value)
+        }
+        Entry::Policy(e) => switch.policy.put(e.policy.0, &e.sids),
+        Entry::LocalSid(e) => {
+            let action = match e.action {
+                LocalSidAction::Node => xdp::LocalSid::Node,
+                LocalSidAction::Decapsulate => xdp::LocalSid::Decapsulate,
+                LocalSidAction::Compute { hook, on_failure } => xdp::LocalSid::Compute {
+                    hook: hook.0,
+                    bypass: on_failure == OnFailure::Bypass,
+                },
+            };
+            switch.local_sid.put(e.sid, &action)
+        }
+        Entry::NextHop(e) => {
+            switch.next_hop.put(e.node.0, &xdp::NextHop { port: e.port.0, mac: e.mac })
+        }
+        Entry::Delivery(e) => switch
+            .delivery
+            .put((e.slice.0, e.prefix), &xdp::Delivery { port: e.port.0, mac: e.mac }),
+        Entry::PortQueue(e) => switch.queue.put(
+            e.port.0,
+            &xdp::Queue { rate_bps: e.rate_bps, threshold_bytes: e.threshold_bytes },
+        ),
+        Entry::Generation(e) => switch.facts.set_generation(Some(e.generation)),
+    };
+    result.unwrap_or_else(|error| panic!("{entry:?}: {}", super::chain(&error)));
+}

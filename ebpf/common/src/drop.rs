@@ -1,0 +1,46 @@
+//! Why a packet was dropped. Index into the `DROPS` map; numbers are part of the layout.
+
+pub const MALFORMED: u8 = 0;
+pub const PORT_DISABLED: u8 = 1;
+pub const UNSUPPORTED: u8 = 2;
+pub const SPOOFED_SOURCE: u8 = 3;
+pub const SRV6_FROM_ACCESS: u8 = 4;
+pub const NO_ROUTE: u8 = 5;
+pub const CLASSIFIER_DROP: u8 = 6;
+pub const OVER_MAXIMUM: u8 = 7;
+pub const NO_POLICY: u8 = 8;
+pub const HOP_LIMIT: u8 = 9;
+pub const UNKNOWN_SID: u8 = 10;
+pub const NO_NEXT_HOP: u8 = 11;
+pub const NO_DELIVERY: u8 = 12;
+pub const QUEUE_FULL: u8 = 13;
+pub const HOOK_DOWN: u8 = 14;
+pub const TOO_BIG: u8 = 15;
+pub const FOREIGN_SOURCE: u8 = 16;
+/// The egress port has no interface.
+pub const PORT_DOWN: u8 = 17;
+
+/// Number of reasons.
+pub const REASONS: usize = 18;
+
+/// Names by number, as metrics and traces print them.
+pub const NAMES: [&str; REASONS] = [
+    "malformed",
+    "port_disabled",
+    "unsupported",
+    "spoofed_source",
+    "srv6_from_access",
+    "no_route",
+    "classifier_drop",
+    "over_maximum",
+    "no_policy",
+    "hop_limit",
+    "unknown_sid",
+    "no_next_hop",
+    "no_delivery",
+    "queue_full",
+    "hook_down",
+    "too_big",
+    "foreign_source",
+    "port_down",
+];

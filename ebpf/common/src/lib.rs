@@ -1,0 +1,156 @@
+//! What the XDP programs and the agent agree on: map keys and values, their sizes, constants,
+//! and the rate arithmetic.
+//!
+//! No `std`, no dependency: the same code runs in the kernel and in the agent, and is tested
+//! on the host. Everything that lies in a map is `repr(C)` with named padding and a size
+//! asserted at compile time. Fields are host-endian; a word that holds packet bytes in the
+//! order of the wire says so. Little-endian machines only (`bpfel`).
+//!
+//! Units: time is picoseconds in `u64` and wraps every 213 days (compare with
+//! [`rate::until`] only), rates are bits per second, sizes are bytes, a cost is picoseconds
+//! per byte times 256 ([`rate::cost_x256`]).
+//!
+//! Changing a layout, a map's size or a constant's meaning changes [`LAYOUT_VERSION`].
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod drop;
+pub mod key;
+pub mod map;
+pub mod rate;
+pub mod value;
+
+/// Version of everything in this crate that lies in pinned maps; part of the pins' path.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Ports `1..=255` are the switch's, as P4Runtime numbers them.
+pub const MAX_PORT_ID: u16 = 255;
+/// Internal port of hook `n` is `COMPUTE_PORT + n`: it has counters and a devmap slot as the
+/// others have, and no P4Runtime number.
+pub const COMPUTE_PORT: u16 = 256;
+/// Hooks are `0..MAX_HOOKS`.
+pub const MAX_HOOKS: u16 = 256;
+/// Port numbers and compute ports together.
+pub const PORT_SLOTS: u32 = 512;
+
+/// Slices are `1..=MAX_SLICE_ID`.
+pub const MAX_SLICE_ID: u16 = 4095;
+/// Slots indexed by `slice << 1 | direction`.
+pub const SLICE_SLOTS: u32 = 8192;
+
+/// Node ids are `1..=MAX_NODE_SID`.
+pub const MAX_NODE_SID: u16 = 4095;
+/// Ids from here up are functions of the node that owns the id before.
+pub const FIRST_FUNCTION: u16 = 0xE000;
+/// Slots of the `SID` map: node ids, then functions. See [`sid_slot`].
+pub const SID_SLOTS: u32 = 0x1000 + 0x2000;
+
+/// Policies are `1..POLICY_SLOTS`.
+pub const POLICY_SLOTS: u32 = 65536;
+/// Ids that one outer destination address carries.
+pub const MAX_SIDS: usize = 6;
+
+/// Application rules on one switch.
+pub const MAX_RULES: u32 = 64;
+
+/// Largest inner IP packet, bytes: the access MTU.
+pub const MAX_INNER_LEN: u32 = 1500;
+/// Bytes of the outer IPv6 header.
+pub const OUTER_LEN: usize = 40;
+
+/// First 32 bits of every SID and outer source, as a number: `5f00::/32` (RFC 9602).
+pub const SID_BLOCK: u32 = 0x5f00_0000;
+/// Group 3 of an outer source address, which no SID has.
+pub const SOURCE_MARK: u16 = 0xfffe;
+/// Hop limit of a fresh outer header.
+pub const OUTER_HOP_LIMIT: u8 = 64;
+
+/// Indices of the tail-call map.
+pub const STAGE_ACCESS: u32 = 0;
+pub const STAGE_SID: u32 = 1;
+pub const STAGE_ANSWER: u32 = 2;
+pub const STAGES: u32 = 4;
+
+/// The any-cast gateway (DESIGN §5).
+pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x5E, 0x1F, 0x00, 0x00, 0x01];
+pub const GATEWAY_IPV4: [u8; 4] = [169, 254, 1, 1];
+pub const GATEWAY_IPV6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// Index of `id` in the `SID` map; `None` for ids that are neither a node's nor a function.
+#[inline(always)]
+pub const fn sid_slot(id: u16) -> Option<u32> {
+    if id <= MAX_NODE_SID {
+        Some(id as u32)
+    } else if id >= FIRST_FUNCTION {
+        Some((id - FIRST_FUNCTION) as u32 + 0x1000)
+    } else {
+        None
+    }
+}
+
+/// Index of a slice and direction in the meter and counter maps.
+#[inline(always)]
+pub const fn slice_slot(slice: u16, direction: u8) -> u32 {
+    (slice as u32) << 1 | (direction & 1) as u32
+}
+
+/// A MAC address in the low six bytes of a word, in wire order; the high two are zero.
+#[inline(always)]
+pub const fn mac_word(mac: [u8; 6]) -> u64 {
+    u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0])
+}
+
+/// Inverse of [`mac_word`].
+#[inline(always)]
+pub const fn mac_bytes(word: u64) -> [u8; 6] {
+    let b = word.to_le_bytes();
+    [b[0], b[1], b[2], b[3], b[4], b[5]]
+}
+
+/// A type whose bytes may be copied to and from the kernel.
+///
+/// # Safety
+/// `repr(C)`, integers and arrays of integers only, no implicit padding, any bits valid.
+pub unsafe trait Plain: Copy + 'static {}
+
+// SAFETY: an integer.
+unsafe impl Plain for u16 {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sid_slots_do_not_overlap() {
+        // (id, slot)
+        let cases = [
+            (0, Some(0)),
+            (1, Some(1)),
+            (4095, Some(4095)),
+            (4096, None),
+            (0xDFFF, None),
+            (0xE000, Some(4096)),
+            (0xE001, Some(4097)),
+            (0xFFFF, Some(SID_SLOTS - 1)),
+        ];
+        for (id, want) in cases {
+            assert_eq!(sid_slot(id), want, "{id:#x}");
+        }
+    }
+
+    #[test]
+    fn mac_words_keep_wire_order() {
+        let mac = [2, 0x5e, 3, 4, 5, 6];
+        assert_eq!(mac_word(mac).to_le_bytes(), [2, 0x5e, 3, 4, 5, 6, 0, 0]);
+        assert_eq!(mac_bytes(mac_word(mac)), mac);
+    }
+
+    #[test]
+    fn last_slice_fits() {
+        assert_eq!(slice_slot(MAX_SLICE_ID, 1), SLICE_SLOTS - 1);
+    }
+}

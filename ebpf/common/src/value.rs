@@ -1,0 +1,415 @@
+//! Values of the maps. A value keeps what the program needs in the form it needs, and what
+//! the agent wrote, so that entries are read back as they were.
+
+use core::mem::size_of;
+
+use crate::Plain;
+
+/// Asserts the size of a map value and that no padding is hidden in it.
+macro_rules! plain {
+    ($($name:ty = $bytes:literal),* $(,)?) => {$(
+        const _: () = assert!(size_of::<$name>() == $bytes);
+        // SAFETY: `repr(C)`, integers and arrays of them only; the size, asserted above, is
+        // the sum of the fields, so that no padding is hidden.
+        unsafe impl Plain for $name {}
+    )*};
+}
+
+plain! {
+    ConfigValue = 40,
+    FactsValue = 32,
+    PortName = 16,
+    PortValue = 16,
+    DeviceValue = 8,
+    EndpointValue = 4,
+    RuleValue = 96,
+    RouteValue = 8,
+    MeterValue = 64,
+    MeterState = 64,
+    PolicyValue = 40,
+    SidValue = 16,
+    DeliveryValue = 16,
+    QueueValue = 56,
+    QueueState = 64,
+    HookValue = 16,
+    PortCounters = 32,
+    SliceCounters = 32,
+    HookCounters = 64,
+    Scratch = 48,
+    SeenEvent = 24,
+}
+
+/// `CONFIG`, one: what concerns every packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConfigValue {
+    /// First eight bytes of outer source addresses, in wire order: block, this node's id, mark.
+    pub source: u64,
+    /// Not 0: rates are enforced.
+    pub metering: u32,
+    /// Rules in force: how many, and in which half of `RULE`; see [`ConfigValue::rules`].
+    pub rules: u32,
+    /// 0: the `*_PREFIX` map is empty, and not looked into.
+    pub endpoint_prefixes: u32,
+    pub route_prefixes: u32,
+    pub delivery_prefixes: u32,
+    pub _pad: [u32; 3],
+}
+
+impl ConfigValue {
+    pub const fn rules(bank: u32, count: u32) -> u32 {
+        (bank & 1) << 16 | count & 0xffff
+    }
+
+    #[inline(always)]
+    pub const fn rule_count(&self) -> u32 {
+        self.rules & 0xffff
+    }
+
+    #[inline(always)]
+    pub const fn rule_bank(&self) -> u32 {
+        self.rules >> 16 & 1
+    }
+}
+
+/// `FACTS`, one: what the switch remembers for its controllers (DESIGN §3).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FactsValue {
+    pub generation: u64,
+    pub election_low: u64,
+    pub election_high: u64,
+    /// [`FactsValue::HAS_GENERATION`], [`FactsValue::HAS_ELECTION`].
+    pub flags: u64,
+}
+
+impl FactsValue {
+    pub const HAS_GENERATION: u64 = 1;
+    pub const HAS_ELECTION: u64 = 2;
+}
+
+/// `PORT_NAME` by port id: the name that has the id, NUL-padded; all zero when it is free.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortName(pub [u8; 16]);
+
+/// `PORT` by port id or compute port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortValue {
+    /// See [`mac_word`](crate::mac_word).
+    pub mac: u64,
+    /// 0: no interface.
+    pub ifindex: u32,
+    /// `PORT_*`. Unknown values drop.
+    pub kind: u8,
+    /// Of a compute port.
+    pub hook: u8,
+    pub _pad: [u8; 2],
+}
+
+/// No `port` entry: drops everything.
+pub const PORT_NONE: u8 = 0;
+pub const PORT_ACCESS: u8 = 1;
+pub const PORT_FABRIC: u8 = 2;
+pub const PORT_COMPUTE: u8 = 3;
+
+/// `DEVICE` by egress port: `struct bpf_devmap_val` of linux/bpf.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceValue {
+    pub ifindex: u32,
+    /// A program to run at the egress; 0: none.
+    pub program_fd: u32,
+}
+
+/// `ENDPOINT_*` by port and source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointValue {
+    pub slice_set: u16,
+    pub direction: u8,
+    /// As in [`PrefixKey`](crate::key::PrefixKey): tells the agent whether what a trie found
+    /// is what it asked for.
+    pub bits: u8,
+}
+
+/// `RULE`: one application rule; two banks of `MAX_RULES`, each by falling priority.
+///
+/// A packet matches when every word, masked, equals the rule's: no branch but the last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleValue {
+    /// In wire order, as are the masks and the destination.
+    pub source: [u64; 2],
+    pub source_mask: [u64; 2],
+    pub destination: [u64; 2],
+    pub destination_mask: [u64; 2],
+    /// See [`rule_fields`].
+    pub fields: u64,
+    pub fields_mask: u64,
+    pub priority: u32,
+    pub slice: u16,
+    /// `RULE_*`.
+    pub action: u8,
+    /// Prefix lengths in bits of 128; [`RULE_ANY`] matches anything.
+    pub source_bits: u8,
+    pub destination_bits: u8,
+    pub _pad: [u8; 7],
+}
+
+pub const RULE_DROP: u8 = 0;
+pub const RULE_PASS: u8 = 1;
+pub const RULE_SET_SLICE: u8 = 2;
+/// In place of a prefix length.
+pub const RULE_ANY: u8 = 0xff;
+
+/// Set in [`rule_fields`] when the packet shows its ports.
+pub const FIELDS_PORTS: u64 = 1;
+
+/// What rules compare besides addresses, in one word: source port (63..48), destination port
+/// (47..32), protocol (31..24), DSCP (23..16), [`FIELDS_PORTS`] (0).
+#[inline(always)]
+pub const fn rule_fields(ports: u32, has_ports: bool, protocol: u8, dscp: u8) -> u64 {
+    (ports as u64) << 32 | (protocol as u64) << 24 | (dscp as u64) << 16 | has_ports as u64
+}
+
+/// `ROUTE_*` by slice set and destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteValue {
+    /// 0: local.
+    pub policy: u32,
+    pub slice: u16,
+    /// As in [`EndpointValue`].
+    pub bits: u8,
+    pub _pad: u8,
+}
+
+/// `METER` by slice and direction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterValue {
+    /// [`cost_x256`](crate::rate::cost_x256); 0: everything is excess.
+    pub guaranteed_cost: u64,
+    pub guaranteed_tolerance_ps: u64,
+    /// 0: no maximum.
+    pub maximum_cost: u64,
+    pub maximum_tolerance_ps: u64,
+    pub guaranteed_bps: u64,
+    pub maximum_bps: u64,
+    pub guaranteed_burst_bytes: u32,
+    pub maximum_burst_bytes: u32,
+    /// `CLASS_*`.
+    pub class: u8,
+    /// 0: no entry.
+    pub present: u8,
+    pub _pad: [u8; 6],
+}
+
+pub const CLASS_BEST_EFFORT: u8 = 0;
+pub const CLASS_GUARANTEED: u8 = 1;
+pub const CLASS_URLLC: u8 = 2;
+
+/// `METER_STATE`: theoretical arrival times, picoseconds; a cache line of its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterState {
+    pub guaranteed_ps: u64,
+    pub maximum_ps: u64,
+    pub _pad: [u64; 6],
+}
+
+/// `POLICY` by policy id.
+///
+/// A syscall writes an array element word by word, so a new path is written to the idle bank
+/// first and made the active one by a second write: each packet takes one path whole.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyValue {
+    /// Outer destination addresses, in wire order.
+    pub destination: [[u64; 2]; 2],
+    /// The bank in force.
+    pub active: u32,
+    /// Ids in each bank's address; 0: no entry.
+    pub sids: [u8; 2],
+    pub _pad: [u8; 2],
+}
+
+/// `SID` by [`sid_slot`](crate::sid_slot): entries of `local_sid` and `next_hop`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SidValue {
+    /// Next hop, see [`way`]; 0: no `next_hop` entry.
+    pub way: u64,
+    /// `SID_*`; [`SID_NONE`]: no `local_sid` entry.
+    pub local: u8,
+    pub hook: u8,
+    /// Not 0: packets pass a hook that is not running.
+    pub bypass: u8,
+    pub _pad: [u8; 5],
+}
+
+/// A neighbor's MAC address (low 48 bits, in wire order) and the port that leads to it, in
+/// one word, so that a packet never sees one of the two old and the other new.
+#[inline(always)]
+pub const fn way(port: u16, mac: [u8; 6]) -> u64 {
+    crate::mac_word(mac) | (port as u64) << 48
+}
+
+#[inline(always)]
+pub const fn way_port(way: u64) -> u16 {
+    (way >> 48) as u16
+}
+
+#[inline(always)]
+pub const fn way_mac(way: u64) -> [u8; 6] {
+    crate::mac_bytes(way)
+}
+
+pub const SID_NONE: u8 = 0;
+pub const SID_NODE: u8 = 1;
+pub const SID_DECAPSULATE: u8 = 2;
+pub const SID_COMPUTE: u8 = 3;
+
+/// `DELIVERY_*` by slice and destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryValue {
+    /// See [`way`].
+    pub way: u64,
+    /// As in [`EndpointValue`].
+    pub bits: u8,
+    pub _pad: [u8; 7],
+}
+
+/// `QUEUE` by egress port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueValue {
+    /// [`cost_x256`](crate::rate::cost_x256); 0: no entry, not limited.
+    pub cost: u64,
+    /// By class.
+    pub threshold_ps: [u64; 3],
+    pub rate_bps: u64,
+    pub threshold_bytes: [u32; 3],
+    pub _pad: u32,
+}
+
+/// `QUEUE_STATE` (and `EVENT_RATE`): a theoretical arrival time, on a cache line of its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueState {
+    pub tat_ps: u64,
+    pub _pad: [u64; 7],
+}
+
+/// `HOOK` by hook id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookValue {
+    /// `HOOK_*`; all but [`HOOK_RUNNING`] are passed by or dropped.
+    pub state: u32,
+    /// The end that carries the entry program.
+    pub switch_ifindex: u32,
+    /// The end that carries the hook's socket.
+    pub socket_ifindex: u32,
+    pub _pad: u32,
+}
+
+/// No hook of that id is loaded.
+pub const HOOK_NONE: u32 = 0;
+pub const HOOK_RUNNING: u32 = 1;
+pub const HOOK_DOWN: u32 = 2;
+pub const HOOK_QUARANTINED: u32 = 3;
+
+/// `PORT_COUNTERS`, for each CPU. Bytes are those of whole frames.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounters {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+}
+
+/// `SLICE_COUNTERS` by slice and direction, for each CPU. Bytes are the user's IP bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceCounters {
+    /// Entered here, at an access port.
+    pub packets: u64,
+    pub bytes: u64,
+    /// Dropped here, wherever they entered.
+    pub dropped_packets: u64,
+    pub dropped_bytes: u64,
+}
+
+/// `HOOK_COUNTERS` by hook id, for each CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookCounters {
+    /// Redirected to the compute port. Bytes are those of whole frames.
+    pub to_packets: u64,
+    pub to_bytes: u64,
+    /// Came back from it.
+    pub from_packets: u64,
+    pub from_bytes: u64,
+    /// Passed by or dropped because the hook was not running.
+    pub bypassed: u64,
+    pub refused: u64,
+    /// Arrived at the far end of the compute port and found no socket.
+    pub no_socket: u64,
+    pub _pad: u64,
+}
+
+/// `SCRATCH`, one for each CPU: what a packet carries from stage to stage, the packets that
+/// neither left nor were dropped, and, for test runs, how the last one ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scratch {
+    /// Handed to the kernel's stack.
+    pub passed: u64,
+    /// Answered from here: ARP, neighbor solicitations.
+    pub answered: u64,
+    /// Picoseconds; 0: not read yet.
+    pub now_ps: u64,
+    /// Ingress port.
+    pub port: u32,
+    /// 0: not known yet.
+    pub slice: u16,
+    pub direction: u8,
+    /// `PORT_*` of the ingress port.
+    pub kind: u8,
+    /// Not 0: this switch has just written the outer header.
+    pub fresh: u8,
+    pub _pad: [u8; 3],
+    /// Bytes of the user's packet, once the slice is known.
+    pub len: u32,
+    /// `END_*`.
+    pub end: u32,
+    /// With [`END_FORWARDED`] the egress port, with [`END_DROPPED`] the reason.
+    pub detail: u32,
+}
+
+pub const END_NONE: u32 = 0;
+pub const END_FORWARDED: u32 = 1;
+pub const END_DROPPED: u32 = 2;
+pub const END_PASSED: u32 = 3;
+pub const END_ANSWERED: u32 = 4;
+
+/// Events that one port may raise in a second, and at once.
+pub const EVENTS_PER_SECOND: u64 = 100;
+/// The same source on the same port is told again after this, in nanoseconds.
+pub const RECENT_NS: u64 = 1_000_000_000;
+
+/// Record of the `EVENTS` ring: a source that is not bound to the port it was seen on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeenEvent {
+    /// In wire order; IPv4 is IPv4-mapped.
+    pub address: [u64; 2],
+    /// The frame's source.
+    pub mac: [u8; 6],
+    pub port: u16,
+}

@@ -1,0 +1,162 @@
+//! The user's packet: what the pipeline matches, from IPv4 (RFC 791) or IPv6 (RFC 8200).
+
+use crate::Cursor;
+
+/// Least bytes of an IPv4 header.
+pub const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header.
+pub const IPV6_LEN: usize = 40;
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
+/// IPv4 in IPv6 (RFC 2473).
+pub const IPIP: u8 = 4;
+/// IPv6 in IPv6 (RFC 2473).
+pub const IPV6: u8 = 41;
+
+/// Congestion experienced (RFC 3168 §5).
+pub const ECN_CE: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Raw; IPv4 is IPv4-mapped, `::ffff:a.b.c.d`.
+    pub source: [u64; 2],
+    pub destination: [u64; 2],
+    /// Of the packet, header included, as the header says; the frame has as much.
+    pub len: u32,
+    /// Source port in the high half, as numbers; 0 without [`Packet::has_ports`].
+    pub ports: u32,
+    /// TCP, UDP or SCTP, no fragment, and the four bytes are there. Extension headers of
+    /// IPv6 are not looked behind.
+    pub has_ports: bool,
+    /// IPv6: the first next header.
+    pub protocol: u8,
+    pub traffic_class: u8,
+    pub hop_limit: u8,
+}
+
+/// The low half of an IPv4-mapped address, raw.
+#[inline(always)]
+pub const fn mapped(raw: u32) -> [u64; 2] {
+    [0, 0xffff_0000 | (raw as u64) << 32]
+}
+
+#[inline(always)]
+const fn has_port_header(protocol: u8) -> bool {
+    protocol == TCP || protocol == UDP || protocol == SCTP
+}
+
+/// The IPv4 packet at the cursor. `None`: malformed, that is another version, a header
+/// length below 20, or a length that the frame does not have.
+///
+/// `available` is the number of bytes from the cursor on, from another source than the
+/// cursor: a compiler that sees the two are the same drops the comparison that the verifier
+/// needs to see.
+#[inline(always)]
+pub fn ipv4(mut cursor: Cursor, available: usize) -> Option<Packet> {
+    let header = cursor.peek::<IPV4_LEN>()?;
+    let version_ihl = header.u8::<0>();
+    // 0x45..=0x4f: version 4 and at least five words.
+    if !(0x45..=0x4f).contains(&version_ihl) {
+        return None;
+    }
+    let header_len = ((version_ihl & 0xf) as usize) << 2;
+    let len = header.be16::<2>() as usize;
+    if len < header_len || len > available {
+        return None;
+    }
+    let protocol = header.u8::<9>();
+    // More fragments to come, or not the first.
+    let fragment = header.raw16::<6>() & 0x3fffu16.to_be() != 0;
+    let (mut ports, mut has_ports) = (0, false);
+    if has_port_header(protocol) && !fragment && len >= header_len + 4 {
+        cursor.skip(header_len);
+        if let Some(transport) = cursor.peek::<4>() {
+            ports = transport.be32::<0>();
+            has_ports = true;
+        }
+    }
+    Some(Packet {
+        source: mapped(header.raw32::<12>()),
+        destination: mapped(header.raw32::<16>()),
+        len: len as u32,
+        ports,
+        has_ports,
+        protocol,
+        traffic_class: header.u8::<1>(),
+        hop_limit: header.u8::<8>(),
+    })
+}
+
+/// The IPv6 packet at the cursor. `None`: malformed, that is another version, or a length
+/// that the frame does not have. `available` as for [`ipv4`].
+#[inline(always)]
+pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
+    let header = cursor.take::<IPV6_LEN>()?;
+    let first = header.be32::<0>();
+    if first >> 28 != 6 {
+        return None;
+    }
+    let payload_len = header.be16::<4>() as usize;
+    let len = IPV6_LEN + payload_len;
+    if len > available {
+        return None;
+    }
+    let protocol = header.u8::<6>();
+    let (mut ports, mut has_ports) = (0, false);
+    if has_port_header(protocol) && payload_len >= 4 {
+        if let Some(transport) = cursor.peek::<4>() {
+            ports = transport.be32::<0>();
+            has_ports = true;
+        }
+    }
+    Some(Packet {
+        source: [header.raw64::<8>(), header.raw64::<16>()],
+        destination: [header.raw64::<24>(), header.raw64::<32>()],
+        len: len as u32,
+        ports,
+        has_ports,
+        protocol,
+        traffic_class: (first >> 20) as u8,
+        hop_limit: header.u8::<7>(),
+    })
+}
+
+/// Whether an IPv4 address (raw) is one that packets are carried to or from: not
+/// unspecified, loopback, link-local, multicast or broadcast.
+#[inline(always)]
+pub const fn routable_v4(raw: u32) -> bool {
+    let address = u32::from_be(raw);
+    let first = address >> 24;
+    address != 0
+        && first != 127
+        && address >> 16 != 0xa9fe
+        && first & 0xf0 != 0xe0
+        && address != u32::MAX
+}
+
+/// As [`routable_v4`], of an IPv6 address (raw): not unspecified, loopback, link-local or
+/// multicast.
+#[inline(always)]
+pub const fn routable_v6(raw: [u64; 2]) -> bool {
+    let high = u64::from_be(raw[0]);
+    let low = u64::from_be(raw[1]);
+    !(high == 0 && low <= 1) && high >> 54 != 0xfe80 >> 6 && high >> 56 != 0xff
+}
+
+/// `fe80::/10`.
+#[inline(always)]
+pub const fn link_local_v6(raw: [u64; 2]) -> bool {
+    u64::from_be(raw[0]) >> 54 == 0xfe80 >> 6
+}
+
+/// `ff00::/8`.
+#[inline(always)]
+pub const fn multicast_v6(raw: [u64; 2]) -> bool {
+    raw[0] & 0xff == 0xff
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Changing headers, with the IPv4 checksum following by difference (RFC 1624 §3, equation 3),
+//! so that a wrong one stays wrong.
+
+use crate::Window;
+use crate::ip::ECN_CE;
+
+/// A one's-complement sum folded to 16 bits.
+#[inline(always)]
+pub const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The checksum after a word changed from `old` to `new`. All three raw, or all three as
+/// numbers: the sum does not care (RFC 1071 §2 B).
+#[inline(always)]
+pub const fn checksum_after(checksum: u16, old: u16, new: u16) -> u16 {
+    !fold((!checksum) as u32 + (!old) as u32 + new as u32)
+}
+
+/// Counts an IPv4 header's time to live down. It is above 0.
+#[inline(always)]
+pub fn decrement_ipv4<const N: usize>(header: Window<N>) {
+    // Time to live is the first byte of its word, the low one of the raw word.
+    let old = header.raw16::<8>();
+    let new = old.wrapping_sub(1);
+    header.set_raw16::<8>(new);
+    header.set_raw16::<10>(checksum_after(header.raw16::<10>(), old, new));
+}
+
+/// Counts an IPv6 header's hop limit down. It is above 0.
+#[inline(always)]
+pub fn decrement_ipv6<const N: usize>(header: Window<N>) {
+    header.set8::<7>(header.u8::<7>().wrapping_sub(1));
+}
+
+/// Sets an IPv4 header's ECN field to "congestion experienced".
+#[inline(always)]
+pub fn mark_ipv4<const N: usize>(header: Window<N>) {
+    // Type of service is the second byte of its word.
+    let old = header.raw16::<0>();
+    let new = old | (ECN_CE as u16) << 8;
+    header.set_raw16::<0>(new);
+    header.set_raw16::<10>(checksum_after(header.raw16::<10>(), old, new));
+}
+
+/// Sets an IPv6 header's ECN field to "congestion experienced".
+#[inline(always)]
+pub fn mark_ipv6<const N: usize>(header: Window<N>) {
+    header.set8::<1>(header.u8::<1>() | ECN_CE << 4);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cursor;
+    use proptest::prelude::*;
+
+    fn header(bytes: &mut [u8]) -> Window<20> {
+        let start = bytes.as_mut_ptr() as usize;
+        // SAFETY: the window is used while `bytes` is borrowed by the test.
+        unsafe { Cursor::new(start, start + bytes.len()) }.peek().unwrap()
+    }
+
+    fn valid(bytes: &[u8]) -> bool {
+        let sum = bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+        fold(sum) == 0xffff
+    }
+
+    proptest! {
+        #[test]
+        fn checksums_stay_right(mut bytes in prop::array::uniform20(any::<u8>())) {
+            bytes[8] = bytes[8].max(1);
+            bytes[10..12].fill(0);
+            let sum = bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+            bytes[10..12].copy_from_slice(&(!fold(sum)).to_be_bytes());
+            prop_assert!(valid(&bytes));
+            let before = bytes;
+
+            decrement_ipv4(header(&mut bytes));
+            prop_assert_eq!(bytes[8], before[8] - 1);
+            prop_assert!(valid(&bytes));
+
+            mark_ipv4(header(&mut bytes));
+            prop_assert_eq!(bytes[1], before[1] | 3);
+            prop_assert!(valid(&bytes));
+        }
+
+        #[test]
+        fn only_the_ecn_field_of_ipv6_changes(mut bytes in prop::array::uniform20(any::<u8>())) {
+            let before = bytes;
+            mark_ipv6(header(&mut bytes));
+            prop_assert_eq!(bytes[1], before[1] | 0x30);
+            prop_assert_eq!(bytes[0], before[0]);
+            prop_assert_eq!(&bytes[2..], &before[2..]);
+        }
+    }
+}

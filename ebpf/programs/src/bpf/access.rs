@@ -1,0 +1,300 @@
+//! Step B: what an endpoint sends is bound to its port, routed in its slices, metered, and
+//! delivered or encapsulated.
+
+use aya_ebpf::programs::XdpContext;
+use selvedge_ebpf_common::value::{
+    ConfigValue, PortValue, RULE_DROP, RULE_SET_SLICE, rule_fields, way_port,
+};
+use selvedge_ebpf_common::{
+    FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, MAX_RULES, OUTER_HOP_LIMIT, OUTER_LEN,
+    STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot, slice_slot,
+};
+use selvedge_ebpf_parse::ip::{
+    self, ICMPV6, IPIP, IPV4_LEN, IPV6, IPV6_LEN, Packet, mapped, multicast_v6, routable_v4,
+    routable_v6,
+};
+use selvedge_ebpf_parse::srv6::{Container, flow_label};
+use selvedge_ebpf_parse::{
+    ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, rewrite,
+};
+
+use super::maps::{POLICY, PORT, RULE, SID, SLICE_COUNTERS};
+use super::meter::{Profile, meter};
+use super::state::State;
+use super::{Step, egress, events, jump, lookup, packet};
+
+/// Router solicitation to redirect (RFC 4861 §4).
+pub(super) const ND_FIRST: u8 = 133;
+pub(super) const ND_LAST: u8 = 137;
+pub(super) const NEIGHBOR_SOLICITATION: u8 = 135;
+
+/// Bytes of an IPv6 packet up to its ICMPv6 type.
+const ICMPV6_TYPE: usize = IPV6_LEN + 1;
+
+#[inline(always)]
+pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
+    let mut cursor = packet::cursor(ctx);
+    let ethernet = cursor.take::<ETHERNET_LEN>().ok_or(drop::MALFORMED)?;
+    let available = packet::len(ctx) - ETHERNET_LEN;
+    match ethernet.be16::<12>() {
+        ETHERTYPE_IPV4 => {
+            let inner = ip::ipv4(cursor, available).ok_or(drop::MALFORMED)?;
+            if inner.len > MAX_INNER_LEN {
+                return Err(drop::TOO_BIG);
+            }
+            ingress(ctx, state, inner, 4)
+        }
+        ETHERTYPE_IPV6 => {
+            let inner = ip::ipv6(cursor, available).ok_or(drop::MALFORMED)?;
+            // Neighbor discovery and multicast end here, whatever their source.
+            if inner.protocol == ICMPV6
+                && inner.len >= ICMPV6_TYPE as u32
+                && let Some(message) = cursor.peek::<ICMPV6_TYPE>()
+                && (ND_FIRST..=ND_LAST).contains(&message.u8::<IPV6_LEN>())
+            {
+                if message.u8::<IPV6_LEN>() == NEIGHBOR_SOLICITATION {
+                    return jump(ctx, STAGE_ANSWER);
+                }
+                return Err(drop::UNSUPPORTED);
+            }
+            if multicast_v6(inner.destination) {
+                return Err(drop::UNSUPPORTED);
+            }
+            if inner.len > MAX_INNER_LEN {
+                return Err(drop::TOO_BIG);
+            }
+            // RFC 8754 §5.1: nobody outside may say where a packet goes inside.
+            if inner.destination[0] & 0xffff == 0x005f {
+                return Err(drop::SRV6_FROM_ACCESS);
+            }
+            ingress(ctx, state, inner, 6)
+        }
+        ETHERTYPE_ARP => jump(ctx, STAGE_ANSWER),
+        _ => Err(drop::UNSUPPORTED),
+    }
+}
+
+/// Whether an address is an endpoint's, by the version of the packet it is in.
+#[inline(always)]
+fn routable(address: [u64; 2], version: u8) -> bool {
+    if version == 4 { routable_v4((address[1] >> 32) as u32) } else { routable_v6(address) }
+}
+
+/// Tells the agent of a source that is not bound here.
+#[inline(always)]
+fn reveal(ctx: &XdpContext, state: State, address: [u64; 2], version: u8) {
+    if routable(address, version)
+        && let Some(ethernet) = packet::ethernet(ctx)
+    {
+        let word = ethernet.raw64::<6>();
+        events::seen(state, selvedge_ebpf_common::mac_bytes(word), address);
+    }
+}
+
+/// B.4 to B.10.
+#[inline(always)]
+fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
+    let config = lookup::config().ok_or(drop::PORT_DISABLED)?;
+    let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source) else {
+        reveal(ctx, state, inner.source, version);
+        return Err(drop::SPOOFED_SOURCE);
+    };
+    let (mut slice_set, direction) = (endpoint.slice_set, endpoint.direction);
+    if !routable(inner.destination, version) {
+        return Err(drop::UNSUPPORTED);
+    }
+    if inner.hop_limit <= 1 {
+        return Err(drop::HOP_LIMIT);
+    }
+    if config.rules != 0 {
+        slice_set = classify(config, &inner, slice_set)?;
+    }
+    let route = lookup::route(config, slice_set, inner.destination).ok_or(drop::NO_ROUTE)?;
+    let (slice, policy) = (route.slice, route.policy);
+
+    state.in_slice(slice, direction, inner.len);
+    if let Some(counters) = SLICE_COUNTERS.get_ptr_mut(slice_slot(slice, direction)) {
+        // SAFETY: this CPU's own counters.
+        unsafe {
+            (*counters).packets += 1;
+            (*counters).bytes += u64::from(inner.len);
+        }
+    }
+    let profile =
+        meter(config, state, slice, direction, inner.len)?.unwrap_or(Profile::BEST_EFFORT);
+    if policy == 0 {
+        local(ctx, state, config, &inner, version, profile)
+    } else {
+        encapsulate(ctx, state, config, &inner, version, profile, policy)
+    }
+}
+
+/// B.7: the slice set after the first rule that matches.
+#[inline(always)]
+fn classify(config: &ConfigValue, inner: &Packet, slice_set: u16) -> Result<u16, u8> {
+    let fields =
+        rule_fields(inner.ports, inner.has_ports, inner.protocol, inner.traffic_class >> 2);
+    let (bank, count) = (config.rule_bank() * MAX_RULES, config.rule_count());
+    for n in 0..MAX_RULES {
+        if n >= count {
+            break;
+        }
+        let Some(rule) = RULE.get(bank + n) else { break };
+        let differs = (inner.source[0] & rule.source_mask[0] ^ rule.source[0])
+            | (inner.source[1] & rule.source_mask[1] ^ rule.source[1])
+            | (inner.destination[0] & rule.destination_mask[0] ^ rule.destination[0])
+            | (inner.destination[1] & rule.destination_mask[1] ^ rule.destination[1])
+            | (fields & rule.fields_mask ^ rule.fields);
+        if differs == 0 {
+            return match rule.action {
+                RULE_DROP => Err(drop::CLASSIFIER_DROP),
+                RULE_SET_SLICE => Ok(rule.slice),
+                _ => Ok(slice_set),
+            };
+        }
+    }
+    Ok(slice_set)
+}
+
+/// Cuts off what the frame has beyond its packet: padding of short frames, mostly.
+#[inline(always)]
+fn trim(ctx: &XdpContext, inner: &Packet) -> Result<(), u8> {
+    let excess = packet::len(ctx) as i32 - ETHERNET_LEN as i32 - inner.len as i32;
+    if excess > 0 { packet::move_tail(ctx, -excess) } else { Ok(()) }
+}
+
+/// Step D for a packet that stays on this switch.
+#[inline(always)]
+fn local(
+    ctx: &XdpContext,
+    state: State,
+    config: &ConfigValue,
+    inner: &Packet,
+    version: u8,
+    profile: Profile,
+) -> Step {
+    let delivery = lookup::delivery(config, state.slice(), inner.destination);
+    let way = delivery.ok_or(drop::NO_DELIVERY)?.way;
+    let port = u32::from(way_port(way));
+    trim(ctx, inner)?;
+    let len = ETHERNET_LEN as u32 + inner.len;
+    let mark = egress::queue(config, state, port, profile, len)? && ecn_capable(inner);
+
+    let mut cursor = packet::cursor(ctx);
+    let ethernet = cursor.take::<ETHERNET_LEN>().ok_or(drop::MALFORMED)?;
+    let gateway = mac_word(GATEWAY_MAC);
+    if version == 4 {
+        packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV4);
+        let header = cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?;
+        rewrite::decrement_ipv4(header);
+        if mark {
+            rewrite::mark_ipv4(header);
+        }
+    } else {
+        packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV6);
+        let header = cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?;
+        rewrite::decrement_ipv6(header);
+        if mark {
+            rewrite::mark_ipv6(header);
+        }
+    }
+    egress::send(state, port, len)
+}
+
+/// Of ECT(0) and ECT(1) (RFC 3168 §5).
+#[inline(always)]
+fn ecn_capable(inner: &Packet) -> bool {
+    let ecn = inner.traffic_class & 3;
+    ecn == 1 || ecn == 2
+}
+
+/// B.10: puts the packet into an outer header (RFC 8986 §5.1, H.Encaps.Red) and sends it on
+/// its way; or, when the first segment is this switch's own, hands it to step C.
+#[inline(always)]
+fn encapsulate(
+    ctx: &XdpContext,
+    state: State,
+    config: &ConfigValue,
+    inner: &Packet,
+    version: u8,
+    profile: Profile,
+    policy: u32,
+) -> Step {
+    let policy = POLICY.get(policy).ok_or(drop::NO_POLICY)?;
+    let second = policy.active & 1 != 0;
+    let sids = if second { policy.sids[1] } else { policy.sids[0] };
+    if sids == 0 {
+        return Err(drop::NO_POLICY);
+    }
+    let destination = if second { policy.destination[1] } else { policy.destination[0] };
+
+    // Most first segments are another node's, and the frame can leave from here.
+    let active = Container::from_raw(destination).active();
+    let slot = sid_slot(active).ok_or(drop::NO_NEXT_HOP)?;
+    let segment = SID.get(slot).ok_or(drop::NO_NEXT_HOP)?;
+    let (own, way) = (segment.local != 0, segment.way);
+    if !own && (active == 0 || active >= FIRST_FUNCTION) {
+        return Err(drop::UNKNOWN_SID);
+    }
+    if !own && way == 0 {
+        return Err(drop::NO_NEXT_HOP);
+    }
+    let port = u32::from(way_port(way));
+    let len = (ETHERNET_LEN + OUTER_LEN) as u32 + inner.len;
+    let mut ecn = inner.traffic_class & 3; // RFC 6040 §4.1
+    if !own && egress::queue(config, state, port, profile, len)? && ecn_capable(inner) {
+        ecn = ip::ECN_CE;
+    }
+
+    let came_to = packet::ethernet(ctx).ok_or(drop::MALFORMED)?.raw64::<0>();
+    let came_from = packet::ethernet(ctx).ok_or(drop::MALFORMED)?.raw64::<6>();
+    trim(ctx, inner)?;
+    packet::move_head(ctx, -(OUTER_LEN as i32))?;
+    let mut cursor = packet::cursor(ctx);
+    let outer = cursor.take::<{ ETHERNET_LEN + OUTER_LEN }>().ok_or(drop::MALFORMED)?;
+    if own {
+        packet::write_ethernet(outer, came_to, came_from & 0xffff_ffff_ffff, ETHERTYPE_IPV6);
+    } else {
+        let source = PORT.get(port).map_or(0, |value: &PortValue| value.mac);
+        packet::write_ethernet(outer, way, source, ETHERTYPE_IPV6);
+    }
+    let class = u32::from(profile.dscp() << 2 | ecn);
+    let label = flow_label(inner.source, inner.destination, inner.ports, inner.protocol);
+    outer.set_raw32::<14>((6 << 28 | class << 20 | label).to_be());
+    let protocol = if version == 4 { IPIP } else { IPV6 };
+    // Payload length, next header and hop limit are one word.
+    let word = inner.len << 16 | u32::from(protocol) << 8 | u32::from(OUTER_HOP_LIMIT);
+    outer.set_raw32::<18>(word.to_be());
+    outer.set_raw64::<22>(config.source);
+    let source = u64::from(state.slice()) << 48 | u64::from(state.direction()) << 32;
+    outer.set_raw64::<30>(source.to_be());
+    outer.set_raw64::<38>(destination[0]);
+    outer.set_raw64::<46>(destination[1]);
+    if version == 4 {
+        rewrite::decrement_ipv4(cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?);
+    } else {
+        rewrite::decrement_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?);
+    }
+    if own {
+        state.set_fresh(1);
+        return jump(ctx, STAGE_SID);
+    }
+    egress::send(state, port, len)
+}
+
+/// Whether `source` is bound to the packet's port; tells the agent when it is not.
+#[inline(always)]
+pub(super) fn bound(ctx: &XdpContext, state: State, source: [u64; 2], version: u8) -> bool {
+    let Some(config) = lookup::config() else { return false };
+    if lookup::endpoint(config, state.port(), source).is_some() {
+        return true;
+    }
+    reveal(ctx, state, source, version);
+    false
+}
+
+/// Also for sources of IPv4 that are not in IP packets.
+#[inline(always)]
+pub(super) fn bound_v4(ctx: &XdpContext, state: State, raw: u32) -> bool {
+    bound(ctx, state, mapped(raw), 4)
+}

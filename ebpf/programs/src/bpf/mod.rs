@@ -1,0 +1,175 @@
+//! Everything that exists on the BPF target only. The programs, and how each ends.
+
+mod access;
+mod answer;
+mod atomic;
+mod egress;
+mod events;
+mod lookup;
+mod maps;
+mod meter;
+mod packet;
+mod sid;
+mod state;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use selvedge_ebpf_common::drop;
+use selvedge_ebpf_common::map::LOW_IFINDICES;
+use selvedge_ebpf_common::value::{PORT_ACCESS, PORT_COMPUTE, PORT_FABRIC};
+use selvedge_ebpf_common::{STAGE_ACCESS, STAGE_SID};
+use selvedge_ebpf_parse::ETHERTYPE_LLDP;
+
+use maps::{
+    DEVICE, HOOK_BY_IFINDEX, HOOK_COUNTERS, JUMP, PORT, PORT_BY_IFINDEX, PORT_BY_LOW_IFINDEX,
+    PORT_COUNTERS, SOCKET,
+};
+use state::State;
+
+/// How a stage ends: an XDP action, or the reason of a drop.
+type Step = Result<u32, u8>;
+
+/// Goes on in another stage. Comes back only when the tail call fails, which is when the
+/// agent is replacing the programs of a switch that it could not open.
+#[inline(always)]
+fn jump(ctx: &XdpContext, stage: u32) -> Step {
+    // SAFETY: stages keep nothing across the call.
+    let _ = unsafe { JUMP.tail_call(ctx, stage) };
+    Err(drop::PORT_DISABLED)
+}
+
+#[inline(always)]
+fn ingress_ifindex(ctx: &XdpContext) -> u32 {
+    let md: *const xdp_md = ctx.as_ptr().cast();
+    // SAFETY: the kernel gives every XDP program a context of this type.
+    unsafe { (*md).ingress_ifindex }
+}
+
+#[inline(always)]
+fn port_of(ifindex: u32) -> u32 {
+    if ifindex < LOW_IFINDICES {
+        return PORT_BY_LOW_IFINDEX.get(ifindex).copied().unwrap_or(0);
+    }
+    // SAFETY: a word; a concurrent change shows the old or the new.
+    unsafe { PORT_BY_IFINDEX.get(ifindex) }.copied().unwrap_or(0)
+}
+
+/// Step A.
+#[xdp]
+pub(crate) fn entry(ctx: XdpContext) -> u32 {
+    let port = port_of(ingress_ifindex(&ctx));
+    let Some(state) = State::start(port) else { return xdp_action::XDP_ABORTED };
+    state.end(dispatch(&ctx, state, port))
+}
+
+#[inline(always)]
+fn dispatch(ctx: &XdpContext, state: State, port: u32) -> Step {
+    if let Some(counters) = PORT_COUNTERS.get_ptr_mut(port) {
+        // SAFETY: this CPU's own counters.
+        unsafe {
+            (*counters).rx_packets += 1;
+            (*counters).rx_bytes += packet::len(ctx) as u64;
+        }
+    }
+    let value = PORT.get(port).ok_or(drop::PORT_DISABLED)?;
+    let kind = value.kind;
+    if kind == 0 {
+        return Err(drop::PORT_DISABLED);
+    }
+    state.set_kind(kind);
+    if kind == PORT_COMPUTE {
+        let hook = value.hook;
+        if let Some(counters) = HOOK_COUNTERS.get_ptr_mut(hook.into()) {
+            // SAFETY: this CPU's own counters.
+            unsafe {
+                (*counters).from_packets += 1;
+                (*counters).from_bytes += packet::len(ctx) as u64;
+            }
+        }
+        return jump(ctx, STAGE_SID);
+    }
+    let ethernet = packet::ethernet(ctx).ok_or(drop::MALFORMED)?;
+    if ethernet.be16::<12>() == ETHERTYPE_LLDP {
+        return Ok(state.passed());
+    }
+    match kind {
+        PORT_ACCESS => jump(ctx, STAGE_ACCESS),
+        PORT_FABRIC => jump(ctx, STAGE_SID),
+        _ => Err(drop::PORT_DISABLED),
+    }
+}
+
+/// Step B.
+#[xdp]
+pub(crate) fn access(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(access::run(&ctx, state))
+}
+
+/// Step C.
+#[xdp]
+pub(crate) fn sid(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(sid::run(&ctx, state))
+}
+
+/// What step B answers itself.
+#[xdp]
+pub(crate) fn answer(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(answer::run(&ctx, state))
+}
+
+/// On the socket end of a compute port: frames go to the hook's AF_XDP socket, or nowhere.
+#[xdp]
+pub(crate) fn hook_rx(ctx: XdpContext) -> u32 {
+    // SAFETY: a word; a concurrent change shows the old or the new.
+    let hook = unsafe { HOOK_BY_IFINDEX.get(ingress_ifindex(&ctx)) }.copied();
+    let Some(hook) = hook else { return xdp_action::XDP_DROP };
+    if let Ok(action) = SOCKET.redirect(hook, xdp_action::XDP_DROP.into()) {
+        return action;
+    }
+    if let Some(counters) = HOOK_COUNTERS.get_ptr_mut(hook) {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).no_socket += 1 };
+    }
+    xdp_action::XDP_DROP
+}
+
+/// Nothing but a redirect to the first device: what the pipeline is compared with.
+#[xdp]
+pub(crate) fn redirect(_ctx: XdpContext) -> u32 {
+    DEVICE.redirect(0, 0).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// For interfaces that need a program and no pipeline, such as the far ends of benches.
+#[xdp]
+pub(crate) fn pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// Counts and drops: the end of benches.
+#[xdp]
+pub(crate) fn discard(ctx: XdpContext) -> u32 {
+    if let Some(counters) = PORT_COUNTERS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own counters.
+        unsafe {
+            (*counters).rx_packets += 1;
+            (*counters).rx_bytes += packet::len(&ctx) as u64;
+        }
+    }
+    xdp_action::XDP_DROP
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier would refuse this loop; that the programs load shows that it is not there.
+    loop {}
+}
+
+/// The helpers used are for GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,136 @@
+//! What a packet carries from stage to stage, and how it ends. Lies in `SCRATCH`, which is
+//! this CPU's own: XDP programs of one CPU do not interrupt each other.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use selvedge_ebpf_common::slice_slot;
+use selvedge_ebpf_common::value::{
+    END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch,
+};
+
+use super::Step;
+use super::maps::{DROPS, SCRATCH, SLICE_COUNTERS};
+
+#[derive(Clone, Copy)]
+pub(super) struct State(*mut Scratch);
+
+macro_rules! field {
+    ($get:ident, $set:ident, $field:ident: $type:ty) => {
+        #[inline(always)]
+        pub(super) fn $get(self) -> $type {
+            // SAFETY: this CPU's scratch, for as long as the program runs.
+            unsafe { (*self.0).$field }
+        }
+
+        #[inline(always)]
+        pub(super) fn $set(self, value: $type) {
+            // SAFETY: this CPU's scratch, for as long as the program runs.
+            unsafe { (*self.0).$field = value }
+        }
+    };
+}
+
+impl State {
+    /// For a packet that has just arrived on `port`.
+    #[inline(always)]
+    pub(super) fn start(port: u32) -> Option<Self> {
+        let state = Self::resume()?;
+        state.set_port(port);
+        state.set_now_ps(0);
+        state.set_slice(0);
+        state.set_fresh(0);
+        Some(state)
+    }
+
+    /// In a later stage.
+    #[inline(always)]
+    pub(super) fn resume() -> Option<Self> {
+        SCRATCH.get_ptr_mut(0).map(Self)
+    }
+
+    field!(port, set_port, port: u32);
+    field!(now_ps, set_now_ps, now_ps: u64);
+    field!(slice, set_slice, slice: u16);
+    field!(direction, set_direction, direction: u8);
+    field!(kind, set_kind, kind: u8);
+    field!(fresh, set_fresh, fresh: u8);
+    field!(len, set_len, len: u32);
+
+    /// Picoseconds, read once for each packet: the clock costs as much as a look-up or two.
+    #[inline(always)]
+    pub(super) fn now(self) -> u64 {
+        match self.now_ps() {
+            0 => {
+                // SAFETY: takes nothing.
+                let now = unsafe { bpf_ktime_get_ns() }.wrapping_mul(1000);
+                self.set_now_ps(now);
+                now
+            }
+            now => now,
+        }
+    }
+
+    /// From here on the packet's slice is known, and drops are counted to it.
+    #[inline(always)]
+    pub(super) fn in_slice(self, slice: u16, direction: u8, len: u32) {
+        self.set_slice(slice);
+        self.set_direction(direction);
+        self.set_len(len);
+    }
+
+    #[inline(always)]
+    fn ends(self, end: u32, detail: u32) {
+        // SAFETY: this CPU's scratch, for as long as the program runs.
+        unsafe {
+            (*self.0).end = end;
+            (*self.0).detail = detail;
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn forwarded(self, port: u32) -> u32 {
+        self.ends(END_FORWARDED, port);
+        xdp_action::XDP_REDIRECT
+    }
+
+    #[inline(always)]
+    pub(super) fn passed(self) -> u32 {
+        self.ends(END_PASSED, 0);
+        // SAFETY: this CPU's scratch, for as long as the program runs.
+        unsafe { (*self.0).passed += 1 };
+        xdp_action::XDP_PASS
+    }
+
+    #[inline(always)]
+    pub(super) fn answered(self) -> u32 {
+        self.ends(END_ANSWERED, 0);
+        // SAFETY: this CPU's scratch, for as long as the program runs.
+        unsafe { (*self.0).answered += 1 };
+        xdp_action::XDP_TX
+    }
+
+    /// The program's return value; counts a drop.
+    #[inline(always)]
+    pub(super) fn end(self, step: Step) -> u32 {
+        let reason = match step {
+            Ok(action) => return action,
+            Err(reason) => reason,
+        };
+        self.ends(END_DROPPED, reason.into());
+        if let Some(count) = DROPS.get_ptr_mut(reason.into()) {
+            // SAFETY: this CPU's own counter.
+            unsafe { *count += 1 };
+        }
+        let slice = self.slice();
+        if slice != 0
+            && let Some(counters) = SLICE_COUNTERS.get_ptr_mut(slice_slot(slice, self.direction()))
+        {
+            // SAFETY: this CPU's own counters.
+            unsafe {
+                (*counters).dropped_packets += 1;
+                (*counters).dropped_bytes += u64::from(self.len());
+            }
+        }
+        xdp_action::XDP_DROP
+    }
+}

@@ -1,0 +1,26 @@
+//! The XDP programs of a switch.
+//!
+//! | program | runs | does |
+//! |---|---|---|
+//! | `entry` | first, on every port and compute port | finds the port; step A |
+//! | `access` | by tail call, access ports | step B, encapsulation, and what follows directly |
+//! | `sid` | by tail call, fabric and compute ports, local segments at the ingress | step C |
+//! | `answer` | by tail call, access ports | ARP and neighbor solicitations |
+//! | `hook_rx` | on the socket end of compute ports | hands frames to the hook's socket |
+//! | `redirect`, `pass` | nowhere; benches and tests | what they are called |
+//!
+//! Steps are those of southbound/pipeline's model, which is what these programs are held
+//! against. A frame is forwarded, answered, passed to the kernel (LLDP only) or dropped; every
+//! drop is counted under its reason. Steps D (delivery) and E (virtual queue) end `access` and
+//! `sid` inline: a stage of its own would cost a tail call for each packet.
+
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics, asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "BPF atomics have no other"))]
+
+#[cfg(target_arch = "bpf")]
+mod bpf;
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

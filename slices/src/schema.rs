@@ -1,0 +1,215 @@
+//! The JSON Schema of a file's objects, for editors. It states shapes; what it cannot say
+//! (rates that contradict each other, names twice) only [`crate::parse`] finds.
+#![allow(dead_code, reason = "these types are read by schemars, at compile time")]
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
+
+macro_rules! pattern {
+    ($name:ident, $title:literal, $pattern:literal) => {
+        struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                schema!({ "type": "string", "title": $title, "pattern": $pattern })
+            }
+        }
+    };
+}
+
+pattern!(Name, "a name", "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$");
+pattern!(Rate, "a bit rate", r"^[0-9]+(\.[0-9]+)? *([kKMGT]?bps)$");
+pattern!(Time, "a time", r"^[0-9]+(\.[0-9]+)? *(us|µs|ms|s)$");
+pattern!(Size, "a size", r"^[0-9]+(\.[0-9]+)? *([kMG]?B|[KMGT]iB?)$");
+pattern!(Address, "an IP address or prefix", r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
+
+#[derive(JsonSchema)]
+#[schemars(title = "Selvedge object", tag = "kind")]
+enum ObjectFile {
+    NetworkSlice(ObjectOf<SliceSpec>),
+    Hook(ObjectOf<HookSpec>),
+    Application(ObjectOf<ApplicationSpec>),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields, inline)]
+struct ObjectOf<Spec> {
+    api_version: ApiVersion,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline)]
+enum ApiVersion {
+    #[schemars(rename = "selvedge/v1")]
+    V1,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Metadata {
+    name: Name,
+}
+
+/// A network slice: what its endpoints are promised.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct SliceSpec {
+    /// Slice identity (3GPP TS 23.003 §28.4.2).
+    s_nssai: Option<SnssaiSpec>,
+    /// A standardized 5QI (3GPP TS 23.501, table 5.7.4-1); decides the class.
+    #[schemars(rename = "5qi", range(min = 1, max = 255))]
+    five_qi: Option<u8>,
+    class: Option<ClassSpec>,
+    /// Decides among slices that two endpoints share: the highest wins.
+    priority: Option<u8>,
+    /// From dn to ue: the slice's total.
+    downlink: Option<RatesSpec>,
+    /// From ue to dn: the slice's total.
+    uplink: Option<RatesSpec>,
+    /// One way.
+    latency: Option<Time>,
+    /// Percent of time.
+    #[schemars(range(max = 100))]
+    availability: Option<f64>,
+    #[schemars(length(min = 2, max = 4095))]
+    endpoints: Vec<EndpointSpec>,
+    /// Hooks on the path, in order.
+    #[schemars(length(max = 3))]
+    through: Option<Vec<ThroughSpec>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Class", rename_all = "kebab-case")]
+enum ClassSpec {
+    Urllc,
+    Guaranteed,
+    BestEffort,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Snssai", deny_unknown_fields)]
+struct SnssaiSpec {
+    sst: u8,
+    #[schemars(regex(pattern = "^[0-9A-Fa-f]{6}$"))]
+    sd: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Rates", deny_unknown_fields)]
+struct RatesSpec {
+    guaranteed: Option<Rate>,
+    maximum: Option<Rate>,
+    /// 250 ms of the rate by default, 5 ms for urllc.
+    burst: Option<Size>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Endpoint", rename_all = "lowercase")]
+enum EndpointSpec {
+    Ue(Name),
+    Dn(Name),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Through", rename_all = "camelCase", deny_unknown_fields)]
+struct ThroughSpec {
+    hook: Name,
+    on_failure: OnFailureSpec,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "OnFailure", rename_all = "lowercase")]
+enum OnFailureSpec {
+    Bypass,
+    Drop,
+}
+
+/// A WebAssembly module that can stand on a slice's path.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct HookSpec {
+    /// A file, relative to this one.
+    module: String,
+    /// Handed to the module as it is.
+    config: Option<String>,
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    fuel_per_packet: Option<u64>,
+    memory: Option<Size>,
+}
+
+/// An application on an endpoint, with its traffic rules (ETSI GS MEC 011).
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct ApplicationSpec {
+    endpoint: Name,
+    #[schemars(length(max = 64))]
+    traffic_rules: Option<Vec<RuleSpec>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "TrafficRule", rename_all = "camelCase", deny_unknown_fields)]
+struct RuleSpec {
+    #[schemars(length(min = 1, max = 64))]
+    traffic_rule_id: String,
+    filter_type: FilterTypeSpec,
+    /// 0 is the highest.
+    priority: u8,
+    #[schemars(length(min = 1, max = 16))]
+    traffic_filter: Vec<FilterSpec>,
+    action: ActionSpec,
+    /// INACTIVE by default.
+    state: Option<StateSpec>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "FilterType", rename_all = "SCREAMING_SNAKE_CASE")]
+enum FilterTypeSpec {
+    Flow,
+    Packet,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Action", rename_all = "SCREAMING_SNAKE_CASE")]
+enum ActionSpec {
+    Drop,
+    Passthrough,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "State", rename_all = "SCREAMING_SNAKE_CASE")]
+enum StateSpec {
+    Active,
+    Inactive,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "TrafficFilter", rename_all = "camelCase", deny_unknown_fields)]
+struct FilterSpec {
+    src_address: Option<Vec<Address>>,
+    dst_address: Option<Vec<Address>>,
+    /// A port, or a range such as 80-90.
+    src_port: Option<Vec<PortSpec>>,
+    dst_port: Option<Vec<PortSpec>>,
+    /// A name or a number.
+    protocol: Option<Vec<PortSpec>>,
+    #[schemars(rename = "dSCP", range(max = 63))]
+    dscp: Option<u8>,
+}
+
+/// YAML writes 80 and "80-90".
+#[derive(JsonSchema)]
+#[schemars(rename = "Number", untagged)]
+enum PortSpec {
+    Number(u16),
+    Text(String),
+}
+
+/// The schema of one document of a file.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(ObjectFile).to_value()
+}

@@ -1,0 +1,496 @@
+//! What the numbers of a row mean: one arm for each table, in both directions.
+
+use ipnet::IpNet;
+
+use super::{
+    CodecError,
+    row::{FieldValue, Row},
+};
+use crate::{entry::*, prefix, tables::TableKind};
+
+/// What numbers may be. Used in both directions, so that nothing is written which would not
+/// be read.
+struct Range {
+    min: u128,
+    max: u128,
+    text: &'static str,
+}
+
+const PORT: Range = Range { min: 1, max: 255, text: "1..=255" };
+const NODE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
+const SLICE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
+const SLICE_SET: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
+const POLICY: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
+const SID: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
+const HOOK: Range = Range { min: 0, max: 255, text: "0..=255" };
+const DSCP: Range = Range { min: 0, max: 63, text: "0..=63" };
+const CLASS: Range = Range { min: 0, max: 2, text: "0..=2" };
+const BIT: Range = Range { min: 0, max: 1, text: "0..=1" };
+const ZERO: Range = Range { min: 0, max: 0, text: "0..=0" };
+const U64: Range = Range { min: 0, max: u64::MAX as u128, text: "64 bits" };
+const U32: Range = Range { min: 0, max: u32::MAX as u128, text: "32 bits" };
+const U16: Range = Range { min: 0, max: u16::MAX as u128, text: "16 bits" };
+const U8: Range = Range { min: 0, max: u8::MAX as u128, text: "8 bits" };
+const MAC: Range = Range { min: 0, max: (1 << 48) - 1, text: "48 bits" };
+
+const SEGMENTS: [&str; 6] = ["sid1", "sid2", "sid3", "sid4", "sid5", "sid6"];
+
+pub(super) fn key(row: &Row) -> Result<Key, CodecError> {
+    Ok(match row.kind {
+        TableKind::Port => Key::Port(row.port()?),
+        TableKind::Endpoint => Key::Endpoint(row.port()?, row.prefix()?),
+        TableKind::Classifier => {
+            row.masked("source")?;
+            row.masked("destination")?;
+            Key::Classifier(u32::try_from(row.priority).expect("checked to be above 0"))
+        }
+        TableKind::SliceRoute => Key::SliceRoute(row.slice_set()?, row.prefix()?),
+        TableKind::SliceMeter => {
+            let direction = direction(row.exact("direction", &BIT)?);
+            Key::SliceMeter(SliceId(row.exact("slice", &SLICE)? as u16), direction)
+        }
+        TableKind::Policy => Key::Policy(PolicyId(row.exact("policy", &POLICY)? as u32)),
+        TableKind::LocalSid => Key::LocalSid(row.exact("sid", &SID)? as u16),
+        TableKind::NextHop => Key::NextHop(NodeSid(row.exact("node", &NODE)? as u16)),
+        TableKind::Delivery => {
+            Key::Delivery(SliceId(row.exact("slice", &SLICE)? as u16), row.prefix()?)
+        }
+        TableKind::PortQueue => Key::PortQueue(row.port()?),
+        TableKind::Generation => {
+            row.exact("row", &ZERO)?;
+            Key::Generation
+        }
+    })
+}
+
+pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
+    let key = key(row)?;
+    let action = row.action()?;
+    // Casts below are of numbers that their range has bounded.
+    Ok(match key {
+        Key::Port(port) => Entry::Port(PortEntry {
+            port,
+            kind: if action == "access" { PortKind::Access } else { PortKind::Fabric },
+        }),
+        Key::Endpoint(port, prefix) => Entry::Endpoint(EndpointEntry {
+            port,
+            prefix,
+            slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
+            direction: direction(row.param("direction", &BIT)?),
+        }),
+        Key::Classifier(priority) => Entry::Classifier(ClassifierEntry {
+            priority,
+            source: row.masked("source")?,
+            destination: row.masked("destination")?,
+            protocol: row.optional("protocol", &U8)?.map(|value| value as u8),
+            source_port: row.optional("source_port", &U16)?.map(|value| value as u16),
+            destination_port: row.optional("destination_port", &U16)?.map(|value| value as u16),
+            dscp: row.optional("dscp", &DSCP)?.map(|value| value as u8),
+            action: match action {
+                "drop" => ClassifierAction::Drop,
+                "pass" => ClassifierAction::Pass,
+                _ => ClassifierAction::SetSlice(row.slice_param()?),
+            },
+        }),
+        Key::SliceRoute(slice_set, prefix) => Entry::SliceRoute(SliceRouteEntry {
+            slice_set,
+            prefix,
+            slice: row.slice_param()?,
+            action: match action {
+                "local" => RouteAction::Local,
+                _ => RouteAction::Policy(PolicyId(row.param("policy", &POLICY)? as u32)),
+            },
+        }),
+        Key::SliceMeter(slice, direction) => Entry::SliceMeter(SliceMeterEntry {
+            slice,
+            direction,
+            class: match row.param("class", &CLASS)? {
+                0 => Class::BestEffort,
+                1 => Class::Guaranteed,
+                _ => Class::Urllc,
+            },
+            guaranteed_bps: row.param("guaranteed_bps", &U64)? as u64,
+            guaranteed_burst_bytes: row.param("guaranteed_burst_bytes", &U32)? as u32,
+            maximum_bps: row.param("maximum_bps", &U64)? as u64,
+            maximum_burst_bytes: row.param("maximum_burst_bytes", &U32)? as u32,
+        }),
+        Key::Policy(policy) => Entry::Policy(PolicyEntry { policy, sids: segments(row)? }),
+        Key::LocalSid(sid) => Entry::LocalSid(LocalSidEntry {
+            sid,
+            action: match action {
+                "node" => LocalSidAction::Node,
+                "decapsulate" => LocalSidAction::Decapsulate,
+                _ => LocalSidAction::Compute {
+                    hook: HookId(row.param("hook", &HOOK)? as u16),
+                    on_failure: match row.param("on_failure", &BIT)? {
+                        0 => OnFailure::Bypass,
+                        _ => OnFailure::Drop,
+                    },
+                },
+            },
+        }),
+        Key::NextHop(node) => {
+            Entry::NextHop(NextHopEntry { node, port: row.port_param()?, mac: row.mac()? })
+        }
+        Key::Delivery(slice, prefix) => Entry::Delivery(DeliveryEntry {
+            slice,
+            prefix,
+            port: row.port_param()?,
+            mac: row.mac()?,
+        }),
+        Key::PortQueue(port) => Entry::PortQueue(PortQueueEntry {
+            port,
+            rate_bps: row.param("rate_bps", &U64)? as u64,
+            threshold_bytes: [
+                row.param("best_effort_bytes", &U32)? as u32,
+                row.param("guaranteed_bytes", &U32)? as u32,
+                row.param("urllc_bytes", &U32)? as u32,
+            ],
+        }),
+        Key::Generation => {
+            Entry::Generation(GenerationEntry { generation: row.param("generation", &U64)? as u64 })
+        }
+    })
+}
+
+pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
+    let mut row = Builder::new(entry.table());
+    match entry {
+        Entry::Port(e) => {
+            row.exact("port", &PORT, e.port.0)?;
+            row.action(match e.kind {
+                PortKind::Access => "access",
+                PortKind::Fabric => "fabric",
+            });
+        }
+        Entry::Endpoint(e) => {
+            row.exact("port", &PORT, e.port.0)?;
+            row.prefix("prefix", e.prefix)?;
+            row.action("bind");
+            row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
+            row.param("direction", &BIT, e.direction as u8)?;
+        }
+        Entry::Classifier(e) => {
+            row.priority(e.priority)?;
+            row.rule_prefix("source", e.source)?;
+            row.rule_prefix("destination", e.destination)?;
+            row.optional("protocol", &U8, e.protocol)?;
+            row.optional("source_port", &U16, e.source_port)?;
+            row.optional("destination_port", &U16, e.destination_port)?;
+            row.optional("dscp", &DSCP, e.dscp)?;
+            match e.action {
+                ClassifierAction::Drop => row.action("drop"),
+                ClassifierAction::Pass => row.action("pass"),
+                ClassifierAction::SetSlice(slice) => {
+                    row.action("set_slice");
+                    row.param("slice", &SLICE, slice.0)?;
+                }
+            }
+        }
+        Entry::SliceRoute(e) => {
+            row.exact("slice_set", &SLICE_SET, e.slice_set.0)?;
+            row.prefix("prefix", e.prefix)?;
+            match e.action {
+                RouteAction::Local => {
+                    row.action("local");
+                    row.param("slice", &SLICE, e.slice.0)?;
+                }
+                RouteAction::Policy(policy) => {
+                    row.action("to_policy");
+                    row.param("slice", &SLICE, e.slice.0)?;
+                    row.param("policy", &POLICY, policy.0)?;
+                }
+            }
+        }
+        Entry::SliceMeter(e) => {
+            row.exact("slice", &SLICE, e.slice.0)?;
+            row.exact("direction", &BIT, e.direction as u8)?;
+            row.action("meter");
+            row.param("class", &CLASS, e.class as u8)?;
+            row.param("guaranteed_bps", &U64, e.guaranteed_bps)?;
+            row.param("guaranteed_burst_bytes", &U32, e.guaranteed_burst_bytes)?;
+            row.param("maximum_bps", &U64, e.maximum_bps)?;
+            row.param("maximum_burst_bytes", &U32, e.maximum_burst_bytes)?;
+        }
+        Entry::Policy(e) => {
+            row.exact("policy", &POLICY, e.policy.0)?;
+            row.action("segments");
+            if !(1..=SEGMENTS.len()).contains(&e.sids.len()) {
+                return Err(CodecError::SegmentCount { count: e.sids.len() });
+            }
+            let sids = e.sids.iter().map(|sid| (*sid, &SID));
+            let none = std::iter::repeat((0, &ZERO));
+            for (name, (sid, range)) in SEGMENTS.into_iter().zip(sids.chain(none)) {
+                row.param(name, range, sid)?;
+            }
+        }
+        Entry::LocalSid(e) => {
+            row.exact("sid", &SID, e.sid)?;
+            match e.action {
+                LocalSidAction::Node => row.action("node"),
+                LocalSidAction::Decapsulate => row.action("decapsulate"),
+                LocalSidAction::Compute { hook, on_failure } => {
+                    row.action("compute");
+                    row.param("hook", &HOOK, hook.0)?;
+                    row.param(
+                        "on_failure",
+                        &BIT,
+                        match on_failure {
+                            OnFailure::Bypass => 0u8,
+                            OnFailure::Drop => 1,
+                        },
+                    )?;
+                }
+            }
+        }
+        Entry::NextHop(e) => {
+            row.exact("node", &NODE, e.node.0)?;
+            row.action("forward");
+            row.param("port", &PORT, e.port.0)?;
+            row.param("mac", &MAC, mac_number(e.mac))?;
+        }
+        Entry::Delivery(e) => {
+            row.exact("slice", &SLICE, e.slice.0)?;
+            row.prefix("prefix", e.prefix)?;
+            row.action("deliver");
+            row.param("port", &PORT, e.port.0)?;
+            row.param("mac", &MAC, mac_number(e.mac))?;
+        }
+        Entry::PortQueue(e) => {
+            row.exact("port", &PORT, e.port.0)?;
+            row.action("limit");
+            row.param("rate_bps", &U64, e.rate_bps)?;
+            row.param("best_effort_bytes", &U32, e.threshold_bytes[0])?;
+            row.param("guaranteed_bytes", &U32, e.threshold_bytes[1])?;
+            row.param("urllc_bytes", &U32, e.threshold_bytes[2])?;
+        }
+        Entry::Generation(e) => {
+            row.exact("row", &ZERO, 0u8)?;
+            row.action("set_generation");
+            row.param("generation", &U64, e.generation)?;
+        }
+    }
+    Ok(row.finish())
+}
+
+fn segments(row: &Row) -> Result<Vec<u16>, CodecError> {
+    let mut sids = Vec::with_capacity(SEGMENTS.len());
+    let mut ended = false;
+    for name in SEGMENTS {
+        match row.param(name, &U16)? as u16 {
+            0 => ended = true,
+            _ if ended => return Err(CodecError::SegmentGap { name }),
+            sid => sids.push(sid),
+        }
+    }
+    if sids.is_empty() {
+        return Err(CodecError::SegmentCount { count: 0 });
+    }
+    Ok(sids)
+}
+
+fn direction(value: u128) -> Direction {
+    match value {
+        0 => Direction::Downlink,
+        _ => Direction::Uplink,
+    }
+}
+
+fn mac_number(mac: [u8; 6]) -> u64 {
+    mac.into_iter().fold(0, |number, byte| number << 8 | u64::from(byte))
+}
+
+impl Range {
+    fn check(
+        &self,
+        table: &'static str,
+        name: &'static str,
+        value: u128,
+    ) -> Result<u128, CodecError> {
+        if (self.min..=self.max).contains(&value) {
+            Ok(value)
+        } else {
+            Err(CodecError::OutOfRange { table, name, value, allowed: self.text })
+        }
+    }
+}
+
+/// Reading by name. A name that the table does not have is a bug of this file's, and every
+/// one of them is read in the tests.
+impl Row {
+    fn field(&self, name: &'static str) -> FieldValue {
+        let index = self.table().fields.iter().position(|field| field.name == name);
+        self.fields[index.expect("a field of this table")]
+    }
+
+    fn exact(&self, name: &'static str, range: &Range) -> Result<u128, CodecError> {
+        match self.field(name) {
+            FieldValue::Exact(value) => range.check(self.table().name, name, value),
+            _ => unreachable!("{name} is an exact match"),
+        }
+    }
+
+    fn optional(&self, name: &'static str, range: &Range) -> Result<Option<u128>, CodecError> {
+        match self.field(name) {
+            FieldValue::Optional(value) => {
+                value.map(|value| range.check(self.table().name, name, value)).transpose()
+            }
+            _ => unreachable!("{name} is an optional match"),
+        }
+    }
+
+    fn masked(&self, name: &'static str) -> Result<Option<IpNet>, CodecError> {
+        let FieldValue::Masked { value, mask } = self.field(name) else {
+            unreachable!("{name} is an lpm or ternary match")
+        };
+        if mask.leading_ones() + mask.trailing_zeros() < 128 {
+            return Err(CodecError::MaskNotPrefix { table: self.table().name, name });
+        }
+        Ok((mask != 0).then(|| prefix::prefix(value, mask.leading_ones() as u8)))
+    }
+
+    fn prefix(&self) -> Result<IpNet, CodecError> {
+        Ok(self.masked("prefix")?.unwrap_or_else(|| prefix::prefix(0, 0)))
+    }
+
+    fn port(&self) -> Result<PortId, CodecError> {
+        Ok(PortId(self.exact("port", &PORT)? as u16))
+    }
+
+    fn slice_set(&self) -> Result<SliceSet, CodecError> {
+        Ok(SliceSet(self.exact("slice_set", &SLICE_SET)? as u16))
+    }
+
+    fn action(&self) -> Result<&'static str, CodecError> {
+        let action = self.action.as_ref();
+        action
+            .map(|(action, _)| action.name)
+            .ok_or(CodecError::NoAction { table: self.table().name })
+    }
+
+    fn param(&self, name: &'static str, range: &Range) -> Result<u128, CodecError> {
+        let (action, values) = self.action.as_ref().expect("`entry` has asked for the action");
+        let index = action.params.iter().position(|param| param.name == name);
+        let value = values[index.expect("a parameter of this action")];
+        range.check(self.table().name, name, value)
+    }
+
+    fn slice_param(&self) -> Result<SliceId, CodecError> {
+        Ok(SliceId(self.param("slice", &SLICE)? as u16))
+    }
+
+    fn port_param(&self) -> Result<PortId, CodecError> {
+        Ok(PortId(self.param("port", &PORT)? as u16))
+    }
+
+    fn mac(&self) -> Result<[u8; 6], CodecError> {
+        let value = self.param("mac", &MAC)? as u64;
+        let [_, _, mac @ ..] = value.to_be_bytes();
+        Ok(mac)
+    }
+}
+
+/// A row being filled; the same by name.
+struct Builder {
+    row: Row,
+}
+
+impl Builder {
+    fn new(kind: TableKind) -> Self {
+        use crate::tables::MatchKind::{Exact, Lpm, Optional, Ternary};
+        let fields = kind.table().fields.iter().map(|field| match field.kind {
+            Exact => FieldValue::Exact(0),
+            Lpm | Ternary => FieldValue::Masked { value: 0, mask: 0 },
+            Optional => FieldValue::Optional(None),
+        });
+        Self { row: Row { kind, fields: fields.collect(), action: None, priority: 0 } }
+    }
+
+    fn finish(self) -> Row {
+        debug_assert!(
+            self.row.action.as_ref().is_some_and(|(action, v)| action.params.len() == v.len())
+        );
+        self.row
+    }
+
+    fn set(&mut self, name: &'static str, value: FieldValue) {
+        let index = self.row.table().fields.iter().position(|field| field.name == name);
+        self.row.fields[index.expect("a field of this table")] = value;
+    }
+
+    fn exact(
+        &mut self,
+        name: &'static str,
+        range: &Range,
+        value: impl Into<u128>,
+    ) -> Result<(), CodecError> {
+        let value = range.check(self.row.table().name, name, value.into())?;
+        self.set(name, FieldValue::Exact(value));
+        Ok(())
+    }
+
+    fn optional(
+        &mut self,
+        name: &'static str,
+        range: &Range,
+        value: Option<impl Into<u128>>,
+    ) -> Result<(), CodecError> {
+        let Some(value) = value else { return Ok(()) };
+        let value = range.check(self.row.table().name, name, value.into())?;
+        self.set(name, FieldValue::Optional(Some(value)));
+        Ok(())
+    }
+
+    fn prefix(&mut self, name: &'static str, net: IpNet) -> Result<(), CodecError> {
+        let table = self.row.table().name;
+        let (value, len) = prefix::prefix_bits(net);
+        if net.trunc() != net {
+            return Err(CodecError::BitsOutsideMask { table, name });
+        }
+        if prefix::prefix(value, len) != net {
+            return Err(CodecError::MappedPrefix { table, name, prefix: net.to_string() });
+        }
+        self.set(name, FieldValue::Masked { value, mask: prefix::mask(len) });
+        Ok(())
+    }
+
+    /// As `prefix`, but to match anything has a form of its own.
+    fn rule_prefix(&mut self, name: &'static str, net: Option<IpNet>) -> Result<(), CodecError> {
+        match net {
+            None => Ok(()),
+            Some(IpNet::V6(v6)) if v6.prefix_len() == 0 => {
+                Err(CodecError::DontCare { table: self.row.table().name, name })
+            }
+            Some(net) => self.prefix(name, net),
+        }
+    }
+
+    fn priority(&mut self, priority: u32) -> Result<(), CodecError> {
+        self.row.priority = i32::try_from(priority).ok().filter(|priority| *priority > 0).ok_or(
+            CodecError::PriorityNeeded {
+                table: self.row.table().name,
+                priority: i64::from(priority),
+            },
+        )?;
+        Ok(())
+    }
+
+    fn action(&mut self, name: &'static str) {
+        let action = self.row.table().actions.iter().find(|action| action.name == name);
+        self.row.action = Some((action.expect("an action of this table"), Vec::new()));
+    }
+
+    /// Parameters are given in the order of the definition.
+    fn param(
+        &mut self,
+        name: &'static str,
+        range: &Range,
+        value: impl Into<u128>,
+    ) -> Result<(), CodecError> {
+        let value = range.check(self.row.table().name, name, value.into())?;
+        let (action, values) = self.row.action.as_mut().expect("`action` comes first");
+        assert_eq!(action.params[values.len()].name, name, "parameters in order");
+        values.push(value);
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! What a switch can be told: one type per table, in the order a packet meets them.
+//!
+//! `port` -> `endpoint` -> `classifier` -> `slice_route` -> `slice_meter` -> `policy` ->
+//! `local_sid` -> `next_hop` | `delivery` -> `port_queue`.
+//!
+//! Units: rates are bits per second, sizes are bytes, both counted in the user's IP bytes
+//! unless a field says otherwise. Every entry has a key (what it matches) and a value; two
+//! entries with one key are the same entry at two times ([`Entry::key`]).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A port of one switch, `1..=255`. P4Runtime port number and index of the switch's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u16);
+
+/// A node's 16-bit segment identifier in the global block, `1..=4095` (RFC 9800 §4.1, GIB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeSid(pub u16);
+
+/// A slice as the data plane numbers it, `1..=4095`. [`SliceId::DEFAULT`] is the slice of
+/// endpoints that no slice names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceId(pub u16);
+
+impl SliceId {
+    pub const DEFAULT: Self = Self(1);
+}
+
+/// The slices an endpoint is in, as one number: `1..=4095` is the one slice of that id,
+/// `4096..=65535` a set of several that the controller numbered. Routes are looked up by it,
+/// so that traffic between two endpoints finds the slice they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceSet(pub u16);
+
+/// A path policy of one ingress switch, `1..=65535`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(pub u32);
+
+/// A compute hook resident on one switch, `0..=255`; its function id is [`hook_function`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HookId(pub u16);
+
+/// Function id of `uDT46`: decapsulate and deliver in the slice that the outer source names.
+pub const FUNCTION_UDT46: u16 = 0xE001;
+/// Function id of hook 0's `uCompute`; hook `n` is at `+ n`.
+pub const FUNCTION_UCOMPUTE: u16 = 0xE100;
+
+/// Function id of `uCompute` for `hook`.
+pub const fn hook_function(hook: HookId) -> u16 {
+    FUNCTION_UCOMPUTE + hook.0
+}
+
+/// Scheduling class, by rising priority; the value is carried in the outer traffic class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    BestEffort = 0,
+    Guaranteed = 1,
+    Urllc = 2,
+}
+
+/// Which of a slice's two totals a packet counts against (TS 28.541: dLThptPerSlice,
+/// uLThptPerSlice). Traffic sent by a `ue` is uplink, by a `dn` downlink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    Downlink = 0,
+    Uplink = 1,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortKind {
+    /// Towards endpoints: bare IP, sources checked, no SRv6 accepted (RFC 8754 §5.1).
+    Access,
+    /// Towards other switches: SRv6 only.
+    Fabric,
+}
+
+/// Key `port`. A port without an entry drops everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortEntry {
+    pub port: PortId,
+    pub kind: PortKind,
+}
+
+/// Key `port, prefix` (longest prefix). Who may send from this port, and in which slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointEntry {
+    pub port: PortId,
+    pub prefix: IpNet,
+    pub slice_set: SliceSet,
+    pub direction: Direction,
+}
+
+/// An application traffic rule. Key `priority`: one rule a priority, the highest that
+/// matches decides; at most 64 rules on a switch. `None` matches anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassifierEntry {
+    pub priority: u32,
+    pub source: Option<IpNet>,
+    pub destination: Option<IpNet>,
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+    pub source_port: Option<u16>,
+    pub destination_port: Option<u16>,
+    pub dscp: Option<u8>,
+    pub action: ClassifierAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClassifierAction {
+    Drop,
+    Pass,
+    /// Route in this slice instead of the endpoint's own set.
+    SetSlice(SliceId),
+}
+
+/// Key `slice_set, prefix` (longest prefix). Where a destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceRouteEntry {
+    pub slice_set: SliceSet,
+    pub prefix: IpNet,
+    pub slice: SliceId,
+    pub action: RouteAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteAction {
+    /// On this switch: look up `delivery`.
+    Local,
+    Policy(PolicyId),
+}
+
+/// Key `slice, direction`. A slice and direction without an entry is best effort, unmetered.
+/// A packet within `guaranteed_bps` is in profile; beyond it but within `maximum_bps` it is
+/// excess; beyond that it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceMeterEntry {
+    pub slice: SliceId,
+    pub direction: Direction,
+    pub class: Class,
+    /// `0`: everything is excess.
+    pub guaranteed_bps: u64,
+    pub guaranteed_burst_bytes: u32,
+    /// `0`: no maximum.
+    pub maximum_bps: u64,
+    pub maximum_burst_bytes: u32,
+}
+
+/// Key `policy`. Up to six 16-bit ids after the block, in travelling order; the last two are
+/// the egress node and its function.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyEntry {
+    pub policy: PolicyId,
+    pub sids: Vec<u16>,
+}
+
+/// Key `sid`: what this switch does when the active 16-bit id is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalSidEntry {
+    pub sid: u16,
+    pub action: LocalSidAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LocalSidAction {
+    /// `uN` (RFC 9800 §4.1): this switch's own node id; shift and go on. One per switch; it
+    /// is also the id that outer sources carry.
+    Node,
+    /// `uDT46`.
+    Decapsulate,
+    /// `uCompute`: hand to the hook's compute port; when it is down, as `on_failure` says.
+    Compute { hook: HookId, on_failure: OnFailure },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnFailure {
+    Bypass,
+    Drop,
+}
+
+/// Key `node`. The way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHopEntry {
+    pub node: NodeSid,
+    pub port: PortId,
+    /// MAC address of the neighbor's port.
+    pub mac: [u8; 6],
+}
+
+/// Key `slice, prefix` (longest prefix). The last step: an endpoint on one of our ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryEntry {
+    pub slice: SliceId,
+    pub prefix: IpNet,
+    pub port: PortId,
+    pub mac: [u8; 6],
+}
+
+/// Key `port`. The virtual queue of an egress port, in bytes on the wire. Without an entry
+/// the port is not limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortQueueEntry {
+    pub port: PortId,
+    /// Drain rate: the link's capacity times 0.97.
+    pub rate_bps: u64,
+    /// Excess of a class passes while the backlog is below its threshold; ECN-capable
+    /// packets are marked above half of it. Index: [`Class`].
+    pub threshold_bytes: [u32; 3],
+}
+
+/// One row. The generation of the intent that this switch's entries carry out; written last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GenerationEntry {
+    pub generation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entry {
+    Port(PortEntry),
+    Endpoint(EndpointEntry),
+    Classifier(ClassifierEntry),
+    SliceRoute(SliceRouteEntry),
+    SliceMeter(SliceMeterEntry),
+    Policy(PolicyEntry),
+    LocalSid(LocalSidEntry),
+    NextHop(NextHopEntry),
+    Delivery(DeliveryEntry),
+    PortQueue(PortQueueEntry),
+    Generation(GenerationEntry),
+}
+
+/// What an entry matches; at most one entry of a switch has a given key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    Port(PortId),
+    Endpoint(PortId, IpNet),
+    Classifier(u32),
+    SliceRoute(SliceSet, IpNet),
+    SliceMeter(SliceId, Direction),
+    Policy(PolicyId),
+    LocalSid(u16),
+    NextHop(NodeSid),
+    Delivery(SliceId, IpNet),
+    PortQueue(PortId),
+    Generation,
+}
+
+impl Entry {
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Port(e) => Key::Port(e.port),
+            Self::Endpoint(e) => Key::Endpoint(e.port, e.prefix),
+            Self::Classifier(e) => Key::Classifier(e.priority),
+            Self::SliceRoute(e) => Key::SliceRoute(e.slice_set, e.prefix),
+            Self::SliceMeter(e) => Key::SliceMeter(e.slice, e.direction),
+            Self::Policy(e) => Key::Policy(e.policy),
+            Self::LocalSid(e) => Key::LocalSid(e.sid),
+            Self::NextHop(e) => Key::NextHop(e.node),
+            Self::Delivery(e) => Key::Delivery(e.slice, e.prefix),
+            Self::PortQueue(e) => Key::PortQueue(e.port),
+            Self::Generation(_) => Key::Generation,
+        }
+    }
+}
+
+/// The any-cast gateway that every switch answers for on every access port, so that an
+/// endpoint keeps its configuration when it moves.
+pub mod gateway {
+    use super::IpAddr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    pub const MAC: [u8; 6] = [0x02, 0x5E, 0x1F, 0x00, 0x00, 0x01];
+    pub const IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+    pub const IPV6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+    pub fn is(address: IpAddr) -> bool {
+        address == IPV4 || address == IPV6
+    }
+}

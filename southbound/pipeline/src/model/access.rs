@@ -1,0 +1,325 @@
+//! Step B: what an endpoint sends. Gateway questions are answered, everything else is bound
+//! to its port, routed in its slices, metered, and delivered or encapsulated.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{
+    Run, Seen, Step, Verdict,
+    fabric::Link,
+    frame::{self, Outer, Packet, Version},
+    wire::{self, Profile},
+};
+use crate::{
+    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, PortId, RouteAction,
+    SliceId, SliceMeterEntry, TableKind, entry::gateway, prefix,
+};
+
+const ICMPV6: u8 = 58;
+const NEIGHBOR_SOLICITATION: u8 = 135;
+const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+/// Router solicitation to redirect (RFC 4861 §4).
+const NEIGHBOR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
+
+impl Run<'_> {
+    pub(super) fn access(&mut self, port: PortId, frame: &[u8]) -> Step {
+        let payload = frame::payload(frame);
+        let packet = match frame::ethertype(frame)? {
+            wire::ETHERTYPE_ARP => return self.arp(port, frame),
+            wire::ETHERTYPE_IPV4 => Packet::parse(Version::V4, payload)?,
+            wire::ETHERTYPE_IPV6 => Packet::parse(Version::V6, payload)?,
+            _ => return Err(DropReason::Unsupported),
+        };
+        if packet.version == Version::V6
+            && let Some(answer) = self.ipv6_local(port, frame, &packet)?
+        {
+            return Ok(answer);
+        }
+        if packet.bytes.len() > wire::ACCESS_MTU {
+            return Err(DropReason::TooBig);
+        }
+        let block = |v6: Ipv6Addr| v6.segments()[0] == 0x5f00;
+        if matches!(packet.destination, IpAddr::V6(v6) if block(v6)) {
+            return Err(DropReason::Srv6FromAccess);
+        }
+        self.ingress(port, frame, packet)
+    }
+
+    /// B.4 to B.10.
+    fn ingress(&mut self, port: PortId, frame: &[u8], mut packet: Packet) -> Step {
+        let endpoint = self.bound(port, frame, packet.source)?.ok_or(DropReason::SpoofedSource)?;
+        if !routable(packet.destination) {
+            return Err(DropReason::Unsupported);
+        }
+        if packet.hop_limit() <= 1 {
+            return Err(DropReason::HopLimit);
+        }
+        packet.decrement_hop_limit();
+
+        let mut slice_set = endpoint.slice_set;
+        let rule = self.switch.rules().find(|rule| matches(rule, &packet)).copied();
+        if let Some(rule) = rule {
+            let detail = match rule.action {
+                ClassifierAction::Drop => "drop".to_owned(),
+                ClassifierAction::Pass => "pass".to_owned(),
+                ClassifierAction::SetSlice(slice) => format!("slice {}", slice.0),
+            };
+            self.hit(
+                TableKind::Classifier,
+                flow(&packet),
+                format_args!("rule {}: {detail}", rule.priority),
+            );
+            match rule.action {
+                ClassifierAction::Drop => return Err(DropReason::ClassifierDrop),
+                ClassifierAction::Pass => {}
+                ClassifierAction::SetSlice(slice) => slice_set = crate::SliceSet(slice.0),
+            }
+        }
+
+        let key = format!("slice set {}, {}", slice_set.0, packet.destination);
+        let Some(route) = self.switch.route(slice_set, packet.destination).copied() else {
+            self.miss(TableKind::SliceRoute, key);
+            return Err(DropReason::NoRoute);
+        };
+        let target = match route.action {
+            RouteAction::Local => "local".to_owned(),
+            RouteAction::Policy(policy) => format!("policy {}", policy.0),
+        };
+        self.hit(
+            TableKind::SliceRoute,
+            key,
+            format_args!("{}: slice {}, {target}", route.prefix, route.slice.0),
+        );
+        let profile = self.meter(route.slice, endpoint.direction).unwrap_or(Profile::BEST_EFFORT);
+
+        match route.action {
+            RouteAction::Local => self.deliver(route.slice, profile, &packet),
+            RouteAction::Policy(id) => {
+                let key = format!("policy {}", id.0);
+                let Some(policy) = self.switch.policy(id) else {
+                    self.miss(TableKind::Policy, key);
+                    return Err(DropReason::NoPolicy);
+                };
+                let sids = policy.sids.clone();
+                let ids = sids.iter().map(|sid| format!("{sid:x}")).collect::<Vec<_>>().join(":");
+                self.hit(TableKind::Policy, key, format_args!("segments {ids}"));
+                let outer =
+                    self.encapsulate(&packet, &sids, profile, (route.slice, endpoint.direction));
+                // A fresh header is not counted down by the switch that wrote it.
+                self.segments(outer, Link { addresses: frame::addresses(frame)?, fresh: true })
+            }
+        }
+    }
+
+    fn encapsulate(
+        &self,
+        packet: &Packet,
+        sids: &[u16],
+        profile: Profile,
+        (slice, direction): (SliceId, Direction),
+    ) -> Outer {
+        let class = profile.dscp() << 2 | packet.traffic_class() & 3; // RFC 6040 §4.1
+        let label =
+            wire::flow_label(packet.source, packet.destination, packet.ports, packet.protocol);
+        let first = 6 << 28 | u32::from(class) << 20 | label;
+        let payload_len = packet.bytes.len() as u16; // at most the access MTU
+        let mut bytes = Vec::with_capacity(wire::IPV6_LEN + packet.bytes.len());
+        bytes.extend_from_slice(&first.to_be_bytes());
+        bytes.extend_from_slice(&payload_len.to_be_bytes());
+        bytes.extend_from_slice(&[packet.version.protocol(), wire::HOP_LIMIT]);
+        let source = wire::outer_source(self.switch.node(), slice, direction);
+        bytes.extend_from_slice(&source.octets());
+        bytes.extend_from_slice(&wire::outer_destination(sids).octets());
+        bytes.extend_from_slice(&packet.bytes);
+        Outer { bytes }
+    }
+
+    /// Step B.9, with a full bucket. `None`: the slice is not metered here.
+    pub(super) fn meter(&mut self, slice: SliceId, direction: Direction) -> Option<Profile> {
+        let way = if direction == Direction::Uplink { "uplink" } else { "downlink" };
+        let key = format!("slice {}, {way}", slice.0);
+        let Some(meter) = self.switch.meter(slice, direction) else {
+            self.miss(TableKind::SliceMeter, key);
+            return None;
+        };
+        let profile = full_bucket(meter);
+        self.hit(TableKind::SliceMeter, key, profile);
+        Some(profile)
+    }
+
+    /// The endpoint that `source` is on this port; reports it when there is none.
+    fn bound(
+        &mut self,
+        port: PortId,
+        frame: &[u8],
+        source: IpAddr,
+    ) -> Result<Option<EndpointEntry>, DropReason> {
+        let key = format!("port {}, {source}", port.0);
+        let Some(endpoint) = self.switch.endpoint(port, source).copied() else {
+            self.miss(TableKind::Endpoint, key);
+            self.reveal(port, frame, source)?;
+            return Ok(None);
+        };
+        let way = if endpoint.direction == Direction::Uplink { "uplink" } else { "downlink" };
+        let set = endpoint.slice_set.0;
+        self.hit(
+            TableKind::Endpoint,
+            key,
+            format_args!("{}: slice set {set}, {way}", endpoint.prefix),
+        );
+        Ok(Some(endpoint))
+    }
+
+    /// An address that cannot be an endpoint's is not worth a report.
+    fn reveal(&mut self, port: PortId, frame: &[u8], address: IpAddr) -> Result<(), DropReason> {
+        if routable(address) {
+            self.seen = Some(Seen { port, mac: frame::ethernet_source(frame)?, address });
+        }
+        Ok(())
+    }
+
+    /// B.1 for ARP (RFC 826): the gateway is asked for, by somebody who belongs here.
+    fn arp(&mut self, port: PortId, frame: &[u8]) -> Step {
+        let arp: [u8; 28] = frame::array(frame, wire::ETHERNET_LEN).ok_or(DropReason::Malformed)?;
+        if arp[..6] != [0, 1, 8, 0, 6, 4] {
+            return Err(DropReason::Unsupported);
+        }
+        let [sender, target] =
+            [14, 24].map(|at| Ipv4Addr::from(frame::array::<4>(&arp, at).expect("28 bytes")));
+        let bound = self.bound(port, frame, sender.into())?;
+        if arp[6..8] != [0, 1] || target != gateway::IPV4 {
+            return Err(DropReason::Unsupported);
+        }
+        if bound.is_none() {
+            return Err(DropReason::SpoofedSource);
+        }
+        let mut answer = frame.to_vec();
+        let mut put = |at: usize, bytes: &[u8]| answer[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &frame[6..12]);
+        put(6, &gateway::MAC);
+        put(20, &[0, 2]);
+        put(22, &gateway::MAC);
+        put(28, &gateway::IPV4.octets());
+        put(32, &arp[8..18]); // the sender's pair becomes the target's
+        Ok(Verdict::Answer { port, frame: answer })
+    }
+
+    /// B.1 for IPv6: neighbor discovery and multicast end here. `None`: an ordinary packet.
+    fn ipv6_local(
+        &mut self,
+        port: PortId,
+        frame: &[u8],
+        packet: &Packet,
+    ) -> Result<Option<Verdict>, DropReason> {
+        let message = &packet.bytes[wire::IPV6_LEN..];
+        match message.first() {
+            Some(&NEIGHBOR_SOLICITATION) if packet.protocol == ICMPV6 => {
+                self.solicitation(port, frame, packet).map(Some)
+            }
+            Some(kind) if packet.protocol == ICMPV6 && NEIGHBOR_DISCOVERY.contains(kind) => {
+                Err(DropReason::Unsupported)
+            }
+            _ if packet.destination.is_multicast() => Err(DropReason::Unsupported),
+            _ => Ok(None),
+        }
+    }
+
+    /// A neighbor solicitation (RFC 4861 §4.3, §7.2.4): answered for the gateway. One for
+    /// another address shows its sender, or, in duplicate address detection, its target.
+    fn solicitation(&mut self, port: PortId, frame: &[u8], packet: &Packet) -> Step {
+        let message = &packet.bytes[wire::IPV6_LEN..];
+        let target = frame::ipv6_at(message, 8).ok_or(DropReason::Malformed)?;
+        let IpAddr::V6(source) = packet.source else { unreachable!("parsed as IPv6") };
+        let shown = if source.is_unspecified() { target } else { source };
+        let bound = self.bound(port, frame, shown.into())?.is_some() && shown == source;
+        if target != gateway::IPV6 || packet.hop_limit() != 255 {
+            return Err(DropReason::Unsupported);
+        }
+        if !bound && !source.is_unicast_link_local() {
+            return Err(DropReason::SpoofedSource);
+        }
+        Ok(Verdict::Answer { port, frame: advertisement(frame::ethernet_source(frame)?, source) })
+    }
+}
+
+/// The neighbor advertisement of the gateway (RFC 4861 §4.4): solicited, override, with its
+/// link-layer address.
+fn advertisement(to_mac: [u8; 6], to: Ipv6Addr) -> Vec<u8> {
+    const LEN: u16 = 32;
+    let mut message = vec![NEIGHBOR_ADVERTISEMENT, 0, 0, 0, 0x60, 0, 0, 0];
+    message.extend_from_slice(&gateway::IPV6.octets());
+    message.extend_from_slice(&[2, 1]); // target link-layer address, 8 bytes
+    message.extend_from_slice(&gateway::MAC);
+
+    let mut frame = frame::ethernet(to_mac, gateway::MAC, wire::ETHERTYPE_IPV6);
+    frame.extend_from_slice(&[0x60, 0, 0, 0]);
+    frame.extend_from_slice(&LEN.to_be_bytes());
+    frame.extend_from_slice(&[ICMPV6, 255]);
+    frame.extend_from_slice(&gateway::IPV6.octets());
+    frame.extend_from_slice(&to.octets());
+
+    // RFC 4443 §2.3: the pseudo-header of RFC 8200 §8.1 comes first.
+    let pseudo = [
+        &gateway::IPV6.octets()[..],
+        &to.octets(),
+        &[0, 0],
+        &LEN.to_be_bytes(),
+        &[0, 0, 0, ICMPV6],
+    ]
+    .concat();
+    let words = pseudo.chunks_exact(2).chain(message.chunks_exact(2));
+    let mut sum: u32 = words.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    message[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame.extend_from_slice(&message);
+    frame
+}
+
+/// B.5: an endpoint's address, and nothing that means something to a link only.
+fn routable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_link_local()) // the gateway is one
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_multicast()
+                || v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_unicast_link_local())
+        }
+    }
+}
+
+fn matches(rule: &ClassifierEntry, packet: &Packet) -> bool {
+    let any = |prefix: Option<ipnet::IpNet>, address| {
+        prefix.is_none_or(|prefix| prefix::contains(prefix, address))
+    };
+    let port = |wanted: Option<u16>, found: Option<u16>| wanted.is_none() || wanted == found;
+    any(rule.source, packet.source)
+        && any(rule.destination, packet.destination)
+        && rule.protocol.is_none_or(|protocol| protocol == packet.protocol)
+        && port(rule.source_port, packet.ports.map(|(source, _)| source))
+        && port(rule.destination_port, packet.ports.map(|(_, destination)| destination))
+        && rule.dscp.is_none_or(|dscp| dscp == packet.traffic_class() >> 2)
+}
+
+fn flow(packet: &Packet) -> String {
+    let Packet { source, destination, protocol, .. } = packet;
+    let dscp = packet.traffic_class() >> 2;
+    match packet.ports {
+        Some((from, to)) => format!(
+            "{source} port {from} -> {destination} port {to}, protocol {protocol}, dscp {dscp}"
+        ),
+        None => format!("{source} -> {destination}, protocol {protocol}, dscp {dscp}"),
+    }
+}
+
+fn full_bucket(meter: &SliceMeterEntry) -> Profile {
+    let in_profile = meter.guaranteed_bps != 0 && meter.class != crate::Class::BestEffort;
+    Profile { class: meter.class, in_profile }
+}

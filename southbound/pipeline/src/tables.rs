@@ -1,0 +1,465 @@
+//! The tables of a Selvedge switch: the one definition that P4Info is made from and that
+//! entries are coded by.
+//!
+//! Ids are P4Runtime's: the high byte says what is named (§6.3), the rest counts from 1 in
+//! the order of [`TableKind`]. Field and parameter ids count from 1 in the order given.
+//!
+//! How our types look as P4 values:
+//! - An IP prefix is `bit<128>`; IPv4 is mapped into `::ffff:0:0/96` (RFC 4291 §2.5.5.2), so
+//!   `10.1.0.0/16` is `::ffff:10.1.0.0/112`. It is one key space: an IPv6 prefix short enough
+//!   to cover the mapped block (`::/0` to `::/80`) matches IPv4 too.
+//! - A policy's segments are `sid1`..`sid6`, 0 behind the last.
+//! - An enum is a number, named at its parameter.
+
+/// A table, in the order in which a packet meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableKind {
+    Port,
+    Endpoint,
+    Classifier,
+    SliceRoute,
+    SliceMeter,
+    Policy,
+    LocalSid,
+    NextHop,
+    Delivery,
+    PortQueue,
+    Generation,
+}
+
+impl TableKind {
+    pub const ALL: [Self; 11] = [
+        Self::Port,
+        Self::Endpoint,
+        Self::Classifier,
+        Self::SliceRoute,
+        Self::SliceMeter,
+        Self::Policy,
+        Self::LocalSid,
+        Self::NextHop,
+        Self::Delivery,
+        Self::PortQueue,
+        Self::Generation,
+    ];
+
+    pub const fn table(self) -> &'static Table {
+        &TABLES[self as usize]
+    }
+
+    pub const fn name(self) -> &'static str {
+        self.table().name
+    }
+
+    /// The table with this P4Runtime id.
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.table().id == id)
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.table().name == name)
+    }
+}
+
+#[derive(Debug)]
+pub struct Table {
+    pub id: u32,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub fields: &'static [Field],
+    pub actions: &'static [Action],
+    /// Entries a switch holds at least, and the controller puts there at most.
+    pub size: u32,
+}
+
+impl Table {
+    /// Whether entries have a priority (P4Runtime §9.1: where a key may match several).
+    pub fn has_priority(&self) -> bool {
+        self.fields
+            .iter()
+            .any(|field| matches!(field.kind, MatchKind::Ternary | MatchKind::Optional))
+    }
+}
+
+#[derive(Debug)]
+pub struct Field {
+    pub id: u32,
+    pub name: &'static str,
+    pub kind: MatchKind,
+    /// Bits, at most 128.
+    pub width: u32,
+    pub doc: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchKind {
+    Exact,
+    Lpm,
+    Ternary,
+    Optional,
+}
+
+impl MatchKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Lpm => "lpm",
+            Self::Ternary => "ternary",
+            Self::Optional => "optional",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Action {
+    pub id: u32,
+    pub name: &'static str,
+    pub params: &'static [Param],
+    pub doc: &'static str,
+}
+
+#[derive(Debug)]
+pub struct Param {
+    pub id: u32,
+    pub name: &'static str,
+    /// Bits, at most 128.
+    pub width: u32,
+    pub doc: &'static str,
+}
+
+/// An indexed counter.
+#[derive(Debug)]
+pub struct Counter {
+    pub id: u32,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub unit: CounterUnit,
+    /// Cells; the index is below it.
+    pub size: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterUnit {
+    Packets,
+    PacketsAndBytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CounterKind {
+    PortRx,
+    PortTx,
+    Drops,
+    SliceIn,
+    SliceDropped,
+    Hook,
+}
+
+impl CounterKind {
+    pub const ALL: [Self; 6] =
+        [Self::PortRx, Self::PortTx, Self::Drops, Self::SliceIn, Self::SliceDropped, Self::Hook];
+
+    pub const fn counter(self) -> &'static Counter {
+        &COUNTERS[self as usize]
+    }
+
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.counter().id == id)
+    }
+}
+
+/// Index of the `slice_in` and `slice_dropped` counters: `slice * 2 + direction`.
+pub const fn slice_counter_index(slice: crate::SliceId, direction: crate::Direction) -> u32 {
+    slice.0 as u32 * 2 + direction as u32
+}
+
+const TABLE: u32 = 0x02 << 24;
+const ACTION: u32 = 0x01 << 24;
+const COUNTER: u32 = 0x12 << 24;
+
+const fn exact(id: u32, name: &'static str, width: u32, doc: &'static str) -> Field {
+    Field { id, name, kind: MatchKind::Exact, width, doc }
+}
+const fn lpm(id: u32, name: &'static str, doc: &'static str) -> Field {
+    Field { id, name, kind: MatchKind::Lpm, width: 128, doc }
+}
+const fn ternary(id: u32, name: &'static str, doc: &'static str) -> Field {
+    Field { id, name, kind: MatchKind::Ternary, width: 128, doc }
+}
+const fn optional(id: u32, name: &'static str, width: u32, doc: &'static str) -> Field {
+    Field { id, name, kind: MatchKind::Optional, width, doc }
+}
+const fn action(
+    id: u32,
+    name: &'static str,
+    params: &'static [Param],
+    doc: &'static str,
+) -> Action {
+    Action { id: ACTION | id, name, params, doc }
+}
+const fn param(id: u32, name: &'static str, width: u32, doc: &'static str) -> Param {
+    Param { id, name, width, doc }
+}
+
+const PORT: &str = "1..=255";
+const SLICE: &str = "1..=4095";
+const SET: &str = "1..=4095: the slice of that id; 4096..: a set of slices";
+const DIRECTION: &str = "0 downlink, 1 uplink";
+const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
+
+static TABLES: [Table; 11] = [
+    Table {
+        id: TABLE | 1,
+        name: "port",
+        doc: "What a port is for. A port without an entry drops everything.",
+        fields: &[exact(1, "port", 8, PORT)],
+        actions: &[
+            action(1, "access", &[], "towards endpoints: bare IP, sources checked"),
+            action(2, "fabric", &[], "towards other switches: SRv6 only"),
+        ],
+        size: 255,
+    },
+    Table {
+        id: TABLE | 2,
+        name: "endpoint",
+        doc: "Who may send from a port, and in which slices.",
+        fields: &[exact(1, "port", 8, PORT), lpm(2, "prefix", PREFIX)],
+        actions: &[action(
+            3,
+            "bind",
+            &[param(1, "slice_set", 16, SET), param(2, "direction", 1, DIRECTION)],
+            "packets from this source belong to these slices",
+        )],
+        size: 16_384,
+    },
+    Table {
+        id: TABLE | 3,
+        name: "classifier",
+        doc: "Application traffic rules; one rule a priority, the highest that matches decides.",
+        fields: &[
+            ternary(1, "source", "as a prefix: the mask's ones lead"),
+            ternary(2, "destination", "as a prefix: the mask's ones lead"),
+            optional(3, "protocol", 8, "IP protocol number"),
+            optional(4, "source_port", 16, "TCP, UDP, SCTP"),
+            optional(5, "destination_port", 16, "TCP, UDP, SCTP"),
+            optional(6, "dscp", 6, "of the user's packet"),
+        ],
+        actions: &[
+            action(4, "drop", &[], "end here"),
+            action(5, "pass", &[], "route in the endpoint's own slices"),
+            action(6, "set_slice", &[param(1, "slice", 12, SLICE)], "route in this slice"),
+        ],
+        size: 64,
+    },
+    Table {
+        id: TABLE | 4,
+        name: "slice_route",
+        doc: "Where a destination is, by slice.",
+        fields: &[exact(1, "slice_set", 16, SET), lpm(2, "prefix", PREFIX)],
+        actions: &[
+            action(7, "local", &[param(1, "slice", 12, SLICE)], "on this switch: deliver"),
+            action(
+                8,
+                "to_policy",
+                &[param(1, "slice", 12, SLICE), param(2, "policy", 16, "1..=65535")],
+                "encapsulate",
+            ),
+        ],
+        size: 65_536,
+    },
+    Table {
+        id: TABLE | 5,
+        name: "slice_meter",
+        doc: "A slice's rates in one direction, in the user's IP bytes.",
+        fields: &[exact(1, "slice", 12, SLICE), exact(2, "direction", 1, DIRECTION)],
+        actions: &[action(
+            9,
+            "meter",
+            &[
+                param(1, "class", 2, "0 best effort, 1 guaranteed, 2 urllc"),
+                param(2, "guaranteed_bps", 64, "bit/s; 0: everything is excess"),
+                param(3, "guaranteed_burst_bytes", 32, "bytes"),
+                param(4, "maximum_bps", 64, "bit/s; 0: no maximum"),
+                param(5, "maximum_burst_bytes", 32, "bytes"),
+            ],
+            "within guaranteed: in profile; within maximum: excess; beyond: dropped",
+        )],
+        size: 8_190,
+    },
+    Table {
+        id: TABLE | 6,
+        name: "policy",
+        doc: "A path: the segments that an encapsulated packet travels.",
+        fields: &[exact(1, "policy", 16, "1..=65535")],
+        actions: &[action(
+            10,
+            "segments",
+            &[
+                param(1, "sid1", 16, "first 16-bit id after the block 5f00:0::/32"),
+                param(2, "sid2", 16, "0: none"),
+                param(3, "sid3", 16, "0: none"),
+                param(4, "sid4", 16, "0: none"),
+                param(5, "sid5", 16, "0: none"),
+                param(6, "sid6", 16, "0: none"),
+            ],
+            "in travelling order; the last two are the egress node and its function",
+        )],
+        size: 65_535,
+    },
+    Table {
+        id: TABLE | 7,
+        name: "local_sid",
+        doc: "What this switch does when the active 16-bit id is its own.",
+        fields: &[exact(1, "sid", 16, "1..=65535")],
+        actions: &[
+            action(11, "node", &[], "uN: this switch; shift and go on. One per switch"),
+            action(12, "decapsulate", &[], "uDT46: deliver in the slice the outer source names"),
+            action(
+                13,
+                "compute",
+                &[param(1, "hook", 8, "0..=255"), param(2, "on_failure", 1, "0 bypass, 1 drop")],
+                "uCompute: hand to the hook's compute port",
+            ),
+        ],
+        size: 1_024,
+    },
+    Table {
+        id: TABLE | 8,
+        name: "next_hop",
+        doc: "The way to another node.",
+        fields: &[exact(1, "node", 12, "1..=4095")],
+        actions: &[action(
+            14,
+            "forward",
+            &[param(1, "port", 8, PORT), param(2, "mac", 48, "of the neighbor's port")],
+            "out of this port",
+        )],
+        size: 4_095,
+    },
+    Table {
+        id: TABLE | 9,
+        name: "delivery",
+        doc: "The last step: an endpoint on one of our ports.",
+        fields: &[exact(1, "slice", 12, SLICE), lpm(2, "prefix", PREFIX)],
+        actions: &[action(
+            15,
+            "deliver",
+            &[param(1, "port", 8, PORT), param(2, "mac", 48, "of the endpoint")],
+            "out of this port",
+        )],
+        size: 16_384,
+    },
+    Table {
+        id: TABLE | 10,
+        name: "port_queue",
+        doc: "The virtual queue of an egress port. Without an entry the port is not limited.",
+        fields: &[exact(1, "port", 8, PORT)],
+        actions: &[action(
+            16,
+            "limit",
+            &[
+                param(1, "rate_bps", 64, "drain rate, bit/s on the wire"),
+                param(2, "best_effort_bytes", 32, "threshold of best-effort excess"),
+                param(3, "guaranteed_bytes", 32, "threshold of guaranteed excess"),
+                param(4, "urllc_bytes", 32, "threshold of urllc excess"),
+            ],
+            "excess passes while the backlog is below its class's threshold",
+        )],
+        size: 255,
+    },
+    Table {
+        id: TABLE | 11,
+        name: "generation",
+        doc: "One row: the generation of the intent that the entries carry out; written last.",
+        fields: &[exact(1, "row", 1, "0")],
+        actions: &[action(
+            17,
+            "set_generation",
+            &[param(1, "generation", 64, "any number")],
+            "these entries are of this generation",
+        )],
+        size: 1,
+    },
+];
+
+static COUNTERS: [Counter; 6] = [
+    Counter {
+        id: COUNTER | 1,
+        name: "port_rx",
+        doc: "Received, by port; bytes with the Ethernet header.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 256,
+    },
+    Counter {
+        id: COUNTER | 2,
+        name: "port_tx",
+        doc: "Sent, by port; bytes with the Ethernet header.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 256,
+    },
+    Counter {
+        id: COUNTER | 3,
+        name: "drops",
+        doc: "Dropped, by reason: the number of `DropReason`.",
+        unit: CounterUnit::Packets,
+        size: crate::DropReason::ALL.len() as u32,
+    },
+    Counter {
+        id: COUNTER | 4,
+        name: "slice_in",
+        doc: "Entered the slice here, by slice * 2 + direction; IP bytes.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 8_192,
+    },
+    Counter {
+        id: COUNTER | 5,
+        name: "slice_dropped",
+        doc: "Dropped after the slice was known, by slice * 2 + direction.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 8_192,
+    },
+    Counter {
+        id: COUNTER | 6,
+        name: "hook",
+        doc: "Handed to the hook.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 256,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Names are what `p4runtime-shell` users type, ids what everybody else sends: both are
+    /// unique, and the definitions stand where their kinds point.
+    #[test]
+    fn names_and_ids_are_unique_and_indexed() {
+        let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        for (n, kind) in (1u32..).zip(TableKind::ALL) {
+            let table = kind.table();
+            assert_eq!(table.id, TABLE | n, "{}", table.name);
+            assert_eq!(TableKind::from_id(table.id), Some(kind));
+            assert_eq!(TableKind::from_name(table.name), Some(kind));
+            assert!(names.insert(("table", table.name)), "{}", table.name);
+            assert!(!table.actions.is_empty() && !table.fields.is_empty(), "{}", table.name);
+            for (n, field) in (1..).zip(table.fields) {
+                assert_eq!(field.id, n, "{}.{}", table.name, field.name);
+                assert!((1..=128).contains(&field.width), "{}.{}", table.name, field.name);
+                let twins = table.fields.iter().filter(|other| other.name == field.name);
+                assert_eq!(twins.count(), 1, "{}.{}", table.name, field.name);
+            }
+            for action in table.actions {
+                assert!(names.insert(("action", action.name)), "{}", action.name);
+                assert!(ids.insert(action.id), "{}", action.name);
+                for (n, param) in (1..).zip(action.params) {
+                    assert_eq!(param.id, n, "{}.{}", action.name, param.name);
+                    assert!((1..=128).contains(&param.width), "{}.{}", action.name, param.name);
+                }
+            }
+        }
+        for (n, kind) in (1u32..).zip(CounterKind::ALL) {
+            assert_eq!(kind.counter().id, COUNTER | n);
+            assert_eq!(CounterKind::from_id(COUNTER | n), Some(kind));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Real networks from their GraphML, a host on each switch.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use selvedge_tests::{scenario, up};
+
+fn brought_up(name: &str, file: &str, switches: usize) -> Result<()> {
+    let start = Instant::now();
+    let lab = up(name, file)?;
+    let took = start.elapsed();
+    assert_eq!(lab.switches()?.len(), switches);
+    let percent = scenario::ping_all(&lab)?;
+    println!("{file}: {switches} switches up in {:.1} s, pingall {percent} %", took.as_secs_f64());
+    assert_eq!(percent, 100.0);
+    assert!(took < Duration::from_secs(30), "took {took:?}");
+    Ok(())
+}
+
+#[test]
+fn abilene() -> Result<()> {
+    brought_up("t-abilene", "examples/topologies/Abilene.graphml", 11)
+}
+
+#[test]
+fn geant2012() -> Result<()> {
+    brought_up("t-geant", "examples/topologies/Geant2012.graphml", 40)
+}

@@ -1,0 +1,26 @@
+//! What a topology may be at most. Beyond it a file is refused, with the limit named.
+
+/// A file. Kdl, the largest of the Topology Zoo, is 0.3 MB.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+/// Switches and hosts together, since a node's 16-bit segment id is `1..=4095`.
+pub const MAX_NODES: usize = 4095;
+pub const MAX_LINKS: usize = 65_535;
+/// Ports of one switch: its port ids are `1..=255`.
+pub const MAX_PORTS: usize = 255;
+/// Mappings and sequences within each other.
+pub const MAX_YAML_DEPTH: usize = 64;
+/// Values in one YAML file, counting every use of an alias.
+pub const MAX_YAML_VALUES: usize = 1 << 20;
+/// Problems reported of one file; the rest is counted.
+pub const MAX_PROBLEMS: usize = 100;
+/// A link's routing weight: 24 bits, as in IS-IS wide metrics (RFC 5305 §3.7).
+pub const MAX_COST: u32 = 0x00FF_FFFE;
+/// A link's propagation delay: 10 s.
+pub const MAX_DELAY_US: u64 = 10_000_000;
+/// A link's capacity: 1 kbit/s to 10 Tbit/s.
+pub const MIN_CAPACITY_BPS: u64 = 1_000;
+pub const MAX_CAPACITY_BPS: u64 = 10_000_000_000_000;
+/// Shared-risk groups of one link.
+pub const MAX_SRLGS: usize = 32;
+/// A site's name, in bytes.
+pub const MAX_TEXT: usize = 253;
