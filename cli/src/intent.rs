@@ -58,11 +58,11 @@ pub(crate) enum Command {
         controller: ControllerArg,
     },
     /// Show the network: status, nodes, links, endpoints, slices, hooks, applications, events,
-    /// topology, or the entries of a node.
+    /// topology, or the entries or counters of a node.
     Get {
         #[arg(value_enum, default_value_t = get::Kind::Status)]
         kind: get::Kind,
-        /// One of them; for entries: the node.
+        /// One of them; for entries and counters: the node.
         name: Option<String>,
         /// Entries as they should be, not as they were last seen.
         #[arg(long)]

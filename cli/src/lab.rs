@@ -9,7 +9,6 @@ use clap::{Args as ClapArgs, Subcommand};
 use selvedge_lab::relay::{self, Relay};
 use selvedge_lab::{Lab, LabError};
 use selvedge_topology::{BitRate, Delay, Loss, NodeName};
-use serde_json::json;
 
 use crate::Output;
 
@@ -116,13 +115,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Wire { delay, loss, seed } => wire(Relay { delay, loss, seed }),
     };
     done.or_else(|error| match error.downcast::<LabError>() {
-        Ok(LabError::Topology(problems)) => {
-            match output {
-                Output::Text => eprintln!("{:?}", miette::Report::new(*problems)),
-                Output::Json => println!("{:#}", json!({ "error": problems.to_string() })),
-            }
-            Ok(ExitCode::FAILURE)
-        }
+        Ok(LabError::Topology(problems)) => Ok(crate::path::refuse_file(*problems, output)),
         Ok(error) => Err(error.into()),
         Err(error) => Err(error),
     })

@@ -198,7 +198,7 @@ impl Shown {
     }
 }
 
-fn refuse_file(problems: Problems, output: Output) -> ExitCode {
+pub(crate) fn refuse_file(problems: Problems, output: Output) -> ExitCode {
     match output {
         Output::Json => {
             let list: Vec<_> = problems

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use selvedge_core::{Config, Core, Event, HookLoad, Neighbor, Port, Report, Update};
 use selvedge_pipeline::{Entry, HookId, Key, PortId};
+use selvedge_southbound::client::CounterCell;
 use selvedge_topology::read::{Format, from_str};
 use selvedge_topology::{NodeName, Topology};
 use tokio::sync::watch;
@@ -174,6 +175,17 @@ impl FakeSwitch {
             }
             Command::UnloadHook { hook } => {
                 self.loads.lock().unwrap().remove(&hook);
+                None
+            }
+            Command::ReadCounters { cells, answer } => {
+                // Every cell is different, and can be told.
+                let cell = |(counter, index)| CounterCell {
+                    counter,
+                    index,
+                    packets: 1_000 * (counter as u64 + 1) + u64::from(index),
+                    bytes: 100_000 * (counter as u64 + 1) + u64::from(index),
+                };
+                answer.send(Ok(cells.into_iter().map(cell).collect())).unwrap();
                 None
             }
         }

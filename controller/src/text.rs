@@ -105,7 +105,7 @@ fn meter(entry: &SliceMeterEntry) -> String {
     text
 }
 
-fn direction(direction: Direction) -> &'static str {
+pub(crate) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Downlink => "downlink",
         Direction::Uplink => "uplink",

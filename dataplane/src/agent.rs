@@ -69,9 +69,9 @@ pub async fn run_until(
     make_dir(&options.run_dir)?;
     let _lock = InstanceLock::take(&options.run_dir, &options.instance)?;
     // Whatever can be refused is refused before the data plane is touched.
-    let listener = server::listen(options.p4runtime).await.map_err(|source| {
-        AgentError::Listen { address: options.p4runtime, source }
-    })?;
+    let listener = server::listen(options.p4runtime)
+        .await
+        .map_err(|source| AgentError::Listen { address: options.p4runtime, source })?;
     let compute = options.compute.as_ref().map(|compute| {
         Listener::bind(&compute.socket)
             .and_then(AsyncListener::new)
@@ -79,10 +79,8 @@ pub async fn run_until(
     });
     let compute = compute.transpose()?;
 
-    let data_plane = xdp::Options {
-        pin_dir: pin_dir(&options.instance),
-        metering: options.metering,
-    };
+    let data_plane =
+        xdp::Options { pin_dir: pin_dir(&options.instance), metering: options.metering };
     let switch = xdp::Switch::open(&data_plane).map_err(AgentError::DataPlane)?;
     let events = switch.events().map_err(AgentError::DataPlane)?;
     let tables = XdpTables::of(&switch);
@@ -124,12 +122,9 @@ pub async fn run_until(
         Some(listener) => {
             let stored = Store::open(&options.run_dir)
                 .map_err(|source| AgentError::RunDir { path: options.run_dir.clone(), source })?;
-            let task =
-                HookTask::new(Arc::clone(&switch), tables, netlink, stored, report.clone())
-                    .await
-                    .map_err(|source| {
-                        AgentError::RunDir { path: options.run_dir.clone(), source }
-                    })?;
+            let task = HookTask::new(Arc::clone(&switch), tables, netlink, stored, report.clone())
+                .await
+                .map_err(|source| AgentError::RunDir { path: options.run_dir.clone(), source })?;
             let (commands, received) = mpsc::channel(hooks::COMMANDS);
             tasks.spawn({
                 // Held open also where no session sends.
@@ -150,10 +145,10 @@ pub async fn run_until(
     if let (Some(credentials), Management::Managed { controller, .. }) =
         (credentials, &options.management)
     {
-        let compute = options.compute.as_ref().map(|compute| v1::Compute {
-            cpu: compute.cpu,
-            memory_bytes: compute.memory_bytes,
-        });
+        let compute = options
+            .compute
+            .as_ref()
+            .map(|compute| v1::Compute { cpu: compute.cpu, memory_bytes: compute.memory_bytes });
         let session = Session {
             credentials,
             controller: controller.clone(),

@@ -140,9 +140,10 @@ impl Options {
         }
         if let Management::Managed { controller, .. } = &self.management {
             let authority = controller.strip_prefix("https://").map(|a| a.trim_end_matches('/'));
-            let complete = authority.and_then(|a| a.rsplit_once(':')).is_some_and(|(host, port)| {
-                !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
-            });
+            let complete =
+                authority.and_then(|a| a.rsplit_once(':')).is_some_and(|(host, port)| {
+                    !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+                });
             if !complete {
                 problems.push(OptionError::Controller(controller.clone()));
             }

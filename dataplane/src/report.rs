@@ -121,8 +121,8 @@ pub fn changes(told: &Report, now: &Report) -> Vec<Message> {
         if told.seen.get(&(*port, *address)) != Some(seen) {
             messages.push(Message::EndpointSeen(v1::EndpointSeen {
                 port: port.0.into(),
-                mac: seen.mac.to_vec().into(),
-                address: address_bytes(*address).into(),
+                mac: seen.mac.to_vec(),
+                address: address_bytes(*address),
             }));
         }
     }
@@ -130,12 +130,7 @@ pub fn changes(told: &Report, now: &Report) -> Vec<Message> {
 }
 
 fn port_message((id, status): (&PortId, &PortStatus)) -> v1::Port {
-    v1::Port {
-        id: id.0.into(),
-        name: status.name.clone(),
-        mac: status.mac.to_vec().into(),
-        up: status.up,
-    }
+    v1::Port { id: id.0.into(), name: status.name.clone(), mac: status.mac.to_vec(), up: status.up }
 }
 
 fn neighbor_message(port: PortId, neighbor: Option<&Neighbor>) -> v1::Neighbor {
@@ -198,20 +193,26 @@ mod tests {
         // (change, messages)
         type Change = fn(&mut Report, PortId, PortId);
         let script: &[(Change, &[&str])] = &[
-            (|r, p1, p2| {
-                r.ports.insert(p1, port("p1", true));
-                r.ports.insert(p2, port("p2", false));
-                r.neighbors.insert(p1, neighbor("s2"));
-            }, &["port 1 p1 true", "port 2 p2 false", "neighbor 1 \"s2\""]),
+            (
+                |r, p1, p2| {
+                    r.ports.insert(p1, port("p1", true));
+                    r.ports.insert(p2, port("p2", false));
+                    r.neighbors.insert(p1, neighbor("s2"));
+                },
+                &["port 1 p1 true", "port 2 p2 false", "neighbor 1 \"s2\""],
+            ),
             (|_, _, _| {}, &[]),
             (|r, _, p2| r.ports.get_mut(&p2).unwrap().up = true, &["port 2 p2 true"]),
             (|r, p1, _| drop(r.neighbors.insert(p1, neighbor("s3"))), &["neighbor 1 \"s3\""]),
             (|r, p1, _| drop(r.neighbors.remove(&p1)), &["neighbor 1 \"\""]),
             (|r, p1, _| drop(r.neighbors.insert(p1, neighbor("s3"))), &["neighbor 1 \"s3\""]),
-            (|r, p1, _| {
-                r.neighbors.remove(&p1);
-                r.ports.remove(&p1);
-            }, &["gone 1"]),
+            (
+                |r, p1, _| {
+                    r.neighbors.remove(&p1);
+                    r.ports.remove(&p1);
+                },
+                &["gone 1"],
+            ),
             (|r, _, p2| r.saw(p2, [192, 0, 2, 7].into(), [2; 6]), &["seen 2 [192, 0, 2, 7]"]),
             (|r, _, p2| r.saw(p2, [192, 0, 2, 7].into(), [2; 6]), &["seen 2 [192, 0, 2, 7]"]),
             (|r, _, _| r.seen.clear(), &[]),

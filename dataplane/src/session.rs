@@ -74,11 +74,7 @@ impl fmt::Display for Status {
 
 impl Session {
     /// Keeps a session up for ever. `commands` go to the hooks; without, this switch has none.
-    pub async fn run(
-        self,
-        report: watch::Sender<Report>,
-        commands: Option<mpsc::Sender<Command>>,
-    ) {
+    pub async fn run(self, report: watch::Sender<Report>, commands: Option<mpsc::Sender<Command>>) {
         let mut backoff = Backoff::default();
         let mut quiet = false; // the same failure again and again is told once
         loop {
@@ -113,16 +109,14 @@ impl Session {
         let channel = within(doing, limits::CONNECT_TIMEOUT, connecting.connect())
             .await?
             .map_err(transport(doing))?;
-        let mut client =
-            ControllerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+        let mut client = ControllerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
 
         let address = self.own_address().await.map_err(SessionError::OwnAddress)?;
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let mut changed = report.subscribe();
         let mut told = {
             let now = changed.borrow_and_update();
-            let register =
-                now.register(address.to_string(), self.device_id, self.compute.clone());
+            let register = now.register(address.to_string(), self.device_id, self.compute);
             let register = v1::from_switch::Message::Register(register);
             outgoing.try_send(from_switch(register)).expect("the channel is new");
             now.registered()
@@ -213,13 +207,16 @@ async fn command(
         (Some(commands), command) => drop(commands.send(command).await),
         (None, Command::Load(load)) => report.send_modify(|report| {
             let answers = report.hooks.get(&load.hook).map_or(0, |was| was.answers + 1);
-            report.hooks.insert(load.hook, HookStatus {
-                state: State::Refused,
-                reason: "this switch runs no hooks: it was started without a compute socket"
-                    .to_owned(),
-                sha256: String::new(),
-                answers,
-            });
+            report.hooks.insert(
+                load.hook,
+                HookStatus {
+                    state: State::Refused,
+                    reason: "this switch runs no hooks: it was started without a compute socket"
+                        .to_owned(),
+                    sha256: String::new(),
+                    answers,
+                },
+            );
         }),
         (None, Command::Unload(hook)) => {
             report.send_modify(|report| drop(report.hooks.remove(&hook)));

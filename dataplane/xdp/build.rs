@@ -5,7 +5,6 @@
 //! all profiles. Nightly features (`-Zbuild-std`, BPF intrinsics) are allowed in it alone.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -84,7 +83,7 @@ fn keep(name: &str) -> bool {
 }
 
 fn find_linker(root: &Path) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = env::var_os("PATH").unwrap_or_default();
     let dirs = std::iter::once(root.join("target/tools/bin")).chain(env::split_paths(&path));
     dirs.map(|dir| dir.join(LINKER)).find(|file| file.is_file())
 }

@@ -142,9 +142,9 @@ pub(crate) struct Work {
 /// What is to be done in one namespace, in this order.
 #[derive(Default)]
 struct Inside {
+    up: Vec<u32>,
     /// Index, and whether it is a host's end.
     offloads: Vec<(u32, bool)>,
-    up: Vec<u32>,
     then: Vec<Request>,
 }
 
@@ -171,20 +171,43 @@ impl Work {
         let Some(any) = spaces.0.values().next() else { return Ok(()) };
         Netlink::route(any)?.send(self.pairs)?;
         let family = ethtool::family(&mut Netlink::generic(any)?)?;
-        parallel(self.inside.into_iter().collect(), |(name, inside)| {
+        parallel(self.inside.into_iter().collect(), |(name, Inside { up, offloads, then })| {
             let ns = spaces.get(&name);
-            if !inside.offloads.is_empty() {
-                let set = |(index, host): (u32, bool)| {
-                    let features = if host { ethtool::host() } else { ethtool::fabric() };
-                    ethtool::set(family, index, &features)
+            let mut route = None;
+            let mut send = |requests: Vec<Request>| {
+                if requests.is_empty() {
+                    return Ok(());
+                }
+                let route = match &mut route {
+                    Some(route) => route,
+                    none => none.insert(Netlink::route(ns)?),
                 };
-                Netlink::generic(ns)?.send(inside.offloads.into_iter().map(set).collect())?;
-            }
-            let up = inside.up.into_iter().map(|index| set_up(index, true));
-            let requests: Vec<_> = up.chain(inside.then).collect();
-            if requests.is_empty() { Ok(()) } else { Netlink::route(ns)?.send(requests) }
+                route.send(requests)
+            };
+            send(up.into_iter().map(|index| set_up(index, true)).collect())?;
+            set_offloads(ns, family, &offloads)?;
+            send(then)
         })
     }
+}
+
+/// Sets the offloads of interfaces (index, host's end) that are up: only then does a veth that
+/// polls tell its peer that frames can be redirected into it.
+fn set_offloads(ns: &NetNs, family: u16, ends: &[(u32, bool)]) -> Result<()> {
+    let set = |&(index, host): &(u32, bool)| {
+        let features = if host { ethtool::host() } else { ethtool::fabric() };
+        ethtool::set(family, index, &features)
+    };
+    if ends.is_empty() {
+        return Ok(());
+    }
+    Netlink::generic(ns)?.send(ends.iter().map(set).collect())
+}
+
+/// As [`set_offloads`], for a host's end.
+pub(crate) fn set_host_offloads(ns: &NetNs, index: u32) -> Result<()> {
+    let family = ethtool::family(&mut Netlink::generic(ns)?)?;
+    set_offloads(ns, family, &[(index, true)])
 }
 
 /// Does `each` for all items on as many threads as there are processors, at most four.
@@ -245,13 +268,15 @@ pub(crate) fn lay(
     let tips = ends.map(|(plug, index)| {
         let host = is_host(state, plug);
         let ns = names::namespace(&state.name, plug.node.as_str());
-        work.offloads(&ns, index, host);
-        if host && host_port.is_none() {
+        // A host's end that is not configured yet stays down.
+        let up = !host || host_port.is_none();
+        if up {
+            work.offloads(&ns, index, host);
+        }
+        if host && up {
             work.then(&ns, host::configure(state, &plug.node, index));
         }
         let name = host_port.filter(|_| host).unwrap_or(plug.port.as_str());
-        // A host's end that is not configured yet stays down.
-        let up = !host || host_port.is_none();
         Tip { ns: spaces.get(&ns), name, index, mac: plug_mac(state, plug, index), up, host }
     });
     let [a, b] = tips;

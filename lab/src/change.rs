@@ -215,9 +215,12 @@ fn replug(state: &mut State, at: usize, own: &Plug, target: Plug) -> Result<()> 
     hand_over.push(cable::rename(old_end, &format!("old{}", old.index)));
     hand_over.push(cable::rename(new_end, own.port.as_str()));
     hand_over.push(cable::set_up(new_end, true));
-    hand_over.extend(host::configure(state, &own.node, new_end));
-    hand_over.push(cable::delete(old_end));
-    Netlink::route(spaces.get(&own_ns))?.send(hand_over)?;
+    let mut socket = Netlink::route(spaces.get(&own_ns))?;
+    socket.send(hand_over)?;
+    cable::set_host_offloads(spaces.get(&own_ns), new_end)?;
+    let mut settle = host::configure(state, &own.node, new_end);
+    settle.push(cable::delete(old_end));
+    socket.send(settle)?;
 
     state.links.pop();
     if let Some(wire) = old.wire {

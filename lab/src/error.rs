@@ -59,7 +59,7 @@ pub enum LabError {
          theirs. Capture at a host, or give the link a capacity so that it becomes a wire"
     )]
     NoTap { a: End, b: End },
-    #[error("the process has no name {0:?}: controller, switch NAME or compute NAME")]
+    #[error("the lab has no process {0:?}; it may be controller, switch NAME or compute NAME")]
     NoSuchProcess(String),
     #[error("{process} runs already, as process {pid}")]
     Running { process: String, pid: u32 },

@@ -117,6 +117,7 @@ fn command(state: &State, name: &ProcessName) -> Result<(String, Vec<String>)> {
             let address = format!("{}:{P4RUNTIME}", switch_address(number));
             let mut args = words(["switch", "--name", node.as_str(), "--instance", &space]);
             args.extend(words(["--ports", ports(state, node), "--p4runtime", &address]));
+            args.extend(words(["--run-dir", &path(&format!("switch-{node}"))]));
             if state.control == Control::Unmanaged {
                 args.extend(words(["--unmanaged"]));
             } else {
@@ -160,7 +161,8 @@ fn ports(state: &State, node: &NodeName) -> &'static str {
     if own.all(|plug| plug.port.as_str().starts_with('p')) { "p*" } else { "*" }
 }
 
-/// Has the binary make an authority, and certificates for the controller and each switch.
+/// Has the binary make an authority, and certificates for the controller and each switch; in
+/// the management namespace, where taking the lab down would find it.
 pub(crate) fn certificates(state: &State) -> Result<()> {
     let dir = names::run_dir(&state.name).join(PKI);
     let mut command = Command::new(&state.binary);
@@ -169,7 +171,10 @@ pub(crate) fn certificates(state: &State) -> Result<()> {
     for (name, number, _) in state.switches() {
         command.args(["--node", &format!("{name}={}", switch_address(number))]);
     }
-    let output = command.stdin(Stdio::null()).output().doing("start", state.binary.display())?;
+    let space = names::management_namespace(&state.name);
+    let ns = NetNs::open(&space).doing("open namespace", &space)?;
+    let run = || command.stdin(Stdio::null()).output();
+    let output = ns.run(run).doing("start", state.binary.display())?;
     if output.status.success() {
         return Ok(());
     }

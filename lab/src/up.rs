@@ -122,6 +122,7 @@ pub(crate) fn up(options: Options) -> Result<Lab> {
 
     let mut up = Up { options, state, deadline: Instant::now(), spaces: Spaces::default() };
     up.deadline += up.options.deadline;
+    let cancel = Arc::clone(&up.options.cancel);
     let built = up.build(&topology);
     match built {
         Ok(()) => {
@@ -137,7 +138,8 @@ pub(crate) fn up(options: Options) -> Result<Lab> {
                     "what was brought up of a lab could not be removed");
             }
             drop(lock);
-            Err(error)
+            // Ctrl-C reaches a child of ours too, whose end then looks like the reason.
+            Err(if cancel.load(Ordering::Relaxed) { LabError::Cancelled } else { error })
         }
     }
 }

@@ -84,14 +84,14 @@ fn a_wire_holds_its_rate() {
         duration: Duration::from_secs(4),
         ..Flow::new("a", "b", mbps(200))
     };
-    let report = &lab.flows(&[flow]).unwrap()[0];
+    let report = lab.start_flow(&flow).unwrap().finish();
     let frames = report.received_ip_bytes as f64 * 1514.0 / 1500.0 * 8.0;
     let rate = frames / report.receiving.as_secs_f64() / 1e6;
     eprintln!("{rate:.2} Mbit/s of frames, {:.1} % lost", report.loss() * 100.0);
     assert!((95.0..=101.0).contains(&rate), "{rate} Mbit/s: {report:?}");
     // Below the rate nothing is lost.
     let slow = Flow { packet_bytes: 1500, ..Flow::new("b", "a", mbps(80)) };
-    let report = &lab.flows(&[slow]).unwrap()[0];
+    let report = lab.start_flow(&slow).unwrap().finish();
     assert_eq!(report.lost(), 0, "{report:?}");
 }
 
@@ -116,7 +116,7 @@ fn a_wire_delays_and_loses() {
     let lab = up("relay", &pair(", capacity: 100Mbps, delay: 5ms"));
     route_pair(&lab);
     let flow = Flow { duration: Duration::from_secs(2), ..Flow::new("a", "b", mbps(20)) };
-    let report = &lab.flows(&[flow.clone()]).unwrap()[0];
+    let report = lab.start_flow(&flow).unwrap().finish();
     eprintln!("delay {:?}", report.delay);
     assert_eq!(report.lost(), 0, "{report:?}");
     assert!(report.delay.min >= Duration::from_millis(5), "{report:?}");
@@ -125,14 +125,14 @@ fn a_wire_delays_and_loses() {
     let loss = Loss::from_ppm(100_000);
     let impairment = Impairment { delay: Some(Delay(0)), loss, ..Impairment::default() };
     assert_eq!(lab.impair("s", "b", impairment).unwrap(), []);
-    let report = &lab.flows(&[flow.clone()]).unwrap()[0];
+    let report = lab.start_flow(&flow).unwrap().finish();
     eprintln!("loss {:.2} %, delay {:?}", report.loss() * 100.0, report.delay);
     assert!((0.08..0.12).contains(&report.loss()), "{report:?}");
     assert!(report.delay.mean < Duration::from_millis(3), "{report:?}");
 
     let none = Impairment { loss: Loss::from_ppm(0), ..Impairment::default() };
     lab.impair("s", "b", none).unwrap();
-    let report = &lab.flows(&[flow]).unwrap()[0];
+    let report = lab.start_flow(&flow).unwrap().finish();
     assert_eq!(report.lost(), 0, "{report:?}");
     let rate = Impairment { rate: Some(mbps(10)), ..Impairment::default() };
     lab.impair("b", "s", rate).unwrap();
@@ -148,7 +148,7 @@ fn a_plain_link_becomes_a_wire() {
     route_pair(&lab);
     assert!(lab.pingall(&BOTH, PingOptions::default()).unwrap().is_complete());
     let flow = Flow { duration: Duration::from_secs(2), ..Flow::new("a", "b", mbps(20)) };
-    let report = &lab.flows(&[flow]).unwrap()[0];
+    let report = lab.start_flow(&flow).unwrap().finish();
     assert!((9..=10).contains(&(report.rate().0 / 1_000_000)), "{report:?}");
     let refused = lab.impair("s", "b", Impairment { rate: Some(mbps(1000)), ..rate }).unwrap_err();
     assert!(matches!(refused, LabError::Argument { .. }), "{refused}");

@@ -321,7 +321,9 @@ async fn update<P: Platform>(
     let mut service = ServiceInfo::from_body(body)?;
     find(&*platform, Some(&application), &service_id).await?;
     if service.ser_instance_id.as_ref().is_some_and(|id| *id != service_id) {
-        return Err(bad(format!("serInstanceId in the body is not {service_id:?}, as in the path")));
+        return Err(bad(format!(
+            "serInstanceId in the body is not {service_id:?}, as in the path"
+        )));
     }
     service.ser_instance_id = Some(service_id);
     platform.put_service(&application, service.clone()).await?;

@@ -141,8 +141,7 @@ fn bad(place: &str, wrong: Wrong) -> ProblemDetails {
 }
 
 fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> String {
-    let (word, _) =
-        words.iter().find(|(_, of)| *of == value).expect("every value has its word");
+    let (word, _) = words.iter().find(|(_, of)| *of == value).expect("every value has its word");
     (*word).to_owned()
 }
 
@@ -160,12 +159,10 @@ fn from_word<T: Copy>(
 }
 
 pub(crate) fn router<P: Platform>() -> Router<Arc<P>> {
-    Router::new()
-        .route("/applications/{app_instance_id}/traffic_rules", get(list::<P>))
-        .route(
-            "/applications/{app_instance_id}/traffic_rules/{traffic_rule_id}",
-            get(read::<P>).put(update::<P>),
-        )
+    Router::new().route("/applications/{app_instance_id}/traffic_rules", get(list::<P>)).route(
+        "/applications/{app_instance_id}/traffic_rules/{traffic_rule_id}",
+        get(read::<P>).put(update::<P>),
+    )
 }
 
 async fn list<P: Platform>(

@@ -175,7 +175,13 @@ async fn bad_requests_name_what_is_wrong() {
             400,
             "trafficFilter[0].srcAddress: \"10.0.0.300\"",
         ),
-        ("PUT", RULE, rule(json!({"trafficFilter": [{"tag": ["x"]}]})), 400, "trafficFilter[0].tag"),
+        (
+            "PUT",
+            RULE,
+            rule(json!({"trafficFilter": [{"tag": ["x"]}]})),
+            400,
+            "trafficFilter[0].tag",
+        ),
         ("PUT", RULE, rule(json!({"trafficFilter": []})), 400, "filters"),
     ];
     for (method, path, body, status, words) in cases {

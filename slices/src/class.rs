@@ -41,11 +41,12 @@ impl Class {
             Self::Guaranteed => Delay::from_ms(3),
             Self::Urllc => Delay::from_ms(4),
         };
-        // Slow ports still have to hold a few packets, or nothing would pass at all.
+        // Slow ports still have to hold what one sender hands over at once, 64 KiB of segments
+        // (GSO), or TCP loses the end of each and gets next to nothing.
         let packets = match self {
-            Self::BestEffort => 8,
-            Self::Guaranteed => 12,
-            Self::Urllc => 16,
+            Self::BestEffort => 64,
+            Self::Guaranteed => 72,
+            Self::Urllc => 80,
         };
         Bytes(bytes_in(rate, time).max(packets * FRAME_BYTES).min(u64::from(u32::MAX)))
     }
@@ -159,8 +160,8 @@ mod tests {
         assert_eq!(Class::Urllc.default_burst(rate), Bytes(12_500));
         assert_eq!(Class::Urllc.default_burst(BitRate(64_000)), Bytes(1500));
         assert_eq!(Class::Guaranteed.default_burst(BitRate(u64::MAX)), Bytes(u64::from(u32::MAX)));
-        assert_eq!(Class::BestEffort.threshold(BitRate::from_mbps(97)), Bytes(24_250));
-        assert_eq!(Class::BestEffort.threshold(BitRate(1)), Bytes(8 * 1554));
+        assert_eq!(Class::BestEffort.threshold(BitRate::from_mbps(970)), Bytes(242_500));
+        assert_eq!(Class::BestEffort.threshold(BitRate(1)), Bytes(64 * 1554));
         for rate in [0, 1_000_000, 97_000_000, 97_000_000_000, u64::MAX].map(BitRate) {
             let thresholds = Class::ALL.map(|class| class.threshold(rate));
             assert!(thresholds.is_sorted(), "{rate}: {thresholds:?}");

@@ -205,7 +205,22 @@ pub fn action(text: &str) -> Result<RuleAction, Wrong> {
 }
 
 /// `srcAddress`, `dstAddress`: an address or a prefix.
+///
+/// Switches hold IPv4 addresses as `::ffff:a.b.c.d`, so an all-zero IPv6 prefix of at most 80
+/// bits would match those as well: it is refused, as is `0.0.0.0/0`, which says nothing.
 pub fn address(text: &str) -> Result<IpNet, Wrong> {
+    let net = any_address(text)?;
+    let everything = if net.addr().is_ipv4() { 0 } else { 80 };
+    if net.addr().is_unspecified() && net.prefix_len() <= everything {
+        return Err(Wrong {
+            message: format!("{text} matches more than addresses of one kind"),
+            help: Some("leave the attribute out to match every address".to_owned()),
+        });
+    }
+    Ok(net)
+}
+
+fn any_address(text: &str) -> Result<IpNet, Wrong> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());
     }

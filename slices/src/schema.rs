@@ -76,7 +76,7 @@ struct SliceSpec {
     /// Percent of time.
     #[schemars(range(max = 100))]
     availability: Option<f64>,
-    #[schemars(length(min = 2, max = 4095))]
+    #[schemars(length(min = 2, max = 1024))]
     endpoints: Vec<EndpointSpec>,
     /// Hooks on the path, in order.
     #[schemars(length(max = 3))]

@@ -218,7 +218,7 @@ fn a_later_slice_does_not_break_an_earlier_promise_of_delay() {
     let mut ledger = Ledger::new();
     let ends = "endpoints: [{ ue: robot-1 }, { dn: plc }]";
     let urllc =
-        slice(&format!("a class: urllc, uplink: {{ guaranteed: 5Mbps }}, latency: 20ms, {ends}"));
+        slice(&format!("a class: urllc, uplink: {{ guaranteed: 5Mbps }}, latency: 40ms, {ends}"));
     ledger.admit(&network, &urllc).unwrap();
     let before = ledger.clone();
     // 250 ms of 30 Mbit/s are 937 kB of burst: 78 ms at 97 Mbit/s, on whichever uplink; over the
@@ -266,11 +266,11 @@ fn the_delay_bound_by_hand() {
     let up = explanation.paths.iter().find(|p| p.direction == Direction::Uplink).unwrap();
     let bound = up.delay.as_ref().unwrap();
     let queue = bound.hops[0].queue.unwrap();
-    // 12,500 bytes of IP are 12,950 of frames; the threshold is 4 ms of 97 Mbit/s.
+    // 12,500 bytes of IP are 12,950 of frames; the threshold is 80 frames.
     assert_eq!(queue.bursts, Bytes(12_950));
-    assert_eq!(queue.threshold, Bytes(48_500));
+    assert_eq!(queue.threshold, Bytes(124_320));
     assert_eq!(queue.frame, Bytes(1_554));
-    let us = ((12_950 + 48_500 + 1_554) * 8u64).div_ceil(97);
+    let us = ((12_950 + 124_320 + 1_554) * 8u64).div_ceil(97);
     assert_eq!(bound.total, Delay(300 + us));
     // The hop to the host has no stated capacity: said, not guessed.
     assert_eq!(bound.hops.len(), 2);
@@ -292,9 +292,9 @@ fn a_burst_grows_along_its_path() {
     let up = explanation.paths.iter().find(|p| p.direction == Direction::Uplink).unwrap();
     let queues: Vec<_> =
         up.delay.as_ref().unwrap().hops.iter().filter_map(|hop| hop.queue).collect();
-    // 63,004 bytes at 97 Mbit/s; in that time 20 Mbit/s bring 12,991 bytes more.
-    assert_eq!((queues[0].bursts, queues[0].nanoseconds), (Bytes(12_950), 5_196_207));
-    assert_eq!(queues[1].bursts, Bytes(((12_500 + 12_991) * 1_554u64).div_ceil(1_500)));
+    // 138,824 bytes at 97 Mbit/s; in that time 20 Mbit/s bring 28,624 bytes more.
+    assert_eq!((queues[0].bursts, queues[0].nanoseconds), (Bytes(12_950), 11_449_403));
+    assert_eq!(queues[1].bursts, Bytes(((12_500 + 28_624) * 1_554u64).div_ceil(1_500)));
 }
 
 #[test]

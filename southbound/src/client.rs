@@ -219,7 +219,7 @@ impl P4Client {
     pub async fn read_entries(&self) -> Result<Vec<Entry>, ClientError> {
         let entity = convert::entity(p4v1::TableEntry::default());
         let mut entries = Vec::new();
-        for entity in self.read(entity).await? {
+        for entity in self.read(vec![entity]).await? {
             if let Some(p4v1::entity::Entity::TableEntry(entry)) = entity.entity {
                 entries.push(
                     convert::entry_from_wire(&entry)
@@ -238,22 +238,25 @@ impl P4Client {
         &self,
         counter: CounterKind,
     ) -> Result<Vec<CounterCell>, ClientError> {
-        let wanted = p4v1::CounterEntry { counter_id: counter.counter().id, ..Default::default() };
-        let entity = p4v1::Entity { entity: Some(p4v1::entity::Entity::CounterEntry(wanted)) };
-        let cells = self.read(entity).await?.into_iter().filter_map(|entity| {
-            let Some(p4v1::entity::Entity::CounterEntry(cell)) = entity.entity else {
-                return None;
-            };
-            let data = cell.data.unwrap_or_default();
-            Some(CounterCell {
-                counter,
-                index: u32::try_from(cell.index?.index).ok()?,
-                // Counters do not go below 0, P4Runtime has them signed all the same.
-                packets: data.packet_count.max(0) as u64,
-                bytes: data.byte_count.max(0) as u64,
-            })
-        });
-        Ok(cells.collect())
+        let cells = self.read(vec![counter_entity(counter, None)]).await?;
+        Ok(cells.into_iter().filter_map(counter_cell).collect())
+    }
+
+    /// These cells, in one call, in the order given.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Unexpected`] when the answer has other cells.
+    pub async fn read_cells(
+        &self,
+        cells: &[(CounterKind, u32)],
+    ) -> Result<Vec<CounterCell>, ClientError> {
+        let wanted = cells.iter().map(|(counter, index)| counter_entity(*counter, Some(*index)));
+        let found = self.read(wanted.collect()).await?;
+        let found: Vec<_> = found.into_iter().filter_map(counter_cell).collect();
+        if !found.iter().map(|cell| (cell.counter, cell.index)).eq(cells.iter().copied()) {
+            return Err(ClientError::Unexpected { what: "other counter cells than asked for" });
+        }
+        Ok(found)
     }
 
     /// The pipeline the switch runs, and its cookie.
@@ -291,10 +294,10 @@ impl P4Client {
         Ok(answer.into_inner().config.unwrap_or_default())
     }
 
-    async fn read(&self, entity: p4v1::Entity) -> Result<Vec<p4v1::Entity>, ClientError> {
+    async fn read(&self, wanted: Vec<p4v1::Entity>) -> Result<Vec<p4v1::Entity>, ClientError> {
         let request = p4v1::ReadRequest {
             device_id: self.device_id,
-            entities: vec![entity],
+            entities: wanted,
             role: self.role.clone(),
         };
         let mut rpc = self.rpc.clone();
@@ -420,6 +423,29 @@ fn first(failed: &[FailedUpdate]) -> String {
     failed.first().map_or_else(String::new, |failed| {
         let FailedUpdate { index, update, code, message } = failed;
         format!("update {index} of {} ({code:?}): {message}", update.entry().table().name())
+    })
+}
+
+/// One cell, or all of them.
+fn counter_entity(counter: CounterKind, index: Option<u32>) -> p4v1::Entity {
+    let wanted = p4v1::CounterEntry {
+        counter_id: counter.counter().id,
+        index: index.map(|index| p4v1::Index { index: index.into() }),
+        data: None,
+    };
+    p4v1::Entity { entity: Some(p4v1::entity::Entity::CounterEntry(wanted)) }
+}
+
+/// `None` for anything but a cell of a counter of ours.
+fn counter_cell(entity: p4v1::Entity) -> Option<CounterCell> {
+    let Some(p4v1::entity::Entity::CounterEntry(cell)) = entity.entity else { return None };
+    let data = cell.data.unwrap_or_default();
+    Some(CounterCell {
+        counter: CounterKind::from_id(cell.counter_id)?,
+        index: u32::try_from(cell.index?.index).ok()?,
+        // Counters do not go below 0, P4Runtime has them signed all the same.
+        packets: data.packet_count.max(0) as u64,
+        bytes: data.byte_count.max(0) as u64,
     })
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use selvedge_lab::{Family, Lab};
+use serde_json::Value;
 
 use crate::scenario::{PATIENCE, SLICES};
 use crate::{eventually, json, succeed};
@@ -71,11 +72,19 @@ pub fn running(lab: &Lab, hook: &str) -> Result<()> {
     eventually("the hook running", PATIENCE, || Ok(state(lab, hook)? == "running"))
 }
 
-/// A hook's state as the operator sees it.
+/// A hook's state as the operator sees it; empty until its switch has reported one.
 pub fn state(lab: &Lab, hook: &str) -> Result<String> {
-    let hook = json(lab, &["get", "hook", hook])?;
-    let state = hook["state"].as_str().with_context(|| format!("no state in {hook}"))?;
-    Ok(state.to_lowercase())
+    Ok(instance(lab, hook)?["state"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The switch that a hook is on.
+pub fn switch(lab: &Lab, hook: &str) -> Result<String> {
+    let instance = instance(lab, hook)?;
+    Ok(instance["switch"].as_str().with_context(|| format!("{hook} is nowhere"))?.to_owned())
+}
+
+fn instance(lab: &Lab, hook: &str) -> Result<Value> {
+    Ok(json(lab, &["get", "hooks", hook])?["instances"][0].take())
 }
 
 /// Numbered packets from two processors at once, and how they look on arrival.

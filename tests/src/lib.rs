@@ -66,7 +66,7 @@ pub fn up(name: &str, topology: &str) -> Result<Running> {
 /// As [`up`], with other options.
 pub fn up_with(name: &str, topology: &str, change: impl FnOnce(&mut Options)) -> Result<Running> {
     let turn = turn();
-    let mut options = Options::new(file(topology), binary()?);
+    let mut options = Options::new(file(topology).as_path(), binary()?);
     options.name = Some(name.parse().context("a lab's name")?);
     change(&mut options);
     let lab = Lab::up(options).with_context(|| format!("bring up {topology}"))?;

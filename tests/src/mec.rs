@@ -13,7 +13,8 @@ use crate::{eventually, succeed};
 
 pub const APPLICATION: &str = "examples/metro/application.yaml";
 const SERVICES: &str = "/mec_service_mgmt/v1/applications/camera/services";
-const RULE: &str = "/mec_app_support/v1/applications/camera/traffic_rules/block-phone";
+/// The rule of [`APPLICATION`], as MEC 011 addresses it.
+pub const RULE: &str = "/mec_app_support/v1/applications/camera/traffic_rules/block-phone";
 
 /// Status and body of a request that curl makes to the controller's socket.
 pub fn curl(lab: &Lab, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {

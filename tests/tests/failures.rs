@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use selvedge_lab::{Lab, ProcessName};
 use selvedge_tests::scenario::{self, METRO};
-use selvedge_tests::{json, up};
+use selvedge_tests::{eventually, json, up};
 
 #[test]
 fn a_link_goes_down_and_traffic_takes_another_path() -> Result<()> {
@@ -56,5 +56,38 @@ fn killing_an_agent_loses_nothing() -> Result<()> {
         assert_eq!(lost, 0, "{node}");
         assert_eq!(writes(&lab)?, before, "{node}: something was written on its return");
     }
+    Ok(())
+}
+
+/// What goes over the wire with no, an expired or a foreign certificate is in
+/// `controller/tests/session.rs` and `southbound/tests/p4runtime`; this is what an operator who
+/// copies the wrong file sees.
+#[test]
+fn a_switch_with_anothers_certificate_or_none_does_not_come_back() -> Result<()> {
+    let lab = up("t-cert", METRO)?;
+    let s3 = ProcessName::Switch("s3".parse()?);
+    let pki = lab.run_dir().join("pki");
+    assert!(lab.kill(&s3)?);
+    for end in ["pem", "key"] {
+        std::fs::copy(pki.join(format!("gnb1.{end}")), pki.join(format!("s3.{end}")))?;
+    }
+    let refused = |words: &str| -> Result<()> {
+        lab.start(&s3)?;
+        eventually("the reason in its log", scenario::PATIENCE, || {
+            Ok(std::fs::read_to_string(lab.log(&s3))?.contains(words))
+        })?;
+        let nodes = json(&lab, &["get", "nodes"])?;
+        let joined = |name: &str| {
+            let nodes = nodes.as_array().into_iter().flatten();
+            nodes.clone().find(|node| node["name"] == name).map(|node| node["joined"] == true)
+        };
+        assert_eq!((joined("s3"), joined("gnb1")), (Some(false), Some(true)), "{words}");
+        Ok(())
+    };
+    refused("is \"gnb1\"'s, not \"s3\"'s")?;
+    std::fs::remove_file(pki.join("s3.pem"))?;
+    refused("s3.pem\": No such file")?;
+    // It forwards all the same.
+    assert_eq!(scenario::ping_all(&lab)?, 100.0);
     Ok(())
 }

@@ -13,6 +13,8 @@ pub const MAX_YAML_DEPTH: usize = 64;
 pub const MAX_YAML_VALUES: usize = 1 << 20;
 /// Problems reported of one file; the rest is counted.
 pub const MAX_PROBLEMS: usize = 100;
+/// Problems counted.
+pub const MAX_COUNTED_PROBLEMS: usize = 10_000;
 /// A link's routing weight: 24 bits, as in IS-IS wide metrics (RFC 5305 §3.7).
 pub const MAX_COST: u32 = 0x00FF_FFFE;
 /// A link's propagation delay: 10 s.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
-use crate::limits::MAX_PROBLEMS;
+use crate::limits::{MAX_COUNTED_PROBLEMS, MAX_PROBLEMS};
 
 /// One thing wrong at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +20,20 @@ pub struct Problem {
     pub help: Option<String>,
     /// Another place that has to do with it, such as the first use of a duplicate name.
     pub also: Option<Box<(Range<usize>, String)>>,
+    /// Line and column, when the line is too long to be shown as a snippet.
+    pub(crate) off_screen: Option<(u32, u32)>,
 }
 
 impl Problem {
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), label: String::new(), span, help: None, also: None }
+        Self {
+            message: message.into(),
+            label: String::new(),
+            span,
+            help: None,
+            also: None,
+            off_screen: None,
+        }
     }
 
     #[must_use]
@@ -62,7 +71,11 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        match self.off_screen {
+            Some((line, column)) => write!(f, " (line {line}, column {column})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -74,6 +87,9 @@ impl Diagnostic for Problem {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        if self.span == (0..0) || self.off_screen.is_some() {
+            return None; // the file as a whole, or no line to show
+        }
         let label = (!self.label.is_empty()).then(|| self.label.clone());
         let main = LabeledSpan::new_primary_with_span(label, self.span.clone());
         let also = self.also.as_deref().into_iter();
@@ -109,6 +125,14 @@ impl Problems {
             if let Some(also) = &mut problem.also {
                 clamp(&mut also.0);
             }
+            let start = floor_char_boundary(text, problem.span.start);
+            let line = text[start..].find('\n').map_or(text.len(), |end| start + end)
+                - text[..start].rfind('\n').map_or(0, |at| at + 1);
+            if line > MAX_SNIPPET {
+                let (line, column) = place(text, start);
+                let small = |n| u32::try_from(n).unwrap_or(u32::MAX);
+                problem.off_screen = Some((small(line), small(column)));
+            }
         }
         Self { source: NamedSource::new(file, text.into()), problems, unlisted }
     }
@@ -131,12 +155,20 @@ impl Problems {
     pub fn places(&self) -> impl Iterator<Item = (usize, usize, &Problem)> {
         let text = self.source.inner();
         self.problems.iter().map(move |problem| {
-            let before = &text[..floor_char_boundary(text, problem.span.start)];
-            let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            let line = before.matches('\n').count() + 1;
-            (line, before[line_start..].chars().count() + 1, problem)
+            let (line, column) = place(text, problem.span.start);
+            (line, column, problem)
         })
     }
+}
+
+/// Longest line that is shown, in bytes.
+const MAX_SNIPPET: usize = 400;
+
+/// Line and column, both from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..floor_char_boundary(text, at)];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {
@@ -147,7 +179,8 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.problems.len() + self.unlisted;
         let s = if count == 1 { "" } else { "s" };
-        write!(f, "{}: {count} problem{s}", self.file())?;
+        let least = if count >= MAX_COUNTED_PROBLEMS { "at least " } else { "" };
+        write!(f, "{}: {least}{count} problem{s}", self.file())?;
         if self.unlisted > 0 {
             write!(f, ", the first {MAX_PROBLEMS} of them listed")?;
         }
@@ -224,6 +257,16 @@ mod tests {
         for (written, want) in cases {
             assert_eq!(nearest(written, known), want, "written {written:?}");
         }
+    }
+
+    #[test]
+    fn a_long_line_is_named_and_not_shown() {
+        let text = format!("a\n{}", "b".repeat(10_000));
+        let problems = Problems::new("f", &text, vec![Problem::new(5_002..5_003, "bad")]);
+        let mut shown = String::new();
+        miette::GraphicalReportHandler::new().render_report(&mut shown, &problems).unwrap();
+        assert!(shown.contains("bad (line 2, column 5001)"), "{shown}");
+        assert!(!shown.contains("bbb"), "{shown}");
     }
 
     #[test]

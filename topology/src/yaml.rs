@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
 
-use crate::limits::{MAX_YAML_DEPTH, MAX_YAML_VALUES};
+use crate::limits::{MAX_COUNTED_PROBLEMS, MAX_PROBLEMS, MAX_YAML_DEPTH, MAX_YAML_VALUES};
 use crate::{NameError, Problem, UnitError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,19 @@ pub struct Documents {
 
 /// An open mapping or sequence.
 enum Open {
-    Sequence { start: usize, anchor: usize, items: Vec<Value> },
-    Mapping { start: usize, anchor: usize, key: Option<Key>, entries: Vec<(Key, Value)> },
+    Sequence {
+        start: usize,
+        anchor: usize,
+        items: Vec<Value>,
+    },
+    Mapping {
+        start: usize,
+        anchor: usize,
+        key: Option<Key>,
+        entries: Vec<(Key, Value)>,
+        /// Where each key is.
+        seen: HashMap<String, Range<usize>>,
+    },
 }
 
 #[derive(Default)]
@@ -109,8 +120,8 @@ impl Builder {
             Event::MappingStart(_, anchor, tag) => {
                 refuse_tag(tag.is_some(), &span)?;
                 let start = span.start;
-                let entries = Vec::new();
-                self.enter(Open::Mapping { start, anchor, key: None, entries }, span)
+                let (entries, seen) = (Vec::new(), HashMap::new());
+                self.enter(Open::Mapping { start, anchor, key: None, entries, seen }, span)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let (value, anchor) = match self.open.pop() {
@@ -170,19 +181,22 @@ impl Builder {
                 }
             }
             Some(Open::Sequence { items, .. }) => items.push(value),
-            Some(Open::Mapping { key, entries, .. }) => match key.take() {
+            Some(Open::Mapping { key, entries, seen, .. }) => match key.take() {
                 None => {
                     let Kind::Scalar(text) = value.kind else {
                         return Err(Problem::new(value.span, "a key is a text"));
                     };
                     *key = Some(Key { span: value.span, text });
                 }
-                Some(key) => match entries.iter().find(|(known, _)| known.text == key.text) {
-                    None => entries.push((key, value)),
-                    Some((first, _)) => self.out.problems.push(
+                Some(key) => match seen.get(&key.text) {
+                    None => {
+                        seen.insert(key.text.clone(), key.span.clone());
+                        entries.push((key, value));
+                    }
+                    Some(first) => self.out.problems.push(
                         Problem::new(key.span, format!("{:?} is here twice", key.text))
                             .label("again here")
-                            .also(first.span.clone(), "first here"),
+                            .also(first.clone(), "first here"),
                     ),
                 },
             },
@@ -251,8 +265,23 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// Beyond [`MAX_COUNTED_PROBLEMS`] problems are no longer kept.
     pub fn problem(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        if self.problems.len() < MAX_COUNTED_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
+    /// A problem with the nearest of `known` as its help. Comparing takes time, so problems that
+    /// are not listed any more go without.
+    pub fn unknown<'a>(
+        &mut self,
+        problem: Problem,
+        written: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) {
+        let listed = self.problems.len() < MAX_PROBLEMS;
+        self.problem(if listed { problem.meant(written, known) } else { problem });
     }
 
     /// The keys of a mapping. `what` names it in messages, with its article.
@@ -391,7 +420,7 @@ impl Decoder {
         }
         let message = format!("{text:?} is not {what}");
         let problem = Problem::new(value.span.clone(), message);
-        self.problem(problem.meant(text, words.iter().map(|(word, _)| *word)));
+        self.unknown(problem, text, words.iter().map(|(word, _)| *word));
         None
     }
 }
@@ -444,11 +473,11 @@ impl<'v> Fields<'v> {
                 None => format!("{} has no {:?}", self.what, key.text),
             };
             let problem = Problem::new(key.span.clone(), message).label("unknown key");
-            decoder.problem(if denied.is_some() {
-                problem
+            if denied.is_some() {
+                decoder.problem(problem);
             } else {
-                problem.meant(&key.text, self.known.iter().copied())
-            });
+                decoder.unknown(problem, &key.text, self.known.iter().copied());
+            }
         }
     }
 }

@@ -57,6 +57,7 @@ fn command(args: &[&str]) -> Result<ExitCode> {
         ["test", names @ ..] => verify::run(names)?,
         ["bench", name] => {
             setup::build_tools()?;
+            setup::lab_tools()?;
             run::cargo(&["build", "--release", "-p", "selvedge-bench"])?;
             run::as_root("target/release/bench", &[name])?;
         }

@@ -11,10 +11,10 @@ use crate::{run, succeed};
 /// For building: the compiler's own parts, LLVM for the BPF linker, the linker itself.
 const BUILD_PACKAGES: &[&str] =
     &["gcc", "g++", "libc6-dev", "llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
-/// For labs: `tc` and `ip`, and the traffic generator behind `lab iperf`.
-const LAB_PACKAGES: &[&str] = &["iproute2", "iperf3"];
+/// For labs and the demo: `ip`, the traffic generator behind `lab iperf`, a MEC client.
+const LAB_PACKAGES: &[&str] = &["iproute2", "iperf3", "curl"];
 /// For tests alone: other people's clients.
-const TEST_PACKAGES: &[&str] = &["curl", "python3", "python3-venv", "ethtool"];
+const TEST_PACKAGES: &[&str] = &["python3", "python3-venv", "ethtool"];
 
 const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -53,7 +53,10 @@ fn toolchain() -> Result<()> {
         return Ok(());
     }
     say("the components and targets that rust-toolchain.toml names");
-    succeed("rustup toolchain install", Command::new("rustup").args(["toolchain", "install"]).status())
+    succeed(
+        "rustup toolchain install",
+        Command::new("rustup").args(["toolchain", "install"]).status(),
+    )
 }
 
 fn debian(packages: &[&str]) -> Result<()> {
@@ -78,7 +81,9 @@ fn is_installed(package: &str) -> bool {
 /// Built against the LLVM of the pinned rustc, so that it reads that compiler's bitcode.
 fn bpf_linker() -> Result<()> {
     let version = Command::new(BPF_LINKER).arg("--version").output();
-    if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(BPF_LINKER_VERSION)) {
+    if version
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(BPF_LINKER_VERSION))
+    {
         return Ok(());
     }
     say(&format!("bpf-linker {BPF_LINKER_VERSION} under target/tools (about two minutes)"));
@@ -110,7 +115,9 @@ fn p4runtime_shell() -> Result<()> {
     pip.args(["-m", "pip", "install", "--quiet"]).args(P4RUNTIME_PACKAGES);
     succeed("pip install", pip.status())?;
     if !works(python) {
-        bail!("p4runtime-shell was installed but does not import; remove target/venv and try again");
+        bail!(
+            "p4runtime-shell was installed but does not import; remove target/venv and try again"
+        );
     }
     Ok(())
 }

@@ -32,9 +32,15 @@ fn step(name: &str) -> Result<()> {
     match name {
         "format" => run::cargo(&["fmt", "--all", "--check"]),
         "hooks" => run::hooks(),
-        "lints" => {
-            run::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
-        }
+        "lints" => run::cargo(&[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
         // One invocation: another choice of packages would unify features differently and
         // build half of the dependencies again.
         "tests" => run::cargo_as_root(&["test", "--quiet", "--workspace"]),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use selvedge_controller::api::wire::{
     Application, Endpoint, Hook, Link, LogLine, Node, Slice, Status,
 };
+use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_intent::Entry;
 use serde::de::DeserializeOwned;
 
@@ -30,7 +31,10 @@ pub(crate) enum Kind {
     #[value(alias = "event")]
     Events,
     Topology,
+    #[value(alias = "entry")]
     Entries,
+    #[value(alias = "counter")]
+    Counters,
 }
 
 pub(super) fn run(
@@ -58,6 +62,13 @@ pub(super) fn run(
             let which = if desired { "desired" } else { "observed" };
             let path = format!("/v1/nodes/{}/entries?which={which}", table::segment(node));
             get.one::<Vec<Entry>>(&path, |entries| table::entries(entries))?;
+        }
+        (Kind::Counters, Some(node)) => {
+            let path = format!("/v1/nodes/{}/counters", table::segment(node));
+            get.one::<Counters>(&path, table::counters)?;
+        }
+        (Kind::Counters, None) => {
+            anyhow::bail!("counters of which node? `selvedge get counters NODE`")
         }
         (Kind::Entries, None) => {
             anyhow::bail!("entries of which node? `selvedge get entries NODE`")
@@ -111,5 +122,27 @@ impl Get {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_asked_for_in_the_singular() {
+        for (singular, plural, kind) in [
+            ("slice", "slices", Kind::Slices),
+            ("hook", "hooks", Kind::Hooks),
+            ("node", "nodes", Kind::Nodes),
+            ("application", "applications", Kind::Applications),
+            ("endpoint", "endpoints", Kind::Endpoints),
+            ("counter", "counters", Kind::Counters),
+        ] {
+            assert_eq!(Kind::from_str(singular, false).as_ref(), Ok(&kind));
+            assert_eq!(Kind::from_str(plural, false).as_ref(), Ok(&kind));
+        }
     }
 }

@@ -4,6 +4,7 @@ use comfy_table::{Table, presets};
 use selvedge_controller::api::wire::{
     Application, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
 };
+use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_intent::{Entry, Plan};
 
 use crate::client::Answer;
@@ -254,6 +255,46 @@ pub(super) fn entries(entries: &[Entry]) {
         table.add_row([entry.table.clone(), entry.key.clone(), entry.value.clone()]);
     }
     println!("{}", table.trim_fmt());
+}
+
+/// Ports, and of drops and slices those that there are.
+pub(super) fn counters(counters: &Counters) {
+    let mut table = new(["port", "id", "rx packets", "rx bytes", "tx packets", "tx bytes"]);
+    for port in &counters.ports {
+        table.add_row([
+            port.name.clone(),
+            port.port.to_string(),
+            port.rx_packets.to_string(),
+            port.rx_bytes.to_string(),
+            port.tx_packets.to_string(),
+            port.tx_bytes.to_string(),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+    let mut table = new(["slice", "direction", "packets", "bytes", "dropped", "dropped bytes"]);
+    for slice in &counters.slices {
+        if slice.packets > 0 || slice.dropped_packets > 0 {
+            table.add_row([
+                slice.slice.clone(),
+                slice.direction.clone(),
+                slice.packets.to_string(),
+                slice.bytes.to_string(),
+                slice.dropped_packets.to_string(),
+                slice.dropped_bytes.to_string(),
+            ]);
+        }
+    }
+    if !table.is_empty() {
+        println!("\n{}", table.trim_fmt());
+    }
+    let mut table = new(["dropped because", "packets"]);
+    for (reason, packets) in counters.drops.iter().filter(|(_, packets)| **packets > 0) {
+        table.add_row([reason.clone(), packets.to_string()]);
+    }
+    match table.is_empty() {
+        true => println!("\nnothing dropped"),
+        false => println!("\n{}", table.trim_fmt()),
+    }
 }
 
 pub(super) fn plan(plan: &Plan) {

@@ -62,10 +62,19 @@ pub(crate) enum Seen {
     /// Nothing to do: no endpoint has that address, or it is known there.
     Nothing,
     /// Its MAC address is known now, at the port where it should be.
-    Learned { host: NodeName },
-    Moved { host: NodeName, from: Option<(NodeName, String)> },
+    Learned {
+        host: NodeName,
+    },
+    Moved {
+        host: NodeName,
+        from: Option<(NodeName, String)>,
+    },
     /// `log`: worth a line.
-    Spoof { host: NodeName, reason: String, log: bool },
+    Spoof {
+        host: NodeName,
+        reason: String,
+        log: bool,
+    },
 }
 
 /// A prefix as a switch reads it back: without bits beyond its length, and IPv4 where it is
@@ -127,7 +136,9 @@ impl Endpoints {
         let Some(there) = network.switches.get(switch).and_then(|s| s.ports.get(&port)) else {
             return Seen::Nothing;
         };
-        if matches!(network.port_use(switch, there), Some(Use::Fabric(_))) || mac[0] & 1 != 0 || mac == [0; 6]
+        if matches!(network.port_use(switch, there), Some(Use::Fabric(_)))
+            || mac[0] & 1 != 0
+            || mac == [0; 6]
         {
             return Seen::Nothing;
         }
@@ -146,15 +157,15 @@ impl Endpoints {
             (learned.mac, learned.mac_stale) = (Some(mac), false);
             return Seen::Learned { host: host.clone() };
         } else {
-            place.as_ref().filter(|place| attached(network, links, place)).map(|(node, name)| {
-                format!("it is attached to {node}:{name}, which is up")
-            })
+            place
+                .as_ref()
+                .filter(|place| attached(network, links, place))
+                .map(|(node, name)| format!("it is attached to {node}:{name}, which is up"))
         };
         let Some(reason) = reason else {
             let declared_at = network.topology.attachment(host).map(|(_, _, end)| end);
-            let home = declared_at.is_some_and(|end| {
-                end.node == here.0 && end.port.as_str() == here.1
-            });
+            let home =
+                declared_at.is_some_and(|end| end.node == here.0 && end.port.as_str() == here.1);
             let learned = Learned {
                 at: Some(here).filter(|_| !home),
                 mac: Some(mac).filter(|_| declared.mac.is_none()),

@@ -151,7 +151,8 @@ impl Core {
 
     fn joined(&mut self, switch: NodeName, report: Report, now_ms: u64, out: &mut Vec<Effect>) {
         let Some(known) = self.network.switches.get_mut(&switch) else {
-            let text = String::from("it has a valid certificate, but the topology has no such switch");
+            let text =
+                String::from("it has a valid certificate, but the topology has no such switch");
             self.log(Severity::Warning, "switch-unknown", &switch, text, now_ms, out);
             return;
         };
@@ -243,7 +244,8 @@ impl Core {
                 self.at_once(now_ms);
             }
             Seen::Moved { host, from } => {
-                let from = from.map_or(String::new(), |(node, port)| format!(" from {node}:{port}"));
+                let from =
+                    from.map_or(String::new(), |(node, port)| format!(" from {node}:{port}"));
                 let text = format!("moved{from} to {}", name(self));
                 self.log(Severity::Info, "endpoint-moved", &host, text, now_ms, out);
                 self.at_once(now_ms);
@@ -297,12 +299,7 @@ impl Core {
     }
 
     /// Says what is different from `before`.
-    pub(crate) fn log_differences(
-        &mut self,
-        before: &Derived,
-        now_ms: u64,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn log_differences(&mut self, before: &Derived, now_ms: u64, out: &mut Vec<Effect>) {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);

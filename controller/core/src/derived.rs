@@ -102,8 +102,7 @@ impl Derived {
         rules::rules(&core.intent, &network.topology, &derived.located, &mut numbers, &mut tables)?;
         // A table can be wanted of a switch that is known only.
         tables.retain(|name, _| network.switches.get(name).is_some_and(|switch| switch.known));
-        derived.tables =
-            tables.into_iter().map(|(name, table)| (name, Arc::new(table))).collect();
+        derived.tables = tables.into_iter().map(|(name, table)| (name, Arc::new(table))).collect();
         Ok((derived, numbers))
     }
 
@@ -123,7 +122,8 @@ impl Derived {
         self.ledger = ledger;
         for name in core.intent.slices.keys() {
             numbers.slice(name.as_str())?;
-            let waived = self.ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
+            let waived =
+                self.ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
             let why = unplaced.get(name).or(waived);
             let reasons = why.map(ToString::to_string).into_iter().collect();
             let placed = !unplaced.contains_key(name);
@@ -145,9 +145,8 @@ fn in_order(core: &Core) -> Vec<&NetworkSlice> {
 pub(crate) fn unfit_when_joined(core: &Core, name: &str) -> Option<String> {
     let links = core.network.link_states();
     let waits = |state: &LinkState| matches!(state, LinkState::Unusable(Reason::NotJoined(_)));
-    let down = links.iter().filter(|(_, state)| {
-        matches!(state, LinkState::Unusable(_)) && !waits(state)
-    });
+    let down =
+        links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)) && !waits(state));
     let down: Vec<LinkIx> = down.map(|(ix, _)| *ix).collect();
     let snapshot = Snapshot::new(core.network.topology.clone(), 0).with_down(0, down);
     let mut derived = Derived::empty(&core.network.topology);

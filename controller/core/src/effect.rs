@@ -15,18 +15,38 @@ pub enum Effect {
     /// Records of other events (`switch/`, `number/`, `endpoint/`) may be kept for a later try.
     Persist(Vec<RecordChange>),
     /// Read every entry of the switch's tables: [`Event::EntriesRead`](crate::Event).
-    ReadEntries { switch: NodeName, read: ReadId },
+    ReadEntries {
+        switch: NodeName,
+        read: ReadId,
+    },
     /// Write to one switch, in order, and answer with [`Event::WriteDone`](crate::Event).
     /// Effects that follow are for other switches and need not wait for it.
-    Write { switch: NodeName, write: WriteId, updates: Vec<Update> },
+    Write {
+        switch: NodeName,
+        write: WriteId,
+        updates: Vec<Update>,
+    },
     /// Load or replace. The shell adds the module's bytes, which it holds by their digest.
-    LoadHook { switch: NodeName, hook: HookId, load: HookLoad },
-    UnloadHook { switch: NodeName, hook: HookId },
-    Reply { request: RequestId, reply: Result<Reply, Refusal> },
+    LoadHook {
+        switch: NodeName,
+        hook: HookId,
+        load: HookLoad,
+    },
+    UnloadHook {
+        switch: NodeName,
+        hook: HookId,
+    },
+    Reply {
+        request: RequestId,
+        reply: Result<Reply, Refusal>,
+    },
     /// For the operator's event log.
     Log(LogEntry),
     /// `at_ms` on the clock of `handle`'s `now_ms`. Replaces an earlier time of that timer.
-    SetTimer { timer: Timer, at_ms: u64 },
+    SetTimer {
+        timer: Timer,
+        at_ms: u64,
+    },
 }
 
 /// `value: None` deletes. Keys are ASCII, their parts separated by `/`.
@@ -64,7 +84,10 @@ pub enum Reply {
     Plan(Plan),
     /// The change is durable and on its way to the switches. `changed`: false if everything
     /// was as asked for already. `revision`: of the intent, after it.
-    Applied { changed: bool, revision: u64 },
+    Applied {
+        changed: bool,
+        revision: u64,
+    },
 }
 
 /// A line of the operator's event log.

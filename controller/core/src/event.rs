@@ -17,26 +17,62 @@ use crate::plan::PlanId;
 pub enum Event {
     /// A switch opened its session; `switch` is the name in its certificate. Replaces an
     /// earlier session of that switch, whose reads and writes then count as failed.
-    SwitchJoined { switch: NodeName, report: Report },
+    SwitchJoined {
+        switch: NodeName,
+        report: Report,
+    },
     /// The session ended. What the switch forwards goes on, so its links and endpoints stay as
     /// it last reported them.
-    SwitchLeft { switch: NodeName },
-    PortChanged { switch: NodeName, port: Port },
-    PortGone { switch: NodeName, port: PortId },
+    SwitchLeft {
+        switch: NodeName,
+    },
+    PortChanged {
+        switch: NodeName,
+        port: Port,
+    },
+    PortGone {
+        switch: NodeName,
+        port: PortId,
+    },
     /// `None`: the neighbor's time to live ran out.
-    NeighborChanged { switch: NodeName, port: PortId, neighbor: Option<Neighbor> },
+    NeighborChanged {
+        switch: NodeName,
+        port: PortId,
+        neighbor: Option<Neighbor>,
+    },
     /// A source that the `endpoint` table does not bind was seen on an access port.
-    EndpointSeen { switch: NodeName, port: PortId, mac: [u8; 6], address: IpAddr },
-    HookChanged { switch: NodeName, hook: HookId, status: HookStatus },
+    EndpointSeen {
+        switch: NodeName,
+        port: PortId,
+        mac: [u8; 6],
+        address: IpAddr,
+    },
+    HookChanged {
+        switch: NodeName,
+        hook: HookId,
+        status: HookStatus,
+    },
     /// Answers [`Effect::ReadEntries`](crate::Effect::ReadEntries). `Err`: what the switch or
     /// the connection said.
-    EntriesRead { switch: NodeName, read: ReadId, result: Result<Vec<Entry>, String> },
+    EntriesRead {
+        switch: NodeName,
+        read: ReadId,
+        result: Result<Vec<Entry>, String>,
+    },
     /// Answers [`Effect::Write`](crate::Effect::Write). A failed write may have been applied
     /// in part: the core reads the switch again.
-    WriteDone { switch: NodeName, write: WriteId, result: Result<(), String> },
+    WriteDone {
+        switch: NodeName,
+        write: WriteId,
+        result: Result<(), String>,
+    },
     /// Answered by exactly one [`Effect::Reply`](crate::Effect::Reply) among the effects of
     /// the same call.
-    Request { id: RequestId, author: String, request: Request },
+    Request {
+        id: RequestId,
+        author: String,
+        request: Request,
+    },
     /// A time set by [`Effect::SetTimer`](crate::Effect::SetTimer) has come. A timer that
     /// comes too often or too early does no harm.
     TimerDue(Timer),

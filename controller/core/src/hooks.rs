@@ -134,7 +134,8 @@ impl Core {
             if switch.joined && self.in_sync(name) {
                 let reported = switch.hooks.keys().map(|hook| (name.clone(), *hook));
                 let sent = self.hooks_sent.keys().filter(|(node, _)| node == name).cloned();
-                unwanted.extend(reported.chain(sent).filter(|key| !derived.hooks.contains_key(key)));
+                unwanted
+                    .extend(reported.chain(sent).filter(|key| !derived.hooks.contains_key(key)));
             }
         }
         for (switch, hook) in unwanted {

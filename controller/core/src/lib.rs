@@ -35,8 +35,8 @@ pub use crate::core::Core;
 pub use config::Config;
 pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
 pub use event::{
-    Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report, Request,
-    RequestId, Timer, WriteId,
+    Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report,
+    Request, RequestId, Timer, WriteId,
 };
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};

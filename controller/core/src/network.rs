@@ -111,7 +111,8 @@ impl Network {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
         let switches =
             topology.switches().map(|(name, _)| (name.clone(), Switch::default())).collect();
-        let is_switch = |end: &End| topology.nodes.get(&end.node).is_some_and(|n| n.as_switch().is_some());
+        let is_switch =
+            |end: &End| topology.nodes.get(&end.node).is_some_and(|n| n.as_switch().is_some());
         let mut uses = BTreeMap::new();
         for (index, link) in (0..).zip(&topology.links) {
             let fabric = is_switch(&link.a) && is_switch(&link.b);
@@ -211,10 +212,8 @@ mod tests {
         let ports = vec![port(7, "p9", true)];
         network.switches.get_mut(&s2).unwrap().join(Report { ports, ..Report::default() });
         assert_eq!(reason(&network), "");
-        let neighbor = |chassis: &str, port: &str| Neighbor {
-            chassis: chassis.into(),
-            port: port.into(),
-        };
+        let neighbor =
+            |chassis: &str, port: &str| Neighbor { chassis: chassis.into(), port: port.into() };
         let neighbors = &mut network.switches.get_mut(&s2).unwrap().neighbors;
         neighbors.insert(PortId(7), neighbor("s1", "p1"));
         assert_eq!(reason(&network), "");

@@ -177,9 +177,8 @@ impl Numbers {
     ) {
         self.slices.numbers.retain(|name, _| name == DEFAULT_SLICE || slice_lives(name));
         self.rules.numbers.retain(|name, _| rule_lives(name));
-        let of_living = |name: &String, _: &mut u32| {
-            slice_lives(name.split('/').next().unwrap_or_default())
-        };
+        let of_living =
+            |name: &String, _: &mut u32| slice_lives(name.split('/').next().unwrap_or_default());
         for pool in self.policies.values_mut().chain(self.hooks.values_mut()) {
             pool.numbers.retain(of_living);
         }
@@ -284,9 +283,12 @@ mod tests {
             Numbers::new().restore("slice", pool)
         };
         assert!(bad(|_| ()));
-        assert!(!bad(|pool| drop(pool.numbers.insert("b".into(), 2))), "two with one number");
-        assert!(!bad(|pool| drop(pool.numbers.insert("b".into(), 5000))), "out of range");
-        assert!(!bad(|pool| drop(pool.numbers.remove("default"))), "default is always 1");
+        assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 2)])), "two with one number");
+        assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 5000)])), "out of range");
+        assert!(
+            !bad(|pool| pool.numbers.retain(|name, _| name != "default")),
+            "default is always 1"
+        );
         assert!(!bad(|pool| pool.next = 0));
         assert!(!again.restore("policy/UPPER", POLICIES));
         assert!(!again.restore("other", POLICIES));

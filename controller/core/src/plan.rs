@@ -2,8 +2,9 @@
 //!
 //! 1. [`Stage::Fabric`]: what packets meet after the ingress is added and changed everywhere,
 //!    and meters shrink.
-//! 2. [`Stage::Ingress`]: what sends packets on their way is added and changed. A route or a
-//!    policy is one map write, so each packet takes the old way whole or the new way whole.
+//! 2. [`Stage::Ingress`]: what sends packets on their way is added and changed, and routes that
+//!    are not wanted go. A route or a policy is one map write, so each packet takes the old way
+//!    whole or the new way whole.
 //! 3. [`Stage::Removal`], after the longest time a packet can be in flight: what nothing uses
 //!    any more goes, and meters grow into what others gave up.
 //! 4. [`Stage::Generation`]: the switch's generation.
@@ -199,9 +200,10 @@ fn stage_of_put(old: Option<&Entry>, new: &Entry) -> Stage {
         {
             Stage::Removal
         }
-        (_, Entry::Policy(_) | Entry::SliceRoute(_) | Entry::Endpoint(_) | Entry::Classifier(_)) => {
-            Stage::Ingress
-        }
+        (
+            _,
+            Entry::Policy(_) | Entry::SliceRoute(_) | Entry::Endpoint(_) | Entry::Classifier(_),
+        ) => Stage::Ingress,
         (_, Entry::Generation(_)) => Stage::Generation,
         _ => Stage::Fabric,
     }
@@ -209,8 +211,9 @@ fn stage_of_put(old: Option<&Entry>, new: &Entry) -> Stage {
 
 fn stage_of_removal(entry: &Entry) -> Stage {
     match entry {
-        // No packet in flight meets it again: it goes at once.
-        Entry::Classifier(_) => Stage::Ingress,
+        // No packet in flight meets them again: they go at once, so that an endpoint that comes
+        // back to an earlier set of slices finds no route of before.
+        Entry::Classifier(_) | Entry::SliceRoute(_) => Stage::Ingress,
         // A promise ends before another takes its place.
         Entry::SliceMeter(_) => Stage::Fabric,
         _ => Stage::Removal,
@@ -251,6 +254,9 @@ fn rank(update: &Update) -> i8 {
     };
     match update {
         Update::Insert(entry) | Update::Modify(entry) => place(entry),
+        // Endpoints of the same switch that used it have been bound otherwise just before.
+        Update::Delete(Entry::SliceRoute(_)) => 11,
+        // First, since there is room for few rules.
         Update::Delete(entry) => -place(entry),
     }
 }

@@ -19,6 +19,8 @@ use selvedge_topology::NodeName;
 use crate::plan::{Stage, Step, Table, apply};
 
 mod check;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod world;
 
@@ -128,9 +130,12 @@ pub(crate) fn prove(
                 continue;
             }
             let must_be_gone = rigor == Rigor::Result && is_result;
-            let before = before.get_or_insert_with(|| check(world, held));
+            let before = before.get_or_insert_with(|| check(&unstuck(world), held));
+            // Traffic that was lost before may show the rest of what was wrong with it once the
+            // way is mended, and before its ingress is.
             let same = |old: &CounterExample| {
-                (old.defect, &old.subject) == (defect.defect, &defect.subject)
+                old.subject == defect.subject
+                    && (old.defect == defect.defect || defect.defect != Defect::Loop)
             };
             if must_be_gone || !before.iter().any(same) {
                 defect.step = index + 1;
@@ -139,4 +144,20 @@ pub(crate) fn prove(
         }
     }
     Ok(())
+}
+
+/// The same world, where nothing is overlooked because it cannot be helped.
+fn unstuck(world: &World) -> World {
+    World { stuck: std::collections::BTreeSet::new(), ..world.clone() }
+}
+
+/// The steps as if they were one: for a check of the result alone.
+pub(crate) fn at_one_go(steps: &[Step]) -> Vec<Step> {
+    let mut updates: BTreeMap<NodeName, Vec<crate::effect::Update>> = BTreeMap::new();
+    for step in steps.iter().filter(|step| step.stage != Stage::Generation) {
+        for (name, more) in &step.updates {
+            updates.entry(name.clone()).or_default().extend(more.iter().cloned());
+        }
+    }
+    vec![Step { stage: Stage::Removal, updates }]
 }

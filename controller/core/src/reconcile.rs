@@ -195,14 +195,21 @@ impl Core {
         }
         let held = self.held();
         let rigor = if self.some_unknown() { Rigor::Part } else { Rigor::Result };
-        if let Err(counter) = prove::prove(&self.world(), &held, &steps, rigor) {
+        let world = self.world();
+        if let Err(counter) = prove::prove(&world, &held, &steps, rigor) {
             let text = counter.to_string();
-            if self.blocked.as_ref() != Some(&text) {
-                self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
+            // The network has forced this change: standing still would keep what is broken.
+            // So if only a state on the way is at fault, it is said, and the way is taken.
+            let result = prove::prove(&world, &held, &prove::at_one_go(&steps), rigor);
+            if result.is_err() {
+                if self.blocked.as_ref() != Some(&text) {
+                    self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
+                }
+                self.blocked = Some(text);
+                self.persist(out);
+                return;
             }
-            self.blocked = Some(text);
-            self.persist(out);
-            return;
+            self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
         }
         self.blocked = None;
         self.generation = generation;
@@ -213,7 +220,8 @@ impl Core {
     /// The steps from what joined switches hold to what they should, and their generation.
     pub(crate) fn plan_steps(&self) -> (Vec<Step>, u64) {
         let empty = Table::new();
-        let highest = self.sessions.values().filter_map(|s| generation_of(s.held.as_deref()?)).max();
+        let highest =
+            self.sessions.values().filter_map(|s| generation_of(s.held.as_deref()?)).max();
         let generation = self.generation.max(highest.unwrap_or(0)) + 1;
         let writable = self.sessions.iter().filter_map(|(name, session)| {
             let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
@@ -230,7 +238,8 @@ impl Core {
     }
 
     pub(crate) fn held(&self) -> BTreeMap<NodeName, Arc<Table>> {
-        let known = |(name, session): (&NodeName, &Session)| Some((name.clone(), session.held.clone()?));
+        let known =
+            |(name, session): (&NodeName, &Session)| Some((name.clone(), session.held.clone()?));
         self.sessions.iter().filter_map(known).collect()
     }
 
@@ -274,7 +283,10 @@ impl Core {
             [reading, writing, session.retry_at.filter(|at| *at > 0)]
         });
         let times = [
-            (Timer::Batch, self.due_at.filter(|_| !self.sessions.values().any(Session::is_writing))),
+            (
+                Timer::Batch,
+                self.due_at.filter(|_| !self.sessions.values().any(Session::is_writing)),
+            ),
             (Timer::Step, waiting),
             (Timer::Deadline, answers.flatten().min()),
             (Timer::Resync, self.resync_at),

@@ -208,7 +208,11 @@ impl Core {
             "number" => {
                 let pool: Pool = parse(value)?;
                 let sound = self.numbers.restore(name, pool);
-                if sound { Ok(()) } else { Err(String::from("numbers that cannot have been given")) }
+                if sound {
+                    Ok(())
+                } else {
+                    Err(String::from("numbers that cannot have been given"))
+                }
             }
             "endpoint" => {
                 let host: NodeName = name.parse().map_err(|_| foreign())?;

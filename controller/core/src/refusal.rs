@@ -23,7 +23,9 @@ pub enum Refusal {
          only one of them"
     )]
     TwoSides { endpoint: String, as_ue: String, as_dn: String },
-    #[error("slice {slice:?} goes through hook {hook:?}, which there is not; apply it too, or first")]
+    #[error(
+        "slice {slice:?} goes through hook {hook:?}, which there is not; apply it too, or first"
+    )]
     UnknownHook { slice: String, hook: String },
     #[error("hook {hook:?} is used by {}; delete or change that first", quoted(.slices))]
     HookInUse { hook: String, slices: Vec<String> },

@@ -66,8 +66,7 @@ impl Core {
             let slice = &stored.object;
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
             let state = self.derived.slices.get(name.as_str());
-            let (placed, kept) =
-                state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
+            let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
             let on = |side| slice.endpoints.iter().any(|endpoint| endpoint.side == side);
             let total = |rate: Option<BitRate>| if kept { rate.map_or(0, BitRate::bps) } else { 0 };
             let hooks = slice.through.iter().map(|through| {
@@ -105,9 +104,8 @@ impl Core {
         }
         for (name, host) in self.network.topology.hosts() {
             let Some(at) = self.endpoints.locate(&self.network, name, host) else { continue };
-            let (side, slices) = named
-                .remove(name)
-                .unwrap_or((Side::Ue, BTreeSet::from([SliceId::DEFAULT])));
+            let (side, slices) =
+                named.remove(name).unwrap_or((Side::Ue, BTreeSet::from([SliceId::DEFAULT])));
             let v4 = host.ipv4.map(IpNet::V4);
             let v6 = host.ipv6.map(IpNet::V6);
             world.endpoints.push(Endpoint {

@@ -101,7 +101,9 @@ impl Core {
                 sid: self.numbers.known_node(name).map_or(0, |sid| sid.0),
                 role: declared.role.map_or(String::new(), |role| role.as_str().to_owned()),
                 site: declared.site.clone(),
-                position: declared.position.map(|at| (at.latitude_degrees(), at.longitude_degrees())),
+                position: declared
+                    .position
+                    .map(|at| (at.latitude_degrees(), at.longitude_degrees())),
                 joined: switch.joined,
                 version: switch.version.clone(),
                 compute: switch.compute,
@@ -120,8 +122,7 @@ impl Core {
         let states = self.network.link_states();
         let view = |(ix, state): (&selvedge_topology::LinkIx, &LinkState)| {
             let link = self.network.link(*ix);
-            let reserved =
-                |a_to_b| self.derived.ledger.reserved(ArcIx::new(*ix, a_to_b)).bps();
+            let reserved = |a_to_b| self.derived.ledger.reserved(ArcIx::new(*ix, a_to_b)).bps();
             let end = |end: &selvedge_topology::End| (end.node.clone(), end.port.to_string());
             LinkView {
                 a: end(&link.a),

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{intent, read, trace};
+use super::{counters, intent, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use super::{intent, read, trace};
         read::nodes,
         read::node,
         read::entries,
+        counters::counters,
         read::links,
         read::topology,
         read::endpoints,

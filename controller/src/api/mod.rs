@@ -23,6 +23,7 @@ use selvedge_topology::Topology;
 
 mod caller;
 mod change;
+mod counters;
 mod docs;
 mod intent;
 pub mod problem;
@@ -30,6 +31,7 @@ mod read;
 pub(crate) mod serve;
 mod trace;
 pub mod wire;
+pub mod wire_counters;
 pub mod wire_explain;
 pub mod wire_intent;
 pub mod wire_trace;
@@ -75,6 +77,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/nodes", get(read::nodes))
         .route("/v1/nodes/{name}", get(read::node))
         .route("/v1/nodes/{name}/entries", get(read::entries))
+        .route("/v1/nodes/{name}/counters", get(counters::counters))
         .route("/v1/links", get(read::links))
         .route("/v1/topology", get(read::topology))
         .route("/v1/endpoints", get(read::endpoints))

@@ -21,7 +21,8 @@ type Name = Result<Path<String>, PathRejection>;
 /// Is everything as it should be?
 #[utoipa::path(get, path = "/v1/status", tag = "network", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(api): State<Api>) -> Found<Status> {
-    Ok(Json(api.handle.query(|core| core.status()).await?.into()))
+    let view = api.handle.query(|core| core.status()).await?;
+    Ok(Json(Status::new(view, api.handle.writes())))
 }
 
 /// The switches of the topology.

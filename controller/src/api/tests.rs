@@ -133,6 +133,75 @@ async fn the_network_as_it_is() {
 }
 
 #[tokio::test]
+async fn counters_come_from_the_switch_under_their_names() {
+    let api = Fixture::new();
+    let (status, problem) = api.call("GET", "/v1/nodes/s1/counters", None).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 503 && detail.contains("s1") && detail.contains("not joined"), "{problem}");
+    assert_eq!(api.call("GET", "/v1/nodes/s9/counters", None).await.0, 404);
+
+    let _switches = join_pair(&api.controller).await;
+    api.controller.until_converged().await;
+    assert_eq!(api.apply(&slice("control", "20Mbps")).await.0, 200);
+    let counters = api.get("/v1/nodes/s1/counters").await;
+    assert_eq!(counters["node"], "s1");
+    // The made-up switch: 1,000 packets and 100,000 bytes a counter, plus the index.
+    let drops = counters["drops"].as_object().unwrap();
+    assert_eq!(drops.len(), selvedge_pipeline::DropReason::ALL.len());
+    assert_eq!((&drops["spoofed_source"], &drops["no_route"]), (&json!(3_003), &json!(3_005)));
+    let p2 = json!({ "port": 2, "name": "p2", "rx_packets": 1_002, "rx_bytes": 100_002,
+                     "tx_packets": 2_002, "tx_bytes": 200_002 });
+    assert_eq!(counters["ports"][1], p2);
+    assert_eq!(counters["ports"].as_array().unwrap().len(), 3);
+    let id = api.get("/v1/slices/control").await["id"].as_u64().unwrap();
+    let uplink = json!({ "slice": "control", "direction": "uplink",
+                         "packets": 4_001 + 2 * id, "bytes": 400_001 + 2 * id,
+                         "dropped_packets": 5_001 + 2 * id, "dropped_bytes": 500_001 + 2 * id });
+    let slices = counters["slices"].as_array().unwrap();
+    assert_eq!(slices.len(), 4, "control and default, both directions");
+    assert!(slices.contains(&uplink), "{uplink} in {slices:?}");
+}
+
+#[test]
+fn a_hook_is_as_well_as_its_worst_instance() {
+    use selvedge_core::HookState::{Down, Loading, Quarantined, Refused, Running};
+    use selvedge_core::view::{HookInstanceView, HookView};
+    let hook = |states: &[Option<selvedge_core::HookState>]| {
+        let instance = |(n, state): (usize, &Option<_>)| HookInstanceView {
+            slice: "a".into(),
+            switch: format!("s{n}").parse().unwrap(),
+            hook: selvedge_pipeline::HookId(0),
+            state: *state,
+            reason: String::new(),
+        };
+        let view = HookView {
+            name: "mark".into(),
+            sha256: String::new(),
+            fuel_per_packet: 1,
+            memory_bytes: 1,
+            instances: states.iter().enumerate().map(instance).collect(),
+            revision: 1,
+            author: String::new(),
+        };
+        let hook = wire::Hook::from(view);
+        (hook.state, hook.node)
+    };
+    let at = |node: &str| Some(node.to_owned());
+    for (states, state, node) in [
+        (&[][..], "unused", None),
+        (&[None], "loading", at("s0")),
+        (&[Some(Running)], "running", at("s0")),
+        (&[Some(Running), None], "loading", at("s1")),
+        (&[Some(Running), Some(Running)], "running", at("s0")),
+        (&[Some(Loading), Some(Down), Some(Down)], "down", at("s1")),
+        (&[Some(Quarantined), Some(Down)], "quarantined", at("s0")),
+        (&[Some(Quarantined), Some(Refused)], "refused", at("s1")),
+    ] {
+        assert_eq!(hook(states), (state.to_owned(), node), "{states:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_slice_from_plan_to_deletion() {
     let api = Fixture::new();
     let _switches = join_pair(&api.controller).await;
@@ -364,7 +433,7 @@ async fn the_document_covers_every_route() {
         assert!(document.pointer(&format!("/{reference}")).is_some(), "{reference}");
     }
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 19, "{:?}", paths.keys());
+    assert_eq!(paths.len(), 20, "{:?}", paths.keys());
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(operation["summary"].is_string(), "{method} {path} says what it does");

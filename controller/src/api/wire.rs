@@ -30,6 +30,9 @@ pub struct Status {
     pub blocked: Option<String>,
     /// What stands between now and converged; empty when converged.
     pub waiting_for: Vec<String>,
+    /// Table entries that this controller has sent to switches since it started: inserted,
+    /// modified and deleted, all switches together.
+    pub writes: u64,
 }
 
 /// So many of so many: switches that have a session, links that are usable, endpoints that
@@ -40,8 +43,8 @@ pub struct Share {
     pub declared: usize,
 }
 
-impl From<view::Status> for Status {
-    fn from(view: view::Status) -> Self {
+impl Status {
+    pub(crate) fn new(view: view::Status, writes: u64) -> Self {
         let share = |ready, declared| Share { ready, declared };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -55,6 +58,7 @@ impl From<view::Status> for Status {
             slices_degraded: view.slices_degraded,
             blocked: view.blocked,
             waiting_for: view.waiting_for,
+            writes,
         }
     }
 }
@@ -274,6 +278,11 @@ pub struct Hook {
     pub sha256: String,
     pub fuel_per_packet: u64,
     pub memory_bytes: u64,
+    /// The worst of its instances: `refused`, `quarantined`, `down`, `loading` (also while the
+    /// switch has not said anything of it), `running`; `unused` if no slice leads through it.
+    pub state: String,
+    /// The switch of that instance.
+    pub node: Option<String>,
     pub instances: Vec<HookInstance>,
     pub revision: u64,
     pub author: String,
@@ -293,7 +302,20 @@ pub struct HookInstance {
 
 impl From<view::HookView> for Hook {
     fn from(view: view::HookView) -> Self {
+        let state =
+            |instance: &view::HookInstanceView| instance.state.unwrap_or(HookState::Loading);
+        let badness = |state| match state {
+            HookState::Running => 0,
+            HookState::Loading => 1,
+            HookState::Down => 2,
+            HookState::Quarantined => 3,
+            HookState::Refused => 4,
+        };
+        // Of equals the first, so that it does not change from call to call.
+        let worst = view.instances.iter().rev().max_by_key(|instance| badness(state(instance)));
         Self {
+            state: worst.map_or("unused", |worst| hook_state(state(worst))).to_owned(),
+            node: worst.map(|worst| worst.switch.to_string()),
             name: view.name,
             sha256: view.sha256,
             fuel_per_packet: view.fuel_per_packet,
@@ -307,20 +329,23 @@ impl From<view::HookView> for Hook {
 
 impl From<view::HookInstanceView> for HookInstance {
     fn from(view: view::HookInstanceView) -> Self {
-        let state = |state| match state {
-            HookState::Loading => "loading",
-            HookState::Running => "running",
-            HookState::Down => "down",
-            HookState::Quarantined => "quarantined",
-            HookState::Refused => "refused",
-        };
         Self {
             slice: view.slice,
             switch: view.switch.to_string(),
             hook: view.hook.0,
-            state: view.state.map(|s| state(s).to_owned()),
+            state: view.state.map(|state| hook_state(state).to_owned()),
             reason: view.reason,
         }
+    }
+}
+
+fn hook_state(state: HookState) -> &'static str {
+    match state {
+        HookState::Loading => "loading",
+        HookState::Running => "running",
+        HookState::Down => "down",
+        HookState::Quarantined => "quarantined",
+        HookState::Refused => "refused",
     }
 }
 

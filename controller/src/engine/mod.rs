@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use selvedge_core::{Core, Effect, Event, LogEntry, Reply, Request, RequestId, Severity, Timer};
+use selvedge_pipeline::CounterKind;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,8 +19,9 @@ use crate::store::{Operation, Store, StoreError, Transaction};
 mod handle;
 mod switch;
 
+pub(crate) use handle::CountersError;
 pub use handle::{Handle, RequestError};
-pub(crate) use switch::{Command, SessionId, SwitchLink};
+pub(crate) use switch::{Command, CountersAnswer, SessionId, SwitchLink};
 
 /// Inputs that may wait for the core. A full queue makes the sender wait: a session then
 /// reads no more from its switch, a request no more from its client.
@@ -52,6 +54,12 @@ pub(crate) enum Input {
         answer: oneshot::Sender<Result<Reply, RequestError>>,
     },
     Query(Box<dyn FnOnce(&Core) + Send>),
+    /// Handed to the switch's task; the core has no part in it.
+    ReadCounters {
+        switch: NodeName,
+        cells: Vec<(CounterKind, u32)>,
+        answer: CountersAnswer,
+    },
 }
 
 pub(crate) struct Engine {
@@ -152,6 +160,10 @@ impl Engine {
                 }
             }
             Input::Query(query) => query(&self.core),
+            Input::ReadCounters { switch, cells, answer } => match self.sessions.get(&switch) {
+                Some(link) => link.read_counters(cells, answer),
+                None => drop(answer.send(Err(CountersError::NotJoined))),
+            },
         }
     }
 

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use selvedge_core::{Event, Port, ReadId};
-use selvedge_pipeline::PortId;
+use selvedge_pipeline::{CounterKind, PortId};
 use selvedge_topology::NodeName;
 
 use super::switch::COMMANDS;
-use super::{Command, Input, SessionId, SwitchLink};
+use super::{Command, CountersError, Input, SessionId, SwitchLink};
 use crate::store::Store as _;
 use crate::testing::{Controller, FakeSwitch, join_pair, report};
 
@@ -72,6 +72,33 @@ async fn an_older_session_is_not_listened_to() {
     let left = Input::Left { switch: s1(), session: SessionId(2) };
     controller.handle.send(left).await.unwrap();
     assert!(!joined().await.0);
+}
+
+#[tokio::test]
+async fn counters_are_asked_of_a_switch_that_is_there_and_answers() {
+    let controller = Controller::start();
+    let cells = vec![(CounterKind::Drops, 3)];
+    let read =
+        |limit_ms| controller.handle.counters(s1(), cells.clone(), Duration::from_millis(limit_ms));
+    assert_eq!(read(5_000).await, Err(CountersError::NotJoined));
+
+    // It joins and never reads its commands.
+    let (link, commands) = SwitchLink::new(SessionId(1));
+    let event = Event::SwitchJoined { switch: s1(), report: report(1, 3, "s2") };
+    controller.handle.send(Input::Joined { switch: s1(), link, event }).await.unwrap();
+    assert_eq!(read(50).await, Err(CountersError::Timeout(Duration::from_millis(50))));
+    let waiting = futures::future::join_all((0..COMMANDS).map(|_| read(300))).await;
+    let busy = waiting.iter().filter(|answer| **answer == Err(CountersError::Busy)).count();
+    assert!(busy >= COMMANDS / 2, "{busy} of {COMMANDS} refused: the core has its half");
+    assert!(busy < COMMANDS, "{busy}");
+    drop(commands);
+    let ended = read(5_000).await;
+    assert!(matches!(ended, Err(CountersError::NotJoined)), "{ended:?}");
+
+    FakeSwitch::default().join(&controller.handle, 2, "s1", report(1, 3, "s2")).await;
+    let answer = read(5_000).await.unwrap();
+    assert_eq!(answer.len(), 1);
+    assert_eq!((answer[0].counter, answer[0].index), cells[0]);
 }
 
 #[test]

@@ -87,7 +87,9 @@ pub(crate) fn accept(
     stop: watch::Receiver<bool>,
 ) -> mpsc::Receiver<std::io::Result<TlsStream<TcpStream>>> {
     let (accepted, connections) = mpsc::channel(ACCEPTED);
-    tokio::spawn(accept_loop(listener, TlsAcceptor::from(tls), accepted, stop));
+    let (refused, refusals) = mpsc::channel(HANDSHAKES);
+    tokio::spawn(log_refusals(refusals));
+    tokio::spawn(accept_loop(listener, TlsAcceptor::from(tls), accepted, refused, stop));
     connections
 }
 
@@ -95,11 +97,10 @@ async fn accept_loop(
     listener: TcpListener,
     tls: TlsAcceptor,
     accepted: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
+    refused: mpsc::Sender<(SocketAddr, String)>,
     mut stop: watch::Receiver<bool>,
 ) {
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    let (refused, refusals) = mpsc::channel(HANDSHAKES);
-    tokio::spawn(log_refusals(refusals));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("it is never closed");
         let next = tokio::select! {
@@ -152,5 +153,59 @@ async fn log_refusals(mut refusals: mpsc::Receiver<(SocketAddr, String)>) {
         if told.len() < REMEMBERED {
             told.insert(peer.ip(), (now, reason));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use selvedge_southbound::tls::Credentials;
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+    use super::*;
+    use crate::pki::{self, NodeFiles, Validity};
+
+    #[tokio::test]
+    async fn refusals_have_their_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let nodes = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
+        pki::init(&at("pki"), &nodes(&["controller", "s1"]), pki::Options::default()).unwrap();
+        pki::init(&at("other"), &nodes(&["s1"]), pki::Options::default()).unwrap();
+        std::fs::create_dir(at("expired")).unwrap();
+        for file in ["ca.pem", "ca.key"] {
+            std::fs::copy(at("pki").join(file), at("expired").join(file)).unwrap();
+        }
+        let expired = pki::Options { force: false, validity: Validity::expired() };
+        pki::init(&at("expired"), &nodes(&["s1"]), expired).unwrap();
+        // For us to judge it, the other has to believe our controller.
+        std::fs::copy(at("pki").join("ca.pem"), at("other").join("ca.pem")).unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("https://{}", listener.local_addr().unwrap());
+        let tls = server_config(&NodeFiles::of(&at("pki"), "controller")).unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let (accepted, mut connections) = mpsc::channel(1);
+        let (refused, mut refusals) = mpsc::channel(1);
+        tokio::spawn(accept_loop(listener, tls.into(), accepted, refused, stopped));
+
+        let of = |name: &str| Credentials::load(&at(name), "s1").unwrap().client("controller");
+        let ca = Certificate::from_pem(std::fs::read(at("pki").join("ca.pem")).unwrap());
+        let nobody = ClientTlsConfig::new().ca_certificate(ca).domain_name("controller");
+        let dial = |tls: ClientTlsConfig| {
+            let endpoint = Endpoint::from_shared(uri.clone()).unwrap().tls_config(tls).unwrap();
+            tokio::spawn(async move { endpoint.connect().await })
+        };
+        let cases = [
+            (nobody, "no certificates"),
+            (of("expired"), "xpired"),
+            (of("other"), "invalid peer certificate"),
+        ];
+        for (tls, want) in cases {
+            let _dialing = dial(tls);
+            let (_, reason) = refusals.recv().await.unwrap();
+            assert!(reason.contains(want), "want {want:?} in {reason:?}");
+        }
+        let _dialing = dial(of("pki"));
+        assert!(connections.recv().await.unwrap().is_ok());
     }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use selvedge_core::{Event, HookLoad, ReadId, Update, WriteId};
 use selvedge_pipeline::{Entry, HookId};
-use selvedge_southbound::client::{self, CONTROLLER_ROLE, Channel, ChannelEvent, P4Client};
+use selvedge_southbound::client::{
+    self, CONTROLLER_ROLE, Channel, ChannelEvent, P4Client, WriteError,
+};
 use selvedge_southbound::p4info;
 use selvedge_southbound::selvedge::v1::{LoadHook, ToSwitch, UnloadHook, to_switch};
 use selvedge_southbound::tls::Credentials;
@@ -15,7 +17,7 @@ use tonic::Status;
 
 use super::session::Southbound;
 use crate::api::problem::chain;
-use crate::engine::{Command, Input, SessionId};
+use crate::engine::{Command, CountersError, Input, SessionId};
 
 /// One read or write, dialing included. A little less than the core waits for an answer.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(4_500);
@@ -24,6 +26,15 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pauses between attempts to dial: doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How many updates of a write went out. Where no answer came nobody knows; then all count.
+fn sent(updates: &[client::Update], result: &Result<(), WriteError>) -> usize {
+    match result {
+        Ok(()) | Err(WriteError::Client(_)) => updates.len(),
+        Err(WriteError::Updates { attempted, .. }) => *attempted,
+        Err(WriteError::Encode { .. }) => 0,
+    }
+}
 
 /// As whom we dial switches.
 pub(crate) struct Dialer {
@@ -110,6 +121,17 @@ impl SwitchTask {
                 let unload = UnloadHook { hook: u32::from(hook.0) };
                 return self.send(to_switch::Message::UnloadHook(unload)).await;
             }
+            // Whoever asked has given up.
+            Command::ReadCounters { answer, .. } if answer.is_closed() => return,
+            Command::ReadCounters { cells, answer } => {
+                let result = self
+                    .timed(connection, async |client: &P4Client| {
+                        client.read_cells(&cells).await.map_err(|error| chain(&error))
+                    })
+                    .await;
+                drop(answer.send(result.map_err(CountersError::Switch)));
+                return;
+            }
         };
         let (switch, session) = (self.switch.clone(), self.session);
         // While stopping, nobody needs to know.
@@ -142,7 +164,9 @@ impl SwitchTask {
             .collect();
         let result = self
             .timed(connection, async |client: &P4Client| {
-                client.write(&updates).await.map_err(|error| chain(&error))
+                let result = client.write(&updates).await;
+                self.southbound.handle.wrote(sent(&updates, &result));
+                result.map_err(|error| chain(&error))
             })
             .await;
         Event::WriteDone { switch, write, result }

@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) struct State {
     pub entries: BTreeMap<Key, Entry>,
     pub writes: usize,
+    pub updates: usize,
     pub election_ids: Vec<u128>,
 }
 
@@ -61,6 +62,7 @@ impl p4_runtime_server::P4Runtime for Switch {
         let mut state = self.state.lock().unwrap();
         state.writes += 1;
         for update in request.into_inner().updates {
+            state.updates += 1;
             let kind = update.r#type();
             let Some(p4::entity::Entity::TableEntry(wire)) = update.entity.unwrap().entity else {
                 return Err(Status::invalid_argument("not a table entry"));
@@ -84,13 +86,25 @@ impl p4_runtime_server::P4Runtime for Switch {
 
     async fn read(
         &self,
-        _: Request<p4::ReadRequest>,
+        request: Request<p4::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         let entries: Vec<Entry> = self.state.lock().unwrap().entries.values().cloned().collect();
-        let entities = entries
-            .iter()
-            .map(|entry| convert::entity(convert::entry_to_wire(entry).unwrap()))
-            .collect();
+        let mut entities = Vec::new();
+        for wanted in request.into_inner().entities {
+            match wanted.entity.unwrap() {
+                p4::entity::Entity::TableEntry(_) => entities.extend(
+                    entries.iter().map(|e| convert::entity(convert::entry_to_wire(e).unwrap())),
+                ),
+                p4::entity::Entity::CounterEntry(mut cell) => {
+                    let packet_count = cell.index.unwrap().index;
+                    let byte_count = 64 * packet_count;
+                    cell.data = Some(p4::CounterData { byte_count, packet_count });
+                    let entity = Some(p4::entity::Entity::CounterEntry(cell));
+                    entities.push(p4::Entity { entity });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
         let (sender, answers) = mpsc::channel(1);
         sender.send(Ok(p4::ReadResponse { entities })).await.unwrap();
         Ok(Response::new(ReceiverStream::new(answers)))

@@ -70,12 +70,16 @@ impl Tables for XdpTables {
                 self.policy.get(policy.0)?.map(|sids| entry::policy(policy.0, sids))
             }
             Key::LocalSid(sid) => self.local_sid.get(sid)?.map(|sort| entry::local_sid(sid, sort)),
-            Key::NextHop(node) => self.next_hop.get(node.0)?.map(|hop| entry::next_hop(node.0, hop)),
+            Key::NextHop(node) => {
+                self.next_hop.get(node.0)?.map(|hop| entry::next_hop(node.0, hop))
+            }
             Key::Delivery(slice, prefix) => {
                 let at = (slice.0, prefix);
                 self.delivery.get(at)?.map(|delivery| entry::delivery(at, delivery))
             }
-            Key::PortQueue(port) => self.queue.get(port.0)?.map(|queue| entry::queue(port.0, queue)),
+            Key::PortQueue(port) => {
+                self.queue.get(port.0)?.map(|queue| entry::queue(port.0, queue))
+            }
             Key::Generation => self.facts.generation()?.map(entry::generation),
         })
     }
@@ -154,8 +158,7 @@ impl Tables for XdpTables {
                 self.delivery.put((e.slice.0, e.prefix), &delivery)?;
             }
             Entry::PortQueue(e) => {
-                let queue =
-                    xdp::Queue { rate_bps: e.rate_bps, threshold_bytes: e.threshold_bytes };
+                let queue = xdp::Queue { rate_bps: e.rate_bps, threshold_bytes: e.threshold_bytes };
                 self.queue.put(e.port.0, &queue)?;
             }
             Entry::Generation(e) => self.facts.set_generation(Some(e.generation))?,

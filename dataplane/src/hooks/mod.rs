@@ -178,7 +178,8 @@ impl<T: Tables> HookTask<T> {
                 }
                 FromHost::Hello(v1::Hello { protocol, .. }) => {
                     let ours = compute::PROTOCOL;
-                    let what = format!("the compute process speaks protocol {protocol}, not {ours}");
+                    let what =
+                        format!("the compute process speaks protocol {protocol}, not {ours}");
                     self.lose_host(&what).await;
                 }
                 _ => self.lose_host("the compute process did not say hello").await,

@@ -69,10 +69,25 @@ pub enum Input {
     /// What the slices want of a hook that fails has changed.
     Reload(u32),
     /// From the host, a socket came along.
-    Running { hook: u32, name: String, sha256: String },
-    Refused { hook: u32, reason: String, sha256: String },
-    Quarantined { hook: u32, reason: String, sha256: String },
-    Unloaded { hook: u32, reason: String },
+    Running {
+        hook: u32,
+        name: String,
+        sha256: String,
+    },
+    Refused {
+        hook: u32,
+        reason: String,
+        sha256: String,
+    },
+    Quarantined {
+        hook: u32,
+        reason: String,
+        sha256: String,
+    },
+    Unloaded {
+        hook: u32,
+        reason: String,
+    },
     /// The host has said what it has.
     Announced,
     /// Its connection has ended, or it broke the protocol.
@@ -80,7 +95,10 @@ pub enum Input {
     /// Nobody came within [`GRACE`].
     GraceOver,
     /// The compute port of a hook could not be made.
-    PortFailed { hook: u32, reason: String },
+    PortFailed {
+        hook: u32,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -186,14 +204,18 @@ impl Hooks {
             }
             Input::HostGone(reason) => {
                 self.host_ready = false;
-                self.down(&reason, |phase| {
-                    matches!(phase, Phase::Loading | Phase::Running | Phase::Resuming)
-                }, out);
+                self.down(
+                    &reason,
+                    |phase| matches!(phase, Phase::Loading | Phase::Running | Phase::Resuming),
+                    out,
+                );
             }
             Input::GraceOver => {
-                self.down("the compute process did not come back", |phase| {
-                    phase == Phase::Resuming
-                }, out);
+                self.down(
+                    "the compute process did not come back",
+                    |phase| phase == Phase::Resuming,
+                    out,
+                );
             }
             Input::PortFailed { hook, reason } => {
                 if let Some(state) = self.hooks.get_mut(&hook) {

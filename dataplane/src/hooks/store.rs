@@ -89,8 +89,8 @@ mod tests {
         let load = |hook, module: &str| LoadHook {
             hook,
             name: "dedup".into(),
-            module: module.as_bytes().to_vec().into(),
-            config: b"c".to_vec().into(),
+            module: module.as_bytes().to_vec(),
+            config: b"c".to_vec(),
             fuel_per_packet: 7,
             memory_bytes: 8,
         };

@@ -200,16 +200,26 @@ mod tests {
         };
         let long = [7; 300];
         // (what, TLVs, result)
-        let cases: &[(&str, &[(u8, &[u8])], Result<Parsed, FrameError>)] = &[
+        type Case<'a> = (&'a str, &'a [(u8, &'a [u8])], Result<Parsed, FrameError>);
+        let cases: &[Case] = &[
             ("whole", &[c, p, t, end], ok("s1", "p1", 20, true)),
             ("no end", &[c, p, t], ok("s1", "p1", 20, false)),
-            ("optional", &[c, p, t, (5, b"name"), (127, b"\0\0\0\0x"), end],
-                ok("s1", "p1", 20, true)),
+            (
+                "optional",
+                &[c, p, t, (5, b"name"), (127, b"\0\0\0\0x"), end],
+                ok("s1", "p1", 20, true),
+            ),
             ("after the end", &[c, p, t, end, c], ok("s1", "p1", 20, true)),
-            ("MAC chassis", &[(1, b"\x04\x02\x00\x5e\x00\xff\x01"), (2, b"\x03\x02\x00"), t, end],
-                ok("02:00:5e:00:ff:01", "02:00", 20, true)),
-            ("network address", &[(1, b"\x05\x01\xc0\x00\x02\x01"), p, t],
-                ok("01:c0:00:02:01", "p1", 20, false)),
+            (
+                "MAC chassis",
+                &[(1, b"\x04\x02\x00\x5e\x00\xff\x01"), (2, b"\x03\x02\x00"), t, end],
+                ok("02:00:5e:00:ff:01", "02:00", 20, true),
+            ),
+            (
+                "network address",
+                &[(1, b"\x05\x01\xc0\x00\x02\x01"), p, t],
+                ok("01:c0:00:02:01", "p1", 20, false),
+            ),
             ("interface name", &[c, (2, b"\x05eth0"), t], ok("s1", "eth0", 20, false)),
             ("control characters", &[(1, b"\x07a\n\xff"), p, t], ok("a??", "p1", 20, false)),
             ("shutdown", &[c, p, (3, b"\0\0"), end], ok("s1", "p1", 0, true)),

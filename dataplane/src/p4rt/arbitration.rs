@@ -237,32 +237,38 @@ mod tests {
 
     #[test]
     fn script() {
-        let arbitration = run(Memory::Keep, &[
-            // Without an id nobody is primary, ever.
-            (Bid(A, "", None), Ok(vec![(A, None, Vacant)])),
-            (Bid(B, "", Some(0)), Ok(vec![(A, Some(0), Backup), (B, Some(0), Primary)])),
-            (Bid(C, "", Some(0)), Err(BidError::Taken(0))),
-            (Bid(C, "", Some(7)), Ok(vec![
-                (A, Some(7), Backup), (B, Some(7), Backup), (C, Some(7), Primary),
-            ])),
-            // A backup that bids too little is told alone.
-            (Bid(A, "", Some(5)), Ok(vec![(A, Some(7), Backup)])),
-            // The primary steps down: nobody is, until 7 is reached again.
-            (Bid(C, "", Some(6)), Ok(vec![
-                (A, Some(7), Vacant), (B, Some(7), Vacant), (C, Some(7), Vacant),
-            ])),
-            (Bid(B, "", Some(7)), Ok(vec![
-                (A, Some(7), Backup), (C, Some(7), Backup), (B, Some(7), Primary),
-            ])),
-            // Roles are apart, and fixed for a stream.
-            (Bid(A, "other", Some(9)), Err(BidError::RoleChanged(String::new()))),
-            (Bid(ClientId(4), "other", Some(1)), Ok(vec![(ClientId(4), Some(1), Primary)])),
-            (Leave(A), Ok(vec![])),
-            (Leave(B), Ok(vec![(C, Some(7), Vacant)])),
-            (Leave(B), Ok(vec![])),
-            (Leave(C), Ok(vec![])),
-            (Bid(A, "", Some(6)), Ok(vec![(A, Some(7), Vacant)])),
-        ]);
+        let arbitration = run(
+            Memory::Keep,
+            &[
+                // Without an id nobody is primary, ever.
+                (Bid(A, "", None), Ok(vec![(A, None, Vacant)])),
+                (Bid(B, "", Some(0)), Ok(vec![(A, Some(0), Backup), (B, Some(0), Primary)])),
+                (Bid(C, "", Some(0)), Err(BidError::Taken(0))),
+                (
+                    Bid(C, "", Some(7)),
+                    Ok(vec![(A, Some(7), Backup), (B, Some(7), Backup), (C, Some(7), Primary)]),
+                ),
+                // A backup that bids too little is told alone.
+                (Bid(A, "", Some(5)), Ok(vec![(A, Some(7), Backup)])),
+                // The primary steps down: nobody is, until 7 is reached again.
+                (
+                    Bid(C, "", Some(6)),
+                    Ok(vec![(A, Some(7), Vacant), (B, Some(7), Vacant), (C, Some(7), Vacant)]),
+                ),
+                (
+                    Bid(B, "", Some(7)),
+                    Ok(vec![(A, Some(7), Backup), (C, Some(7), Backup), (B, Some(7), Primary)]),
+                ),
+                // Roles are apart, and fixed for a stream.
+                (Bid(A, "other", Some(9)), Err(BidError::RoleChanged(String::new()))),
+                (Bid(ClientId(4), "other", Some(1)), Ok(vec![(ClientId(4), Some(1), Primary)])),
+                (Leave(A), Ok(vec![])),
+                (Leave(B), Ok(vec![(C, Some(7), Vacant)])),
+                (Leave(B), Ok(vec![])),
+                (Leave(C), Ok(vec![])),
+                (Bid(A, "", Some(6)), Ok(vec![(A, Some(7), Vacant)])),
+            ],
+        );
         let refused = |role: &str, id| arbitration.may_write(role, id).unwrap_err();
         assert_eq!(arbitration.may_write("other", 1), Ok(()));
         assert_eq!(refused("other", 0), WriteRefusal::NotPrimary { given: 0, highest: 1 });
@@ -272,13 +278,16 @@ mod tests {
 
     #[test]
     fn an_unmanaged_switch_forgets() {
-        run(Memory::Forget, &[
-            (Bid(A, "", Some(100)), Ok(vec![(A, Some(100), Primary)])),
-            (Bid(B, "", Some(1)), Ok(vec![(B, Some(100), Backup)])),
-            (Leave(A), Ok(vec![(B, Some(100), Vacant)])),
-            (Leave(B), Ok(vec![])),
-            (Bid(B, "", Some(1)), Ok(vec![(B, Some(1), Primary)])),
-        ]);
+        run(
+            Memory::Forget,
+            &[
+                (Bid(A, "", Some(100)), Ok(vec![(A, Some(100), Primary)])),
+                (Bid(B, "", Some(1)), Ok(vec![(B, Some(100), Backup)])),
+                (Leave(A), Ok(vec![(B, Some(100), Vacant)])),
+                (Leave(B), Ok(vec![])),
+                (Bid(B, "", Some(1)), Ok(vec![(B, Some(1), Primary)])),
+            ],
+        );
     }
 
     #[test]

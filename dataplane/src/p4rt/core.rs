@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::arbitration::{Arbitration, BidError, ClientId, Memory, Notice, Standing, WriteRefusal};
-use super::write::{self, Generations};
 use super::read;
+use super::write::{self, Generations};
 use crate::backend::{BackendError, Tables};
 
 /// Messages that wait for a client; one that does not read them is cut off.

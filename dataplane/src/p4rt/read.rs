@@ -11,10 +11,7 @@ use crate::backend::{BackendError, Tables};
 ///
 /// # Errors
 /// What this element ends with.
-pub fn read(
-    tables: &impl Tables,
-    wanted: &p4v1::Entity,
-) -> Result<Vec<p4v1::Entity>, UpdateError> {
+pub fn read(tables: &impl Tables, wanted: &p4v1::Entity) -> Result<Vec<p4v1::Entity>, UpdateError> {
     match wanted.entity.as_ref() {
         Some(Entity::TableEntry(wanted)) => table_entries(tables, wanted),
         Some(Entity::CounterEntry(wanted)) => counter_entries(tables, wanted),
@@ -136,10 +133,7 @@ fn counter_entity(counter: CounterKind, index: u32, packets: u64, bytes: u64) ->
     let entry = p4v1::CounterEntry {
         counter_id: counter.counter().id,
         index: Some(p4v1::Index { index: index.into() }),
-        data: Some(p4v1::CounterData {
-            byte_count: signed(bytes),
-            packet_count: signed(packets),
-        }),
+        data: Some(p4v1::CounterData { byte_count: signed(bytes), packet_count: signed(packets) }),
     };
     p4v1::Entity { entity: Some(Entity::CounterEntry(entry)) }
 }
@@ -194,13 +188,9 @@ mod tests {
     fn tables() -> MemoryTables {
         let tables = MemoryTables::default();
         let policy = Entry::Policy(PolicyEntry { policy: PolicyId(9), sids: vec![2, 0xE001] });
-        for entry in [
-            port(1, PortKind::Access),
-            port(2, PortKind::Fabric),
-            rule(5),
-            rule(6),
-            policy,
-        ] {
+        for entry in
+            [port(1, PortKind::Access), port(2, PortKind::Fabric), rule(5), rule(6), policy]
+        {
             tables.put(&entry).unwrap();
         }
         tables
@@ -245,10 +235,11 @@ mod tests {
         let by_match = p4v1::TableEntry { priority: 0, action: None, ..wire(&rule(5)) };
         assert_eq!(entries(by_match), Ok(vec![rule(5), rule(6)]));
         // Refused.
-        assert_eq!(entries(p4v1::TableEntry { table_id: 3, ..Default::default() }),
-            Err(Code::NotFound));
-        assert_eq!(entries(p4v1::TableEntry { table_id: 0, ..fabric }),
-            Err(Code::InvalidArgument));
+        assert_eq!(
+            entries(p4v1::TableEntry { table_id: 3, ..Default::default() }),
+            Err(Code::NotFound)
+        );
+        assert_eq!(entries(p4v1::TableEntry { table_id: 0, ..fabric }), Err(Code::InvalidArgument));
     }
 
     #[test]

@@ -151,10 +151,9 @@ fn matching(
     let raw = convert::raw_from_wire(&key_only)?;
     match codec::same_match(&held, &raw) {
         Ok(true) => Ok(held),
-        Ok(false) => Err(UpdateError::new(
-            Code::NotFound,
-            "the rule of this priority matches other fields",
-        )),
+        Ok(false) => {
+            Err(UpdateError::new(Code::NotFound, "the rule of this priority matches other fields"))
+        }
         Err(error) => Err(UpdateError::new(error.code(), error)),
     }
 }

@@ -192,11 +192,7 @@ mod tests {
     }
 
     /// The lowest free number, as the pinned facts have it.
-    fn observe(
-        table: &mut Table,
-        links: &[Link],
-        deleted: &[u32],
-    ) -> (Vec<Action>, Vec<Refusal>) {
+    fn observe(table: &mut Table, links: &[Link], deleted: &[u32]) -> (Vec<Action>, Vec<Refusal>) {
         let mut taken: BTreeSet<u16> = table.numbers.values().map(|id| id.0).collect();
         table.observe(links, &deleted.iter().copied().collect(), |_| {
             let id = (1..=MAX_PORTS).find(|id| !taken.contains(id))?;
@@ -265,10 +261,13 @@ mod tests {
         ];
         let (actions, refused) = observe(&mut table, &links, &[]);
         assert_eq!(brief(&actions), ["+1 p7@3", "+2 hkey@6", "+3 north@2"]);
-        assert_eq!(refused, [
-            Refusal::NotEthernet("tun0".into()),
-            Refusal::NameTaken("p7".into(), "p7".into(), "eth1".into()),
-        ]);
+        assert_eq!(
+            refused,
+            [
+                Refusal::NotEthernet("tun0".into()),
+                Refusal::NameTaken("p7".into(), "p7".into(), "eth1".into()),
+            ]
+        );
         let (_, refused) = observe(&mut table, &links, &[]);
         assert_eq!(refused, [], "said once");
     }

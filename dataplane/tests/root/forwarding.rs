@@ -206,10 +206,8 @@ fn writes_end_as_p4runtime_says() {
         let agent = Agent::start(options.clone());
         block_on(async {
             let (client, _channel) = connect(5).await;
-            until("the port is known", async || {
-                client.write(&inserts([access(1)])).await.is_ok()
-            })
-            .await;
+            until("the port is known", async || client.write(&inserts([access(1)])).await.is_ok())
+                .await;
             let codes = async |updates: &[Update]| match client.write(updates).await {
                 Ok(()) => vec![],
                 Err(WriteError::Updates { failed, .. }) => {
@@ -225,12 +223,15 @@ fn writes_end_as_p4runtime_says() {
                 Update::Delete(access(1)),
                 Update::Modify(access(1)),
             ];
-            assert_eq!(codes(&updates).await, [
-                (0, Code::AlreadyExists),
-                (1, Code::InvalidArgument),
-                (4, Code::NotFound),
-                (5, Code::NotFound),
-            ]);
+            assert_eq!(
+                codes(&updates).await,
+                [
+                    (0, Code::AlreadyExists),
+                    (1, Code::InvalidArgument),
+                    (4, Code::NotFound),
+                    (5, Code::NotFound),
+                ]
+            );
 
             // A second client with a lower election id may read, not write.
             let (second, channel) = connect(4).await;

@@ -1,6 +1,6 @@
 //! A compute hook in a real Wasm host, through its host's death and the agent's.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -34,8 +34,7 @@ struct Wasm {
 impl Wasm {
     fn start(place: &Place) -> Self {
         let (stop, stopped) = std::os::unix::net::UnixStream::pair().unwrap();
-        let options =
-            selvedge_wasm::Options { socket: socket(place), drop_privileges: false };
+        let options = selvedge_wasm::Options { socket: socket(place), drop_privileges: false };
         let thread = std::thread::spawn(move || {
             let stop = selvedge_wasm::StopSignal::on(stopped.into());
             selvedge_wasm::run(&options, &stop).unwrap();
@@ -100,7 +99,11 @@ fn send(host: &Host, stop: &Arc<AtomicBool>) -> std::sync::mpsc::Receiver<u32> {
 }
 
 /// Counts the packets that arrive, until none has for a while after the end.
-fn receive(host: &Host, stop: &Arc<AtomicBool>, arrived: &Arc<AtomicU32>) -> std::sync::mpsc::Receiver<()> {
+fn receive(
+    host: &Host,
+    stop: &Arc<AtomicBool>,
+    arrived: &Arc<AtomicU32>,
+) -> std::sync::mpsc::Receiver<()> {
     let (stop, arrived) = (Arc::clone(stop), Arc::clone(arrived));
     host.start(move || {
         let socket = raw();
@@ -128,10 +131,7 @@ fn raw() -> Socket {
         .find_map(|interface| interface.address?.as_link_addr().copied())
         .unwrap();
     // The address says the interface; the protocol in it is none, so the socket's is kept.
-    use std::os::fd::AsRawFd;
-    nix::sys::socket::connect(socket.as_raw_fd(), &address).unwrap_or_else(|_| {
-        nix::sys::socket::bind(socket.as_raw_fd(), &address).unwrap();
-    });
+    nix::sys::socket::bind(socket.as_raw_fd(), &address).unwrap();
     socket
 }
 
@@ -177,8 +177,7 @@ fn a_hook_lives_and_dies_and_others_do_not_notice() {
             .await;
             let (client, channel) = dial(pki, "controller", CONTROLLER_ROLE, 1).await.unwrap();
             let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
-            let compute =
-                LocalSidAction::Compute { hook: HOOK, on_failure: OnFailure::Bypass };
+            let compute = LocalSidAction::Compute { hook: HOOK, on_failure: OnFailure::Bypass };
             let next_hop =
                 NextHopEntry { node: NodeSid(7), port: PortId(2), mac: [2, 0, 0, 0, 0, 7] };
             client
@@ -196,7 +195,7 @@ fn a_hook_lives_and_dies_and_others_do_not_notice() {
                 v1::to_switch::Message::LoadHook(v1::LoadHook {
                     hook: HOOK.0.into(),
                     name: "forward".into(),
-                    module: module.into(),
+                    module,
                     ..Default::default()
                 })
             };
@@ -266,7 +265,7 @@ fn a_hook_lives_and_dies_and_others_do_not_notice() {
             })
             .await;
             drop(wasm);
-            serving.abort();
+            drop(serving);
         });
         drop(agent);
     });

@@ -20,9 +20,8 @@ fn net() -> impl Strategy<Value = IpNet> {
     let v6 = (any::<u128>(), 0u8..=128)
         .prop_map(|(bits, len)| IpNet::new(IpAddr::V6(bits.into()), len).unwrap().trunc());
     // Few prefixes, so that some are of each other's and some are met twice.
-    let near = (0u8..4, 24u8..=32).prop_map(|(host, len)| {
-        IpNet::new([10, 1, 0, host].into(), len).unwrap().trunc()
-    });
+    let near = (0u8..4, 24u8..=32)
+        .prop_map(|(host, len)| IpNet::new([10, 1, 0, host].into(), len).unwrap().trunc());
     prop_oneof![v4, v6, near]
 }
 
@@ -32,8 +31,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     let slice = || (1u16..=4095).prop_map(SliceId);
     let set = || (1u16..).prop_map(SliceSet);
     let direction = || prop_oneof![Just(Direction::Downlink), Just(Direction::Uplink)];
-    let class =
-        prop_oneof![Just(Class::BestEffort), Just(Class::Guaranteed), Just(Class::Urllc)];
+    let class = prop_oneof![Just(Class::BestEffort), Just(Class::Guaranteed), Just(Class::Urllc)];
     let policy = || (1u32..=65_535).prop_map(PolicyId);
     let rate = || prop_oneof![Just(0), 1_000_000u64..100_000_000_000];
     let kind = prop_oneof![Just(PortKind::Access), Just(PortKind::Fabric)];
@@ -93,9 +91,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         ),
         (policy(), prop::collection::vec(1u16.., 1..=6))
             .prop_map(|(policy, sids)| Entry::Policy(PolicyEntry { policy, sids })),
-        (0xE000u16.., local).prop_map(|(sid, action)| {
-            Entry::LocalSid(LocalSidEntry { sid, action })
-        }),
+        (0xE000u16.., local)
+            .prop_map(|(sid, action)| { Entry::LocalSid(LocalSidEntry { sid, action }) }),
         (1u16..=4095).prop_map(|sid| {
             Entry::LocalSid(LocalSidEntry { sid, action: LocalSidAction::Node })
         }),

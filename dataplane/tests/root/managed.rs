@@ -13,7 +13,7 @@ use selvedge_pipeline::{Entry, GenerationEntry};
 use selvedge_southbound::client::{CONTROLLER_ROLE, ClientError, P4Client, Target, Update};
 use selvedge_southbound::selvedge::v1;
 use selvedge_southbound::tls::{self, Credentials};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
@@ -34,15 +34,23 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// A controller in this namespace; it ends with the returned task.
-    pub(crate) fn start(&self, pki: &Path) -> tokio::task::JoinHandle<()> {
+    /// A controller in this namespace, until what is returned is dropped: then it is gone with
+    /// all its connections.
+    pub(crate) fn start(&self, pki: &Path) -> Serving {
         let credentials = Credentials::load(pki, "controller").unwrap();
         let service = ControllerServer::new(self.clone());
-        tokio::spawn(async move {
-            let server = Server::builder().tls_config(credentials.server()).unwrap();
-            let address = "127.0.0.1:9558".parse().unwrap();
-            server.add_service(service).serve(address).await.unwrap();
-        })
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            block_on(async move {
+                let mut server = Server::builder().tls_config(credentials.server()).unwrap();
+                let address = "127.0.0.1:9558".parse().unwrap();
+                tokio::select! {
+                    ended = server.add_service(service).serve(address) => ended.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Serving { stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn has(&self, wanted: impl Fn(&Message) -> bool) -> bool {
@@ -52,6 +60,22 @@ impl Listener {
     pub(crate) async fn say(&self, message: v1::to_switch::Message) {
         let answers = self.answers.lock().unwrap().clone().unwrap();
         answers.send(Ok(v1::ToSwitch { message: Some(message) })).await.unwrap();
+    }
+}
+
+/// A controller that runs.
+pub(crate) struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
     }
 }
 
@@ -189,7 +213,9 @@ fn the_controller_is_told_what_happens() {
             .await;
             assert!(listener.heard.lock().unwrap().iter().all(|(name, _)| name == "s1"));
 
-            // LLDP both ways.
+            // LLDP both ways; a port that is not enabled drops everything.
+            let (client, _channel) = dial(pki, "controller", CONTROLLER_ROLE, 1).await.unwrap();
+            client.write(&inserts([access(1)])).await.unwrap();
             let sent = a.start(|| {
                 block_on(async {
                     let mut socket = LldpSocket::open().unwrap();
@@ -198,7 +224,8 @@ fn the_controller_is_told_what_happens() {
                     let ttl = Duration::from_secs(2);
                     socket.send(index, &frame::encode([2; 6], "s9", "p3", ttl)).unwrap();
                     let mut bytes = [0; FRAME_MAX];
-                    let heard = tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut bytes));
+                    let heard =
+                        tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut bytes));
                     let (len, from) = heard.await.unwrap().unwrap();
                     assert_eq!(from, index);
                     frame::parse(&bytes[..len]).unwrap().0
@@ -206,7 +233,9 @@ fn the_controller_is_told_what_happens() {
             });
             until("the neighbor is told", async || {
                 listener.has(|message| match message {
-                    Message::Neighbor(n) => (n.chassis.as_str(), n.port_name.as_str()) == ("s9", "p3"),
+                    Message::Neighbor(n) => {
+                        (n.chassis.as_str(), n.port_name.as_str()) == ("s9", "p3")
+                    }
                     _ => false,
                 })
             })
@@ -214,13 +243,12 @@ fn the_controller_is_told_what_happens() {
             let ours = sent.recv().unwrap();
             assert_eq!((ours.chassis.as_str(), ours.port.as_str()), ("s1", "p1"));
             until("the neighbor expires", async || {
-                listener.has(|message| matches!(message, Message::Neighbor(n) if n.chassis.is_empty()))
+                listener
+                    .has(|message| matches!(message, Message::Neighbor(n) if n.chassis.is_empty()))
             })
             .await;
 
             // An address that nobody bound.
-            let (client, _channel) = dial(pki, "controller", CONTROLLER_ROLE, 1).await.unwrap();
-            client.write(&inserts([access(1)])).await.unwrap();
             a.address("10.1.0.77");
             let _ = a.start(|| {
                 let socket = std::net::UdpSocket::bind("10.1.0.77:0").unwrap();
@@ -242,22 +270,24 @@ fn the_controller_is_told_what_happens() {
             listener.say(v1::to_switch::Message::LoadHook(load)).await;
             until("the hook is refused", async || {
                 listener.has(|message| match message {
-                    Message::HookState(h) => h.hook == 3 && h.state() == v1::hook_state::State::Refused,
+                    Message::HookState(h) => {
+                        h.hook == 3 && h.state() == v1::hook_state::State::Refused
+                    }
                     _ => false,
                 })
             })
             .await;
 
             // The controller goes and returns: everything is told again.
-            serving.abort();
-            drop(listener);
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            drop(serving);
             let listener = Listener::default();
             let serving = listener.start(pki);
             until("the switch registers again, whole", async || {
                 listener.has(|message| match message {
                     Message::Register(r) => {
-                        r.ports.len() == 1 && r.hooks.len() == 1 && r.p4runtime_address == "127.0.0.1:9559"
+                        r.ports.len() == 1
+                            && r.hooks.len() == 1
+                            && r.p4runtime_address == "127.0.0.1:9559"
                     }
                     _ => false,
                 })
@@ -269,7 +299,7 @@ fn the_controller_is_told_what_happens() {
                 listener.has(|message| matches!(message, Message::PortGone(p) if p.id == 1))
             })
             .await;
-            serving.abort();
+            drop(serving);
         });
         agent.kill();
     });
@@ -286,7 +316,8 @@ fn what_cannot_be_is_refused_by_name() {
         std::fs::copy(place.dir.path().join("s2.key"), place.dir.path().join("s1.key")).unwrap();
         let other = Agent::start(managed(&place)).failure();
         assert!(other.contains("s2"), "{other}");
-        let elsewhere = Options { p4runtime: "192.0.2.9:9559".parse().unwrap(), ..place.unmanaged() };
+        let elsewhere =
+            Options { p4runtime: "192.0.2.9:9559".parse().unwrap(), ..place.unmanaged() };
         let elsewhere = Agent::start(elsewhere).failure();
         assert!(elsewhere.contains("192.0.2.9:9559"), "{elsewhere}");
         let file = Options { run_dir: "/proc/version/x".into(), ..place.unmanaged() };

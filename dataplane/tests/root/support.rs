@@ -90,8 +90,8 @@ impl Host {
         ip(&format!("link add {port} type veth peer name {name}0 netns {tid}"));
         self.run(move || {
             ip(&format!("link set {name}0 name eth0"));
-            selvedge_xdp::offload::prepare_veth("eth0").unwrap();
             ip("link set eth0 up");
+            selvedge_xdp::offload::prepare_veth("eth0").unwrap();
         });
     }
 
@@ -122,8 +122,6 @@ impl Host {
 
     pub(crate) fn mac(&self) -> [u8; 6] {
         self.run(|| {
-            let text = std::fs::read_to_string("/proc/thread-self/net/dev").map(|_| ());
-            text.unwrap();
             let interface = nix::ifaddrs::getifaddrs()
                 .unwrap()
                 .filter(|interface| interface.interface_name == "eth0")
@@ -196,6 +194,10 @@ pub(crate) struct Agent {
 impl Agent {
     /// In the namespace of this thread.
     pub(crate) fn start(options: Options) -> Self {
+        // SELVEDGE_LOG=debug shows what an agent says.
+        let filter = tracing_subscriber::EnvFilter::try_from_env("SELVEDGE_LOG")
+            .unwrap_or_else(|_| "off".into());
+        drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let result = block_on(run_until(options, async { drop(stopped.await) }));
@@ -231,9 +233,7 @@ impl Drop for Agent {
 }
 
 /// A P4Runtime client in the clear; retried while the agent starts.
-pub(crate) async fn connect(
-    election_id: u128,
-) -> (P4Client, selvedge_southbound::client::Channel) {
+pub(crate) async fn connect(election_id: u128) -> (P4Client, selvedge_southbound::client::Channel) {
     let target = Target {
         uri: "http://127.0.0.1:9559".into(),
         tls: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use selvedge_ebpf_common::drop::{NAMES, REASONS};
 use selvedge_ebpf_common::value::{HookCounters, PortCounters, Scratch, SliceCounters};
 use selvedge_ebpf_common::{
-    COMPUTE_PORT, MAX_HOOKS, MAX_PORT_ID, MAX_SLICE_ID, Plain, PORT_SLOTS, slice_slot,
+    COMPUTE_PORT, MAX_HOOKS, MAX_PORT_ID, MAX_SLICE_ID, PORT_SLOTS, Plain, slice_slot,
 };
 
 use crate::Error;
@@ -46,8 +46,8 @@ impl Counters {
     }
 
     fn port_slot(&self, slot: u32) -> Result<PortCounters, Error> {
-        let [rx_packets, rx_bytes, tx_packets, tx_bytes] = self
-            .sum("PORT_COUNTERS", slot, |c: PortCounters| {
+        let [rx_packets, rx_bytes, tx_packets, tx_bytes] =
+            self.sum("PORT_COUNTERS", slot, |c: PortCounters| {
                 [c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes]
             })?;
         Ok(PortCounters { rx_packets, rx_bytes, tx_packets, tx_bytes })
@@ -75,8 +75,8 @@ impl Counters {
     pub fn slice(&self, slice: u16, direction: Direction) -> Result<SliceCounters, Error> {
         within("slice", slice, 1, MAX_SLICE_ID.into())?;
         let slot = slice_slot(slice, direction as u8);
-        let [packets, bytes, dropped_packets, dropped_bytes] = self
-            .sum("SLICE_COUNTERS", slot, |c: SliceCounters| {
+        let [packets, bytes, dropped_packets, dropped_bytes] =
+            self.sum("SLICE_COUNTERS", slot, |c: SliceCounters| {
                 [c.packets, c.bytes, c.dropped_packets, c.dropped_bytes]
             })?;
         Ok(SliceCounters { packets, bytes, dropped_packets, dropped_bytes })
@@ -84,8 +84,8 @@ impl Counters {
 
     pub fn hook(&self, hook: u16) -> Result<HookCounters, Error> {
         within("hook", hook, 0, u64::from(MAX_HOOKS) - 1)?;
-        let [to_packets, to_bytes, from_packets, from_bytes, bypassed, refused, no_socket] = self
-            .sum("HOOK_COUNTERS", hook.into(), |c: HookCounters| {
+        let [to_packets, to_bytes, from_packets, from_bytes, bypassed, refused, no_socket] =
+            self.sum("HOOK_COUNTERS", hook.into(), |c: HookCounters| {
                 [
                     c.to_packets,
                     c.to_bytes,

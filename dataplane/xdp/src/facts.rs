@@ -65,9 +65,8 @@ impl Facts {
         let _writer = self.0.write();
         let names = self.0.get("PORT_NAME").array::<PortName>()?;
         let numbers = 1..=MAX_PORT_ID;
-        let of = |wanted: PortName| {
-            numbers.clone().find(|port| names[usize::from(*port)] == wanted)
-        };
+        let of =
+            |wanted: PortName| numbers.clone().find(|port| names[usize::from(*port)] == wanted);
         if let Some(port) = of(text) {
             return Ok(port);
         }

@@ -8,10 +8,10 @@ use selvedge_ebpf_common::value::{
 };
 use selvedge_ebpf_common::{COMPUTE_PORT, MAX_HOOKS};
 
+use crate::Error;
 use crate::error::within;
 use crate::pins::LinkName;
 use crate::switch::{Interface, Switch};
-use crate::Error;
 
 /// What the programs do with packets for a hook: all but `Running` pass by or are dropped, as
 /// the segment's entry says.
@@ -98,16 +98,10 @@ impl Switch {
         self.maps.get("SOCKET").put(&u32::from(hook), &fd)
     }
 
-    /// Whether there was one.
-    pub fn clear_hook_socket(&self, hook: u16) -> Result<bool, Error> {
+    /// Frames for the hook find no socket any more. Fine when there was none.
+    pub fn clear_hook_socket(&self, hook: u16) -> Result<(), Error> {
         check(hook)?;
-        // Deleting from a free place is EINVAL in some kernels and no error in others; ask.
-        match self.maps.get("SOCKET").remove(&u32::from(hook)) {
-            Err(Error::Map { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
-                Ok(false)
-            }
-            result => result,
-        }
+        self.maps.get("SOCKET").remove(&u32::from(hook)).map(drop)
     }
 
     pub fn set_hook_state(&self, hook: u16, state: Option<HookState>) -> Result<(), Error> {

@@ -12,6 +12,7 @@ mod counters;
 mod error;
 mod events;
 mod facts;
+mod generator;
 mod hooks;
 mod load;
 mod map;
@@ -28,13 +29,14 @@ pub use counters::{Counters, Totals};
 pub use error::Error;
 pub use events::{EVENTS_PER_SECOND, EndpointSeen, Events};
 pub use facts::Facts;
+pub use generator::{Generator, Sink, UnderTest};
 pub use hooks::{HookPort, HookState};
 pub use pins::remove_all;
 pub use run::{TestRun, Verdict};
 pub use selvedge_ebpf_common as common;
 pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{
-    Class, Classifier, Delivery, Direction, Endpoint, LocalSid, LocalSidTable, Meter, MeterTable,
-    NextHop, NextHopTable, PolicyTable, PortKind, PortTable, PrefixTable, Queue, QueueTable,
-    Route, RouteAction, Rule, RuleAction, Table,
+    Class, Classifier, Delivery, Direction, Endpoint, Entries, LocalSid, LocalSidTable, Meter,
+    MeterTable, NextHop, NextHopTable, PolicyTable, PortKind, PortTable, PrefixTable, Queue,
+    QueueTable, Route, RouteAction, Rule, RuleAction, Table,
 };

@@ -27,38 +27,52 @@ pub(crate) fn is_jump(name: &str) -> bool {
 
 /// Loads all programs; maps that are not pinned yet are made and pinned.
 pub(crate) fn load(pins: &Pins) -> Result<Programs, Error> {
-    let mut loader = EbpfLoader::new();
-    for spec in PINNED {
-        loader.map_pin_path(spec.name, pins.map(spec.name));
-    }
-    let mut ebpf =
-        loader.load(object::bytes()).map_err(|source| Error::Object(Box::new(source)))?;
+    let mut ebpf = object(pins)?;
     let entry = program(&mut ebpf, ENTRY)?;
     let hook_rx = program(&mut ebpf, HOOK_RX)?;
-    let map = ebpf.take_map(JUMP).expect("the object has a tail-call map");
-    let aya::maps::Map::ProgramArray(jump) = map else {
-        unreachable!("the tail-call map is a program array");
-    };
-    let jump = jump.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", JUMP))?;
+    let jump = tail_calls(&ebpf)?;
     let mut stages = Vec::new();
     for (name, index) in STAGES {
         let stage = program(&mut ebpf, name)?;
-        let fd = stage.as_raw_fd().cast_unsigned();
-        // SAFETY: a program array's keys and values are u32.
-        let result = unsafe {
-            sys::update(
-                jump.as_fd(),
-                std::ptr::from_ref(&index).cast(),
-                std::ptr::from_ref(&fd).cast(),
-            )
-        };
-        result.map_err(Error::map("write", JUMP))?;
+        put_stage(jump.as_fd(), index, stage.as_fd())?;
         stages.push((name, stage));
     }
     Ok(Programs { entry, hook_rx, jump, stages })
 }
 
-fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
+/// The object with its pinned maps: those of `pins`, made if they are not there.
+pub(crate) fn object(pins: &Pins) -> Result<Ebpf, Error> {
+    let mut loader = EbpfLoader::new();
+    for spec in PINNED {
+        loader.map_pin_path(spec.name, pins.map(spec.name));
+    }
+    loader.load(object::bytes()).map_err(|source| Error::Object(Box::new(source)))
+}
+
+/// The tail-call map of this load. The object keeps its own descriptor, which programs still to
+/// be loaded name.
+pub(crate) fn tail_calls(ebpf: &Ebpf) -> Result<OwnedFd, Error> {
+    let map = ebpf.map(JUMP).expect("the object has a tail-call map");
+    let aya::maps::Map::ProgramArray(jump) = map else {
+        unreachable!("the tail-call map is a program array");
+    };
+    jump.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", JUMP))
+}
+
+pub(crate) fn put_stage(
+    jump: BorrowedFd<'_>,
+    index: u32,
+    stage: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let fd = stage.as_raw_fd().cast_unsigned();
+    // SAFETY: a program array's keys and values are u32.
+    let result = unsafe {
+        sys::update(jump, std::ptr::from_ref(&index).cast(), std::ptr::from_ref(&fd).cast())
+    };
+    result.map_err(Error::map("write", JUMP))
+}
+
+pub(crate) fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
     let program = ebpf.program_mut(name).expect("the object has this program");
     let Program::Xdp(program) = program else { unreachable!("all our programs are XDP") };
     let load = |program: &mut Xdp| {

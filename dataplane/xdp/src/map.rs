@@ -36,11 +36,7 @@ impl Map {
         let mut value = MaybeUninit::<V>::uninit();
         // SAFETY: sizes checked above.
         let found = unsafe {
-            sys::lookup(
-                self.fd.as_fd(),
-                std::ptr::from_ref(key).cast(),
-                value.as_mut_ptr().cast(),
-            )
+            sys::lookup(self.fd.as_fd(), std::ptr::from_ref(key).cast(), value.as_mut_ptr().cast())
         };
         let found = found.map_err(Error::map("read", self.spec.name))?;
         // SAFETY: the kernel has written the whole value, and any bits are a valid `Plain`.
@@ -123,12 +119,7 @@ impl Map {
         let mut values = vec![V::default(); count as usize];
         // SAFETY: both have room for `count`.
         let got = unsafe {
-            sys::lookup_array(
-                self.fd.as_fd(),
-                keys.as_mut_ptr(),
-                values.as_mut_ptr().cast(),
-                count,
-            )
+            sys::lookup_array(self.fd.as_fd(), keys.as_mut_ptr(), values.as_mut_ptr().cast(), count)
         };
         let got = got.map_err(Error::map("read", self.spec.name))?;
         values.truncate(got as usize);
@@ -140,8 +131,11 @@ impl Map {
         assert_eq!(size_of::<V>(), self.spec.value_bytes, "value of {}", self.spec.name);
         assert_eq!(size_of::<V>() % 8, 0, "the kernel rounds per-CPU values up to 8");
         assert_eq!(self.spec.kind, Kind::PerCpuArray);
-        let n_cpus = aya::util::nr_cpus()
-            .map_err(|(_, source)| Error::Map { doing: "read", map: self.spec.name, source })?;
+        let n_cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Map {
+            doing: "read",
+            map: self.spec.name,
+            source,
+        })?;
         let mut values: Vec<MaybeUninit<V>> = vec![MaybeUninit::uninit(); n_cpus];
         // SAFETY: room for one value for each CPU.
         let found = unsafe {
@@ -166,10 +160,7 @@ impl AsFd for Map {
 }
 
 /// How a kernel map differs from what `spec` wants: what it is, what it should be.
-pub(crate) fn mismatch(
-    fd: BorrowedFd<'_>,
-    spec: &Spec,
-) -> io::Result<Option<(String, String)>> {
+pub(crate) fn mismatch(fd: BorrowedFd<'_>, spec: &Spec) -> io::Result<Option<(String, String)>> {
     let info = sys::map_info(fd)?;
     let text = |kind: u32, key: u32, value: u32, entries: u32| {
         format!("a map of type {kind} with {entries} entries of {key}+{value} bytes")

@@ -30,6 +30,9 @@ struct EthtoolValue {
 /// Makes a veth end of this thread's network namespace fit to face XDP: GRO on, transmit
 /// checksum and segmentation offload off. For host ends, and for ends of wires that carry no
 /// program.
+///
+/// The interface must be up: a veth end that gets GRO while it is down does not tell its peer,
+/// when the peer was up before, that frames can be redirected into it; they vanish then.
 pub fn prepare_veth(ifname: &str) -> Result<(), Error> {
     // Segmentation first: without checksums the kernel refuses to have it anyway.
     let features = [

@@ -4,13 +4,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use selvedge_ebpf_common::LAYOUT_VERSION;
 
-use crate::Error;
+use crate::{Error, sys};
 
 /// Where every system has its BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -109,9 +110,25 @@ pub(crate) fn unpin(path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Takes a pinned link's program off its interface, and removes the pin. When this returns
+/// the interface is free.
+pub(crate) fn remove_link(path: &Path) -> Result<(), Error> {
+    match sys::open_pin(path) {
+        Ok(link) => sys::detach_link(link.as_fd()).map_err(Error::path("detach", path))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Error::path("open the pin", path)(source)),
+    }
+    unpin(path).map(drop)
+}
+
 /// Takes a switch off its interfaces: removes every pin under `pin_dir`, of whatever layout,
 /// and the directory. Traffic stops. Nothing there is fine.
 pub fn remove_all(pin_dir: &Path) -> Result<(), Error> {
+    for (_, version) in list(pin_dir)? {
+        for (_, link) in list(&version.join("links"))? {
+            remove_link(&link)?;
+        }
+    }
     match fs::remove_dir_all(pin_dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -125,6 +142,8 @@ fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, PathBuf)>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A file where a directory is looked for is not ours.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
         Err(source) => return Err(failed()(source)),
     };
     entries

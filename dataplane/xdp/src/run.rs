@@ -2,9 +2,7 @@
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use selvedge_ebpf_common::value::{
-    END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch,
-};
+use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch};
 use selvedge_ebpf_common::{COMPUTE_PORT, MAX_PORT_ID};
 
 use crate::switch::Switch;
@@ -38,8 +36,8 @@ impl Switch {
     /// Traffic on the same CPU at the same instant may confuse the answer.
     pub fn test_run(&self, ifindex: u32, frame: &[u8]) -> Result<TestRun, Error> {
         let cpu = OneCpu::pin()?;
-        let ran = sys::test_run(self.programs().entry(), frame, ifindex, 1)
-            .map_err(Error::TestRun)?;
+        let ran =
+            sys::test_run(self.programs().entry(), frame, ifindex, 1).map_err(Error::TestRun)?;
         let scratch = self.maps.get("SCRATCH").per_cpu::<Scratch>(0)?[cpu.number];
         drop(cpu);
         let detail = u16::try_from(scratch.detail).expect("a port or a reason");
@@ -57,9 +55,11 @@ impl Switch {
     }
 
     /// Injects `repeat` copies of `frame` as received on interface `ifindex` and carries the
-    /// verdicts out, as fast as this CPU goes (`BPF_F_TEST_XDP_LIVE_FRAMES`).
+    /// verdicts out, as fast as this CPU goes (`BPF_F_TEST_XDP_LIVE_FRAMES`). The kernel
+    /// recycles frames: from the 65th on they may be as the program left an earlier one.
     pub fn inject(&self, ifindex: u32, frame: &[u8], repeat: u32) -> Result<(), Error> {
         sys::live_run(self.programs().entry(), frame, ifindex, repeat, 64)
+            .map(drop)
             .map_err(Error::TestRun)
     }
 }

@@ -16,7 +16,7 @@ use crate::facts::Facts;
 use crate::load::{self, Programs};
 use crate::map::{Map, mismatch};
 use crate::maps::Maps;
-use crate::pins::{LinkName, Pins, unpin};
+use crate::pins::{LinkName, Pins, remove_link, unpin};
 use crate::table::{
     Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, NextHopTable, PolicyTable,
     PortTable, PrefixTable, QueueTable, Route, check_port,
@@ -157,9 +157,8 @@ impl Switch {
         }
         for (name, path) in before {
             if load::is_jump(&name) {
-                self._replaced.push(
-                    sys::open_pin(&path).map_err(Error::path("open the pin", &path))?,
-                );
+                self._replaced
+                    .push(sys::open_pin(&path).map_err(Error::path("open the pin", &path))?);
             }
             unpin(&path)?;
         }
@@ -269,7 +268,7 @@ impl Switch {
         match sys::link_xdp(program, interface.index) {
             Ok(link) => {
                 // A pin of this name is of another interface.
-                unpin(&path)?;
+                remove_link(&path)?;
                 sys::pin(link.as_fd(), &path).map_err(Error::path("pin a link at", &path))
             }
             Err(source) => {
@@ -288,7 +287,7 @@ impl Switch {
     }
 
     pub(crate) fn unlink(&mut self, name: LinkName) -> Result<(), Error> {
-        unpin(&self.pins.link(name)).map(drop)
+        remove_link(&self.pins.link(name))
     }
 
     /// Makes `ifindex` the one interface that leads to `value` in `PORT_BY_IFINDEX` or
@@ -328,6 +327,10 @@ impl Switch {
             self.maps.get("PORT_BY_LOW_IFINDEX").put(&ifindex, &slot)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     pub(crate) fn programs(&self) -> &Programs {

@@ -23,6 +23,7 @@ const OBJ_GET_INFO_BY_FD: c_int = 15;
 const MAP_LOOKUP_BATCH: c_int = 24;
 const LINK_CREATE: c_int = 28;
 const LINK_UPDATE: c_int = 29;
+const LINK_DETACH: c_int = 34;
 
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
@@ -150,9 +151,8 @@ pub(crate) struct LinkInfo {
 /// The pointers in `attr` are valid for what `command` reads and writes.
 unsafe fn bpf<T>(command: c_int, attr: &mut T) -> io::Result<c_long> {
     // SAFETY: by this function's contract; the size is that of `attr`.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -318,8 +318,14 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
 }
 
+/// Takes a link's program off its interface now; closing the last reference does it later.
+pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut fd = raw(link);
+    // SAFETY: no pointers.
+    unsafe { bpf(LINK_DETACH, &mut fd) }.map(drop)
+}
+
 pub(crate) struct Ran {
-    pub(crate) action: u32,
     pub(crate) frame: Vec<u8>,
     /// Nanoseconds, the mean over the repetitions.
     pub(crate) duration_ns: u32,
@@ -349,17 +355,18 @@ pub(crate) fn test_run(
     // SAFETY: every pointer is to a buffer of the size given beside it.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
     out.truncate(usize::try_from(attr.data_size_out).expect("a 64-bit machine"));
-    Ok(Ran { action: attr.retval, frame: out, duration_ns: attr.duration })
+    Ok(Ran { frame: out, duration_ns: attr.duration })
 }
 
 /// Injects `repeat` copies of `frame` at `ifindex`, whose program's verdicts are carried out.
+/// The mean time for each in nanoseconds, less that in which the kernel let others run.
 pub(crate) fn live_run(
     program: BorrowedFd<'_>,
     frame: &[u8],
     ifindex: u32,
     repeat: u32,
     batch: u32,
-) -> io::Result<()> {
+) -> io::Result<u32> {
     let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
     let context = XdpMd { data_end: len, ingress_ifindex: ifindex, ..Default::default() };
     let mut attr = TestAttr {
@@ -374,5 +381,6 @@ pub(crate) fn live_run(
         ..Default::default()
     };
     // SAFETY: every pointer is to a buffer of the size given beside it.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }.map(drop)
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.duration)
 }

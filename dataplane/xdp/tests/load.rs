@@ -163,10 +163,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         for priority in 0..64 {
             switch.classifier.put(priority, &rule).unwrap();
         }
-        assert!(matches!(
-            switch.classifier.put(64, &rule),
-            Err(Error::Full { capacity: 64, .. })
-        ));
+        assert!(matches!(switch.classifier.put(64, &rule), Err(Error::Full { capacity: 64, .. })));
         switch.classifier.put(63, &Rule { protocol: Some(1), ..rule }).unwrap();
         assert_eq!(switch.classifier.entries().unwrap().len(), 64);
         for name in 0..255 {
@@ -255,7 +252,10 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
         assert_ne!(program("entry"), before);
         assert_eq!(links(), ["port-1"]);
         let attached = switch.attached().unwrap();
-        assert_eq!(attached.iter().map(|a| (a.port, a.ifindex)).collect::<Vec<_>>(), [(1, p1.index)]);
+        assert_eq!(
+            attached.iter().map(|a| (a.port, a.ifindex)).collect::<Vec<_>>(),
+            [(1, p1.index)]
+        );
         // Another interface of the same name comes back.
         let p2 = veth("p2");
         switch.attach(2, &p2).unwrap();
@@ -311,8 +311,7 @@ fn an_interface_that_takes_no_native_program_is_refused() {
 #[ignore = "started by the test below"]
 fn agent_to_be_killed() {
     let Ok(dir) = std::env::var("SELVEDGE_TEST_PINS") else { return };
-    let options =
-        selvedge_xdp::Options { pin_dir: dir.clone().into(), metering: true };
+    let options = selvedge_xdp::Options { pin_dir: dir.clone().into(), metering: true };
     let mut switch = Switch::open(&options).unwrap();
     switch.attach(1, &interface("p1")).unwrap();
     fill(&switch);

@@ -51,21 +51,46 @@ impl Random {
 
 /// Few enough addresses that packets meet entries.
 const ADDRESSES: [&str; 11] = [
-    "10.1.0.1", "10.1.0.2", "10.1.1.3", "10.2.0.4", "fd10::1", "fd10::2", "fd10::1:3", "fd11::4",
-    "192.0.2.9", "2001:db8::9", "fd10::ffff:0:1",
+    "10.1.0.1",
+    "10.1.0.2",
+    "10.1.1.3",
+    "10.2.0.4",
+    "fd10::1",
+    "fd10::2",
+    "fd10::1:3",
+    "fd11::4",
+    "192.0.2.9",
+    "2001:db8::9",
+    "fd10::ffff:0:1",
 ];
 const ODD_ADDRESSES: [&str; 12] = [
-    "169.254.1.1", "224.0.0.5", "255.255.255.255", "127.0.0.1", "0.0.0.0", "fe80::1", "fe80::22",
-    "ff02::1", "::", "::1", "5f00:0:7:e001::", "5f00:1::1",
+    "169.254.1.1",
+    "224.0.0.5",
+    "255.255.255.255",
+    "127.0.0.1",
+    "0.0.0.0",
+    "fe80::1",
+    "fe80::22",
+    "ff02::1",
+    "::",
+    "::1",
+    "5f00:0:7:e001::",
+    "5f00:1::1",
 ];
 const PREFIXES: [&str; 9] = [
-    "10.0.0.0/8", "10.1.0.0/16", "10.1.0.0/24", "0.0.0.0/0", "::/0", "fd10::/16", "fd10::/112",
-    "fd00::/8", "10.1.0.2/31",
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.0.0/24",
+    "0.0.0.0/0",
+    "::/0",
+    "fd10::/16",
+    "fd10::/112",
+    "fd00::/8",
+    "10.1.0.2/31",
 ];
 const SETS: [u16; 4] = [1, 2, 3, 5000];
 const SLICES: [u16; 3] = [1, 2, 3];
-const SIDS: [u16; 10] =
-    [NODE, 8, 9, 10, 0xE001, 0xE100, 0xE101, 0xE102, 0xE105, 0x2000];
+const SIDS: [u16; 10] = [NODE, 8, 9, 10, 0xE001, 0xE100, 0xE101, 0xE102, 0xE105, 0x2000];
 
 fn net(random: &mut Random) -> IpNet {
     if random.chance(60) {
@@ -427,7 +452,9 @@ fn the_programs_do_what_the_model_says() {
                     outcome.hits
                 );
                 let name = match got {
-                    Verdict::Dropped(reason) => selvedge_xdp::common::drop::NAMES[usize::from(reason)],
+                    Verdict::Dropped(reason) => {
+                        selvedge_xdp::common::drop::NAMES[usize::from(reason)]
+                    }
                     Verdict::Forwarded { .. } => "forwarded",
                     Verdict::ToHook { .. } => "to hook",
                     Verdict::Answered { .. } => "answered",

@@ -69,7 +69,12 @@ pub const OUTER_HOP_LIMIT: u8 = 64;
 pub const STAGE_ACCESS: u32 = 0;
 pub const STAGE_SID: u32 = 1;
 pub const STAGE_ANSWER: u32 = 2;
+/// Where benches put the program they measure; empty in a switch.
+pub const STAGE_UNDER_TEST: u32 = 3;
 pub const STAGES: u32 = 4;
+
+/// Bytes at the start of a frame that the generator of benches puts back.
+pub const GENERATOR_HEAD_LEN: usize = 64;
 
 /// The any-cast gateway (DESIGN §5).
 pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x5E, 0x1F, 0x00, 0x00, 0x01];

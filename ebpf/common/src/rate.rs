@@ -30,9 +30,13 @@ pub const fn span_ps(cost_x256: u64, bytes: u32) -> u64 {
 }
 
 /// Picoseconds that a burst of `bytes` takes: never less than one full frame, because a
-/// smaller burst would let nothing pass at all. Saturates.
+/// smaller burst would let nothing pass at all. At most [`MAX_SPAN_PS`].
 pub const fn tolerance_ps(cost_x256: u64, bytes: u32) -> u64 {
-    let bytes = if bytes < MIN_BURST_BYTES { MIN_BURST_BYTES } else { bytes };
+    threshold_ps(cost_x256, if bytes < MIN_BURST_BYTES { MIN_BURST_BYTES } else { bytes })
+}
+
+/// Picoseconds that a backlog of `bytes` takes to drain. At most [`MAX_SPAN_PS`].
+pub const fn threshold_ps(cost_x256: u64, bytes: u32) -> u64 {
     let ps = (cost_x256 as u128 * bytes as u128) >> 8;
     if ps > MAX_SPAN_PS as u128 { MAX_SPAN_PS } else { ps as u64 }
 }
@@ -48,8 +52,8 @@ pub const MAX_SPAN_PS: u64 = 1 << 44;
 /// slice by what is left of them.
 pub const HORIZON_PS: u64 = 1 << 45;
 
-/// A queue's backlog is not counted beyond this, about 1.1 s: what admission lets through in
-/// spite of a rate must not be held against others long after it is gone.
+/// What is guaranteed adds nothing to a queue's backlog beyond this, about 1.1 s: what was let
+/// through in spite of a rate must not be held against others long after it is gone.
 pub const MAX_BACKLOG_PS: u64 = 1 << 40;
 
 /// Picoseconds from `now` until `tat`; 0 when it has passed. Right across the wrap.

@@ -3,7 +3,7 @@
 
 use core::mem::size_of;
 
-use crate::Plain;
+use crate::{GENERATOR_HEAD_LEN, Plain};
 
 /// Asserts the size of a map value and that no padding is hidden in it.
 macro_rules! plain {
@@ -37,6 +37,7 @@ plain! {
     HookCounters = 64,
     Scratch = 48,
     SeenEvent = 24,
+    HeadValue = 64,
 }
 
 /// `CONFIG`, one: what concerns every packet.
@@ -412,4 +413,11 @@ pub struct SeenEvent {
     /// The frame's source.
     pub mac: [u8; 6],
     pub port: u16,
+}
+
+/// What the generator of benches writes over the start of each frame, in wire order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadValue {
+    pub words: [u64; GENERATOR_HEAD_LEN / 8],
 }

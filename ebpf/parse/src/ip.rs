@@ -106,11 +106,12 @@ pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
     }
     let protocol = header.u8::<6>();
     let (mut ports, mut has_ports) = (0, false);
-    if has_port_header(protocol) && payload_len >= 4 {
-        if let Some(transport) = cursor.peek::<4>() {
-            ports = transport.be32::<0>();
-            has_ports = true;
-        }
+    if has_port_header(protocol)
+        && payload_len >= 4
+        && let Some(transport) = cursor.peek::<4>()
+    {
+        ports = transport.be32::<0>();
+        has_ports = true;
     }
     Some(Packet {
         source: [header.raw64::<8>(), header.raw64::<16>()],

@@ -39,7 +39,7 @@ pub fn decrement_ipv6<const N: usize>(header: Window<N>) {
 pub fn mark_ipv4<const N: usize>(header: Window<N>) {
     // Type of service is the second byte of its word.
     let old = header.raw16::<0>();
-    let new = old | (ECN_CE as u16) << 8;
+    let new = old | u16::from(ECN_CE) << 8;
     header.set_raw16::<0>(new);
     header.set_raw16::<10>(checksum_after(header.raw16::<10>(), old, new));
 }

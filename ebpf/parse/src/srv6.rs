@@ -28,9 +28,7 @@ impl Container {
     #[inline(always)]
     pub const fn shifted(self) -> Self {
         Self {
-            high: self.high & 0xffff_ffff_0000_0000
-                | (self.high & 0xffff) << 16
-                | self.low >> 48,
+            high: self.high & 0xffff_ffff_0000_0000 | (self.high & 0xffff) << 16 | self.low >> 48,
             low: self.low << 16,
         }
     }

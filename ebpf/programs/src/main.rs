@@ -7,7 +7,8 @@
 //! | `sid` | by tail call, fabric and compute ports, local segments at the ingress | step C |
 //! | `answer` | by tail call, access ports | ARP and neighbor solicitations |
 //! | `hook_rx` | on the socket end of compute ports | hands frames to the hook's socket |
-//! | `redirect`, `pass` | nowhere; benches and tests | what they are called |
+//! | `redirect`, `pass`, `discard` | nowhere; benches and tests | what they are called |
+//! | `generator` | nowhere; benches | makes frames anew, for the program under test |
 //!
 //! Steps are those of southbound/pipeline's model, which is what these programs are held
 //! against. A frame is forwarded, answered, passed to the kernel (LLDP only) or dropped; every

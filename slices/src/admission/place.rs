@@ -359,6 +359,16 @@ impl<'a> Placing<'a> {
     fn too_narrow(&self, blocked: Blocked, by: By) -> Box<Refusal> {
         let direction = self.demands[blocked.index].direction;
         let wanted = self.guaranteed(direction);
+        // What fits is what some link has left, once or shared by several crossings.
+        let mut steps: BTreeSet<u64> = [0].into();
+        for arc in self.network.snapshot.arcs() {
+            let left = self.left_for(arc.ix, direction, &blocked.uses, self.frames());
+            let rates = left
+                .iter()
+                .flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
+            steps.extend(rates.map(|left| ip_rate(BitRate(left)).0 / 1000));
+        }
+        let steps: Vec<u64> = steps.into_iter().filter(|kbps| kbps * 1000 < wanted.0).collect();
         let at_rate = |kbps: u64| {
             let mut rates = self.frames();
             // Downlink is placed first and does not wait for uplink.
@@ -368,15 +378,16 @@ impl<'a> Placing<'a> {
             rates[at(direction)] = frame_rate(BitRate(kbps * 1000)).0;
             (rates, self.place_at(rates, by))
         };
-        let (mut low, mut high) = (0, wanted.0.div_ceil(1000));
+        let (mut low, mut high) = (0, steps.len());
         let mut stuck = blocked;
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            match at_rate(middle).1 {
+            match at_rate(steps[middle]).1 {
                 Ok(_) => low = middle,
                 Err(blocked) => (high, stuck) = (middle, blocked),
             }
         }
+        let low = steps[low];
         let demand = &self.demands[stuck.index];
         let slice = self.slice.name.clone();
         let name = |node| self.network.snapshot.name(node).clone();

@@ -3,12 +3,13 @@
 //!
 //! Dijkstra over (node, hooks passed, ids used): a step is either a whole stretch of a tree, or
 //! a hook on the node. So bandwidth, compute node and ids are decided together, and the result
-//! is the best by construction, not a path that then turns out to be unwritable.
+//! is the best by construction, not a path that then turns out to be unwritable. It looks at
+//! every pair of nodes at worst: meant for up to a thousand switches.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use selvedge_topology::{ArcIx, Metric, NodeIx, Path};
+use selvedge_topology::{ArcIx, Metric, NodeIx, Path, Snapshot};
 
 use super::{MAX_HOOKS_IN_A_ROW, MAX_IDS, Network, Segment};
 
@@ -43,23 +44,22 @@ pub(super) fn best(
     by_metric: Option<Metric>,
 ) -> Option<(Path, Vec<Segment>)> {
     let (snapshot, forwarding) = (network.snapshot, network.forwarding);
-    let stretch = |node: NodeIx, root: NodeIx| -> Option<(u64, usize)> {
-        let tree = forwarding.tree(snapshot, root);
-        if !tree.reaches(node) {
-            return None;
-        }
-        tree.walk(snapshot, node).try_fold((0u64, 0), |(sum, hops), arc| {
-            Some((sum.saturating_add(weight(arc.ix)?), hops + 1))
-        })
-    };
+    let mut weights: Vec<Option<u64>> = vec![None; snapshot.arc_slots()];
+    for arc in snapshot.arcs() {
+        weights[arc.ix.index()] = weight(arc.ix);
+    }
     if hooks.is_empty() {
         if from == to {
             return Some((Path::from_arcs(snapshot, from, Vec::new()), vec![Segment::Deliver]));
         }
-        if by_metric == Some(forwarding.metric()) && stretch(from, to).is_some() {
-            let path = forwarding.tree(snapshot, to).path(snapshot, from)?;
+        let path = forwarding.tree(snapshot, to).path(snapshot, from)?;
+        let usable = path.arcs.iter().all(|arc| weights[arc.index()].is_some());
+        if usable && by_metric == Some(forwarding.metric()) {
             return Some((path, vec![Segment::Node(to), Segment::Deliver]));
         }
+    }
+    if !connected(snapshot, from, to, &weights) {
+        return None; // found out cheaply, without every tree
     }
 
     let index = |s: State| {
@@ -68,15 +68,19 @@ pub(super) fn best(
     };
     let states = snapshot.len() * (hooks.len() + 1) * (MAX_HOOKS_IN_A_ROW + 1) * MAX_IDS;
     let mut best: Vec<Option<(Length, Option<State>)>> = vec![None; states];
-    let mut done = vec![false; states];
+    let mut done: Vec<Vec<(usize, usize)>> = vec![Vec::new(); snapshot.len() * (hooks.len() + 1)];
     let start = State { node: from, stage: 0, run: 0, ids: 0 };
     let zero = Length { weight: 0, hops: 0, ids: 0 };
     best[index(start)] = Some((zero, None));
+    let stretches = Stretches::new(network, &weights);
     let mut heap = BinaryHeap::from([Reverse((zero, start))]);
     while let Some(Reverse((length, state))) = heap.pop() {
-        if std::mem::replace(&mut done[index(state)], true) {
+        // What was here before was no longer; with no more ids and hooks in a row, it was better.
+        let popped = &mut done[state.node.index() * (hooks.len() + 1) + state.stage];
+        if popped.iter().any(|&(run, ids)| run <= state.run && ids <= state.ids) {
             continue;
         }
+        popped.push((state.run, state.ids));
         if state.node == to && state.stage == hooks.len() {
             let came = |state: State| best[index(state)].and_then(|(_, came)| came);
             return Some(written(network, from, state, came));
@@ -99,12 +103,74 @@ pub(super) fn best(
             reach(State { stage, run, ids, ..state }, (0, 0));
         }
         for node in snapshot.nodes().filter(|node| *node != state.node) {
-            if let Some(more) = stretch(state.node, node) {
-                reach(State { node, stage: state.stage, run: 0, ids: state.ids + 1 }, more);
-            }
+            let Some(more) = stretches.get(state.node, node) else { continue };
+            reach(State { node, stage: state.stage, run: 0, ids: state.ids + 1 }, more);
         }
     }
     None
+}
+
+/// The length of the way that the fabric goes from each node to each other: (weight, hops).
+/// 16 bytes a pair, for the time of one search.
+struct Stretches {
+    nodes: usize,
+    /// By destination, then by start; [`NO_WAY`] where an arc on the way must not be used.
+    lengths: Vec<(u64, usize)>,
+}
+
+const NO_WAY: (u64, usize) = (u64::MAX, usize::MAX);
+
+impl Stretches {
+    fn new(network: &Network<'_>, weights: &[Option<u64>]) -> Self {
+        let (snapshot, forwarding) = (network.snapshot, network.forwarding);
+        let nodes = snapshot.len();
+        let mut lengths = vec![NO_WAY; nodes * nodes];
+        let mut on_the_way = Vec::new();
+        for root in snapshot.nodes() {
+            let tree = forwarding.tree(snapshot, root);
+            let lengths = &mut lengths[root.index() * nodes..][..nodes];
+            let mut known = vec![false; nodes];
+            known[root.index()] = true;
+            lengths[root.index()] = (0, 0);
+            for start in snapshot.nodes() {
+                // Down the tree to where it is known, and back.
+                let mut at = start;
+                while !known[at.index()] {
+                    known[at.index()] = true;
+                    let Some(arc) = tree.next(at).and_then(|arc| snapshot.arc(arc)) else { break };
+                    on_the_way.push(arc);
+                    at = arc.to;
+                }
+                for arc in on_the_way.drain(..).rev() {
+                    let (sum, hops) = lengths[arc.to.index()];
+                    let longer = weights[arc.ix.index()].filter(|_| hops != usize::MAX);
+                    lengths[arc.from.index()] =
+                        longer.map_or(NO_WAY, |weight| (sum.saturating_add(weight), hops + 1));
+                }
+            }
+        }
+        Self { nodes, lengths }
+    }
+
+    fn get(&self, from: NodeIx, to: NodeIx) -> Option<(u64, usize)> {
+        Some(self.lengths[to.index() * self.nodes + from.index()]).filter(|way| *way != NO_WAY)
+    }
+}
+
+/// Whether usable arcs lead from one node to the other at all.
+fn connected(snapshot: &Snapshot, from: NodeIx, to: NodeIx, weights: &[Option<u64>]) -> bool {
+    let mut seen = vec![false; snapshot.len()];
+    seen[from.index()] = true;
+    let mut stack = vec![from];
+    while let Some(node) = stack.pop() {
+        for arc in snapshot.arcs_from(node) {
+            let usable = weights[arc.ix.index()].is_some();
+            if usable && !std::mem::replace(&mut seen[arc.to.index()], true) {
+                stack.push(arc.to);
+            }
+        }
+    }
+    seen[to.index()]
 }
 
 /// The path and ids that lead to `last`.

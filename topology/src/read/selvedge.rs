@@ -221,7 +221,7 @@ impl Reader {
                         if other.2.start < this.2.start { (other, this) } else { (this, other) };
                     let message = format!("{} overlaps {} of {}", second.0, first.0, first.1);
                     let problem = Problem::new(second.2.clone(), message).label("again here");
-                    self.d.problems.push(problem.also(first.2.clone(), "first here"));
+                    self.d.problem(problem.also(first.2.clone(), "first here"));
                 }
                 _ => widest = Some(this),
             }
@@ -330,7 +330,7 @@ impl Reader {
             let problem = Problem::new(value.span.clone(), message).label("a link to nowhere");
             // A name that is itself refused would be bad advice.
             let valid = self.names.iter().filter(|name| name.parse::<NodeName>().is_ok());
-            self.d.problem(problem.meant(&node, valid.map(String::as_str)));
+            self.d.unknown(problem, &node, valid.map(String::as_str));
             return None;
         }
         let end = End { node: node.parse().ok()?, port };

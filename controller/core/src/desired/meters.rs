@@ -58,7 +58,8 @@ pub(super) fn meters(
                     if enters { hooks.iter().filter(runs).count() } else { hooks.len() }
                 });
                 let counted = u64::try_from(counted).expect("few hooks");
-                let first = if enters { share } else { Total { class: total.class, ..Total::NONE } };
+                let first =
+                    if enters { share } else { Total { class: total.class, ..Total::NONE } };
                 let sum = first.plus(&total, counted);
                 let meter = sum.meter(id, direction);
                 put(tables.entry(switch.clone()).or_default(), Entry::SliceMeter(meter));

@@ -74,8 +74,9 @@ fn entered<'a>(
     located: &'a BTreeMap<NodeName, Located>,
 ) -> BTreeSet<&'a NodeName> {
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
-    let same_family =
-        |prefix: &IpNet| one.destination.is_none_or(|d| d.addr().is_ipv4() == prefix.addr().is_ipv4());
+    let same_family = |prefix: &IpNet| {
+        one.destination.is_none_or(|d| d.addr().is_ipv4() == prefix.addr().is_ipv4())
+    };
     let sends = |prefix: &IpNet| {
         same_family(prefix) && one.source.is_none_or(|source| overlap(&source, prefix))
     };

@@ -131,7 +131,8 @@ impl Ways {
         let mut at = from;
         let mut segments = Vec::new();
         for (index, through) in slice.through.iter().enumerate() {
-            let nodes = derived.hook_nodes.get(&through.hook).map(Vec::as_slice).unwrap_or_default();
+            let nodes =
+                derived.hook_nodes.get(&through.hook).map(Vec::as_slice).unwrap_or_default();
             let near = |node: &&NodeIx| -> u64 {
                 let tree = derived.forwarding.tree(&derived.snapshot, **node);
                 tree.walk(&derived.snapshot, at).map(|arc| u64::from(arc.cost)).sum()

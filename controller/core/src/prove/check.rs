@@ -54,7 +54,8 @@ impl Checker<'_> {
 
     /// Entries of a kind, with their nodes.
     fn entries<T>(&self, pick: impl Fn(&Entry) -> Option<T>) -> Vec<(usize, T)> {
-        let known = self.state.tables.iter().enumerate().filter_map(|(n, t)| Some((n, t.as_ref()?)));
+        let known =
+            self.state.tables.iter().enumerate().filter_map(|(n, t)| Some((n, t.as_ref()?)));
         known
             .flat_map(|(node, indexed)| indexed.table.values().map(move |entry| (node, entry)))
             .filter_map(|(node, entry)| Some((node, pick(entry)?)))
@@ -68,7 +69,8 @@ impl Checker<'_> {
             _ => None,
         });
         for (node, entry) in bound {
-            let subject = format!("{} at port {} of {}", entry.prefix, entry.port.0, self.world.name(node));
+            let subject =
+                format!("{} at port {} of {}", entry.prefix, entry.port.0, self.world.name(node));
             let there = |e: &&Endpoint| e.node == node && e.port == entry.port;
             let owner = self.world.endpoints.iter().filter(there).find(|endpoint| {
                 endpoint.prefixes.iter().any(|prefix| prefix.contains(&entry.prefix))
@@ -95,7 +97,8 @@ impl Checker<'_> {
         });
         for (node, entry) in deliveries {
             let name = self.world.name(node);
-            let subject = format!("delivery of {} in slice {} at {name}", entry.prefix, entry.slice.0);
+            let subject =
+                format!("delivery of {} in slice {} at {name}", entry.prefix, entry.slice.0);
             let right = self.world.endpoints.iter().any(|endpoint| {
                 (endpoint.node, endpoint.port, endpoint.mac) == (node, entry.port, entry.mac)
                     && endpoint.slices.contains(&entry.slice)
@@ -149,13 +152,26 @@ impl Checker<'_> {
             format!("{source} -> {destination} ({from} -> {to}) in {slice}")
         };
         let Some((id, slice)) = shared else {
-            if let Fate::Delivered { port, .. } = walk.fate {
-                let detail = format!("they share no slice, yet it leaves by port {}", port.0);
-                self.defect(Defect::Leak, named("no slice"), &walk.nodes, detail);
+            // A route of its own is a leak even where nothing arrives at present.
+            let own =
+                walk.route.is_some_and(|route| to.prefixes.iter().any(|p| p.contains(&route)));
+            let there = match walk.fate {
+                Fate::Delivered { port, .. } => (egress, port) == (to.node, to.port),
+                Fate::Unknown | Fate::Loop | Fate::Lost(_) => false,
+            };
+            if own || there {
+                let detail = String::from("they share no slice, yet there is a way");
+                // Its ingress is where that can be helped.
+                self.defect(Defect::Leak, named("no slice"), &walk.nodes[..1], detail);
             }
             return;
         };
         let subject = named(&slice.name);
+        if let Some(taken) = walk.slice.filter(|taken| *taken != id) {
+            let detail = format!("it travels in slice {}", taken.0);
+            self.defect(Defect::Leak, subject, &walk.nodes, detail);
+            return;
+        }
         match &walk.fate {
             Fate::Unknown => return,
             Fate::Loop => {
@@ -176,12 +192,6 @@ impl Checker<'_> {
                     return;
                 }
             }
-        }
-        if walk.slice != Some(id) {
-            let taken = walk.slice.map_or(0, |slice| slice.0);
-            let detail = format!("it travels in slice {taken}");
-            self.defect(Defect::Leak, subject, &walk.nodes, detail);
-            return;
         }
         self.hooks((id, slice), walk, subject);
         if let Some(policy) = walk.policy {
@@ -230,7 +240,8 @@ impl Checker<'_> {
     /// What of a meter's guarantee is for traffic that enters there: at a switch that runs one
     /// of the slice's hooks the meter also counts what comes back from it, up to the total.
     fn entering_bps(&self, node: usize, slice: SliceId, meter: &SliceMeterEntry) -> u64 {
-        let total = self.world.slices.get(&slice).map_or(0, |s| s.guaranteed_bps[index(meter.direction)]);
+        let total =
+            self.world.slices.get(&slice).map_or(0, |s| s.guaranteed_bps[index(meter.direction)]);
         let hooks = self.world.hooks.range((node, HookId(0))..=(node, HookId(u16::MAX)));
         let counts = |hook: &super::HookAt| {
             hook.slice == slice && hook.running && hook.directions[index(meter.direction)]
@@ -297,7 +308,8 @@ impl Checker<'_> {
                 }
             }
             for (arc, times) in most {
-                let sum = load.entry(arc).or_default().entry((slice, index(direction))).or_default();
+                let sum =
+                    load.entry(arc).or_default().entry((slice, index(direction))).or_default();
                 *sum = sum.saturating_add(share.saturating_mul(times));
             }
         }
@@ -311,7 +323,8 @@ impl Checker<'_> {
                 continue;
             };
             let subject = format!("{} port {}", self.world.name(node), port.0);
-            let detail = format!("guarantees of {sum} bit/s of frames, at most {reservable} may be");
+            let detail =
+                format!("guarantees of {sum} bit/s of frames, at most {reservable} may be");
             self.defect(Defect::Overload, subject, &[node, wire.node], detail);
         }
     }
@@ -326,7 +339,8 @@ impl Checker<'_> {
         });
         for (node, entry) in &entries {
             if !world.rules.iter().any(|rule| asks_for(rule, entry)) {
-                let subject = format!("classifier entry {} of {}", entry.priority, world.name(*node));
+                let subject =
+                    format!("classifier entry {} of {}", entry.priority, world.name(*node));
                 let detail = String::from("no active traffic rule asks for it");
                 self.defect(Defect::Rule, subject, &[*node], detail);
             }

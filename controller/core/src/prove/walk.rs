@@ -61,6 +61,8 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct Walk {
     pub(crate) slice: Option<SliceId>,
+    /// Of the route that was taken.
+    pub(crate) route: Option<IpNet>,
     pub(crate) nodes: Vec<usize>,
     pub(crate) hooks: Vec<(usize, HookId)>,
     pub(crate) policy: Option<PolicyId>,
@@ -70,7 +72,10 @@ pub(crate) struct Walk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Sent out of this port with this destination MAC.
-    Delivered { port: PortId, mac: [u8; 6] },
+    Delivered {
+        port: PortId,
+        mac: [u8; 6],
+    },
     Unknown,
     Loop,
     Lost(String),
@@ -148,11 +153,12 @@ impl<'a> Indexed<'a> {
 }
 
 impl<'a> State<'a> {
-    pub(crate) fn new(
-        world: &'a World,
-        tables: &'a BTreeMap<NodeName, Arc<Table>>,
-    ) -> Self {
-        let tables = world.nodes.iter().map(|name| tables.get(name).map(|table| Indexed::new(table))).collect();
+    pub(crate) fn new(world: &'a World, tables: &'a BTreeMap<NodeName, Arc<Table>>) -> Self {
+        let tables = world
+            .nodes
+            .iter()
+            .map(|name| tables.get(name).map(|table| Indexed::new(table)))
+            .collect();
         Self { world, tables, carried: BTreeMap::new() }
     }
 
@@ -161,6 +167,7 @@ impl<'a> State<'a> {
         let ingress = from.node;
         let mut walk = Walk {
             slice: None,
+            route: None,
             nodes: vec![ingress],
             hooks: Vec::new(),
             policy: None,
@@ -181,7 +188,7 @@ impl<'a> State<'a> {
             let set = bound.slice_set.0;
             return lost(walk, format!("slice set {set} has no route to {destination}"));
         };
-        walk.slice = Some(route.slice);
+        (walk.slice, walk.route) = (Some(route.slice), Some(route.prefix));
         if let RouteAction::Policy(policy) = route.action {
             walk.policy = Some(policy);
             let carried = self.carried(ingress, policy);
@@ -274,7 +281,10 @@ impl<'a> State<'a> {
                     let known = self.tables[at].as_ref();
                     if known.is_some_and(|t| t.port_kind(wire.port) != Some(PortKind::Fabric)) {
                         let name = self.world.name(at);
-                        break End::Lost(format!("port {} of {name} is no fabric port", wire.port.0));
+                        break End::Lost(format!(
+                            "port {} of {name} is no fabric port",
+                            wire.port.0
+                        ));
                     }
                 }
             }
@@ -311,7 +321,9 @@ impl<'a> State<'a> {
                 }
                 _ => {
                     return match table.table.get(&Key::NextHop(NodeSid(active))) {
-                        Some(Entry::NextHop(hop)) => Local::Forward { port: hop.port, mac: hop.mac },
+                        Some(Entry::NextHop(hop)) => {
+                            Local::Forward { port: hop.port, mac: hop.mac }
+                        }
                         _ => Local::Lost(format!("there is no next hop towards node {active}")),
                     };
                 }

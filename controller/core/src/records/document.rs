@@ -31,7 +31,8 @@ pub(super) fn object(document: &Value) -> Result<Object, String> {
     let mut text = String::new();
     yaml(document, &mut text);
     let objects = selvedge_slices::parse("record", &text).map_err(|problems| {
-        let all: Vec<String> = problems.problems().iter().map(|problem| problem.message.clone()).collect();
+        let all: Vec<String> =
+            problems.problems().iter().map(|problem| problem.message.clone()).collect();
         all.join("; ")
     })?;
     match <[Object; 1]>::try_from(objects) {

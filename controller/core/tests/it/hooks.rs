@@ -4,8 +4,9 @@ use selvedge_core::{Effect, Event, HookState, HookStatus, Refusal, Timer};
 use selvedge_pipeline::{Direction, Entry, HookId};
 use selvedge_slices::ObjectKind;
 
+use crate::forward::Fate;
 use crate::intent::delete;
-use crate::lab::{Fate, Lab, digest, metro, name, objects};
+use crate::lab::{Lab, digest, metro, name, objects};
 
 const HOOK: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: mark }\nspec:\n  \
                     module: mark.wasm\n  memory: 1Mi\n";
@@ -78,7 +79,8 @@ fn another_module_is_loaded_and_the_same_is_not() {
     assert_eq!(loads(&lab), 1);
     lab.apply(objects(&HOOK.replace("mark.wasm", "mark2.wasm"))).unwrap();
     assert_eq!(loads(&lab), 2);
-    lab.apply(objects(&HOOK.replace("module: mark.wasm", "module: mark2.wasm\n  config: x"))).unwrap();
+    lab.apply(objects(&HOOK.replace("module: mark.wasm", "module: mark2.wasm\n  config: x")))
+        .unwrap();
     assert_eq!(loads(&lab), 3, "other settings");
     // Neither a new controller nor a new session loads it again.
     lab.restart();
@@ -135,7 +137,8 @@ fn a_quarantined_hook_stays_so_until_it_changes() {
     let instance = lab.core.hooks()[0].instances[0].clone();
     let loads = |lab: &Lab| lab.history.iter().filter(|e| e.contains("LoadHook")).count();
     let before = loads(&lab);
-    let status = HookStatus { reason: "trap".into(), ..status(HookState::Quarantined, "mark.wasm") };
+    let status =
+        HookStatus { reason: "trap".into(), ..status(HookState::Quarantined, "mark.wasm") };
     lab.event(Event::HookChanged { switch: instance.switch, hook: instance.hook, status });
     lab.settle();
     lab.resync();
@@ -163,7 +166,11 @@ fn a_hook_where_traffic_enters_is_counted_twice_while_it_runs() {
     };
     assert_eq!(down(&lab), Some(20_000_000));
     let status = status(HookState::Down, "mark.wasm");
-    lab.event(Event::HookChanged { switch: instance.switch, hook: HookId(instance.hook.0), status });
+    lab.event(Event::HookChanged {
+        switch: instance.switch,
+        hook: HookId(instance.hook.0),
+        status,
+    });
     while lab.step_answers() {}
     assert_eq!(down(&lab), Some(10_000_000), "bypassed, it is counted once");
 }

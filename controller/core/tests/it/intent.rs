@@ -35,8 +35,7 @@ fn a_slice_isolates_and_is_metered() {
     let reply = lab.apply(objects(FACTORY)).unwrap();
     assert_eq!(reply, Reply::Applied { changed: true, revision: 1 });
     lab.assert_converged();
-    let (robot, plc, phone, video) =
-        (name("robot-1"), name("plc"), name("phone-1"), name("video"));
+    let (robot, plc, phone, video) = (name("robot-1"), name("plc"), name("phone-1"), name("video"));
     for ipv6 in [false, true] {
         assert!(lab.reaches(&robot, &plc, ipv6) && lab.reaches(&plc, &robot, ipv6));
         assert!(lab.reaches(&phone, &video, ipv6) && lab.reaches(&video, &phone, ipv6));
@@ -210,7 +209,8 @@ fn two_slices_that_share_endpoints() {
         });
         lab.entries(switch.as_str()).into_iter().find_map(|entry| match entry {
             Entry::SliceRoute(route)
-                if Some(route.slice_set) == set && route.prefix.to_string() == format!("{to}/32") =>
+                if Some(route.slice_set) == set
+                    && route.prefix.to_string() == format!("{to}/32") =>
             {
                 Some(route.slice.0)
             }

@@ -1,6 +1,7 @@
 //! The core against a made-up network: see [`lab::Lab`].
 
 mod failures;
+mod forward;
 mod hooks;
 mod intent;
 mod joining;

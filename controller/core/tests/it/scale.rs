@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use selvedge_topology::{
-    BitRate, End, Host, Link, Node, NodeName, Switch, Topology,
-};
+use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topology};
 
 use crate::lab::{Lab, name, objects};
 

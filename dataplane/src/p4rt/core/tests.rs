@@ -79,8 +79,14 @@ fn only_the_primary_writes() {
         (write("", None, &[port(2)]), tonic::Code::PermissionDenied),
         (write("x", Some(2), &[port(2)]), tonic::Code::NotFound),
         (p4v1::WriteRequest { device_id: 2, ..write("", Some(2), &[]) }, tonic::Code::NotFound),
-        (p4v1::WriteRequest { atomicity: 1, ..write("", Some(2), &[]) }, tonic::Code::Unimplemented),
-        (p4v1::WriteRequest { atomicity: 2, ..write("", Some(2), &[]) }, tonic::Code::Unimplemented),
+        (
+            p4v1::WriteRequest { atomicity: 1, ..write("", Some(2), &[]) },
+            tonic::Code::Unimplemented,
+        ),
+        (
+            p4v1::WriteRequest { atomicity: 2, ..write("", Some(2), &[]) },
+            tonic::Code::Unimplemented,
+        ),
     ];
     for (request, want) in cases {
         assert_eq!(code(core.write(&request)), want, "{request:?}");
@@ -194,9 +200,8 @@ fn pipelines() {
         config.p4info.as_mut().unwrap().tables.pop();
         Some(config)
     };
-    let program = || {
-        Some(p4v1::ForwardingPipelineConfig { p4_device_config: vec![1], ..ours().unwrap() })
-    };
+    let program =
+        || Some(p4v1::ForwardingPipelineConfig { p4_device_config: vec![1], ..ours().unwrap() });
     let none = || Some(p4v1::ForwardingPipelineConfig::default());
     // (action, configuration, code, entries kept)
     let script = [
@@ -242,10 +247,12 @@ fn pipelines() {
     assert_eq!(code(core.set_pipeline(&backup)), tonic::Code::PermissionDenied);
 
     let get = |response_type| {
-        let request =
-            p4v1::GetForwardingPipelineConfigRequest { device_id: 1, response_type };
+        let request = p4v1::GetForwardingPipelineConfigRequest { device_id: 1, response_type };
         let config = core.pipeline(&request).unwrap();
         (config.p4info.is_some(), config.cookie.unwrap().cookie)
     };
-    assert_eq!([get(0), get(1), get(2), get(3)], [(true, 42), (false, 42), (true, 42), (false, 42)]);
+    assert_eq!(
+        [get(0), get(1), get(2), get(3)],
+        [(true, 42), (false, 42), (true, 42), (false, 42)]
+    );
 }

@@ -39,9 +39,8 @@ fn policy(sids: &[u16]) -> Entry {
 #[test]
 fn updates_and_what_they_end_with() {
     use Type::{Delete, Insert, Modify, Unspecified};
-    let next_hop = |port| {
-        Entry::NextHop(NextHopEntry { node: NodeSid(3), port: PortId(port), mac: [2; 6] })
-    };
+    let next_hop =
+        |port| Entry::NextHop(NextHopEntry { node: NodeSid(3), port: PortId(port), mac: [2; 6] });
     let meter = Entry::SliceMeter(SliceMeterEntry {
         slice: SliceId(1),
         direction: Direction::Uplink,
@@ -134,8 +133,7 @@ fn what_is_no_table_entry_is_refused() {
         port: PortId(1),
         mac: [2; 6],
     });
-    let Some(Entity::TableEntry(good)) =
-        wire(Type::Insert, &delivery).entity.unwrap().entity
+    let Some(Entity::TableEntry(good)) = wire(Type::Insert, &delivery).entity.unwrap().entity
     else {
         panic!("a table entry");
     };

@@ -133,9 +133,8 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
     };
     let (source, source_mask, source_bits) = words(rule.source);
     let (destination, destination_mask, destination_bits) = words(rule.destination);
-    let port = |port: Option<u16>| {
-        (u32::from(port.unwrap_or(0)), if port.is_some() { 0xffff } else { 0 })
-    };
+    let port =
+        |port: Option<u16>| (u32::from(port.unwrap_or(0)), if port.is_some() { 0xffff } else { 0 });
     let (source_port, source_port_mask) = port(rule.source_port);
     let (destination_port, destination_port_mask) = port(rule.destination_port);
     // A packet without ports matches no rule that names one.
@@ -168,9 +167,8 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
 }
 
 fn decode(rule: &RuleValue) -> Rule {
-    let prefix = |words: [u64; 2], bits: u8| {
-        (bits != RULE_ANY).then(|| net(bytes(words), u32::from(bits)))
-    };
+    let prefix =
+        |words: [u64; 2], bits: u8| (bits != RULE_ANY).then(|| net(bytes(words), u32::from(bits)));
     let field = |shift: u32, mask: u64| {
         (rule.fields_mask >> shift & mask != 0).then_some(rule.fields >> shift & mask)
     };

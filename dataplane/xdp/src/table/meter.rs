@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use selvedge_ebpf_common::rate::{cost_x256, span_ps, tolerance_ps};
+use selvedge_ebpf_common::rate::{cost_x256, threshold_ps, tolerance_ps};
 use selvedge_ebpf_common::value::{
     CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, MeterValue, QueueValue,
 };
@@ -99,7 +99,8 @@ impl Table for MeterTable {
             Class::Urllc => CLASS_URLLC,
         };
         // Best effort is never in profile.
-        let guaranteed_bps = if meter.class == Class::BestEffort { 0 } else { meter.guaranteed_bps };
+        let guaranteed_bps =
+            if meter.class == Class::BestEffort { 0 } else { meter.guaranteed_bps };
         let guaranteed_cost = cost_x256(guaranteed_bps);
         let maximum_cost = cost_x256(meter.maximum_bps);
         let value = MeterValue {
@@ -165,7 +166,7 @@ impl Table for QueueTable {
         let cost = cost_x256(queue.rate_bps);
         let value = QueueValue {
             cost,
-            threshold_ps: queue.threshold_bytes.map(|bytes| span_ps(cost, bytes)),
+            threshold_ps: queue.threshold_bytes.map(|bytes| threshold_ps(cost, bytes)),
             rate_bps: queue.rate_bps,
             threshold_bytes: queue.threshold_bytes,
             _pad: 0,

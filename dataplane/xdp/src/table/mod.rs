@@ -13,12 +13,15 @@ mod prefix;
 pub use classifier::{Classifier, Rule, RuleAction};
 pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
 pub use path::{LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
-pub use port::{PortKind, PortTable};
 pub(crate) use port::check_port;
+pub use port::{PortKind, PortTable};
 pub(crate) use prefix::address_of;
 pub use prefix::{Delivery, Endpoint, PrefixTable, Route, RouteAction};
 
 use crate::Error;
+
+/// Keys with their values.
+pub type Entries<K, V> = Vec<(K, V)>;
 
 pub trait Table {
     type Key: Copy;
@@ -33,5 +36,6 @@ pub trait Table {
     fn get(&self, key: Self::Key) -> Result<Option<Self::Value>, Error>;
 
     /// All entries; in the key's order for tables by number, else in none.
-    fn entries(&self) -> Result<Vec<(Self::Key, Self::Value)>, Error>;
+    #[allow(clippy::type_complexity, reason = "pairs of a key and a value, and it reads so")]
+    fn entries(&self) -> Result<Entries<Self::Key, Self::Value>, Error>;
 }

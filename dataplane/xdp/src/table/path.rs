@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use selvedge_ebpf_common::value::{
-    PolicyValue, SID_COMPUTE, SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, way, way_mac,
-    way_port,
+    PolicyValue, SID_COMPUTE, SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, way, way_mac, way_port,
 };
 use selvedge_ebpf_common::{
     FIRST_FUNCTION, MAX_HOOKS, MAX_NODE_SID, MAX_SIDS, POLICY_SLOTS, SID_BLOCK, SOURCE_MARK,
@@ -97,7 +96,10 @@ pub enum LocalSid {
     /// several, 0 if there is none.
     Node,
     Decapsulate,
-    Compute { hook: u16, bypass: bool },
+    Compute {
+        hook: u16,
+        bypass: bool,
+    },
 }
 
 /// By segment id: a node's, `1..=4095`, or a function's, from `0xE000`.
@@ -223,8 +225,7 @@ impl NextHopTable {
 }
 
 fn decode_way(value: &SidValue) -> Option<NextHop> {
-    (value.way != 0)
-        .then(|| NextHop { port: way_port(value.way), mac: way_mac(value.way) })
+    (value.way != 0).then(|| NextHop { port: way_port(value.way), mac: way_mac(value.way) })
 }
 
 impl Table for NextHopTable {
@@ -269,8 +270,12 @@ mod tests {
     #[test]
     fn destinations_carry_ids_in_order() {
         let sids = vec![7, 0xE101, 9, 0xE001];
-        let value =
-            PolicyValue { destination: [[0; 2], destination(&sids)], active: 1, sids: [0, 4], _pad: [0; 2] };
+        let value = PolicyValue {
+            destination: [[0; 2], destination(&sids)],
+            active: 1,
+            sids: [0, 4],
+            _pad: [0; 2],
+        };
         assert_eq!(decode(&value), Some(sids));
         let octets: Vec<u8> = value.destination[1].iter().flat_map(|w| w.to_ne_bytes()).collect();
         assert_eq!(octets, [0x5f, 0, 0, 0, 0, 7, 0xE1, 1, 0, 9, 0xE0, 1, 0, 0, 0, 0]);

@@ -219,9 +219,9 @@ impl<R: Row> Table for PrefixTable<R> {
     fn entries(&self) -> Result<Vec<((u16, IpNet), R)>, Error> {
         let exact = self.maps.get(R::EXACT).entries::<AddressKey, R::Raw>()?;
         let prefixes = self.maps.get(R::PREFIX).entries::<PrefixKey, R::Raw>()?;
-        let exact = exact.into_iter().map(|(key, raw)| {
-            ((key.scope as u16, net(bytes(key.address), 128)), R::parse(raw).0)
-        });
+        let exact = exact
+            .into_iter()
+            .map(|(key, raw)| ((key.scope as u16, net(bytes(key.address), 128)), R::parse(raw).0));
         let prefixes = prefixes.into_iter().map(|(key, raw)| {
             let mut address = [0; 16];
             for (to, from) in address.chunks_exact_mut(4).zip(key.address) {
@@ -298,8 +298,15 @@ mod tests {
     #[test]
     fn keys_hold_prefixes_losslessly() {
         let cases = [
-            "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/31", "10.1.0.11/32", "::/0", "fd10::/16",
-            "fd10::11/128", "fd10::10/127", "::/95",
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/31",
+            "10.1.0.11/32",
+            "::/0",
+            "fd10::/16",
+            "fd10::11/128",
+            "fd10::10/127",
+            "::/95",
         ];
         for text in cases {
             let want: IpNet = text.parse().unwrap();

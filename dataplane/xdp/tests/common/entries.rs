@@ -71,10 +71,9 @@ pub fn put(switch: &Switch, entry: &Entry) {
             let action = match e.action {
                 LocalSidAction::Node => xdp::LocalSid::Node,
                 LocalSidAction::Decapsulate => xdp::LocalSid::Decapsulate,
-                LocalSidAction::Compute { hook, on_failure } => xdp::LocalSid::Compute {
-                    hook: hook.0,
-                    bypass: on_failure == OnFailure::Bypass,
-                },
+                LocalSidAction::Compute { hook, on_failure } => {
+                    xdp::LocalSid::Compute { hook: hook.0, bypass: on_failure == OnFailure::Bypass }
+                }
             };
             switch.local_sid.put(e.sid, &action)
         }

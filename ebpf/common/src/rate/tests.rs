@@ -51,6 +51,8 @@ fn costs_are_exact_over_the_range() {
 fn spans_do_not_overflow_at_the_slowest_rate() {
     assert_eq!(span_ps(cost_x256(1_000_000), 65_535), 65_535 * 8_000_000);
     assert_eq!(tolerance_ps(cost_x256(1), u32::MAX), MAX_SPAN_PS);
+    assert_eq!(threshold_ps(cost_x256(8_000), 100), 100_000_000_000);
+    assert_eq!(threshold_ps(cost_x256(8_000), u32::MAX), MAX_SPAN_PS);
 }
 
 #[test]

@@ -126,7 +126,10 @@ fn ports_are_those_of_whole_transport_headers() {
     assert_eq!(ports(&|p| p[6] = 0x80), (true, udp), "the reserved bit");
     assert_eq!(ports(&|p| p[3] = 23), (false, 0), "three bytes of transport header");
     assert_eq!(ports(&|p| p[3] = 24), (true, udp));
-    assert_eq!(ports(&|p| p[0] = 0x46), (true, 28 << 16 | u32::from(u16::from_be_bytes([p_checksum()[0], p_checksum()[1]]))));
+    assert_eq!(
+        ports(&|p| p[0] = 0x46),
+        (true, 28 << 16 | u32::from(u16::from_be_bytes([p_checksum()[0], p_checksum()[1]])))
+    );
 
     let mut packet = v6_tcp(0);
     packet[5] = 3;

@@ -14,9 +14,7 @@ use selvedge_ebpf_parse::ip::{
     routable_v6,
 };
 use selvedge_ebpf_parse::srv6::{Container, flow_label};
-use selvedge_ebpf_parse::{
-    ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, rewrite,
-};
+use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, rewrite};
 
 use super::maps::{POLICY, PORT, RULE, SID, SLICE_COUNTERS};
 use super::meter::{Profile, meter};

@@ -11,8 +11,7 @@ use super::state::State;
 use super::{Step, access, packet};
 
 /// Ethernet, IPv4, address lengths 6 and 4, as the raw words of the header.
-const ARP_FIXED: (u32, u16) =
-    (u32::from_ne_bytes([0, 1, 8, 0]), u16::from_ne_bytes([6, 4]));
+const ARP_FIXED: (u32, u16) = (u32::from_ne_bytes([0, 1, 8, 0]), u16::from_ne_bytes([6, 4]));
 const ARP_LEN: usize = 28;
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
@@ -36,8 +35,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
 fn arp(ctx: &XdpContext, state: State) -> Step {
     const GATEWAY: u32 = u32::from_ne_bytes(GATEWAY_IPV4);
 
-    let frame =
-        packet::cursor(ctx).peek::<{ ETHERNET_LEN + ARP_LEN }>().ok_or(drop::MALFORMED)?;
+    let frame = packet::cursor(ctx).peek::<{ ETHERNET_LEN + ARP_LEN }>().ok_or(drop::MALFORMED)?;
     if (frame.raw32::<14>(), frame.raw16::<18>()) != ARP_FIXED {
         return Err(drop::UNSUPPORTED);
     }
@@ -58,7 +56,7 @@ fn arp(ctx: &XdpContext, state: State) -> Step {
     frame.set_raw32::<28>(GATEWAY);
     frame.set_raw64::<32>(sender.0);
     frame.set_raw16::<40>(sender.1);
-    Ok(state.answered())
+    state.answered()
 }
 
 /// The raw 16-bit words of the advertisement's checksum that do not depend on who asked:
@@ -122,8 +120,7 @@ fn solicitation(ctx: &XdpContext, state: State) -> Step {
     let mut cursor = packet::cursor(ctx);
     let ethernet = cursor.take::<ETHERNET_LEN>().ok_or(drop::MALFORMED)?;
     let available = packet::len(ctx) - ETHERNET_LEN;
-    let message =
-        cursor.peek::<{ IPV6_LEN + SOLICITATION_LEN }>().ok_or(drop::MALFORMED)?;
+    let message = cursor.peek::<{ IPV6_LEN + SOLICITATION_LEN }>().ok_or(drop::MALFORMED)?;
     let payload_len = message.be16::<4>() as usize;
     if payload_len < SOLICITATION_LEN || IPV6_LEN + payload_len > available {
         return Err(drop::MALFORMED);
@@ -163,5 +160,5 @@ fn solicitation(ctx: &XdpContext, state: State) -> Step {
     frame.set_raw64::<62>(GATEWAY_HIGH);
     frame.set_raw64::<70>(GATEWAY_LOW);
     frame.set_raw64::<78>(gateway << 16 | 0x0102);
-    Ok(state.answered())
+    state.answered()
 }

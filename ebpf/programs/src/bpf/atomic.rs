@@ -21,9 +21,7 @@ pub(super) unsafe fn add(word: *mut u64, amount: u64) {
 pub(super) unsafe fn swap(word: *mut u64, old: u64, new: u64) -> u64 {
     // SAFETY: by this function's contract.
     let (found, _) = unsafe {
-        atomic_cxchg::<u64, { AtomicOrdering::AcqRel }, { AtomicOrdering::Acquire }>(
-            word, old, new,
-        )
+        atomic_cxchg::<u64, { AtomicOrdering::AcqRel }, { AtomicOrdering::Acquire }>(word, old, new)
     };
     found
 }

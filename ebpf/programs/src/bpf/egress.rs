@@ -5,10 +5,10 @@ use selvedge_ebpf_common::rate::{MAX_BACKLOG_PS, span_ps, until};
 use selvedge_ebpf_common::value::ConfigValue;
 use selvedge_ebpf_common::{PORT_SLOTS, drop};
 
+use super::Step;
 use super::maps::{DEVICE, PORT_COUNTERS, QUEUE, QUEUE_STATE};
 use super::meter::{Profile, charge};
 use super::state::State;
-use super::Step;
 
 /// Charges a frame of `len` bytes to the port's virtual queue. `Ok(true)`: it is to be marked
 /// if it is ECN-capable. In profile it always passes.
@@ -47,7 +47,8 @@ pub(super) fn queue(
         }
         mark = backlog > threshold >> 1;
     }
-    if backlog < MAX_BACKLOG_PS {
+    // Excess is bounded by its threshold.
+    if profile.excess || backlog < MAX_BACKLOG_PS {
         charge(word, tat, now, span_ps(queue.cost, len));
     }
     Ok(mark)

@@ -67,11 +67,5 @@ pub(super) fn delivery(
     slice: u16,
     destination: [u64; 2],
 ) -> Option<&'static DeliveryValue> {
-    longest(
-        &DELIVERY_EXACT,
-        &DELIVERY_PREFIX,
-        config.delivery_prefixes,
-        slice.into(),
-        destination,
-    )
+    longest(&DELIVERY_EXACT, &DELIVERY_PREFIX, config.delivery_prefixes, slice.into(), destination)
 }

@@ -85,8 +85,7 @@ pub(super) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(
 #[map]
 pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 #[map]
-pub(super) static RECENT: LruHashMap<AddressKey, u64> =
-    LruHashMap::with_max_entries(MAX_RECENT, 0);
+pub(super) static RECENT: LruHashMap<AddressKey, u64> = LruHashMap::with_max_entries(MAX_RECENT, 0);
 #[map]
 pub(super) static EVENT_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
 

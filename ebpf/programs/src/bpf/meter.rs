@@ -1,9 +1,7 @@
 //! Step B.9: class and colour of a packet.
 
 use selvedge_ebpf_common::rate::{commit, decide, span_ps};
-use selvedge_ebpf_common::value::{
-    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, ConfigValue,
-};
+use selvedge_ebpf_common::value::{CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, ConfigValue};
 use selvedge_ebpf_common::{MAX_SLICE_ID, drop, slice_slot};
 
 use super::atomic;

@@ -5,6 +5,7 @@ mod answer;
 mod atomic;
 mod egress;
 mod events;
+mod generator;
 mod lookup;
 mod maps;
 mod meter;

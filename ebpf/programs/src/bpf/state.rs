@@ -3,13 +3,11 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use selvedge_ebpf_common::slice_slot;
-use selvedge_ebpf_common::value::{
-    END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch,
-};
+use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch};
+use selvedge_ebpf_common::{drop, slice_slot};
 
 use super::Step;
-use super::maps::{DROPS, SCRATCH, SLICE_COUNTERS};
+use super::maps::{DEVICE, DROPS, SCRATCH, SLICE_COUNTERS};
 
 #[derive(Clone, Copy)]
 pub(super) struct State(*mut Scratch);
@@ -101,12 +99,18 @@ impl State {
         xdp_action::XDP_PASS
     }
 
+    /// Back out of the port it came in by. A redirect and not `XDP_TX`: veth wakes the far end
+    /// after that only if it carries an XDP program, and an answer would lie in its ring until
+    /// the next frame comes.
     #[inline(always)]
-    pub(super) fn answered(self) -> u32 {
+    pub(super) fn answered(self) -> Step {
+        if DEVICE.redirect(self.port(), xdp_action::XDP_DROP.into()).is_err() {
+            return Err(drop::PORT_DOWN);
+        }
         self.ends(END_ANSWERED, 0);
         // SAFETY: this CPU's scratch, for as long as the program runs.
         unsafe { (*self.0).answered += 1 };
-        xdp_action::XDP_TX
+        Ok(xdp_action::XDP_REDIRECT)
     }
 
     /// The program's return value; counts a drop.

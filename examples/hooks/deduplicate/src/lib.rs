@@ -56,9 +56,8 @@ impl Deduplicate {
     /// Whether `hash` was seen less than the window ago; from now on it was.
     pub fn repeated(&mut self, hash: u64, now_ns: u64) -> bool {
         let set = &mut self.seen[hash as usize % SETS];
-        let fresh = |seen: &Seen| {
-            seen.at_ns != 0 && now_ns.saturating_sub(seen.at_ns) < self.window_ns
-        };
+        let fresh =
+            |seen: &Seen| seen.at_ns != 0 && now_ns.saturating_sub(seen.at_ns) < self.window_ns;
         if set.iter().any(|seen| seen.hash == hash && fresh(seen)) {
             return true;
         }

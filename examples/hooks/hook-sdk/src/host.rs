@@ -8,8 +8,12 @@ mod imported {
         pub(super) safe fn counter(id: u32, n: u64);
         pub(super) safe fn clock_ns() -> u64;
         pub(super) fn map_get(key: *const u8, len: usize, value: *mut u8, capacity: usize) -> i32;
-        pub(super) fn map_put(key: *const u8, len: usize, value: *const u8, value_len: usize)
-        -> i32;
+        pub(super) fn map_put(
+            key: *const u8,
+            len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> i32;
         pub(super) fn emit(bytes: *const u8, len: usize) -> i32;
     }
 }
@@ -39,9 +43,8 @@ pub fn clock_ns() -> u64 {
 #[cfg(target_arch = "wasm32")]
 pub fn map_get(key: &[u8], value: &mut [u8]) -> Option<usize> {
     // SAFETY: the host reads and writes within the given lengths.
-    let len = unsafe {
-        imported::map_get(key.as_ptr(), key.len(), value.as_mut_ptr(), value.len())
-    };
+    let len =
+        unsafe { imported::map_get(key.as_ptr(), key.len(), value.as_mut_ptr(), value.len()) };
     usize::try_from(len).ok()
 }
 

@@ -73,6 +73,27 @@ fn congestion_is_carried_in() {
     }
 }
 
+/// The difference carries twice (RFC 1624 §4): a checksum of 0 and ECT(0), of 1 and ECT(1).
+#[test]
+fn congestion_changes_a_checksum_that_wraps() {
+    for (ecn, checksum) in [(2, 0u16), (1, 1), (2, 0xffff - 1), (1, 0xffff - 1)] {
+        let packet = Ip { class: ecn, ..Ip::udp(VIDEO, ROBOT) };
+        let mut bytes = packet.bytes();
+        // What the identification gains, the checksum loses (ones' complement).
+        let now = u32::from(u16::from_be_bytes([bytes[10], bytes[11]]));
+        let gain = now + u32::from(!checksum);
+        let gain = (gain & 0xffff) + (gain >> 16);
+        let id = u32::from(u16::from_be_bytes([bytes[4], bytes[5]])) + gain;
+        let id = ((id & 0xffff) + (id >> 16)) as u16;
+        bytes[4..6].copy_from_slice(&id.to_be_bytes());
+        bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
+        parse_ip(&bytes);
+        let (_, got) = out(verdict(UPLINK, &fabric(&[NODE, 0xe001], FACTORY, 64, 3, &bytes)));
+        parse_ip(&got[14..]);
+        assert_eq!(got[15] & 3, 3);
+    }
+}
+
 #[test]
 fn drops_have_reasons() {
     use DropReason::*;

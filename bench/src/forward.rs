@@ -1,0 +1,364 @@
+//! What the ingress path costs: the same frames, from the same interface to the same veth pair,
+//! through the whole pipeline, through a bare XDP redirect, and through the kernel's own SRv6
+//! encapsulation.
+//!
+//! One CPU does it all: it makes the frames, runs the program under test (or the kernel's
+//! stack) and receives what comes out. So a figure is the cost of a whole hop, and a ratio to
+//! the bare redirect is closer to 1 than that of the programs alone. All frames are of one flow:
+//! look-ups hit the cache. Frames are the smallest, so that only the work for each packet
+//! counts.
+//!
+//! Seconds are those of the kernel's own account of a run, which leaves out how long it takes to
+//! begin and to end one, and the time given to others where the kernel is not preempted; so the
+//! figures hold still on a busy machine too.
+//!
+//! Each is received as is cheapest for it: what is redirected is dropped by an XDP program;
+//! what the kernel sends is dropped by its IPv6 for the address of the frame, since it would be
+//! copied for an XDP program.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use selvedge_xdp::{
+    Class, Direction, Endpoint, Generator, Interface, LocalSid, Meter, NextHop, Options, PortKind,
+    Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, UnderTest,
+};
+
+use crate::net::{self, Far, interface, ip, ipv6_conf, mac_text};
+use crate::report::Row;
+
+/// Repetitions of each case, taken in turns; the median counts.
+const ROUNDS: usize = 7;
+/// How long a case is driven in each round, and before the first.
+const SAMPLE: Duration = Duration::from_millis(400);
+const WARM_UP: Duration = Duration::from_millis(100);
+/// Frames of one system call.
+const CHUNK: u32 = 262_144;
+/// Classifier rules, of which the last is the one that matches.
+const RULES: u32 = 8;
+/// More than arrives here by far: nothing is over a rate.
+const RATE_BPS: u64 = 100_000_000_000;
+const BURST_BYTES: u32 = 1_000_000;
+
+const IN_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
+const OUT_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
+const SINK_MAC: [u8; 6] = [2, 0, 0, 0, 2, 3];
+/// Of the next hop; not the sink's, so that the kernel there drops at once.
+const NEXT_MAC: [u8; 6] = [2, 0, 0, 0, 2, 2];
+
+const ETHERNET_LEN: usize = 14;
+const IPV6_LEN: usize = 40;
+const UDP_LEN: usize = 8;
+const FRAME_LEN: usize = 64;
+/// What an encapsulated frame is longer by.
+const OUTER_LEN: usize = 40;
+
+/// fd10:1::1 to fd10:2::1.
+const SOURCE: [u16; 8] = [0xfd10, 1, 0, 0, 0, 0, 0, 1];
+const DESTINATION: [u16; 8] = [0xfd10, 2, 0, 0, 0, 0, 0, 1];
+const SOURCE_PREFIX: &str = "fd10:1::1/128";
+const DESTINATION_PREFIX: &str = "fd10:2::1/128";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    name: &'static str,
+    what: &'static str,
+    under_test: UnderTest,
+    frame_out: usize,
+}
+
+const REDIRECT: Case = Case {
+    name: "xdp_redirect",
+    what: "bare XDP redirect",
+    under_test: UnderTest::Redirect,
+    frame_out: FRAME_LEN,
+};
+const INGRESS: Case = Case {
+    name: "ingress",
+    what: "Selvedge, ingress with encapsulation",
+    under_test: UnderTest::Pipeline,
+    frame_out: FRAME_LEN + OUTER_LEN,
+};
+const KERNEL: Case = Case {
+    name: "kernel_seg6_encap_red",
+    what: "kernel, seg6 encap.red",
+    under_test: UnderTest::Kernel,
+    frame_out: FRAME_LEN + OUTER_LEN,
+};
+const CASES: [Case; 3] = [REDIRECT, INGRESS, KERNEL];
+
+/// What one drive of a case came to.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Packets that arrived at the sink, each second of the drive.
+    rate: f64,
+    sent: u64,
+    arrived: u64,
+}
+
+pub(crate) fn run() -> Result<Vec<Row>> {
+    net::isolate()?;
+    let far = Far::new()?;
+    let (input, output) = links(&far)?;
+    kernel_routes()?;
+    let switch = switch(&input, &output)?;
+    let generator = Generator::new(&switch, &output)?;
+    let cpu = net::stay_on_one_cpu()?;
+    let bed = Bed { far: &far, switch: &switch, generator: &generator, input: &input };
+
+    println!("forwarding, {FRAME_LEN}-byte frames of one flow, on CPU {cpu}");
+    println!("{ROUNDS} rounds of {} ms for each, in turns; medians\n", SAMPLE.as_millis());
+    let mut samples: [Vec<Sample>; 3] = Default::default();
+    for case in CASES {
+        bed.drive(case, WARM_UP)?;
+    }
+    for _ in 0..ROUNDS {
+        for (case, samples) in CASES.into_iter().zip(&mut samples) {
+            samples.push(bed.drive(case, SAMPLE)?);
+        }
+    }
+
+    let rates = samples.each_ref().map(|samples| median(samples));
+    print_table(&samples, rates[0]);
+    let [redirect, ingress, kernel] = rates;
+    let row = |name, case: Case, value| Row {
+        name,
+        value: ingress,
+        unit: "packets/s",
+        baseline: (case.name, value),
+    };
+    let rows = vec![
+        row("ingress_vs_redirect", REDIRECT, redirect),
+        row("ingress_vs_kernel_seg6", KERNEL, kernel),
+    ];
+    println!();
+    for row in &rows {
+        println!("{:<24} {:.2}", row.name, row.ratio());
+    }
+    Ok(rows)
+}
+
+/// The two veth pairs: host and `in`, `out` and sink.
+fn links(far: &Far) -> Result<(Interface, Interface)> {
+    let tid = far.tid();
+    let [input, host, output, sink] = [IN_MAC, HOST_MAC, OUT_MAC, SINK_MAC].map(mac_text);
+    ip("link set lo up")?;
+    ip(&format!(
+        "link add in address {input} type veth peer name host address {host} netns {tid}"
+    ))?;
+    ip(&format!(
+        "link add out mtu 1600 address {output} type veth \
+         peer name sink mtu 1600 address {sink} netns {tid}"
+    ))?;
+    far.run(|| {
+        for end in ["host", "sink"] {
+            ipv6_conf(&format!("{end}/disable_ipv6"), "1")?;
+            ip(&format!("link set {end} up"))?;
+        }
+        Ok(())
+    })?;
+    for end in ["in", "out"] {
+        ipv6_conf(&format!("{end}/accept_dad"), "0")?;
+        ip(&format!("link set {end} up"))?;
+    }
+    Ok((interface("in", IN_MAC)?, interface("out", OUT_MAC)?))
+}
+
+/// The kernel as the same ingress: one segment list, no routing header, to the same next hop.
+fn kernel_routes() -> Result<()> {
+    ipv6_conf("all/forwarding", "1")?;
+    ip("-6 addr add fd00:1::1/64 dev out nodad")?;
+    let next = mac_text(NEXT_MAC);
+    ip(&format!("-6 neigh add fd00:1::2 lladdr {next} dev out nud permanent"))?;
+    ip("-6 route add 5f00::/32 via fd00:1::2 dev out")?;
+    // Else it looks for a source address for each packet.
+    ip("sr tunsrc set 5f00:0:1:fffe::")?;
+    let encap = "encap seg6 mode encap.red segs 5f00:0:2:e001::";
+    ip(&format!("-6 route add {DESTINATION_PREFIX} {encap} dev out"))
+}
+
+/// A switch with an entry for the flow in each table that ingress looks into.
+fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
+    const ACCESS: u16 = 1;
+    const FABRIC: u16 = 2;
+    const BOUND_SET: u16 = 1;
+    const RULE_SET: u16 = 2;
+    const SLICE: u16 = 2;
+    let pin_dir = PathBuf::from("/sys/fs/bpf/selvedge/bench");
+    let mut switch = Switch::open(&Options { pin_dir, metering: true })?;
+    switch.attach(ACCESS, input)?;
+    switch.attach(FABRIC, output)?;
+    switch.port.put(ACCESS, &PortKind::Access)?;
+    switch.port.put(FABRIC, &PortKind::Fabric)?;
+    switch.local_sid.put(1, &LocalSid::Node)?;
+    switch.next_hop.put(2, &NextHop { port: FABRIC, mac: NEXT_MAC })?;
+    switch.policy.put(1, &vec![2, 0xE001])?;
+
+    let source = SOURCE_PREFIX.parse().expect("a prefix");
+    let destination = DESTINATION_PREFIX.parse().expect("a prefix");
+    let endpoint = Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink };
+    switch.endpoint.put((ACCESS, source), &endpoint)?;
+    for n in 0..RULES {
+        let last = n == RULES - 1;
+        let rule = Rule {
+            source: None,
+            destination: last.then_some(destination),
+            protocol: Some(17),
+            source_port: None,
+            destination_port: (!last).then_some(u16::try_from(n + 1).expect("few rules")),
+            dscp: None,
+            action: if last { RuleAction::SetSlice(RULE_SET) } else { RuleAction::Drop },
+        };
+        switch.classifier.put(RULES - n, &rule)?;
+    }
+    // Only in the set that the last rule gives: without it the packets would have no route.
+    let route = Route { slice: SLICE, action: RouteAction::Policy(1) };
+    switch.route.put((RULE_SET, destination), &route)?;
+    let meter = Meter {
+        class: Class::Guaranteed,
+        guaranteed_bps: RATE_BPS,
+        guaranteed_burst_bytes: BURST_BYTES,
+        maximum_bps: RATE_BPS,
+        maximum_burst_bytes: BURST_BYTES,
+    };
+    switch.meter.put((SLICE, Direction::Uplink), &meter)?;
+    let queue = Queue { rate_bps: RATE_BPS, threshold_bytes: [BURST_BYTES; 3] };
+    switch.queue.put(FABRIC, &queue)?;
+    Ok(switch)
+}
+
+/// UDP, two bytes.
+fn frame() -> Vec<u8> {
+    let payload = u16::try_from(FRAME_LEN - ETHERNET_LEN - IPV6_LEN).expect("a short frame");
+    let mut frame = Vec::with_capacity(FRAME_LEN);
+    frame.extend(IN_MAC);
+    frame.extend(HOST_MAC);
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend(payload.to_be_bytes());
+    frame.extend([17, 64]);
+    frame.extend(SOURCE.into_iter().chain(DESTINATION).flat_map(u16::to_be_bytes));
+    // Ports, length, checksum: nobody here looks at the last.
+    frame.extend([40_000, 5001, payload, 0xbeef].into_iter().flat_map(u16::to_be_bytes));
+    frame.resize(ETHERNET_LEN + IPV6_LEN + UDP_LEN + 2, 0);
+    frame
+}
+
+#[derive(Clone, Copy)]
+struct Bed<'a> {
+    far: &'a Far,
+    switch: &'a Switch,
+    generator: &'a Generator<'a>,
+    input: &'a Interface,
+}
+
+impl Bed<'_> {
+    /// Sends through `case` for `time`, and checks that it did what it should.
+    fn drive(&self, case: Case, time: Duration) -> Result<Sample> {
+        let sink = match case.under_test {
+            UnderTest::Kernel => None,
+            UnderTest::Redirect | UnderTest::Pipeline => {
+                let attach = || Ok(self.generator.sink(&interface("sink", SINK_MAC)?)?);
+                Some(self.far.run(attach)?)
+            }
+        };
+        let frame = frame();
+        let (packets, bytes) = self.far.received("sink")?;
+        let mut sent = 0;
+        let mut busy = Duration::ZERO;
+        let start = Instant::now();
+        while start.elapsed() < time {
+            let each = self
+                .generator
+                .run(case.under_test, self.input.index, &frame, CHUNK)
+                .with_context(|| format!("send through {}", case.what))?;
+            busy += each * CHUNK;
+            sent += u64::from(CHUNK);
+        }
+        let (packets_after, bytes_after) = self.settled()?;
+        drop(sink);
+
+        let (arrived, bytes) = (packets_after - packets, bytes_after - bytes);
+        ensure!(arrived > 0, "{}: nothing arrived of {sent} packets", case.what);
+        // The mean, because the kernel sends a packet of its own now and then (MLD).
+        ensure!(
+            (bytes + arrived / 2) / arrived == case.frame_out as u64,
+            "{}: {arrived} packets of {} bytes were to arrive, but it was {bytes} bytes",
+            case.what,
+            case.frame_out
+        );
+        let drops = self.switch.counters.named_drops()?;
+        if let Some((reason, count)) = drops.iter().find(|(_, count)| *count > 0) {
+            bail!("{}: the switch dropped {count} packets: {reason}", case.what);
+        }
+        ensure!(busy > Duration::ZERO, "{}: this kernel tells no time of live frames", case.what);
+        Ok(Sample { rate: arrived as f64 / busy.as_secs_f64(), sent, arrived })
+    }
+
+    /// The sink's counters once they stand still.
+    fn settled(&self) -> Result<(u64, u64)> {
+        let mut before = self.far.received("sink")?;
+        for _ in 0..100 {
+            thread::sleep(Duration::from_millis(2));
+            let now = self.far.received("sink")?;
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Ok(before)
+    }
+}
+
+fn median(samples: &[Sample]) -> f64 {
+    let mut rates: Vec<f64> = samples.iter().map(|sample| sample.rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+fn print_table(samples: &[Vec<Sample>; 3], redirect: f64) {
+    println!(
+        "{:<38} {:>7} {:>7} {:>13} {:>8} {:>12}",
+        "", "Mpps", "ns", "least..most", "lost", "of redirect"
+    );
+    for (case, samples) in CASES.iter().zip(samples) {
+        let rate = median(samples);
+        let rates = || samples.iter().map(|sample| sample.rate / 1e6);
+        let range = format!(
+            "{:.2}..{:.2}",
+            rates().fold(f64::INFINITY, f64::min),
+            rates().fold(0.0, f64::max)
+        );
+        let sent: u64 = samples.iter().map(|sample| sample.sent).sum();
+        let arrived: u64 = samples.iter().map(|sample| sample.arrived).sum();
+        println!(
+            "{:<38} {:>7.3} {:>7.0} {range:>13} {:>7.2}% {:>12.2}",
+            case.what,
+            rate / 1e6,
+            1e9 / rate,
+            100.0 * (1.0 - arrived as f64 / sent as f64),
+            rate / redirect
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frame_is_what_its_headers_say() {
+        let frame = frame();
+        assert_eq!(frame.len(), FRAME_LEN);
+        let payload = usize::from(u16::from_be_bytes([frame[18], frame[19]]));
+        assert_eq!(ETHERNET_LEN + IPV6_LEN + payload, FRAME_LEN);
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let sample = |rate| Sample { rate, sent: 1, arrived: 1 };
+        assert_eq!(median(&[3.0, 1.0, 2.0].map(sample)), 2.0);
+    }
+}

@@ -1,0 +1,36 @@
+//! `bench NAME`: measures, prints a table and writes target/bench/NAME.json (DESIGN §12).
+//!
+//! Started as root by `cargo xtask bench NAME`. Each figure has its baseline from the same run,
+//! because only ratios mean something on another machine.
+
+mod forward;
+mod net;
+mod report;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: bench forward
+
+  forward   packets per second of the ingress path, beside a bare XDP redirect and beside the
+            kernel's own SRv6 encapsulation
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args[..] {
+        ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a bench leaves behind: target/bench/NAME.json.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// A figure and what it is compared with, both of one unit and more of it better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) baseline: (&'static str, f64),
+}
+
+impl Row {
+    pub(crate) fn ratio(&self) -> f64 {
+        self.value / self.baseline.1
+    }
+
+    fn json(&self) -> Value {
+        let (name, value) = self.baseline;
+        json!({
+            "name": self.name,
+            "value": whole(self.value),
+            "unit": self.unit,
+            "better": "higher",
+            "baseline": { "name": name, "value": whole(value) },
+            "ratio": (self.ratio() * 1e4).round() / 1e4,
+        })
+    }
+}
+
+/// Fractions of a packet a second say nothing.
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
+pub(crate) fn write(name: &str, rows: &[Row]) -> Result<()> {
+    let dir = Path::new("target/bench");
+    let path = dir.join(name).with_extension("json");
+    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+    let mut text = serde_json::to_string_pretty(&rows).context("write JSON")?;
+    text.push('\n');
+    fs::create_dir_all(dir).with_context(|| format!("make the directory {dir:?}"))?;
+    fs::write(&path, text).with_context(|| format!("write {path:?}"))?;
+    println!("\nwritten: {}", path.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_written_as_design_12_has_it() {
+        let row = Row {
+            name: "a_vs_b",
+            value: 2_500_000.4,
+            unit: "packets/s",
+            baseline: ("b", 7_500_000.0),
+        };
+        let want = json!({
+            "name": "a_vs_b",
+            "value": 2_500_000,
+            "unit": "packets/s",
+            "better": "higher",
+            "baseline": { "name": "b", "value": 7_500_000 },
+            "ratio": 0.3333,
+        });
+        assert_eq!(row.json(), want);
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line as its user meets it: exit codes, and what wrong input is told.
+
+use std::process::{Command, Output};
+
+fn selvedge(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+    command.args(args).env("SELVEDGE_CONTROLLER", "unix:/nonexistent/api.sock");
+    command.output().expect("the binary starts")
+}
+
+#[test]
+fn exit_codes_are_0_done_1_refused_2_usage() {
+    let metro = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/metro/topology.yaml");
+    let slices = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/metro/slices.yaml");
+    // (arguments, exit code, words on standard output or error)
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--help"], 0, "controller"),
+        (&["--version"], 0, "selvedge"),
+        (&[], 2, "Usage"),
+        (&["aply"], 2, "apply"),
+        (&["apply"], 2, "Usage"),
+        (&["get", "slicez"], 2, "slices"),
+        (&["get", "slices"], 1, "/nonexistent/api.sock"),
+        (&["validate", metro, slices], 0, ""),
+        (&["validate", "/nonexistent.yaml"], 1, "/nonexistent.yaml"),
+        (&["path", "--topology", metro, "--from", "gnb1", "--to", "dc1"], 0, "gnb1 >"),
+        (&["path", "--topology", metro, "--from", "gnb1", "--to", "dc9"], 1, "dc9"),
+        (
+            &["path", "--topology", metro, "--from", "gnb1", "--to", "dc1", "--bandwidth", "7"],
+            2,
+            "7",
+        ),
+    ];
+    for (args, code, words) in cases {
+        let output = selvedge(args);
+        let (out, err) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {out}{err}");
+        assert!(out.contains(words) || err.contains(words), "{args:?}: {out}{err}");
+    }
+}
+
+#[test]
+fn every_problem_of_a_file_is_told_at_once_with_its_place() {
+    let path = std::env::temp_dir().join(format!("selvedge-usage-{}.yaml", std::process::id()));
+    let text = "\
+apiVersion: selvedge/v1
+kind: NetworkSlice
+metadata: { name: a }
+spec:
+  uplink: { guarantied: 20Mbps }
+  downlink: { guaranteed: 20Mbit }
+  endpoints: [{ ue: robot-1 }, { dn: plc }]
+";
+    std::fs::write(&path, text).expect("a temporary file");
+    let output = selvedge(&["validate", path.to_str().expect("a path in UTF-8")]);
+    std::fs::remove_file(&path).expect("it is ours");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    for words in ["guarantied", "guaranteed", "20Mbit", ":5:", ":6:"] {
+        assert!(err.contains(words), "lacks {words:?}: {err}");
+    }
+}
+
+#[test]
+fn ten_thousand_levels_of_yaml_are_an_error_and_no_crash() {
+    let path = std::env::temp_dir().join(format!("selvedge-deep-{}.yaml", std::process::id()));
+    std::fs::write(&path, "[".repeat(10_000)).expect("a temporary file");
+    let output = selvedge(&["validate", path.to_str().expect("a path in UTF-8")]);
+    std::fs::remove_file(&path).expect("it is ours");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,135 @@
+//! Load for benches: live frames (`BPF_F_TEST_XDP_LIVE_FRAMES`) whose head is put back before
+//! each run, and a sink for what comes out. A switch at work needs none of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use aya::Ebpf;
+use selvedge_ebpf_common::GENERATOR_HEAD_LEN;
+use selvedge_ebpf_common::STAGE_UNDER_TEST;
+use selvedge_ebpf_common::value::{DeviceValue, HeadValue};
+
+use crate::switch::{Interface, Switch};
+use crate::{Error, load, sys};
+
+/// Frames that are under way at once. Fewer than a veth ring holds (256), so that a generator
+/// whose sink runs on the same CPU overruns none.
+const BATCH: u32 = 64;
+
+/// Slot of the device map that no port has, for the bare redirect.
+const BARE: u32 = 0;
+
+/// What the frames meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnderTest {
+    /// The switch's entry program and all that follows.
+    Pipeline,
+    /// A redirect to [`Generator`]'s `out` and nothing else.
+    Redirect,
+    /// The kernel's stack.
+    Kernel,
+}
+
+/// Programs of a load of their own, over the maps of a switch.
+#[derive(Debug)]
+pub struct Generator<'a> {
+    switch: &'a Switch,
+    generator: OwnedFd,
+    redirect: OwnedFd,
+    pass: OwnedFd,
+    discard: OwnedFd,
+    jump: OwnedFd,
+    head: OwnedFd,
+}
+
+/// Counts (as port 0 does) and drops all that arrives at an interface, until dropped.
+#[derive(Debug)]
+pub struct Sink {
+    _link: OwnedFd,
+}
+
+impl<'a> Generator<'a> {
+    /// `out` is where [`UnderTest::Redirect`] sends.
+    pub fn new(switch: &'a Switch, out: &Interface) -> Result<Self, Error> {
+        let mut ebpf = load::object(switch.pins())?;
+        let jump = load::tail_calls(&ebpf)?;
+        let head = head(&ebpf)?;
+        let device = DeviceValue { ifindex: out.index, program_fd: 0 };
+        switch.maps.get("DEVICE").put(&BARE, &device)?;
+        Ok(Self {
+            switch,
+            generator: load::program(&mut ebpf, "generator")?,
+            redirect: load::program(&mut ebpf, "redirect")?,
+            pass: load::program(&mut ebpf, "pass")?,
+            discard: load::program(&mut ebpf, "discard")?,
+            jump,
+            head,
+        })
+    }
+
+    /// Injects `repeat` copies of `frame` as received on interface `ifindex`, as fast as this
+    /// CPU goes, and carries the verdicts out. Each copy begins as `frame` does; what is behind
+    /// its first [`GENERATOR_HEAD_LEN`] bytes must not be changed by what it meets.
+    ///
+    /// The mean time for each frame, by the kernel's account: without the tens of milliseconds
+    /// that it takes to begin and to end, and without what others ran in between. Whole
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for a frame shorter than that.
+    pub fn run(
+        &self,
+        under_test: UnderTest,
+        ifindex: u32,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<Duration, Error> {
+        let Some((head, _)) = frame.split_first_chunk::<GENERATOR_HEAD_LEN>() else {
+            return Err(Error::Range {
+                field: "frame length",
+                value: frame.len() as u64,
+                least: GENERATOR_HEAD_LEN as u64,
+                most: u64::from(u16::MAX),
+            });
+        };
+        let mut value = HeadValue::default();
+        for (word, bytes) in value.words.iter_mut().zip(head.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
+        }
+        // SAFETY: the map of the object has one `HeadValue`, and u32 keys as every array.
+        let put = unsafe {
+            sys::update(
+                self.head.as_fd(),
+                std::ptr::from_ref(&0u32).cast(),
+                std::ptr::from_ref(&value).cast(),
+            )
+        };
+        put.map_err(Error::map("write", HEAD))?;
+        let program = match under_test {
+            UnderTest::Pipeline => self.switch.programs().entry(),
+            UnderTest::Redirect => self.redirect.as_fd(),
+            UnderTest::Kernel => self.pass.as_fd(),
+        };
+        load::put_stage(self.jump.as_fd(), STAGE_UNDER_TEST, program)?;
+        sys::live_run(self.generator.as_fd(), frame, ifindex, repeat, BATCH)
+            .map(|ns| Duration::from_nanos(ns.into()))
+            .map_err(Error::TestRun)
+    }
+
+    /// On an interface of this thread's network namespace.
+    pub fn sink(&self, interface: &Interface) -> Result<Sink, Error> {
+        match sys::link_xdp(self.discard.as_fd(), interface.index) {
+            Ok(link) => Ok(Sink { _link: link }),
+            Err(source) => Err(Error::Native { ifname: interface.name.clone(), source }),
+        }
+    }
+}
+
+const HEAD: &str = "HEAD";
+
+/// The object keeps its own descriptor, which programs still to be loaded name.
+fn head(ebpf: &Ebpf) -> Result<OwnedFd, Error> {
+    let map = ebpf.map(HEAD).expect("the object has the generator's map");
+    let aya::maps::Map::Array(head) = map else { unreachable!("it is an array") };
+    head.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", HEAD))
+}

@@ -1,0 +1,376 @@
+//! Each stage byte by byte against frames that etherparse builds, and what time and load do:
+//! meters and virtual queues at their rate and beyond.
+
+mod common;
+
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use common::{PinDir, in_netns, veth};
+use etherparse::{Ethernet2Header, IpNumber, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
+use selvedge_xdp::common::drop;
+use selvedge_xdp::{
+    Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, PortKind, Queue, Route,
+    RouteAction, Switch, Table, Verdict,
+};
+
+const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+const GATEWAY: [u8; 6] = [0x02, 0x5E, 0x1F, 0, 0, 1];
+const NEIGHBOR: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+
+/// Access port 1 with 10.1.0.11 and fd10::11, fabric port 2 towards node 9; this is node 7.
+struct Bed {
+    switch: Switch,
+    access: u32,
+    fabric: u32,
+    fabric_mac: [u8; 6],
+    _pins: PinDir,
+}
+
+fn bed() -> Bed {
+    let pins = PinDir::new();
+    let mut switch = pins.open();
+    let (p1, p2) = (veth("p1"), veth("p2"));
+    switch.attach(1, &p1).unwrap();
+    switch.attach(2, &p2).unwrap();
+    switch.port.put(1, &PortKind::Access).unwrap();
+    switch.port.put(2, &PortKind::Fabric).unwrap();
+    for address in ["10.1.0.11/32", "fd10::11/128"] {
+        let net = address.parse().unwrap();
+        let endpoint = Endpoint { slice_set: 3, direction: Direction::Uplink };
+        switch.endpoint.put((1, net), &endpoint).unwrap();
+        switch.delivery.put((3, net), &Delivery { port: 1, mac: HOST }).unwrap();
+        switch.route.put((3, net), &Route { slice: 3, action: RouteAction::Local }).unwrap();
+    }
+    for prefix in ["10.2.0.0/16", "fd20::/64"] {
+        let route = Route { slice: 3, action: RouteAction::Policy(1) };
+        switch.route.put((3, prefix.parse().unwrap()), &route).unwrap();
+    }
+    switch.policy.put(1, &vec![9, 0xE001]).unwrap();
+    switch.local_sid.put(7, &LocalSid::Node).unwrap();
+    switch.local_sid.put(0xE001, &LocalSid::Decapsulate).unwrap();
+    switch.next_hop.put(9, &NextHop { port: 2, mac: NEIGHBOR }).unwrap();
+    Bed { switch, access: p1.index, fabric: p2.index, fabric_mac: p2.mac, _pins: pins }
+}
+
+impl Bed {
+    fn sent(&self, ifindex: u32, frame: &[u8]) -> (u16, Vec<u8>) {
+        match self.switch.test_run(ifindex, frame).unwrap().verdict {
+            Verdict::Forwarded { port, frame } => (port, frame),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn dropped(&self, ifindex: u32, frame: &[u8]) -> u8 {
+        match self.switch.test_run(ifindex, frame).unwrap().verdict {
+            Verdict::Dropped(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Ethernet and an IPv4 UDP packet of `len` bytes from 10.1.0.11 to 10.2.0.5.
+fn v4(hops: u8, class: u8, len: usize) -> Vec<u8> {
+    let mut ip = etherparse::Ipv4Header::new(
+        (len - 20) as u16,
+        hops,
+        IpNumber::UDP,
+        [10, 1, 0, 11],
+        [10, 2, 0, 5],
+    )
+    .unwrap();
+    ip.dscp = etherparse::IpDscp::try_new(class >> 2).unwrap();
+    ip.ecn = etherparse::IpEcn::try_new(class & 3).unwrap();
+    ip.header_checksum = ip.calc_header_checksum();
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(HOST, GATEWAY)
+        .ip(etherparse::IpHeaders::Ipv4(ip, Default::default()))
+        .udp(4000, 5001)
+        .write(&mut frame, &vec![0x5a; len - 28])
+        .unwrap();
+    frame
+}
+
+fn label(source: Ipv6Addr, destination: Ipv6Addr, ports: u32, protocol: u32) -> u32 {
+    let words = |address: Ipv6Addr| {
+        let octets = address.octets();
+        octets.chunks(4).map(|w| u32::from_be_bytes(w.try_into().unwrap())).collect::<Vec<_>>()
+    };
+    let mut h = 0u32;
+    for w in [words(source), words(destination), vec![ports, protocol]].concat() {
+        h = (h ^ w).wrapping_mul(0x9E37_79B1);
+        h ^= h >> 15;
+    }
+    h >> 12
+}
+
+fn outer(
+    (to, from): ([u8; 6], [u8; 6]),
+    class: u8,
+    label: u32,
+    hops: u8,
+    source: &str,
+    destination: &str,
+    inner: &[u8],
+) -> Vec<u8> {
+    let protocol = if inner[0] >> 4 == 4 { IpNumber::IPV4 } else { IpNumber::IPV6 };
+    let mut frame = Vec::new();
+    let ethernet =
+        Ethernet2Header { source: from, destination: to, ether_type: etherparse::EtherType::IPV6 };
+    ethernet.write(&mut frame).unwrap();
+    let header = Ipv6Header {
+        traffic_class: class,
+        flow_label: Ipv6FlowLabel::try_new(label).unwrap(),
+        payload_length: inner.len() as u16,
+        next_header: protocol,
+        hop_limit: hops,
+        source: source.parse::<Ipv6Addr>().unwrap().octets(),
+        destination: destination.parse::<Ipv6Addr>().unwrap().octets(),
+    };
+    header.write(&mut frame).unwrap();
+    frame.extend_from_slice(inner);
+    frame
+}
+
+#[test]
+fn ingress_encapsulates() {
+    in_netns(|| {
+        let bed = bed();
+        for class in [0u8, 1, 2, 3, 46 << 2 | 1] {
+            let (port, frame) = bed.sent(bed.access, &v4(64, class, 128));
+            let label = label(
+                "::ffff:10.1.0.11".parse().unwrap(),
+                "::ffff:10.2.0.5".parse().unwrap(),
+                4000 << 16 | 5001,
+                17,
+            );
+            let want = outer(
+                (NEIGHBOR, bed.fabric_mac),
+                class & 3,
+                label,
+                64,
+                "5f00:0:7:fffe:3:1::",
+                "5f00:0:9:e001::",
+                &v4(63, class, 128)[14..],
+            );
+            assert_eq!((port, frame), (2, want), "class {class:#x}");
+        }
+        // Padded to the least Ethernet frame, and cut to its packet again.
+        let mut short = v4(64, 0, 28);
+        short.resize(60, 0);
+        assert_eq!(bed.sent(bed.access, &short).1.len(), 14 + 40 + 28);
+
+        let mut v6 = Vec::new();
+        let (from, to): (Ipv6Addr, Ipv6Addr) =
+            ("fd10::11".parse().unwrap(), "fd20::5".parse().unwrap());
+        PacketBuilder::ethernet2(HOST, GATEWAY)
+            .ipv6(from.octets(), to.octets(), 64)
+            .tcp(1, 2, 3, 4)
+            .write(&mut v6, &[9; 100])
+            .unwrap();
+        let (port, frame) = bed.sent(bed.access, &v6);
+        v6[14 + 7] = 63;
+        let want = outer(
+            (NEIGHBOR, bed.fabric_mac),
+            0,
+            label(from, to, 1 << 16 | 2, 6),
+            64,
+            "5f00:0:7:fffe:3:1::",
+            "5f00:0:9:e001::",
+            &v6[14..],
+        );
+        assert_eq!((port, frame), (2, want));
+        let counters = bed.switch.counters.slice(3, Direction::Uplink).unwrap();
+        assert_eq!((counters.packets, counters.bytes), (7, 5 * 128 + 28 + 160));
+    });
+}
+
+#[test]
+fn transit_and_egress() {
+    in_netns(|| {
+        let bed = bed();
+        let inner = &v4(9, 1, 200)[14..];
+        let at = |hops, destination: &str, class, inner: &[u8]| {
+            let addresses = (bed.fabric_mac, NEIGHBOR);
+            outer(addresses, class, 0x12345, hops, "5f00:0:4:fffe:3:0::", destination, inner)
+        };
+        // Another node's: counted down, otherwise as it came.
+        let (port, frame) = bed.sent(bed.fabric, &at(64, "5f00:0:9:7:e001::", 34 << 2, inner));
+        let mut want = at(63, "5f00:0:9:7:e001::", 34 << 2, inner);
+        want[..6].copy_from_slice(&NEIGHBOR);
+        want[6..12].copy_from_slice(&bed.fabric_mac);
+        assert_eq!((port, frame), (2, want));
+        // A way-point here, then another node.
+        let (_, frame) = bed.sent(bed.fabric, &at(64, "5f00:0:7:9:e001::", 0, inner));
+        assert_eq!(frame[38..54], "5f00:0:9:e001::".parse::<Ipv6Addr>().unwrap().octets());
+        // The end: out of the outer header, to the endpoint.
+        let mut own = v4(9, 1, 200);
+        own[30..34].copy_from_slice(&[10, 1, 0, 11]);
+        let (port, frame) = bed.sent(bed.fabric, &at(64, "5f00:0:7:e001::", 0, &own[14..]));
+        let mut want = own.clone();
+        want[..6].copy_from_slice(&HOST);
+        want[6..12].copy_from_slice(&GATEWAY);
+        assert_eq!((port, frame), (1, want.clone()));
+        // Congestion met on the way is told to the endpoint, with a right checksum.
+        let (_, frame) = bed.sent(bed.fabric, &at(64, "5f00:0:7:e001::", 3, &own[14..]));
+        let old = etherparse::Ipv4HeaderSlice::from_slice(&want[14..]).unwrap().to_header();
+        let new = etherparse::Ipv4HeaderSlice::from_slice(&frame[14..]).unwrap().to_header();
+        assert_eq!(new.ecn.value(), 3);
+        let difference =
+            u32::from(old.calc_header_checksum()) + 0xffff - u32::from(old.header_checksum);
+        let after = u32::from(new.calc_header_checksum()) + 0xffff - u32::from(new.header_checksum);
+        assert_eq!(difference % 0xffff, after % 0xffff, "as right as it was");
+    });
+}
+
+fn meter(class: Class, guaranteed_bps: u64, maximum_bps: u64) -> Meter {
+    Meter {
+        class,
+        guaranteed_bps,
+        guaranteed_burst_bytes: 15_000,
+        maximum_bps,
+        maximum_burst_bytes: 30_000,
+    }
+}
+
+#[test]
+fn a_burst_is_in_profile_then_excess_then_dropped() {
+    in_netns(|| {
+        let bed = bed();
+        // So slow that no time passes: a packet takes 0.75 s.
+        bed.switch.meter.put((3, Direction::Uplink), &meter(Class::Urllc, 16_000, 16_000)).unwrap();
+        let frame = v4(64, 1, 1500);
+        let outcomes: Vec<_> = (0..25)
+            .map(|_| match bed.switch.test_run(bed.access, &frame).unwrap().verdict {
+                Verdict::Forwarded { frame, .. } => Ok(frame[14] << 4 | frame[15] >> 4),
+                Verdict::Dropped(reason) => Err(reason),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let want: Vec<_> = std::iter::empty()
+            .chain([Ok(46 << 2 | 1); 10]) // 15,000 bytes
+            .chain([Ok(44 << 2 | 1); 10]) // 30,000
+            .chain([Err(drop::OVER_MAXIMUM); 5])
+            .collect();
+        assert_eq!(outcomes, want);
+        let counters = bed.switch.counters.slice(3, Direction::Uplink).unwrap();
+        assert_eq!((counters.packets, counters.dropped_packets), (25, 5));
+        assert_eq!(counters.dropped_bytes, 5 * 1500);
+        bed.switch.set_metering(false).unwrap();
+        let (_, frame) = bed.sent(bed.access, &frame);
+        assert_eq!(frame[14] << 4 | frame[15] >> 4, 46 << 2 | 1, "classed, not metered");
+    });
+}
+
+#[test]
+fn a_slice_gets_its_rate_and_no_more() {
+    in_netns(|| {
+        let bed = bed();
+        let rate_bps = 20_000_000u64;
+        let frame = v4(64, 0, 1500);
+        // (meter, which of the packets count)
+        let in_profile = |frame: &[u8]| frame[14] << 4 | frame[15] >> 4 == 34 << 2;
+        type Counts<'a> = &'a dyn Fn(&[u8]) -> bool;
+        let cases: [(Meter, Counts<'_>); 2] = [
+            (meter(Class::Guaranteed, rate_bps, 0), &in_profile),
+            (meter(Class::BestEffort, 0, rate_bps), &|_: &[u8]| true),
+        ];
+        for (meter, counts) in cases {
+            // A burst that outlasts the test's own pauses: 200 ms.
+            let meter =
+                Meter { guaranteed_burst_bytes: 500_000, maximum_burst_bytes: 500_000, ..meter };
+            bed.switch.meter.put((3, Direction::Uplink), &meter).unwrap();
+            // Old words of an idle slice must not matter.
+            std::thread::sleep(Duration::from_millis(50));
+            let start = Instant::now();
+            let mut bytes = 0u64;
+            while start.elapsed() < Duration::from_millis(700) {
+                if let Verdict::Forwarded { frame, .. } =
+                    bed.switch.test_run(bed.access, &frame).unwrap().verdict
+                    && counts(&frame)
+                {
+                    bytes += 1500;
+                }
+            }
+            let elapsed = start.elapsed().as_secs_f64();
+            let most = elapsed * rate_bps as f64 / 8.0 + 500_000.0;
+            assert!(bytes as f64 <= most + 1500.0, "{meter:?}: {bytes} of {most}");
+            assert!(bytes as f64 > most * 0.9, "{meter:?}: {bytes} of {most}");
+        }
+    });
+}
+
+#[test]
+fn the_virtual_queue_passes_guarantees_and_bounds_the_rest() {
+    in_netns(|| {
+        let bed = bed();
+        // 1,554-byte frames; a packet takes 0.78 s, so the backlog only grows.
+        let queue = Queue { rate_bps: 16_000, threshold_bytes: [5362, 0, 0] };
+        bed.switch.queue.put(2, &queue).unwrap();
+        let outcome = |frame: &[u8]| match bed.switch.test_run(bed.access, frame).unwrap().verdict {
+            Verdict::Forwarded { frame, .. } => Ok(frame[15] >> 4 & 3),
+            Verdict::Dropped(reason) => Err(reason),
+            other => panic!("{other:?}"),
+        };
+        // Backlog before each, in frames: 0, 1, 2 (above half), 3, 4 (over the threshold).
+        let capable = v4(64, 2, 1500);
+        let got: Vec<_> = (0..5).map(|_| outcome(&capable)).collect();
+        assert_eq!(got, [Ok(2), Ok(2), Ok(3), Ok(3), Err(drop::QUEUE_FULL)]);
+        assert_eq!(outcome(&v4(64, 0, 1500)), Err(drop::QUEUE_FULL));
+        // What is guaranteed passes, and is not marked.
+        bed.switch
+            .meter
+            .put((3, Direction::Uplink), &meter(Class::Guaranteed, 1_000_000_000, 0))
+            .unwrap();
+        for _ in 0..20 {
+            assert_eq!(outcome(&capable), Ok(2));
+        }
+        // Excess of another class has another threshold, here none at all.
+        bed.switch.queue.remove(2).unwrap();
+        bed.switch.meter.put((3, Direction::Uplink), &meter(Class::Urllc, 0, 0)).unwrap();
+        assert_eq!(outcome(&capable), Ok(2), "no entry, no limit");
+        bed.switch.queue.put(2, &queue).unwrap();
+        assert_eq!(outcome(&capable), Err(drop::QUEUE_FULL));
+        bed.switch.set_metering(false).unwrap();
+        assert_eq!(outcome(&capable), Ok(2));
+    });
+}
+
+#[test]
+fn the_virtual_queue_drains_at_its_rate() {
+    in_netns(|| {
+        let bed = bed();
+        let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1_200_000; 3] };
+        bed.switch.queue.put(2, &queue).unwrap();
+        let frame = v4(64, 0, 1500);
+        let start = Instant::now();
+        let mut bytes = 0u64;
+        while start.elapsed() < Duration::from_millis(500) {
+            if let Verdict::Forwarded { frame, .. } =
+                bed.switch.test_run(bed.access, &frame).unwrap().verdict
+            {
+                bytes += frame.len() as u64;
+            }
+        }
+        let most = start.elapsed().as_secs_f64() * 97_000_000.0 / 8.0 + 1_200_000.0 + 1554.0;
+        assert!(bytes as f64 <= most, "{bytes} of {most}");
+        assert!(bytes as f64 > most * 0.85, "{bytes} of {most}");
+    });
+}
+
+#[test]
+fn every_truncation_is_dropped_or_sent_whole() {
+    in_netns(|| {
+        let bed = bed();
+        let access = v4(64, 0, 100);
+        for len in 14..access.len() {
+            assert_eq!(bed.dropped(bed.access, &access[..len]), drop::MALFORMED, "{len} bytes");
+        }
+        let addresses = (bed.fabric_mac, NEIGHBOR);
+        let source = "5f00:0:4:fffe:3:0::";
+        let fabric = outer(addresses, 0, 1, 64, source, "5f00:0:7:e001::", &access[14..]);
+        for len in 14..fabric.len() {
+            assert_eq!(bed.dropped(bed.fabric, &fabric[..len]), drop::MALFORMED, "{len} bytes");
+        }
+    });
+}

@@ -1,0 +1,36 @@
+//! The source of benches: puts the head of a live frame back as it was (the kernel recycles
+//! frames as the last run left them) and goes on in the program under test.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::Array;
+use aya_ebpf::programs::XdpContext;
+use selvedge_ebpf_common::value::HeadValue;
+use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, STAGE_UNDER_TEST};
+
+use super::{jump, packet};
+
+/// Not pinned: each load has its own.
+#[map]
+static HEAD: Array<HeadValue> = Array::with_max_entries(1, 0);
+
+#[xdp]
+pub(crate) fn generator(ctx: XdpContext) -> u32 {
+    let Some(head) = HEAD.get(0) else { return xdp_action::XDP_ABORTED };
+    let Some(frame) = packet::cursor(&ctx).peek::<GENERATOR_HEAD_LEN>() else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let words = &head.words;
+    frame.set_raw64::<0>(words[0]);
+    frame.set_raw64::<8>(words[1]);
+    frame.set_raw64::<16>(words[2]);
+    frame.set_raw64::<24>(words[3]);
+    frame.set_raw64::<32>(words[4]);
+    frame.set_raw64::<40>(words[5]);
+    frame.set_raw64::<48>(words[6]);
+    frame.set_raw64::<56>(words[7]);
+    match jump(&ctx, STAGE_UNDER_TEST) {
+        Ok(action) => action,
+        Err(_) => xdp_action::XDP_ABORTED,
+    }
+}
