@@ -17,6 +17,11 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     succeed(&format!("cargo {}", args.join(" ")), Command::new("cargo").args(args).status())
 }
 
+pub(crate) fn as_user(program: &str, args: &[&str]) -> Result<()> {
+    step(program, args);
+    succeed(program, Command::new(program).args(args).status())
+}
+
 /// Runs a test of ours as root: cargo builds as the user, only what was built runs as root.
 pub(crate) fn cargo_as_root(args: &[&str]) -> Result<()> {
     step("cargo", args);

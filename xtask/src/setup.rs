@@ -18,6 +18,8 @@ const TEST_PACKAGES: &[&str] = &["python3", "python3-venv", "ethtool"];
 
 const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";
+const CARGO_DENY: &str = "target/tools/bin/cargo-deny";
+const CARGO_DENY_VERSION: &str = "0.20.2";
 const P4RUNTIME_SHELL: &str = "target/venv/bin/python3";
 const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
 
@@ -33,6 +35,7 @@ pub(crate) fn lab_tools() -> Result<()> {
 
 pub(crate) fn test_tools() -> Result<()> {
     debian(&[LAB_PACKAGES, TEST_PACKAGES].concat())?;
+    cargo_deny()?;
     p4runtime_shell()
 }
 
@@ -80,21 +83,42 @@ fn is_installed(package: &str) -> bool {
 
 /// Built against the LLVM of the pinned rustc, so that it reads that compiler's bitcode.
 fn bpf_linker() -> Result<()> {
-    let version = Command::new(BPF_LINKER).arg("--version").output();
-    if version
-        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(BPF_LINKER_VERSION))
-    {
+    if prints_version(BPF_LINKER, BPF_LINKER_VERSION) {
         return Ok(());
     }
     say(&format!("bpf-linker {BPF_LINKER_VERSION} under target/tools (about two minutes)"));
+    let mut install = cargo_install("bpf-linker", BPF_LINKER_VERSION);
+    install
+        .args(["--no-default-features", "--features", "llvm-22"])
+        .env("LLVM_PREFIX", "/usr/lib/llvm-22")
+        .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22");
+    succeed("cargo install bpf-linker", install.status())
+}
+
+/// Unoptimised: it runs for a second, and would take four times as long to build.
+fn cargo_deny() -> Result<()> {
+    if prints_version(CARGO_DENY, CARGO_DENY_VERSION) {
+        return Ok(());
+    }
+    say(&format!("cargo-deny {CARGO_DENY_VERSION} under target/tools (about two minutes)"));
+    let mut install = cargo_install("cargo-deny", CARGO_DENY_VERSION);
+    install.args(["--debug", "--no-default-features"]).env("CARGO_PROFILE_DEV_DEBUG", "0");
+    succeed("cargo install cargo-deny", install.status())
+}
+
+fn prints_version(program: &str, version: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version))
+}
+
+fn cargo_install(name: &str, version: &str) -> Command {
     let mut install = Command::new("cargo");
     install
-        .args(["install", "bpf-linker", "--locked", "--root", "target/tools"])
-        .args(["--version", BPF_LINKER_VERSION, "--no-default-features", "--features", "llvm-22"])
-        .env("LLVM_PREFIX", "/usr/lib/llvm-22")
-        .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")
+        .args(["install", name, "--locked", "--root", "target/tools", "--version", version])
         .env("CARGO_TARGET_DIR", "target/tools/build");
-    succeed("cargo install bpf-linker", install.status())
+    install
 }
 
 fn p4runtime_shell() -> Result<()> {

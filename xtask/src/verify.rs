@@ -7,6 +7,7 @@ use crate::{run, setup};
 /// Name and what it checks.
 pub(crate) const STEPS: &[(&str, &str)] = &[
     ("format", "cargo fmt --check"),
+    ("licences", "cargo-deny: licences, banned crates, sources of every dependency"),
     ("hooks", "examples/hooks build to WebAssembly"),
     ("lints", "clippy on everything, warnings denied"),
     ("tests", "every test of every room, those with namespaces too, as root"),
@@ -31,6 +32,10 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
 fn step(name: &str) -> Result<()> {
     match name {
         "format" => run::cargo(&["fmt", "--all", "--check"]),
+        "licences" => run::as_user(
+            "target/tools/bin/cargo-deny",
+            &["--workspace", "check", "bans", "licenses", "sources"],
+        ),
         "hooks" => run::hooks(),
         "lints" => run::cargo(&[
             "clippy",
