@@ -17,9 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SELVEDGE_LOG")
-        .unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    crate::out::log();
     // Before any other thread exists, so that all of them block the signals.
     let stop = StopSignal::on_termination()?;
     selvedge_wasm::run(&Options { socket: args.socket, drop_privileges: true }, &stop)?;

@@ -1,6 +1,5 @@
 //! `selvedge controller`: runs the controller until SIGTERM or SIGINT.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,13 +35,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
     let Args { topology, store, tls, southbound, api_socket, api } = args;
     let options = Options { topology, store, tls, southbound, api_socket, api };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SELVEDGE_LOG")
-        .unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    crate::out::log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -68,9 +68,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SELVEDGE_LOG")
-        .unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    crate::out::log();
     // One thread is plenty: packets do not come here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

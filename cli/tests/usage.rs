@@ -1,6 +1,8 @@
 //! The command line as its user meets it: exit codes, and what wrong input is told.
 
-use std::process::{Command, Output};
+use std::fs::File;
+use std::io;
+use std::process::{Command, Output, Stdio};
 
 fn selvedge(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
@@ -69,4 +71,24 @@ fn ten_thousand_levels_of_yaml_are_an_error_and_no_crash() {
     let output = selvedge(&["validate", path.to_str().expect("a path in UTF-8")]);
     std::fs::remove_file(&path).expect("it is ours");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_reader_that_leaves_ends_nothing_and_a_full_disk_is_told() {
+    let slices = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/metro/slices.yaml");
+    let validate = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+        command.args(["validate", slices]).stdout(stdout).stderr(Stdio::piped());
+        command.output().expect("the binary starts")
+    };
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let output = validate(writer.into());
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]));
+
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    let output = validate(full.into());
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("standard output: No space left"), "{err}");
 }

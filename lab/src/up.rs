@@ -268,9 +268,10 @@ impl Up {
             (self.options.watch)(Event::Note(Note::BpffsMounted));
         }
         if self.state.control == Control::Controller {
-            self.step(Step::Certificates, 0, 1);
+            let total = self.state.switches().count() + 1; // and the controller's
+            self.step(Step::Certificates, 0, total);
             run::certificates(&self.state)?;
-            self.step(Step::Certificates, 1, 1);
+            self.step(Step::Certificates, total, total);
         }
         self.step(Step::Processes, 0, total);
         for (index, name) in wanted.into_iter().enumerate() {

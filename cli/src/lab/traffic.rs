@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use selvedge_lab::measure::{Flow, FlowReport};
-use selvedge_lab::{CaptureOptions, Family, IperfOptions, Matrix, PingOptions};
+use selvedge_lab::{CaptureOptions, Family, IperfOptions, LabError, Matrix, PingOptions};
 use selvedge_topology::BitRate;
 use serde_json::json;
 
@@ -139,10 +139,12 @@ pub(super) fn ping(args: Ping, output: Output) -> anyhow::Result<ExitCode> {
         ..PingOptions::default()
     };
     let (mut lost, mut shown) = (0, Vec::new());
-    for family in args.families.all() {
-        if args.families.all().len() > 1 && lab.address(&args.to, family).is_err() {
-            continue;
-        }
+    let families = args.families.all();
+    for &family in &families {
+        match lab.address(&args.to, family) {
+            Err(LabError::NoAddress { .. }) if families.len() > 1 => continue,
+            other => other?,
+        };
         let pongs = lab.ping(&args.from, &args.to, family, args.count, options)?;
         let rtts: Vec<_> = pongs.iter().filter_map(|pong| pong.rtt).collect();
         lost += pongs.len() - rtts.len();
