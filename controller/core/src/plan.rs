@@ -10,8 +10,8 @@
 //! 4. [`Stage::Generation`]: the switch's generation.
 //!
 //! The price is headroom: a table holds the union of old and new between 1 and 3. Within one
-//! step switches are written in any order, so while next hops change at several switches a
-//! packet may meet old and new ones; its hop limit bounds that.
+//! step switches are written in any order; where next hops would make a loop of old and new
+//! ones, [`order`](crate::order) splits the first stage into several steps.
 
 use std::collections::BTreeMap;
 use std::fmt;

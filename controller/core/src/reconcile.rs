@@ -22,8 +22,9 @@ use selvedge_topology::NodeName;
 use crate::Core;
 use crate::effect::{Effect, Severity, Update};
 use crate::event::{ReadId, Timer, WriteId};
+use crate::order::{self, Held};
 use crate::plan::{self, Difference, Stage, Step, Table};
-use crate::prove::{self, Rigor};
+use crate::prove::{self, CounterExample, Rigor, World};
 
 /// What is known of one switch's tables, and what it was asked and has not answered.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     writing: Option<(WriteId, Vec<Update>, u64)>,
     /// When it may be read again after something failed.
     retry_at: Option<u64>,
+    /// While `held` is not known: what it was last, and what was written since in vain.
+    doubt: Option<(Arc<Table>, Vec<Update>)>,
 }
 
 impl Session {
@@ -43,14 +46,33 @@ impl Session {
 
     /// A new session: nothing of before counts.
     pub(crate) fn open(&mut self) {
-        *self = Self { retry_at: Some(0), ..Self::default() };
+        *self = Self { retry_at: Some(0), doubt: self.doubted(), ..Self::default() };
+    }
+
+    /// What it may hold, now that nobody knows.
+    fn doubted(&mut self) -> Option<(Arc<Table>, Vec<Update>)> {
+        let writing = self.writing.take().map(|(_, updates, _)| updates);
+        match (self.held.take(), self.doubt.take()) {
+            (Some(held), _) => Some((held, writing.unwrap_or_default())),
+            (None, doubt) => doubt,
+        }
+    }
+
+    fn as_held(&self, joined: bool) -> Held<'_> {
+        match (&self.held, &self.doubt, &self.writing) {
+            (Some(held), _, None) if joined => Held::Known(held),
+            (Some(held), _, None) => Held::Fixed(held, &[]),
+            (Some(held), _, Some((_, updates, _))) => Held::Fixed(held, updates),
+            (None, Some((held, tried)), _) => Held::Fixed(held, tried),
+            (None, None, _) => Held::Unknown,
+        }
     }
 
     /// The session is gone, and with it every answer. If a write was under way, nobody knows
     /// what the switch holds.
     pub(crate) fn close(&mut self) {
-        let held = self.held.take().filter(|_| self.writing.is_none());
-        *self = Self { held, ..Self::default() };
+        let held = self.held.clone().filter(|_| self.writing.is_none());
+        *self = Self { held, doubt: self.doubted(), ..Self::default() };
     }
 }
 
@@ -101,9 +123,11 @@ impl Core {
         if session.writing.as_ref().is_none_or(|(asked, ..)| *asked != write) {
             return;
         }
-        let Some((_, updates, _)) = session.writing.take() else { return };
         match result {
-            Ok(()) => plan::apply(Arc::make_mut(session.held.get_or_insert_default()), &updates),
+            Ok(()) => {
+                let Some((_, updates, _)) = session.writing.take() else { return };
+                plan::apply(Arc::make_mut(session.held.get_or_insert_default()), &updates);
+            }
             Err(why) => self.failed(switch, &format!("writing entries: {why}"), now_ms, out),
         }
     }
@@ -112,7 +136,8 @@ impl Core {
     fn failed(&mut self, switch: &NodeName, why: &str, now_ms: u64, out: &mut Vec<Effect>) {
         let retry_at = now_ms + self.config.retry_ms;
         let session = self.sessions.entry(switch.clone()).or_default();
-        *session = Session { retry_at: Some(retry_at), ..Session::default() };
+        let doubt = session.doubted();
+        *session = Session { retry_at: Some(retry_at), doubt, ..Session::default() };
         // No removal overtakes an addition that failed.
         self.running = None;
         self.plan_soon(now_ms);
@@ -187,21 +212,30 @@ impl Core {
         if !self.refresh(now_ms, out) {
             return;
         }
-        let (steps, generation) = self.plan_steps();
+        let (mut steps, generation, withheld) = self.plan_steps();
         if steps.is_empty() {
             self.blocked = None;
             self.persist(out);
             return;
         }
         let held = self.held();
-        let rigor = if self.some_unknown() { Rigor::Part } else { Rigor::Result };
+        let part = withheld || self.some_unknown();
+        let rigor = if part { Rigor::Part } else { Rigor::Result };
         let world = self.world();
-        if let Err(counter) = prove::prove(&world, &held, &steps, rigor) {
-            let text = counter.to_string();
-            // The network has forced this change: standing still would keep what is broken.
-            // So if only a state on the way is at fault, it is said, and the way is taken.
-            let result = prove::prove(&world, &held, &prove::at_one_go(&steps), rigor);
-            if result.is_err() {
+        let mut proof = Self::forced(&world, &held, &steps, rigor);
+        if proof.is_err() && withheld {
+            // Nothing is sent a way that has to wait.
+            steps.retain(|step| step.stage == Stage::Fabric);
+            proof = Self::forced(&world, &held, &steps, rigor);
+        }
+        match proof {
+            Ok(None) => {}
+            Ok(Some(passing)) => {
+                let text = passing.to_string();
+                self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
+            }
+            Err(counter) => {
+                let text = counter.to_string();
                 if self.blocked.as_ref() != Some(&text) {
                     self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
                 }
@@ -209,7 +243,6 @@ impl Core {
                 self.persist(out);
                 return;
             }
-            self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
         }
         self.blocked = None;
         self.generation = generation;
@@ -217,8 +250,24 @@ impl Core {
         self.running = Some(Running { steps: steps.into(), resume_at: None });
     }
 
-    /// The steps from what joined switches hold to what they should, and their generation.
-    pub(crate) fn plan_steps(&self) -> (Vec<Step>, u64) {
+    /// Proves a change that the network has forced: standing still would keep what is broken. So
+    /// if only a state on the way is at fault, the way is taken, and what is at fault returned.
+    fn forced(
+        world: &World,
+        held: &BTreeMap<NodeName, Arc<Table>>,
+        steps: &[Step],
+        rigor: Rigor,
+    ) -> Result<Option<CounterExample>, CounterExample> {
+        let Err(counter) = prove::prove(world, held, steps, rigor) else { return Ok(None) };
+        match prove::prove(world, held, &prove::at_one_go(steps), rigor) {
+            Ok(()) => Ok(Some(counter)),
+            Err(_) => Err(counter),
+        }
+    }
+
+    /// The steps from what joined switches hold to what they should, their generation, and
+    /// whether next hops are missing that have to wait for a switch.
+    pub(crate) fn plan_steps(&self) -> (Vec<Step>, u64, bool) {
         let empty = Table::new();
         let highest =
             self.sessions.values().filter_map(|s| generation_of(s.held.as_deref()?)).max();
@@ -228,7 +277,23 @@ impl Core {
             let held = session.held.as_deref().filter(|_| joined)?;
             Some((name, held, self.derived.tables.get(name).map_or(&empty, Arc::as_ref)))
         });
-        (plan::steps(writable, generation, self.some_unknown()), generation)
+        let steps = plan::steps(writable, generation, self.some_unknown());
+        let held = self.sessions.iter().map(|(name, session)| {
+            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
+            (name, session.as_held(joined))
+        });
+        let held = held.collect();
+        let mut withheld = false;
+        let in_rounds = |step: Step| {
+            if step.stage != Stage::Fabric {
+                return vec![step];
+            }
+            let (steps, some) = order::in_rounds(step, &held, &self.network);
+            withheld |= some;
+            steps
+        };
+        let steps = steps.into_iter().flat_map(in_rounds).collect();
+        (steps, generation, withheld)
     }
 
     /// Whether some switch that answers holds what nobody knows yet.

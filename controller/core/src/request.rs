@@ -107,7 +107,7 @@ impl Core {
         if let Some(defect) = prove::check(&free, &self.derived.tables).into_iter().next() {
             return Err(Refusal::NotProven(defect));
         }
-        let (steps, _) = self.plan_steps();
+        let (steps, ..) = self.plan_steps();
         prove::prove(&world, &self.held(), &steps, prove::Rigor::NothingNew)
             .map_err(Refusal::NotProven)
     }

@@ -6,9 +6,9 @@ use selvedge_pipeline::DropReason;
 use selvedge_pipeline::model::{self, Verdict};
 use selvedge_topology::{End, NodeName};
 
-use crate::lab::Lab;
+use crate::net::Net;
 
-impl Lab {
+impl Net {
     /// Sends a packet through the pipeline's interpreter, switch by switch.
     pub(crate) fn send(&self, from: &NodeName, to: IpAddr) -> Delivery {
         let end = &self.places[from];

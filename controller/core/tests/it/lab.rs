@@ -2,34 +2,22 @@
 //! order, with made-up time and, if asked to, with writes that fail or arrive late.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 
 use selvedge_core::{
-    Change, Config, Core, Effect, Event, HookLoad, HookState, HookStatus, LogEntry, Neighbor, Port,
-    Refusal, Reply, Report, Request, RequestId, Timer, Update,
+    Change, Config, Core, Effect, Event, HookState, HookStatus, LogEntry, Neighbor, Port, Refusal,
+    Reply, Request, RequestId, Timer, Update,
 };
-use selvedge_pipeline::{Entry, HookId, Key, PortId};
-use selvedge_topology::{End, Node, NodeName, Topology, read};
+use selvedge_pipeline::{Entry, PortId};
+use selvedge_topology::{End, NodeName, Topology, read};
 
-/// A switch as it is: whatever the controller thinks.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Switch {
-    pub(crate) ports: BTreeMap<PortId, Port>,
-    pub(crate) entries: BTreeMap<Key, Entry>,
-    pub(crate) hooks: BTreeMap<HookId, HookLoad>,
-    pub(crate) joined: bool,
-}
+use crate::net::Net;
 
 pub(crate) struct Lab {
     pub(crate) core: Core,
-    pub(crate) topology: Topology,
+    net: Net,
     pub(crate) now_ms: u64,
     pub(crate) store: BTreeMap<String, Vec<u8>>,
-    pub(crate) switches: BTreeMap<NodeName, Switch>,
-    /// MAC addresses of hosts.
-    pub(crate) macs: BTreeMap<NodeName, [u8; 6]>,
-    /// Where hosts really are.
-    pub(crate) places: BTreeMap<NodeName, End>,
     pub(crate) replies: BTreeMap<u64, Result<Reply, Refusal>>,
     pub(crate) log: Vec<LogEntry>,
     /// Updates carried out since the start.
@@ -71,37 +59,29 @@ pub(crate) fn digest(module: &str) -> String {
     module.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
+impl Deref for Lab {
+    type Target = Net;
+
+    fn deref(&self) -> &Net {
+        &self.net
+    }
+}
+
+impl DerefMut for Lab {
+    fn deref_mut(&mut self) -> &mut Net {
+        &mut self.net
+    }
+}
+
 impl Lab {
     /// A network where nobody has joined yet.
     pub(crate) fn new(topology: Topology) -> Self {
         let core = Core::new(topology.clone(), Config::default());
-        let mut switches: BTreeMap<NodeName, Switch> = BTreeMap::new();
-        let mut macs = BTreeMap::new();
-        let mut places = BTreeMap::new();
-        for (ix, (node, _)) in topology.hosts().enumerate() {
-            macs.insert(node.clone(), [2, 0xff, 0, 0, (ix >> 8) as u8, ix as u8]);
-            if let Some((_, _, end)) = topology.attachment(node) {
-                places.insert(node.clone(), end.clone());
-            }
-        }
-        for (ix, (node, _)) in topology.switches().enumerate() {
-            let switch = switches.entry(node.clone()).or_default();
-            let ends = topology.links.iter().filter_map(|link| Some(link.seen_from(node)?.0));
-            let names: BTreeSet<String> = ends.map(|end| end.port.to_string()).collect();
-            for (number, name) in (1..).zip(names) {
-                let mac = [2, 0, (ix >> 8) as u8, ix as u8, 0, number as u8];
-                let port = Port { id: PortId(number), name, mac, up: true };
-                switch.ports.insert(port.id, port);
-            }
-        }
         Self {
             core,
-            topology,
+            net: Net::new(topology),
             now_ms: 1_000_000,
             store: BTreeMap::new(),
-            switches,
-            macs,
-            places,
             replies: BTreeMap::new(),
             log: Vec::new(),
             writes: 0,
@@ -139,29 +119,6 @@ impl Lab {
         self.random % 100 < percent
     }
 
-    pub(crate) fn report(&self, switch: &NodeName) -> Report {
-        let real = &self.switches[switch];
-        let compute = match &self.topology.nodes[switch] {
-            Node::Switch(switch) => switch.compute,
-            Node::Host(_) => None,
-        };
-        let status = |load: &HookLoad| HookStatus {
-            state: HookState::Running,
-            reason: String::new(),
-            sha256: load.sha256.clone(),
-        };
-        Report {
-            version: "test".into(),
-            ports: real.ports.values().cloned().collect(),
-            compute: compute.map(|compute| selvedge_core::Compute {
-                cpu: compute.cpu,
-                memory_bytes: compute.memory_bytes,
-            }),
-            neighbors: Vec::new(),
-            hooks: real.hooks.iter().map(|(hook, load)| (*hook, status(load))).collect(),
-        }
-    }
-
     pub(crate) fn join(&mut self, switch: &NodeName) {
         self.switches.get_mut(switch).expect("a switch").joined = true;
         let report = self.report(switch);
@@ -184,12 +141,6 @@ impl Lab {
         for host in self.places.keys().cloned().collect::<Vec<_>>() {
             self.see(&host);
         }
-    }
-
-    pub(crate) fn addresses(&self, host: &NodeName) -> Vec<IpAddr> {
-        let host = self.topology.nodes[host].as_host().expect("a host");
-        let v4 = host.ipv4.map(|net| IpAddr::V4(net.addr()));
-        v4.into_iter().chain(host.ipv6.map(|net| IpAddr::V6(net.addr()))).collect()
     }
 
     /// The host sends something; its switch reports it if it is not bound there.
