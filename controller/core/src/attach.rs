@@ -1,7 +1,7 @@
 //! Where endpoints are: declared, until they are seen elsewhere.
 //!
-//! An endpoint may attach anywhere, but only while its current port is gone or down, and only
-//! with its own MAC address; anything else is a spoof. An endpoint without a MAC address in
+//! An endpoint may attach anywhere, but only while its current port is gone or down or has become
+//! another endpoint's, and only with its own MAC address; anything else is a spoof. An endpoint without a MAC address in
 //! the topology is bound when it is first seen: until then its packets do not match the
 //! `endpoint` table, so the switch reports them.
 
@@ -30,6 +30,8 @@ pub(crate) struct Learned {
     /// Its port was gone since: at that port another device may be now, so there the address
     /// is learned anew; elsewhere it still must be this one.
     pub(crate) mac_stale: bool,
+    /// Another endpoint has come to its port since: the port is up, but that says nothing.
+    pub(crate) ousted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,22 +156,28 @@ impl Endpoints {
                 return Seen::Nothing; // bound already, or about to be
             }
             let learned = self.learned.entry(host.clone()).or_default();
-            (learned.mac, learned.mac_stale) = (Some(mac), false);
+            (learned.mac, learned.mac_stale, learned.ousted) = (Some(mac), false, false);
             return Seen::Learned { host: host.clone() };
         } else {
             place
                 .as_ref()
-                .filter(|place| attached(network, links, place))
+                .filter(|place| !learned.ousted && attached(network, links, place))
                 .map(|(node, name)| format!("it is attached to {node}:{name}, which is up"))
         };
         let Some(reason) = reason else {
             let declared_at = network.topology.attachment(host).map(|(_, _, end)| end);
             let home =
                 declared_at.is_some_and(|end| end.node == here.0 && end.port.as_str() == here.1);
+            for (other, _) in network.topology.hosts().filter(|(other, _)| *other != host) {
+                if self.place(&network.topology, other).as_ref() == Some(&here) {
+                    self.learned.entry(other.clone()).or_default().ousted = true;
+                }
+            }
             let learned = Learned {
                 at: Some(here).filter(|_| !home),
                 mac: Some(mac).filter(|_| declared.mac.is_none()),
                 mac_stale: false,
+                ousted: false,
             };
             self.refused.remove(host);
             self.learned.insert(host.clone(), learned);

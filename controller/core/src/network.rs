@@ -174,6 +174,25 @@ impl Network {
     }
 }
 
+impl Wiring for Network {
+    fn leads_to(&self, switch: &NodeName, hop: &Entry) -> Option<NodeName> {
+        let Entry::NextHop(hop) = hop else { return None };
+        let port = self.switches.get(switch)?.ports.get(&hop.port)?;
+        let Use::Fabric(link) = self.port_use(switch, port)? else { return None };
+        Some(far_end(self.link(link), switch))
+    }
+
+    fn neighbors(&self, switch: &NodeName) -> Vec<NodeName> {
+        let links = self.fabric_links().map(|(_, link)| link);
+        let own = links.filter(|link| link.a.node == *switch || link.b.node == *switch);
+        own.map(|link| far_end(link, switch)).collect()
+    }
+}
+
+fn far_end(link: &Link, near: &NodeName) -> NodeName {
+    if link.a.node == *near { link.b.node.clone() } else { link.a.node.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,23 +263,4 @@ mod tests {
         assert!(switch.set_port(port(9, "p1", true)));
         assert_eq!(switch.ports.keys().collect::<Vec<_>>(), [&PortId(9)], "p1 moved");
     }
-}
-
-impl Wiring for Network {
-    fn leads_to(&self, switch: &NodeName, hop: &Entry) -> Option<NodeName> {
-        let Entry::NextHop(hop) = hop else { return None };
-        let port = self.switches.get(switch)?.ports.get(&hop.port)?;
-        let Use::Fabric(link) = self.port_use(switch, port)? else { return None };
-        Some(far_end(self.link(link), switch))
-    }
-
-    fn neighbors(&self, switch: &NodeName) -> Vec<NodeName> {
-        let links = self.fabric_links().map(|(_, link)| link);
-        let own = links.filter(|link| link.a.node == *switch || link.b.node == *switch);
-        own.map(|link| far_end(link, switch)).collect()
-    }
-}
-
-fn far_end(link: &Link, near: &NodeName) -> NodeName {
-    if link.a.node == *near { link.b.node.clone() } else { link.a.node.clone() }
 }

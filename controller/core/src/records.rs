@@ -67,6 +67,8 @@ struct EndpointRecord {
     at: Option<(String, String)>,
     mac: Option<[u8; 6]>,
     mac_stale: bool,
+    #[serde(default)]
+    ousted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +126,8 @@ impl Core {
         }
         for (host, learned) in &self.endpoints.learned {
             let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
-            let record = EndpointRecord { at, mac: learned.mac, mac_stale: learned.mac_stale };
+            let Learned { mac, mac_stale, ousted, .. } = *learned;
+            let record = EndpointRecord { at, mac, mac_stale, ousted };
             records.insert(format!("endpoint/{host}"), json(&record));
         }
         for (name, switch) in self.network.switches.iter().filter(|(_, switch)| switch.known) {
@@ -221,7 +224,8 @@ impl Core {
                     None => None,
                     Some((node, port)) => Some((node.parse().map_err(|_| foreign())?, port)),
                 };
-                let learned = Learned { at, mac: record.mac, mac_stale: record.mac_stale };
+                let EndpointRecord { mac, mac_stale, ousted, .. } = record;
+                let learned = Learned { at, mac, mac_stale, ousted };
                 if self.network.topology.nodes.get(&host).is_some_and(|n| n.as_host().is_some()) {
                     self.endpoints.learned.insert(host, learned);
                 }

@@ -2,7 +2,7 @@
 
 use selvedge_core::Event;
 use selvedge_pipeline::PortId;
-use selvedge_topology::read;
+use selvedge_topology::{End, NodeName, read};
 
 use crate::lab::{Lab, metro, name, objects};
 
@@ -120,4 +120,36 @@ fn another_device_at_the_same_port_is_learned_after_the_port_was_gone() {
     lab.see(&robot);
     lab.settle();
     assert!(lab.reaches(&plc, &robot, false));
+}
+
+#[test]
+fn an_endpoint_whose_port_became_anothers_may_go_elsewhere() {
+    let mut lab = Lab::up(metro());
+    let spare = lab.spare_port("gnb2");
+    let (robot, plc, phone) = (name("robot-1"), name("plc"), name("phone-1"));
+    let (robots, phones) = (lab.places[&robot].clone(), lab.places[&phone].clone());
+    let go = |lab: &mut Lab, host: &NodeName, to: &End| {
+        let from = lab.places.insert(host.clone(), to.clone()).unwrap();
+        lab.port(&from, false);
+        lab.port(to, true);
+    };
+    // The phone is plugged in where the robot was before the robot is seen anywhere else.
+    go(&mut lab, &robot, &spare);
+    go(&mut lab, &phone, &robots);
+    lab.see(&robot);
+    lab.settle();
+    assert!(!lab.reaches(&plc, &robot, false), "its port is up, with whom nobody knows");
+    lab.see(&phone);
+    lab.see(&robot);
+    lab.settle();
+    lab.restart();
+    lab.join_all();
+    lab.settle();
+    assert!(lab.reaches(&plc, &robot, false) && lab.reaches(&plc, &phone, false));
+    // The robot is ousted no more: at its new port it is a spoof to use its address elsewhere.
+    lab.places.insert(robot.clone(), phones.clone());
+    lab.port(&phones, true);
+    lab.see(&robot);
+    lab.settle();
+    assert!(!lab.reaches(&plc, &robot, false));
 }
