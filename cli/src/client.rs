@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use selvedge_lab::Lab;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpStream, UnixStream};
@@ -59,6 +60,15 @@ impl Client {
             Some(text) => parse(text)?,
             None => only_lab(Path::new(LABS))?,
         };
+        Self::at(address)
+    }
+
+    /// The controller of a lab.
+    pub(crate) fn of(lab: &Lab) -> anyhow::Result<Self> {
+        Self::at(Address::Unix(lab.api_socket()))
+    }
+
+    fn at(address: Address) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime, address })
     }

@@ -13,6 +13,7 @@ mod get;
 mod table;
 mod validate;
 
+pub(crate) use change::{change_of, commit, deletion_of};
 pub(crate) use table::{print_json, rate};
 
 /// Intent: what the operator wants, and what became of it.

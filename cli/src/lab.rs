@@ -15,6 +15,7 @@ use crate::Output;
 mod change;
 mod lifecycle;
 mod show;
+mod test;
 mod traffic;
 
 #[derive(ClapArgs)]
@@ -72,6 +73,8 @@ enum Verb {
     Move(change::Move),
     /// Write a link's frames into a pcap file.
     Capture(traffic::Capture),
+    /// Bring up a network, do what a file says, and check what it expects; TAP, JUnit or JSON.
+    Test(test::Test),
     /// Kill a process of the lab: `controller`, `switch NAME`, `compute NAME`.
     Kill(lifecycle::Kill),
     /// Start a process again that was killed.
@@ -109,6 +112,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Impair(impair) => change::impair(impair, output),
         Verb::Move(change) => change::move_host(change, output),
         Verb::Capture(capture) => traffic::capture(capture, output),
+        Verb::Test(test) => test::test(test, output),
         Verb::Kill(kill) => lifecycle::kill(kill, output),
         Verb::Start(start) => lifecycle::start(start, output),
         Verb::Launch { args } => launch(&args),
@@ -120,6 +124,8 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         Err(error) => Err(error),
     })
 }
+
+pub(crate) use test::check as check_test;
 
 /// Becomes the command, so that signals, terminal and exit code are the command's own.
 fn exec(which: &Which, node: &str, command: &[String]) -> anyhow::Result<ExitCode> {

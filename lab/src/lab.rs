@@ -320,26 +320,6 @@ impl Lab {
         })
     }
 
-    /// Waits until the controller says that all is as it should be.
-    ///
-    /// # Errors
-    /// [`LabError::Deadline`] with what is missing.
-    pub fn converged(&self, patience: Duration) -> Result<()> {
-        let deadline = std::time::Instant::now() + patience;
-        loop {
-            let missing = match crate::status::status(&self.api_socket()) {
-                Ok(status) if status.converged => return Ok(()),
-                Ok(status) => status.waiting_for.join("; "),
-                Err(error) => format!("the controller does not answer: {error}"),
-            };
-            if std::time::Instant::now() > deadline {
-                let log = process::tail(&self.log(&ProcessName::Controller));
-                return Err(LabError::Deadline { after: patience, missing, log });
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// The switch port that a host hangs on.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ mod plan;
 mod process;
 pub mod relay;
 mod run;
+mod settle;
 mod state;
 mod status;
 mod tc;
@@ -48,6 +49,7 @@ pub use nix::sys::signal::Signal;
 pub use ping::{Matrix, PingOptions, Pong};
 pub use plan::{MAX_SWITCHES, MAX_WIRE_BPS, Note, Source};
 pub use process::{Pid, new_session};
+pub use settle::Done;
 pub use state::{Control, Phase};
 pub use up::{DEADLINE, Event, Options, Step, prepare_bpffs};
 

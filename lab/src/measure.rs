@@ -72,6 +72,12 @@ impl Flow {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1))
     }
 
+    /// How long a flow of this rate may last.
+    pub fn longest(&self) -> Duration {
+        let nanos = self.interval().as_nanos().saturating_mul(u128::from(MAX_PACKETS));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     fn check(&self) -> Result<()> {
         let bad = |given: String, what| Err(LabError::Argument { given, what });
         let packets = self.duration.as_nanos() / self.interval().as_nanos();

@@ -24,10 +24,39 @@ pub(crate) struct Share {
     pub(crate) ready: usize,
 }
 
+/// As far as waiting for carriers needs it (`Node` of the operator API).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) ports: Vec<Port>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) up: bool,
+}
+
+/// As far as waiting for moves needs it (`Endpoint` of the operator API).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) switch: Option<String>,
+    pub(crate) port: Option<String>,
+    pub(crate) attached: bool,
+}
+
 /// `GET /v1/status` on the controller's socket.
 pub(crate) fn status(socket: &Path) -> io::Result<Status> {
-    let body = get(socket, "/v1/status")?;
-    Ok(serde_json::from_slice(&body)?)
+    Ok(serde_json::from_slice(&get(socket, "/v1/status")?)?)
+}
+
+pub(crate) fn nodes(socket: &Path) -> io::Result<Vec<Node>> {
+    Ok(serde_json::from_slice(&get(socket, "/v1/nodes")?)?)
+}
+
+pub(crate) fn endpoints(socket: &Path) -> io::Result<Vec<Endpoint>> {
+    Ok(serde_json::from_slice(&get(socket, "/v1/endpoints")?)?)
 }
 
 /// One HTTP/1.0 request (RFC 1945), whose answer ends with the connection.

@@ -79,7 +79,9 @@ fn translated(command: &str, binary: &str) -> Option<String> {
     let mut command = command
         .replace("target/debug/selvedge", binary)
         .replace("/run/selvedge/metro/", &format!("/run/selvedge/{LAB}/"));
-    command = command.replace(" lab up ", &format!(" lab up --name {LAB} "));
+    for verb in ["up", "test"] {
+        command = command.replace(&format!(" lab {verb} "), &format!(" lab {verb} --name {LAB} "));
+    }
     Some(command)
 }
 

@@ -10,7 +10,7 @@ use selvedge_controller::api::wire_intent::{Applied, Change, Documents, ObjectRe
 
 use super::{files, print_json, table};
 use crate::Output;
-use crate::client::{Client, ControllerArg};
+use crate::client::{Answer, Client, ControllerArg};
 
 /// Between two looks at whether the network has converged.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -59,6 +59,11 @@ pub(super) fn delete(
     controller: &ControllerArg,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
+    send(&deletion_of(what)?, wait, controller, output)
+}
+
+/// `what`: files, or objects by kind and name.
+pub(crate) fn deletion_of(what: &[String]) -> anyhow::Result<Change> {
     let mut change = Change::default();
     let mut paths = Vec::new();
     for text in what {
@@ -70,7 +75,7 @@ pub(super) fn delete(
     if !paths.is_empty() {
         change.delete.extend(files::read(&paths)?.objects);
     }
-    send(&change, wait, controller, output)
+    Ok(change)
 }
 
 /// `slice/factory-control`; `None` if it is a file or looks like one.
@@ -88,7 +93,8 @@ fn object(text: &str) -> Option<ObjectRef> {
     Some(ObjectRef { kind: kind.to_owned(), name: name.to_owned() })
 }
 
-fn change_of(paths: &[PathBuf]) -> anyhow::Result<Change> {
+/// What applying files asks for.
+pub(crate) fn change_of(paths: &[PathBuf]) -> anyhow::Result<Change> {
     let files::Files { documents, modules, .. } = files::read(paths)?;
     Ok(Change { documents: Documents::Many(documents), modules, ..Change::default() })
 }
@@ -109,7 +115,7 @@ fn send(
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let client = Client::find(controller)?;
-    let answer = client.post::<Applied>("/v1/apply", change)?;
+    let answer = commit(&client, change)?;
     if let Some(seconds) = wait {
         converge(&client, Duration::from_secs(seconds))?;
     }
@@ -123,6 +129,10 @@ fn send(
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn commit(client: &Client, change: &Change) -> anyhow::Result<Answer<Applied>> {
+    client.post("/v1/apply", change)
 }
 
 /// Waits until every switch holds what it should.

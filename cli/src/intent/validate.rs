@@ -69,6 +69,11 @@ fn check(path: &Path) -> Result<Checked, Problems> {
     match format {
         Some(format @ (Format::GraphMl | Format::Repetita)) => topology(&name, &text, format),
         Some(Format::Selvedge) if is_topology(&text) => topology(&name, &text, Format::Selvedge),
+        Some(Format::Selvedge) if text.lines().any(|line| line.trim_end() == "kind: LabTest") => {
+            let (test, steps) = crate::lab::check_test(path)?;
+            let what = format!("lab test {test}: {steps} steps");
+            Ok(Checked { what, notes: Vec::new() })
+        }
         Some(Format::Selvedge) | None => objects(path, &name, &text),
     }
 }

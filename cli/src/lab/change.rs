@@ -1,8 +1,10 @@
 //! Changing a lab that is up.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use selvedge_lab::{Impairment, end};
+use anyhow::Context as _;
+use selvedge_lab::{Done, Impairment, Lab, end};
 use selvedge_topology::{BitRate, Delay, Loss};
 use serde_json::json;
 
@@ -25,6 +27,28 @@ pub(super) struct Link {
     ends: Ends,
     #[arg(value_enum)]
     to: Carrier,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Whether to wait until the switches are as they should be after a change.
+#[derive(clap::Args)]
+struct Wait {
+    /// Do not wait until the controller has taken it up.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Longest wait for the controller.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Wait {
+    fn until(&self, lab: &Lab, done: Done<'_>) -> anyhow::Result<()> {
+        if !self.no_wait {
+            lab.settled(done, PATIENCE).context("it is done, but the network has not settled")?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -58,12 +82,15 @@ pub(super) struct Move {
     host: String,
     /// A switch's port that nothing uses: NODE:PORT, as in gnb2:p3.
     to: String,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 pub(super) fn link(args: Link, output: Output) -> anyhow::Result<ExitCode> {
     let (lab, Ends { a, b }) = (args.which.open()?, args.ends);
     let up = matches!(args.to, Carrier::Up);
     lab.link(&a, &b, up)?;
+    args.wait.until(&lab, Done::Link { a: &a, b: &b, up })?;
     match output {
         Output::Text => println!("{a} - {b} is {}", if up { "up" } else { "down" }),
         Output::Json => println!("{:#}", json!({ "a": a, "b": b, "up": up })),
@@ -95,6 +122,7 @@ pub(super) fn impair(args: Impair, output: Output) -> anyhow::Result<ExitCode> {
 pub(super) fn move_host(args: Move, output: Output) -> anyhow::Result<ExitCode> {
     let (lab, to) = (args.which.open()?, end(&args.to)?);
     let was = lab.move_host(&args.host, &to)?;
+    args.wait.until(&lab, Done::Moved { host: &args.host, to: &to })?;
     match output {
         Output::Text => println!("{} moved from {was} to {to}", args.host),
         Output::Json => {
