@@ -561,7 +561,7 @@ mod tests {
             ("  - link: { ends: [gnb1, s1], state: sideways }\n", "is not a link's state"),
             ("  - kill: swich s1\n", "the lab has no process"),
             ("  - exec: { node: plc, command: [] }\n", "at least one word"),
-            ("  []\n", "at least one step"),
+            ("    []\n", "at least one step"),
         ];
         for (text, want) in cases {
             let Err(got) = steps(text) else { panic!("{text} is taken") };
