@@ -179,7 +179,10 @@ impl Wiring for Network {
         let Entry::NextHop(hop) = hop else { return None };
         let port = self.switches.get(switch)?.ports.get(&hop.port)?;
         let Use::Fabric(link) = self.port_use(switch, port)? else { return None };
-        Some(far_end(self.link(link), switch))
+        let link = self.link(link);
+        // What is sent over a link that is down is lost, and goes round nowhere.
+        self.end(&link.a, &link.b).and(self.end(&link.b, &link.a)).ok()?;
+        Some(far_end(link, switch))
     }
 
     fn neighbors(&self, switch: &NodeName) -> Vec<NodeName> {
