@@ -192,7 +192,7 @@ impl Engine {
             if let Err(error) = &stored {
                 tracing::debug!(error = error as &dyn std::error::Error, "still not writable");
             }
-            if let Some(event) = self.store_event(stored.as_ref().map(|()| ())) {
+            if let Some(event) = self.store_event(stored.as_ref().copied()) {
                 self.handle(event).await;
             }
         }
@@ -229,7 +229,7 @@ impl Engine {
                 Effect::Persist(records) => {
                     let records = records.into_iter().map(|r| (r.key, r.value)).collect();
                     let stored = self.persist(records, open.is_some()).await;
-                    undelivered.extend(self.store_event(stored.as_ref().map(|()| ())));
+                    undelivered.extend(self.store_event(stored.as_ref().copied()));
                     let Err(error) = stored else { continue };
                     // What happened in the network cannot be refused; a request can.
                     if let Some(Open { answer, before, .. }) = open.take() {
