@@ -99,6 +99,8 @@ pub async fn run_until(
 
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let current = ports.current();
+    let around =
+        seen::Around { tables: tables.clone(), ports: ports.current(), written: service.written() };
     tasks.spawn(async move {
         let Err(error) = ports.run().await;
         ended("ports", Some(error))
@@ -110,7 +112,7 @@ pub async fn run_until(
     tasks.spawn({
         let report = report.clone();
         async move {
-            let Err(error) = seen::run(events, report).await;
+            let Err(error) = seen::run(events, report, around).await;
             ended("events", Some(error))
         }
     });

@@ -21,6 +21,7 @@ mod agent;
 pub mod backend;
 pub mod backoff;
 pub mod error;
+mod gateway;
 pub mod hooks;
 pub mod lldp;
 pub mod lock;

@@ -316,6 +316,34 @@ fn unbound_sources_are_told_once_a_second_and_a_flood_does_not_swamp() {
         assert_eq!(events.next(), None, "once a second");
         assert!(drops(&net.a, "spoofed_source") > before);
 
+        // On a port that has no entry nothing is answered, and who is there is told all the same.
+        net.a.port.remove(1).unwrap();
+        let before = drops(&net.a, "port_disabled");
+        let ifindex = interface("ha").index;
+        let mut arp = vec![0xFF; 6];
+        arp.extend([2, 0, 0, 0, 0, 7, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 7, 10, 9, 0, 1]);
+        arp.extend([0, 0, 0, 0, 0, 0, 169, 254, 1, 1]);
+        let mut v6 = Vec::new();
+        let own = "fd10::77".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let fabric = "5f00:0:7::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        for source in [own, fabric] {
+            let mut frame = Vec::new();
+            etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 7], [2; 6])
+                .ipv6(source, own, 64)
+                .udp(1, 2)
+                .write(&mut frame, b"x")
+                .unwrap();
+            v6.push(frame);
+        }
+        for frame in [&arp, &arp[..41].to_vec(), &v6[0], &v6[1]] {
+            net.a.test_run(ifindex, frame).unwrap();
+        }
+        let told: Vec<IpAddr> =
+            std::iter::from_fn(|| events.next()).map(|event| event.address).collect();
+        assert_eq!(told, ["10.9.0.1", "fd10::77"].map(|a| a.parse::<IpAddr>().unwrap()));
+        assert_eq!(drops(&net.a, "port_disabled"), before + 4);
+        net.a.port.put(1, &PortKind::Access).unwrap();
+
         // Ten thousand forged sources.
         let ifindex = interface("ha").index;
         for n in 0..10_000u32 {

@@ -133,6 +133,7 @@ impl Run<'_> {
         use crate::PortKind::{Access, Fabric};
         let Some(kind) = self.switch.port_kind(port) else {
             self.miss(TableKind::Port, format_args!("port {}", port.0));
+            self.unassigned(port, frame);
             return Err(DropReason::PortDisabled);
         };
         let name = if kind == Access { "access" } else { "fabric" };

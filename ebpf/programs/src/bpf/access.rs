@@ -89,6 +89,41 @@ fn reveal(ctx: &XdpContext, state: State, address: [u64; 2], version: u8) {
     }
 }
 
+/// A frame on a port without an entry goes nowhere, but shows who is there: an endpoint that has
+/// just been plugged in is bound as soon as it says anything.
+#[inline(always)]
+pub(super) fn unassigned(ctx: &XdpContext, state: State) {
+    const ARP_SENDER: usize = ETHERNET_LEN + 14;
+
+    let Some(ethernet) = packet::ethernet(ctx) else { return };
+    let cursor = packet::cursor(ctx);
+    match ethernet.be16::<12>() {
+        ETHERTYPE_ARP => {
+            if let Some(frame) = cursor.peek::<{ ETHERNET_LEN + 28 }>() {
+                reveal(ctx, state, mapped(frame.raw32::<ARP_SENDER>()), 4);
+            }
+        }
+        ETHERTYPE_IPV4 => {
+            if let Some(frame) = cursor.peek::<{ ETHERNET_LEN + IPV4_LEN }>() {
+                reveal(ctx, state, mapped(frame.raw32::<{ ETHERNET_LEN + 12 }>()), 4);
+            }
+        }
+        ETHERTYPE_IPV6 => {
+            if let Some(frame) = cursor.peek::<{ ETHERNET_LEN + IPV6_LEN }>() {
+                let source = [
+                    frame.raw64::<{ ETHERNET_LEN + 8 }>(),
+                    frame.raw64::<{ ETHERNET_LEN + 16 }>(),
+                ];
+                // The fabric's own: the far end of a link that is not a link yet.
+                if source[0] & 0xffff != 0x005f {
+                    reveal(ctx, state, source, 6);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// B.4 to B.10.
 #[inline(always)]
 fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {

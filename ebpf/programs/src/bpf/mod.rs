@@ -77,6 +77,10 @@ fn dispatch(ctx: &XdpContext, state: State, port: u32) -> Step {
     let value = PORT.get(port).ok_or(drop::PORT_DISABLED)?;
     let kind = value.kind;
     if kind == 0 {
+        // An interface that the controller has not heard of yet, or has no use for.
+        if port != 0 {
+            access::unassigned(ctx, state);
+        }
         return Err(drop::PORT_DISABLED);
     }
     state.set_kind(kind);

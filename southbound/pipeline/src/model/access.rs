@@ -44,6 +44,28 @@ impl Run<'_> {
         self.ingress(port, frame, packet)
     }
 
+    /// A frame on a port without an entry goes nowhere, but shows who is there.
+    pub(super) fn unassigned(&mut self, port: PortId, frame: &[u8]) {
+        let v4 =
+            |at| frame::array::<4>(frame, at).map(|octets| IpAddr::from(Ipv4Addr::from(octets)));
+        let (source, header) = match frame::ethertype(frame) {
+            Ok(wire::ETHERTYPE_ARP) => (v4(28), 28),
+            Ok(wire::ETHERTYPE_IPV4) => (v4(26), 20),
+            Ok(wire::ETHERTYPE_IPV6) => {
+                (frame::ipv6_at(frame, 22).map(IpAddr::from), wire::IPV6_LEN)
+            }
+            _ => return,
+        };
+        let whole = frame.len() >= wire::ETHERNET_LEN + header;
+        let fabric = |address| matches!(address, IpAddr::V6(v6) if v6.segments()[0] == 0x5f00);
+        if let Some(address) =
+            source.filter(|source| whole && routable(*source) && !fabric(*source))
+            && let Ok(mac) = frame::ethernet_source(frame)
+        {
+            self.seen = Some(Seen { port, mac, address });
+        }
+    }
+
     /// B.4 to B.10.
     fn ingress(&mut self, port: PortId, frame: &[u8], mut packet: Packet) -> Step {
         let endpoint = self.bound(port, frame, packet.source)?.ok_or(DropReason::SpoofedSource)?;

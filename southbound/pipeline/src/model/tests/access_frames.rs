@@ -425,3 +425,27 @@ fn a_source_that_is_not_bound_is_reported() {
     assert_eq!(seen(&Ip::udp("fe80::6", VIDEO6).frame()), None, "link-local");
     assert_eq!(seen(&Ip::udp("0.0.0.0", VIDEO).frame()), None, "unspecified");
 }
+
+#[test]
+fn a_port_without_an_entry_shows_who_is_there() {
+    let switch = switch();
+    let shown = |frame: Vec<u8>| process(&switch, PortId(9), &frame).seen.map(|seen| seen.address);
+    let with_source = |mut frame: Vec<u8>, at: usize, source: &[u8]| {
+        frame[at..at + source.len()].copy_from_slice(source);
+        frame
+    };
+    let (v4, v6) = (Ip::udp(ROBOT, VIDEO).frame(), Ip::udp(ROBOT6, VIDEO6).frame());
+    let arp = arp(1, ROBOT, "169.254.1.1");
+    for (what, frame, want) in [
+        ("IPv4", v4.clone(), Some(ROBOT)),
+        ("IPv6", v6.clone(), Some(ROBOT6)),
+        ("ARP", arp.clone(), Some(ROBOT)),
+        ("half an ARP", arp[..41].to_vec(), None),
+        ("half an IPv6 header", v6[..53].to_vec(), None),
+        ("link-local", with_source(v4, 26, &[169, 254, 0, 9]), None),
+        ("fabric", with_source(v6, 22, &[0x5f, 0]), None),
+        ("nothing", Vec::new(), None),
+    ] {
+        assert_eq!(shown(frame), want.map(|a| a.to_string().parse().unwrap()), "{what}");
+    }
+}
