@@ -1,6 +1,7 @@
 //! Which interface is which port ([`table`]), and keeping that true as interfaces come and go:
 //! links are watched ([`netlink`]), prepared, and carry the XDP program.
 
+pub mod facing;
 pub mod glob;
 pub mod netlink;
 pub mod table;
@@ -8,7 +9,7 @@ pub mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvedge_pipeline::PortId;
 use selvedge_xdp as xdp;
@@ -16,14 +17,18 @@ use tokio::sync::watch;
 
 use crate::options::PortRule;
 use crate::report::{PortStatus, Report};
+use facing::Trouble;
 use netlink::{Changed, Monitor, Netlink};
-use table::{Action, Port, Table};
+use table::{Action, Link, Port, Table};
 
 /// A look at all links although nothing was heard: an attachment that failed is tried again,
 /// a message that was lost is made good.
 const RESYNC: Duration = Duration::from_secs(30);
 /// Pause before the monitor is opened again.
 const REOPEN: Duration = Duration::from_millis(100);
+
+/// How long a port that was taken down and up again is left alone.
+const CYCLE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The data plane, shared by who attaches ports and who attaches hooks.
 pub type SharedSwitch = Arc<Mutex<xdp::Switch>>;
@@ -52,6 +57,10 @@ pub struct Ports {
     table: Table,
     /// Complaints that were made, so that each is made once.
     complained: BTreeMap<PortId, String>,
+    /// What is wrong behind ports that work as far as they go.
+    troubles: BTreeMap<PortId, Trouble>,
+    /// When ports were last taken down and up again.
+    cycled: BTreeMap<PortId, Instant>,
     current: watch::Sender<BTreeMap<PortId, Port>>,
     report: watch::Sender<Report>,
 }
@@ -69,7 +78,16 @@ impl Ports {
         let numbers = numbers.into_iter().map(|(name, id)| (name, PortId(id)));
         let table = Table::new(rules, numbers);
         let current = watch::Sender::new(BTreeMap::new());
-        Ok(Self { switch, netlink, table, complained: BTreeMap::new(), current, report })
+        Ok(Self {
+            switch,
+            netlink,
+            table,
+            complained: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            cycled: BTreeMap::new(),
+            current,
+            report,
+        })
     }
 
     /// The ports that have an interface.
@@ -95,7 +113,10 @@ impl Ports {
                         continue;
                     }
                 },
-                () = tokio::time::sleep(RESYNC) => BTreeSet::new(),
+                () = tokio::time::sleep(RESYNC) => {
+                    self.look_at_troubles().await;
+                    BTreeSet::new()
+                }
             };
             self.pass(&deleted).await?;
         }
@@ -175,6 +196,7 @@ impl Ports {
 
     fn detach(&mut self, id: PortId) {
         self.complained.remove(&id);
+        self.troubles.remove(&id);
         match with(&self.switch, |switch| switch.detach(id.0)) {
             Ok(()) => tracing::info!(port = id.0, "port has no interface"),
             Err(error) => {
@@ -186,6 +208,7 @@ impl Ports {
 
     async fn attach(&mut self, id: PortId, port: &Port) {
         let Err(problem) = self.prepare_and_attach(id, port).await else {
+            self.look_beyond(id, &port.link).await;
             if self.complained.remove(&id).is_some() || !self.current.borrow().contains_key(&id) {
                 tracing::info!(port = %port.name, id = id.0, interface = %port.link.name, "port");
             }
@@ -210,6 +233,62 @@ impl Ports {
             .map_err(|error| chain(&error))?;
         // Up last: what arrives finds the program.
         self.netlink.set_up(link.ifindex, true).await.map_err(|error| chain(&error))
+    }
+
+    /// The far ends of ports that were in trouble: somebody may have done what was asked.
+    async fn look_at_troubles(&mut self) {
+        let ports: Vec<(PortId, Link)> = (self.troubles.keys())
+            .filter_map(|id| Some((*id, self.table.ports().get(id)?.link.clone())))
+            .collect();
+        for (id, link) in ports {
+            self.look_beyond(id, &link).await;
+        }
+    }
+
+    /// Says what hinders traffic behind a port, once, and what helps.
+    async fn look_beyond(&mut self, id: PortId, link: &Link) {
+        let mut found = facing::trouble(link);
+        if matches!(found, Ok(Some(Trouble::NotPolled(..)))) && self.cycle(id, link).await {
+            found = facing::trouble(link);
+        }
+        match found {
+            Ok(Some(trouble)) => {
+                if self.troubles.get(&id) != Some(&trouble) {
+                    tracing::warn!(port = id.0, "{trouble}");
+                    self.troubles.insert(id, trouble);
+                }
+            }
+            Ok(None) => {
+                if self.troubles.remove(&id).is_some() {
+                    tracing::info!(port = id.0, interface = %link.name, "frames get through now");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(port = id.0, %error, "cannot see what is behind a port");
+            }
+        }
+    }
+
+    /// Takes a port that can send nothing down and up again. A veth end that got its GRO while
+    /// it was down has not told its peer that it takes frames; the peer asks when it is opened.
+    async fn cycle(&mut self, id: PortId, link: &Link) -> bool {
+        // The carrier's going and coming leads here again.
+        if self.cycled.get(&id).is_some_and(|at| at.elapsed() < CYCLE_PAUSE) {
+            return false;
+        }
+        self.cycled.insert(id, Instant::now());
+        let cycled = async {
+            self.netlink.set_down(link.ifindex).await?;
+            self.netlink.set_up(link.ifindex, true).await
+        };
+        match cycled.await {
+            Ok(()) => true,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(port = id.0, error, "cannot take a port down and up again");
+                false
+            }
+        }
     }
 
     fn publish(&self) {

@@ -17,7 +17,7 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, MulticastGroup};
 use tokio::task::JoinHandle;
 
-use super::table::Link;
+use super::table::{Far, Link};
 
 /// `ETH_ALEN`.
 const MAC_LEN: usize = 6;
@@ -82,6 +82,11 @@ impl Netlink {
         self.handle.link().set(builder.build()).execute().await
     }
 
+    pub async fn set_down(&self, ifindex: u32) -> Result<(), rtnetlink::Error> {
+        let builder = rtnetlink::LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).down();
+        self.handle.link().set(builder.build()).execute().await
+    }
+
     /// A pair of virtual Ethernet interfaces, down.
     pub async fn add_veth(&self, name: &str, peer: &str) -> Result<(), rtnetlink::Error> {
         self.handle.link().add(LinkVeth::new(name, peer).build()).execute().await
@@ -142,6 +147,7 @@ fn link(message: LinkMessage) -> Option<Link> {
     let mut name = None;
     let mut mac = None;
     let mut is_veth = false;
+    let (mut far, mut namespace) = (None, None);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
@@ -151,6 +157,8 @@ fn link(message: LinkMessage) -> Option<Link> {
             LinkAttribute::LinkInfo(infos) => {
                 is_veth = infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Veth)));
             }
+            LinkAttribute::Link(ifindex) => far = Some(ifindex),
+            LinkAttribute::LinkNetNsId(id) => namespace = Some(id),
             _ => {}
         }
     }
@@ -161,5 +169,6 @@ fn link(message: LinkMessage) -> Option<Link> {
         mac: mac.filter(|_| ethernet),
         up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         is_veth,
+        far: far.filter(|_| is_veth).map(|ifindex| Far { ifindex, namespace }),
     })
 }

@@ -26,6 +26,16 @@ pub struct Link {
     /// Up and with carrier.
     pub up: bool,
     pub is_veth: bool,
+    /// Of a veth pair.
+    pub far: Option<Far>,
+}
+
+/// The far end of a veth pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Far {
+    pub ifindex: u32,
+    /// This namespace's number for the far end's; `None`: it is this one.
+    pub namespace: Option<i32>,
 }
 
 /// A port that has an interface.
@@ -180,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn link(ifindex: u32, name: &str) -> Link {
-        Link { ifindex, name: name.into(), mac: Some([2; 6]), up: true, is_veth: true }
+        Link { ifindex, name: name.into(), mac: Some([2; 6]), up: true, is_veth: true, far: None }
     }
 
     fn globs(patterns: &[&str]) -> Vec<PortRule> {

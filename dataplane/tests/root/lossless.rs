@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use selvedge_dataplane::backend::Tables;
+use selvedge_dataplane::backend::{BackendError, Tables};
 use selvedge_dataplane::backend::xdp::XdpTables;
 use selvedge_pipeline::*;
 
@@ -172,5 +172,54 @@ fn what_is_put_is_what_is_read_also_by_the_next_agent() {
         switch = selvedge_xdp::Switch::open(&options).unwrap();
         assert_eq!(all(&XdpTables::of(&switch)), model);
         assert_eq!(XdpTables::of(&switch).election().unwrap(), Some(7 << 64 | 3));
+    });
+}
+
+/// Row `n` of a table matched by prefix: a whole address, or a prefix of 120 bits.
+fn row(table: TableKind, n: u32, whole: bool) -> Entry {
+    let (address, len) = if whole { (u128::from(n), 128) } else { (u128::from(n) << 8, 120) };
+    let prefix = IpNet::new(IpAddr::V6((0xfd << 120 | address).into()), len).unwrap();
+    let (port, slice, slice_set) = (PortId(1), SliceId::DEFAULT, SliceSet(1));
+    match table {
+        TableKind::Endpoint => {
+            let direction = Direction::Uplink;
+            Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
+        }
+        TableKind::SliceRoute => {
+            let action = RouteAction::Local;
+            Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
+        }
+        TableKind::Delivery => {
+            Entry::Delivery(DeliveryEntry { slice, prefix, port, mac: [2, 0, 0, 0, 0, 1] })
+        }
+        table => unreachable!("{} is not matched by prefix", table.name()),
+    }
+}
+
+#[test]
+fn tables_hold_what_p4info_promises_and_say_when_they_are_full() {
+    in_netns(|| {
+        let place = Place::new();
+        let pin_dir = Path::new("/sys/fs/bpf/selvedge").join(&place.instance);
+        let options = selvedge_xdp::Options { pin_dir, metering: true };
+        let switch = selvedge_xdp::Switch::open(&options).unwrap();
+        let tables = XdpTables::of(&switch);
+        for table in [TableKind::Endpoint, TableKind::SliceRoute, TableKind::Delivery] {
+            let size = table.table().size;
+            for whole in [true, false] {
+                for n in 0..size {
+                    tables.put(&row(table, n, whole)).unwrap();
+                }
+                let error = tables.put(&row(table, size, whole)).unwrap_err();
+                assert_eq!(error.code(), Code::ResourceExhausted);
+                let wanted = format!("table {} is full: it holds {size} entries", table.name());
+                assert_eq!(error.to_string(), wanted);
+                assert!(matches!(error, BackendError::Full { .. }));
+                // One that is held can still be changed, and room that is made is used.
+                tables.put(&row(table, 0, whole)).unwrap();
+                assert!(tables.remove(&row(table, 0, whole).key()).unwrap());
+                tables.put(&row(table, size, whole)).unwrap();
+            }
+        }
     });
 }

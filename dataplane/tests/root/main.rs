@@ -5,6 +5,7 @@
 //! `managed`: mutual TLS, registration, neighbors, ports that come and go. `hooks`: a compute
 //! hook in a Wasm host, its death and the agent's.
 
+mod facing;
 mod forwarding;
 mod hooks;
 mod lossless;

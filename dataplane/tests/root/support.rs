@@ -44,6 +44,13 @@ pub(crate) fn ip(args: &str) {
     assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// `ethtool -K eth0 FEATURES`, in the namespace of this thread.
+pub(crate) fn ethtool(features: &str) {
+    let output = Command::new("ethtool").args(["-K", "eth0"]).args(features.split(' ')).output();
+    let output = output.expect("ethtool is installed");
+    assert!(output.status.success(), "{features}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Runs an asynchronous body in this thread's namespace.
 pub(crate) fn block_on<T>(body: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body)
@@ -95,6 +102,28 @@ impl Host {
         });
     }
 
+    /// A veth pair whose ends have what the kernel gives them, up; at the host's end `before`
+    /// is run as `ethtool -K eth0 ...` before that.
+    pub(crate) fn plain_cable(&self, port: &str, before: Option<&'static str>) {
+        let (name, tid) = (self.name, self.tid);
+        ip(&format!("link add {port} type veth peer name {name}0 netns {tid}"));
+        ip(&format!("link set {port} up"));
+        self.run(move || {
+            ip(&format!("link set {name}0 name eth0"));
+            if let Some(features) = before {
+                ethtool(features);
+            }
+            ip("link set eth0 up");
+        });
+    }
+
+    /// A name for the host's namespace in `/run/netns`, while the result lives.
+    pub(crate) fn namespace(&self) -> Namespace {
+        let name = format!("test-agent-{}-{}", std::process::id(), self.name);
+        ip(&format!("netns attach {name} {}", self.tid));
+        Namespace(name)
+    }
+
     /// An address, and the any-cast gateway as the way to everybody else.
     pub(crate) fn address(&self, address: &str) {
         let address = address.to_owned();
@@ -128,6 +157,18 @@ impl Host {
                 .find_map(|interface| interface.address?.as_link_addr()?.addr());
             interface.unwrap()
         })
+    }
+}
+
+/// A name in `/run/netns`.
+pub(crate) struct Namespace(pub(crate) String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let deleted = Command::new("ip").args(["netns", "delete", &self.0]).status();
+        if !thread::panicking() {
+            assert!(deleted.unwrap().success());
+        }
     }
 }
 

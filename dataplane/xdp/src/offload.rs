@@ -55,6 +55,18 @@ pub fn prepare_veth(ifname: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether an interface of this thread's network namespace is left to fill in the checksums
+/// of what is sent by it, as is the default.
+pub fn leaves_checksums(ifname: &str) -> io::Result<bool> {
+    Ok(ethtool(ifname, ETHTOOL_GTXCSUM, 0)? != 0)
+}
+
+/// The name of an interface of this thread's network namespace.
+pub fn interface_name(ifindex: u32) -> io::Result<String> {
+    let name = nix::net::if_::if_indextoname(ifindex)?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
 /// Carries out a command that takes or gives one value.
 fn ethtool(ifname: &str, command: u32, data: u32) -> io::Result<u32> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;

@@ -21,7 +21,7 @@ pub mod rate;
 pub mod value;
 
 /// Version of everything in this crate that lies in pinned maps; part of the pins' path.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Ports `1..=255` are the switch's, as P4Runtime numbers them.
 pub const MAX_PORT_ID: u16 = 255;

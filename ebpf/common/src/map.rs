@@ -8,13 +8,14 @@ use crate::{
     MAX_HOOKS, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS, drop::REASONS,
 };
 
-// Limits of the table, each for its two maps, whose memory grows with the entries.
-pub const MAX_ENDPOINTS: u32 = 16384;
-pub const MAX_ENDPOINT_PREFIXES: u32 = 16384;
-pub const MAX_ROUTES: u32 = 65536;
-pub const MAX_ROUTE_PREFIXES: u32 = 65536;
-pub const MAX_DELIVERIES: u32 = 16384;
-pub const MAX_DELIVERY_PREFIXES: u32 = 16384;
+// Limits of the table, each for its two maps. Memory grows with the entries, but for 16 bytes
+// of a hash map's bucket: 2 MiB for each of the three while they are empty.
+pub const MAX_ENDPOINTS: u32 = 131_072;
+pub const MAX_ENDPOINT_PREFIXES: u32 = 131_072;
+pub const MAX_ROUTES: u32 = 131_072;
+pub const MAX_ROUTE_PREFIXES: u32 = 131_072;
+pub const MAX_DELIVERIES: u32 = 131_072;
+pub const MAX_DELIVERY_PREFIXES: u32 = 131_072;
 /// Bytes of the event ring.
 pub const EVENT_BYTES: u32 = 64 * 1024;
 /// Sources whose events are remembered, so that each is told once a second.

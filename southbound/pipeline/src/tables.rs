@@ -199,6 +199,9 @@ const fn param(id: u32, name: &'static str, width: u32, doc: &'static str) -> Pa
     Param { id, name, width, doc }
 }
 
+/// Of the tables matched by prefix; whole addresses do not take from the prefixes' room.
+const PREFIX_ROWS: u32 = 131_072;
+
 const PORT: &str = "1..=255";
 const SLICE: &str = "1..=4095";
 const SET: &str = "1..=4095: the slice of that id; 4096..: a set of slices";
@@ -228,7 +231,7 @@ static TABLES: [Table; 11] = [
             &[param(1, "slice_set", 16, SET), param(2, "direction", 1, DIRECTION)],
             "packets from this source belong to these slices",
         )],
-        size: 16_384,
+        size: PREFIX_ROWS,
     },
     Table {
         id: TABLE | 3,
@@ -263,7 +266,7 @@ static TABLES: [Table; 11] = [
                 "encapsulate",
             ),
         ],
-        size: 65_536,
+        size: PREFIX_ROWS,
     },
     Table {
         id: TABLE | 5,
@@ -345,7 +348,7 @@ static TABLES: [Table; 11] = [
             &[param(1, "port", 8, PORT), param(2, "mac", 48, "of the endpoint")],
             "out of this port",
         )],
-        size: 16_384,
+        size: PREFIX_ROWS,
     },
     Table {
         id: TABLE | 10,

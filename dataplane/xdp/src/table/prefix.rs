@@ -53,6 +53,9 @@ pub struct Delivery {
 pub trait Row: Copy {
     #[doc(hidden)]
     type Raw: Plain;
+    /// The table in errors.
+    #[doc(hidden)]
+    const NAME: &'static str;
     #[doc(hidden)]
     const EXACT: &'static str;
     #[doc(hidden)]
@@ -69,6 +72,7 @@ pub trait Row: Copy {
 
 impl Row for Endpoint {
     type Raw = EndpointValue;
+    const NAME: &'static str = "endpoint";
     const EXACT: &'static str = "ENDPOINT_EXACT";
     const PREFIX: &'static str = "ENDPOINT_PREFIX";
 
@@ -93,6 +97,7 @@ impl Row for Endpoint {
 
 impl Row for Route {
     type Raw = RouteValue;
+    const NAME: &'static str = "slice_route";
     const EXACT: &'static str = "ROUTE_EXACT";
     const PREFIX: &'static str = "ROUTE_PREFIX";
 
@@ -128,6 +133,7 @@ impl Row for Route {
 
 impl Row for Delivery {
     type Raw = DeliveryValue;
+    const NAME: &'static str = "delivery";
     const EXACT: &'static str = "DELIVERY_EXACT";
     const PREFIX: &'static str = "DELIVERY_PREFIX";
 
@@ -179,16 +185,20 @@ impl<R: Row> Table for PrefixTable<R> {
 
     fn put(&self, (id, net): (u16, IpNet), row: &R) -> Result<(), Error> {
         row.check(id)?;
-        match key(id, net) {
+        let put = match key(id, net) {
             RawKey::Exact(key) => {
                 self.maps.get(R::EXACT).put(&key, &row.raw(PREFIX_KEY_BITS as u8))
             }
             RawKey::Prefix(key) => {
                 let writer = self.maps.write();
-                self.maps.get(R::PREFIX).put(&key, &row.raw(key.bits as u8))?;
-                self.refresh(&writer)
+                let put = self.maps.get(R::PREFIX).put(&key, &row.raw(key.bits as u8));
+                put.and_then(|()| self.refresh(&writer))
             }
-        }
+        };
+        put.map_err(|error| match error {
+            Error::Full { capacity, .. } => Error::Full { table: R::NAME, capacity },
+            error => error,
+        })
     }
 
     fn remove(&self, (id, net): (u16, IpNet)) -> Result<bool, Error> {
