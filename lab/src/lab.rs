@@ -247,6 +247,23 @@ impl Lab {
         self.netns(node)?.run(|| process.output()).doing("start", command[0])
     }
 
+    /// As [`Lab::output`], without input; `None` where `stop` came true before the command had
+    /// ended, which is then killed with all that it started.
+    ///
+    /// # Errors
+    /// As [`Lab::spawn`].
+    pub fn output_until(
+        &self,
+        node: &str,
+        command: &[&str],
+        stop: impl Fn() -> bool,
+    ) -> Result<Option<Output>> {
+        let mut process = self.command(command)?;
+        process::collected(&mut process);
+        let child = self.netns(node)?.run(|| process.spawn()).doing("start", command[0])?;
+        process::output_until(child, stop).doing("wait for", command[0])
+    }
+
     fn command(&self, command: &[&str]) -> Result<Command> {
         let [program, args @ ..] = command else {
             return Err(LabError::Argument { given: String::new(), what: "a command" });

@@ -1,15 +1,16 @@
 //! Processes of a lab: started in a namespace, detached, known by pid and start time.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, LabError, Result};
@@ -189,9 +190,78 @@ fn plain(line: &str) -> String {
     text
 }
 
+/// Makes a command fit for [`output_until`]: its output is collected, it has no input, and it
+/// leads a process group, so that what it starts ends with it.
+pub(crate) fn collected(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0)
+}
+
+/// Between two looks whether a command has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// What a child made by [`collected`] prints until it ends and nobody holds its output open. Its
+/// process group is killed once `stop` says so: then `None`.
+pub(crate) fn output_until(
+    mut child: Child,
+    stop: impl Fn() -> bool,
+) -> io::Result<Option<Output>> {
+    let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid is an i32"));
+    let out = reader(child.stdout.take());
+    let err = reader(child.stderr.take());
+    loop {
+        // Waited for last: until then the number of the group stays its own.
+        if out.is_finished() && err.is_finished() && child.try_wait()?.is_some() {
+            break;
+        }
+        if stop() {
+            let _ = killpg(group, Signal::SIGKILL); // ESRCH: all of it has ended
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    let read = |thread: thread::JoinHandle<io::Result<Vec<u8>>>| {
+        thread.join().map_err(|_| io::Error::other("the reader of its output died"))?
+    };
+    Ok(Some(Output { status: child.wait()?, stdout: read(out)?, stderr: read(err)? }))
+}
+
+fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> thread::JoinHandle<io::Result<Vec<u8>>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes))?;
+        Ok(bytes)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shell(script: &str) -> Child {
+        collected(Command::new("sh").args(["-c", script])).spawn().unwrap()
+    }
+
+    #[test]
+    fn output_is_whole_and_what_does_not_end_is_killed_with_its_children() {
+        let done = output_until(shell("seq 50000; echo no >&2; exit 3"), || false);
+        let done = done.unwrap().unwrap();
+        assert_eq!(done.status.code(), Some(3));
+        assert_eq!(done.stdout.iter().filter(|byte| **byte == b'\n').count(), 50_000);
+        assert_eq!(done.stderr, b"no\n");
+        for script in ["sleep 100", "sleep 100 & sleep 100", "sleep 100 &"] {
+            let start = Instant::now();
+            let child = shell(script);
+            let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            let ended = output_until(child, || start.elapsed() > Duration::from_millis(200));
+            assert!(ended.unwrap().is_none(), "{script}");
+            // A killed orphan is in its group until pid 1 has reaped it.
+            while killpg(group, None).is_ok() {
+                assert!(start.elapsed() < Duration::from_secs(30), "{script} goes on");
+                thread::sleep(LOOK_AGAIN);
+            }
+        }
+    }
 
     #[test]
     fn a_process_is_known_by_its_start_too() {

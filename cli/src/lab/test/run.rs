@@ -16,6 +16,8 @@ use crate::intent::{change_of, commit, deletion_of};
 
 /// Longest wait for the network to settle after a step.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for a command of an `exec` step.
+const MAX_EXEC: Duration = Duration::from_secs(60);
 /// How often an interrupt is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Questions of an `unreachable` step, and how long each may be answered.
@@ -42,7 +44,7 @@ pub(super) fn steps(
         let start = Instant::now();
         let seen = match &step.action {
             Action::Udp(udp) => self::udp(lab, udp, &step.during, cancel, report),
-            action => act(lab, action),
+            action => act(lab, action, cancel),
         };
         if cancel.load(Ordering::Relaxed) {
             return Err(LabError::Cancelled.into());
@@ -65,7 +67,7 @@ fn skip(step: &Step, report: &mut Report<'_>) {
 }
 
 /// What was seen: as expected, or not.
-fn act(lab: &Lab, action: &Action) -> Seen {
+fn act(lab: &Lab, action: &Action, cancel: &AtomicBool) -> Seen {
     match action {
         Action::Apply { files, refused } => {
             let applied = change_of(files).and_then(|change| commit(&Client::of(lab)?, &change));
@@ -138,7 +140,12 @@ fn act(lab: &Lab, action: &Action) -> Seen {
         }
         Action::Exec { node, command, code, output } => {
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
-            let done = lab.output(node, &words)?;
+            let start = Instant::now();
+            let stop = || cancel.load(Ordering::Relaxed) || start.elapsed() > MAX_EXEC;
+            let Some(done) = lab.output_until(node, &words, stop)? else {
+                let seconds = MAX_EXEC.as_secs();
+                return Ok(Err(format!("expected it to end within {seconds} s; it was killed")));
+            };
             let out = String::from_utf8_lossy(&done.stdout);
             let seen = format!(
                 "{}: {} {}",
