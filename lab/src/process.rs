@@ -196,6 +196,8 @@ pub(crate) fn collected(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0)
 }
 
+/// Bytes of a command's output that are kept; one that prints more waits until it is stopped.
+const MAX_OUTPUT: u64 = 16 << 20;
 /// Between two looks whether a command has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -229,7 +231,7 @@ pub(crate) fn output_until(
 fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> thread::JoinHandle<io::Result<Vec<u8>>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes))?;
+        pipe.map_or(Ok(0), |pipe| pipe.take(MAX_OUTPUT).read_to_end(&mut bytes))?;
         Ok(bytes)
     })
 }

@@ -51,6 +51,10 @@ pub(super) fn test(args: Test, output: Output) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
+    if let Some(path) = &args.junit {
+        // Before minutes have gone into what could not be written.
+        std::fs::write(path, "").with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let cancel = Arc::new(AtomicBool::new(false));
     on_interrupt(Arc::clone(&cancel))?;
     let shown = args.file.display().to_string();

@@ -27,6 +27,8 @@ pub(super) struct Step {
     /// In the file, from 1.
     pub(super) line: usize,
     pub(super) action: Action,
+    /// Tried again for so long until it passes.
+    pub(super) within: Option<Duration>,
     /// Carried out while a `udp` step's packets flow.
     pub(super) during: Vec<Step>,
 }
@@ -143,6 +145,9 @@ const STEPS: [&str; 13] = [
     "exec",
 ];
 
+/// Steps that only look.
+const AGAIN: [&str; 4] = ["ping", "pingall", "unreachable", "exec"];
+
 impl Reader<'_> {
     /// `Err`: the topology's own problems.
     fn test(&mut self, document: &Value) -> Result<Option<LabTest>, Problems> {
@@ -194,6 +199,8 @@ impl Reader<'_> {
         }
         let mut fields = self.d.fields(value, "a step")?;
         let name = fields.optional("name").and_then(|v| self.d.text(v, "a step's name"));
+        let within = fields.optional("within");
+        let within = within.and_then(|value| self.d.parse::<Delay>(value, "a time to pass in"));
         let during = fields.optional("during");
         let mut actions = Vec::new();
         for word in STEPS {
@@ -218,11 +225,16 @@ impl Reader<'_> {
             let span = during.span.start..during.span.start;
             self.d.problem(Problem::new(span, "only a \"udp\" step has something \"during\" it"));
         }
+        if within.is_some() && !AGAIN.contains(&word) {
+            let message = format!("only {} may be tried again \"within\" a time", AGAIN.join(", "));
+            self.d.problem(Problem::new(span.clone(), message));
+        }
+        let within = within.map(|within| Duration::from_micros(within.0));
         let action = self.action(word, value);
         let during = during.map(|value| self.steps(value)).unwrap_or_default();
         let action = action?;
         let name = name.map_or_else(|| self.shown(word, value), str::to_owned);
-        Some(Step { name, line: self.line(&span), action, during })
+        Some(Step { name, line: self.line(&span), action, within, during })
     }
 
     /// The step's own text, on one line.
@@ -559,6 +571,7 @@ mod tests {
             ),
             ("  - link: { ends: [gnb1], state: down }\n", "a link has two ends"),
             ("  - link: { ends: [gnb1, s1], state: sideways }\n", "is not a link's state"),
+            ("  - kill: controller\n    within: 5s\n", "may be tried again"),
             ("  - kill: swich s1\n", "the lab has no process"),
             ("  - exec: { node: plc, command: [] }\n", "at least one word"),
             ("    []\n", "at least one step"),

@@ -44,7 +44,7 @@ pub(super) fn steps(
         let start = Instant::now();
         let seen = match &step.action {
             Action::Udp(udp) => self::udp(lab, udp, &step.during, cancel, report),
-            action => act(lab, action, cancel),
+            action => again(step.within, cancel, || act(lab, action, cancel)),
         };
         if cancel.load(Ordering::Relaxed) {
             return Err(LabError::Cancelled.into());
@@ -57,6 +57,19 @@ pub(super) fn steps(
         report.add(step, start.elapsed(), verdict);
     }
     Ok(())
+}
+
+/// Tries until it is as expected, or the time is over.
+fn again(within: Option<Duration>, cancel: &AtomicBool, act: impl Fn() -> Seen) -> Seen {
+    let start = Instant::now();
+    loop {
+        let seen = act();
+        let late = within.is_none_or(|within| start.elapsed() > within);
+        if matches!(seen, Ok(Ok(_))) || late || cancel.load(Ordering::Relaxed) {
+            return seen;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn skip(step: &Step, report: &mut Report<'_>) {
