@@ -93,7 +93,7 @@ fn redirected(
     let first = Key::NextHop(NodeSid(0));
     let last = Key::NextHop(NodeSid(u16::MAX));
     let changed = |(held, wanted): (&Arc<Table>, &Arc<Table>)| {
-        let hops = held.range(first.clone()..=last.clone());
+        let hops = held.range(first..=last);
         let changed = hops.filter_map(|(key, old)| match (wanted.get(key)?, old) {
             (Entry::NextHop(new), Entry::NextHop(old)) if new.port != old.port => Some(new.node),
             _ => None,
@@ -140,11 +140,11 @@ fn circling(old: &[Option<usize>], new: &[Option<usize>]) -> Vec<bool> {
     };
     let mut before: Vec<Vec<usize>> = vec![Vec::new(); old.len()];
     let (mut ways_in, mut ways_out) = (vec![0usize; old.len()], vec![0usize; old.len()]);
-    for node in 0..old.len() {
+    for (node, out) in ways_out.iter_mut().enumerate() {
         for next in hops(node) {
             before[next].push(node);
             ways_in[next] += 1;
-            ways_out[node] += 1;
+            *out += 1;
         }
     }
     let mut circling = vec![true; old.len()];
