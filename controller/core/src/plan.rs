@@ -2,7 +2,7 @@
 //!
 //! 1. [`Stage::Fabric`]: what packets meet after the ingress is added and changed everywhere,
 //!    and meters shrink. Next hops that could lead in a circle half-way change in rounds
-//!    ([`crate::order`]), each a step of its own.
+//!    (`order.rs`), each a step of its own.
 //! 2. [`Stage::Ingress`]: what sends packets on their way is added and changed, and routes that
 //!    are not wanted go. A route or a policy is one map write, so each packet takes the old way
 //!    whole or the new way whole.
