@@ -2,7 +2,7 @@
 //!
 //! The programs limit them (once a second a source, a few a second a port); here they are
 //! noted for the controller, and forgotten when nothing was heard of them for [`KEEP`]. One that
-//! is bound then is told of the gateway at once ([`gateway`]).
+//! is bound then is told of the gateway at once (`gateway.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -114,7 +114,7 @@ impl Engine {
     pub(crate) fn owe(&mut self, key: &str, value: Vec<u8>, error: &StoreError) {
         self.unsaved.insert(key.to_owned(), Some(value));
         self.retry_at_ms = Some(self.clock.now_ms() + STORE_RETRY_MS);
-        self.untold = self.store_event(Err(error));
+        self.untold = self.store_event(Some(error));
     }
 
     /// Runs until `stop` is set. What is queued by then is dropped: whoever waits for an
@@ -192,7 +192,7 @@ impl Engine {
             if let Err(error) = &stored {
                 tracing::debug!(error = error as &dyn std::error::Error, "still not writable");
             }
-            if let Some(event) = self.store_event(stored.as_ref().copied()) {
+            if let Some(event) = self.store_event(stored.as_ref().err()) {
                 self.handle(event).await;
             }
         }
@@ -229,7 +229,7 @@ impl Engine {
                 Effect::Persist(records) => {
                     let records = records.into_iter().map(|r| (r.key, r.value)).collect();
                     let stored = self.persist(records, open.is_some()).await;
-                    undelivered.extend(self.store_event(stored.as_ref().copied()));
+                    undelivered.extend(self.store_event(stored.as_ref().err()));
                     let Err(error) = stored else { continue };
                     // What happened in the network cannot be refused; a request can.
                     if let Some(Open { answer, before, .. }) = open.take() {
@@ -321,12 +321,12 @@ impl Engine {
     }
 
     /// What the core has to be told of the store after a commit, if that is new.
-    fn store_event(&mut self, committed: Result<(), &StoreError>) -> Option<Event> {
-        let why = match committed {
-            Err(error) if error.is_retryable() => Some(chain(error)),
+    fn store_event(&mut self, failure: Option<&StoreError>) -> Option<Event> {
+        let why = match failure {
+            Some(error) if error.is_retryable() => Some(chain(error)),
             // Of the transaction, not of the store.
-            Err(_) => return None,
-            Ok(()) => None,
+            Some(_) => return None,
+            None => None,
         };
         let before = std::mem::replace(&mut self.unwritable, why.is_some());
         (before != why.is_some()).then_some(Event::Store { unwritable: why })

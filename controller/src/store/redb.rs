@@ -6,7 +6,7 @@
 //! has room again, or a file system that is writable again, is noticed.
 //!
 //! A file that is whole and can only be read, because its disk is full or read-only, is opened
-//! for reading ([`Overlay`]); each commit tries to open it for writing first.
+//! for reading (`overlay.rs`); each commit tries to open it for writing first.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
