@@ -1,6 +1,6 @@
 //! What the ingress path costs: the same frames, from the same interface to the same veth pair,
 //! through the whole pipeline, through a bare XDP redirect, and through the kernel's own SRv6
-//! encapsulation.
+//! encapsulation; and the encapsulated frames through a transit and an egress switch.
 //!
 //! One CPU does it all: it makes the frames, runs the program under test (or the kernel's
 //! stack) and receives what comes out. So a figure is the cost of a whole hop, and a ratio to
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use selvedge_xdp::{
-    Class, Direction, Endpoint, Generator, Interface, LocalSid, Meter, NextHop, Options, PortKind,
-    Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, UnderTest,
+    Class, Delivery, Direction, Endpoint, Generator, Interface, LocalSid, Meter, NextHop, Options,
+    PortKind, Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, UnderTest,
 };
 
 use crate::net::{self, Far, interface, ip, ipv6_conf, mac_text};
@@ -67,6 +67,8 @@ struct Case {
     name: &'static str,
     what: &'static str,
     under_test: UnderTest,
+    /// The node that the outer header leads to; `None`: bare frames, from the access port.
+    node: Option<u16>,
     frame_out: usize,
 }
 
@@ -74,21 +76,44 @@ const REDIRECT: Case = Case {
     name: "xdp_redirect",
     what: "bare XDP redirect",
     under_test: UnderTest::Redirect,
+    node: None,
     frame_out: FRAME_LEN,
 };
 const INGRESS: Case = Case {
     name: "ingress",
     what: "Selvedge, ingress with encapsulation",
     under_test: UnderTest::Pipeline,
+    node: None,
     frame_out: FRAME_LEN + OUTER_LEN,
 };
 const KERNEL: Case = Case {
     name: "kernel_seg6_encap_red",
     what: "kernel, seg6 encap.red",
     under_test: UnderTest::Kernel,
+    node: None,
     frame_out: FRAME_LEN + OUTER_LEN,
 };
-const CASES: [Case; 3] = [REDIRECT, INGRESS, KERNEL];
+const TRANSIT: Case = Case {
+    name: "transit",
+    what: "Selvedge, transit",
+    under_test: UnderTest::Pipeline,
+    node: Some(NEXT_NODE),
+    frame_out: FRAME_LEN + OUTER_LEN,
+};
+const EGRESS: Case = Case {
+    name: "egress",
+    what: "Selvedge, egress with delivery",
+    under_test: UnderTest::Pipeline,
+    node: Some(OWN_NODE),
+    frame_out: FRAME_LEN,
+};
+const CASES: [Case; 5] = [REDIRECT, INGRESS, KERNEL, TRANSIT, EGRESS];
+
+const OWN_NODE: u16 = 1;
+const NEXT_NODE: u16 = 2;
+/// `uDT46`.
+const DECAPSULATE: u16 = 0xE001;
+const SLICE: u16 = 2;
 
 /// What one drive of a case came to.
 #[derive(Clone, Copy, Debug)]
@@ -107,11 +132,12 @@ pub(crate) fn run() -> Result<Vec<Row>> {
     let switch = switch(&input, &output)?;
     let generator = Generator::new(&switch, &output)?;
     let cpu = net::stay_on_one_cpu()?;
-    let bed = Bed { far: &far, switch: &switch, generator: &generator, input: &input };
+    let bed =
+        Bed { far: &far, switch: &switch, generator: &generator, input: &input, output: &output };
 
     println!("forwarding, {FRAME_LEN}-byte frames of one flow, on CPU {cpu}");
     println!("{ROUNDS} rounds of {} ms for each, in turns; medians\n", SAMPLE.as_millis());
-    let mut samples: [Vec<Sample>; 3] = Default::default();
+    let mut samples: [Vec<Sample>; CASES.len()] = Default::default();
     for case in CASES {
         bed.drive(case, WARM_UP)?;
     }
@@ -123,16 +149,18 @@ pub(crate) fn run() -> Result<Vec<Row>> {
 
     let rates = samples.each_ref().map(|samples| median(samples));
     print_table(&samples, rates[0]);
-    let [redirect, ingress, kernel] = rates;
-    let row = |name, case: Case, value| Row {
+    let [redirect, ingress, kernel, transit, egress] = rates;
+    let row = |name, value, case: Case, baseline| Row {
         name,
-        value: ingress,
+        value,
         unit: "packets/s",
-        baseline: (case.name, value),
+        baseline: (case.name, baseline),
     };
     let rows = vec![
-        row("ingress_vs_redirect", REDIRECT, redirect),
-        row("ingress_vs_kernel_seg6", KERNEL, kernel),
+        row("ingress_vs_redirect", ingress, REDIRECT, redirect),
+        row("ingress_vs_kernel_seg6", ingress, KERNEL, kernel),
+        row("transit_vs_redirect", transit, REDIRECT, redirect),
+        row("egress_vs_redirect", egress, REDIRECT, redirect),
     ];
     println!();
     for row in &rows {
@@ -186,16 +214,16 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     const FABRIC: u16 = 2;
     const BOUND_SET: u16 = 1;
     const RULE_SET: u16 = 2;
-    const SLICE: u16 = 2;
     let pin_dir = PathBuf::from("/sys/fs/bpf/selvedge/bench");
     let mut switch = Switch::open(&Options { pin_dir, metering: true })?;
     switch.attach(ACCESS, input)?;
     switch.attach(FABRIC, output)?;
     switch.port.put(ACCESS, &PortKind::Access)?;
     switch.port.put(FABRIC, &PortKind::Fabric)?;
-    switch.local_sid.put(1, &LocalSid::Node)?;
-    switch.next_hop.put(2, &NextHop { port: FABRIC, mac: NEXT_MAC })?;
-    switch.policy.put(1, &vec![2, 0xE001])?;
+    switch.local_sid.put(OWN_NODE, &LocalSid::Node)?;
+    switch.local_sid.put(DECAPSULATE, &LocalSid::Decapsulate)?;
+    switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC })?;
+    switch.policy.put(1, &vec![NEXT_NODE, DECAPSULATE])?;
 
     let source = SOURCE_PREFIX.parse().expect("a prefix");
     let destination = DESTINATION_PREFIX.parse().expect("a prefix");
@@ -217,6 +245,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     // Only in the set that the last rule gives: without it the packets would have no route.
     let route = Route { slice: SLICE, action: RouteAction::Policy(1) };
     switch.route.put((RULE_SET, destination), &route)?;
+    switch.delivery.put((SLICE, destination), &Delivery { port: FABRIC, mac: NEXT_MAC })?;
     let meter = Meter {
         class: Class::Guaranteed,
         guaranteed_bps: RATE_BPS,
@@ -246,12 +275,29 @@ fn frame() -> Vec<u8> {
     frame
 }
 
+/// [`frame`] in an outer header to `node`, in profile of a guaranteed slice.
+fn encapsulated(node: u16) -> Vec<u8> {
+    const AF41: u8 = 34;
+    let bare = frame();
+    let mut frame = bare[..ETHERNET_LEN].to_vec();
+    let inner = &bare[ETHERNET_LEN..];
+    frame.extend([0x60 | AF41 >> 2, AF41 << 6, 0, 0]);
+    frame.extend(u16::try_from(inner.len()).expect("a short frame").to_be_bytes());
+    frame.extend([41, 64]);
+    let source = [0x5f00, 0, 9, 0xfffe, SLICE, 1, 0, 0];
+    let destination = [0x5f00, 0, node, DECAPSULATE, 0, 0, 0, 0];
+    frame.extend(source.into_iter().chain(destination).flat_map(u16::to_be_bytes));
+    frame.extend(inner);
+    frame
+}
+
 #[derive(Clone, Copy)]
 struct Bed<'a> {
     far: &'a Far,
     switch: &'a Switch,
     generator: &'a Generator<'a>,
     input: &'a Interface,
+    output: &'a Interface,
 }
 
 impl Bed<'_> {
@@ -264,7 +310,10 @@ impl Bed<'_> {
                 Some(self.far.run(attach)?)
             }
         };
-        let frame = frame();
+        let (frame, input) = match case.node {
+            None => (frame(), self.input),
+            Some(node) => (encapsulated(node), self.output),
+        };
         let (packets, bytes) = self.far.received("sink")?;
         let mut sent = 0;
         let mut busy = Duration::ZERO;
@@ -272,7 +321,7 @@ impl Bed<'_> {
         while start.elapsed() < time {
             let each = self
                 .generator
-                .run(case.under_test, self.input.index, &frame, CHUNK)
+                .run(case.under_test, input.index, &frame, CHUNK)
                 .with_context(|| format!("send through {}", case.what))?;
             busy += each * CHUNK;
             sent += u64::from(CHUNK);
@@ -318,7 +367,7 @@ fn median(samples: &[Sample]) -> f64 {
     rates[rates.len() / 2]
 }
 
-fn print_table(samples: &[Vec<Sample>; 3], redirect: f64) {
+fn print_table(samples: &[Vec<Sample>; CASES.len()], redirect: f64) {
     println!(
         "{:<38} {:>7} {:>7} {:>13} {:>8} {:>12}",
         "", "Mpps", "ns", "least..most", "lost", "of redirect"

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: bench forward
 
-  forward   packets per second of the ingress path, beside a bare XDP redirect and beside the
-            kernel's own SRv6 encapsulation
+  forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
+            beside the kernel's own SRv6 encapsulation
 ";
 
 fn main() -> ExitCode {

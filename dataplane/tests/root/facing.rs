@@ -2,7 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use selvedge_dataplane::ports::facing::{Trouble, Where, trouble};
 use selvedge_dataplane::ports::netlink::Netlink;
@@ -35,8 +36,17 @@ fn program(a: &Host, b: &Host) {
 /// How many bytes `b` gets of a transfer over TCP from `a`.
 fn transfer(a: &Host, b: &Host) -> usize {
     let listener = b.run(|| TcpListener::bind((B, 7)).unwrap());
+    listener.set_nonblocking(true).unwrap();
     let received = b.start(move || {
-        let (mut stream, _) = listener.accept().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut stream = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) => assert!(Instant::now() < deadline, "nobody connects: {error}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);

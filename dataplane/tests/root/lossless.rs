@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use selvedge_dataplane::backend::{BackendError, Tables};
 use selvedge_dataplane::backend::xdp::XdpTables;
+use selvedge_dataplane::backend::{BackendError, Tables};
 use selvedge_pipeline::*;
 
 use super::support::{Place, in_netns};

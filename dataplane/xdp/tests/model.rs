@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 
 use common::entries::put;
 use common::{PinDir, in_netns, veth};
@@ -416,6 +417,8 @@ fn the_programs_do_what_the_model_says() {
         }
         let hook = veth("hk0");
         switch.attach_hook(0, &hook, &common::interface("hk0h")).unwrap();
+        let socket = common::xdp_socket();
+        switch.set_hook_socket(0, socket.as_fd()).unwrap();
         switch.set_hook_state(0, Some(HookState::Running)).unwrap();
         switch.set_hook_state(1, Some(HookState::Quarantined)).unwrap();
 

@@ -4,7 +4,7 @@
 mod common;
 
 use std::net::{IpAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
@@ -379,19 +379,42 @@ fn hook_frames_find_the_socket_or_are_counted() {
         let destination = [0x5f00u16, 0, 0xE104, 7, 0xE001, 0, 0, 0];
         frame.extend(source.into_iter().chain(destination).flat_map(u16::to_be_bytes));
         frame.extend([0; 20]);
+        let socket = common::xdp_socket();
+        switch.set_hook_socket(4, socket.as_fd()).unwrap();
         switch.inject(p1.index, &frame, 50).unwrap();
         switch.inject(p1.index, &frame, 50).unwrap();
+        assert_eq!(switch.counters.hook(4).unwrap().to_packets, 100);
+
+        // Its process dies: the next packet knows, without the agent.
+        drop(socket);
+        switch.inject(p1.index, &frame, 10).unwrap();
+        let counters = switch.counters.hook(4).unwrap();
+        assert_eq!((counters.to_packets, counters.refused), (100, 10), "{counters:?}");
+        switch.local_sid.put(0xE104, &LocalSid::Compute { hook: 4, bypass: true }).unwrap();
+        switch.inject(p1.index, &frame, 10).unwrap();
+        let counters = switch.counters.hook(4).unwrap();
+        assert_eq!((counters.to_packets, counters.bypassed), (100, 10), "{counters:?}");
+        switch.local_sid.put(0xE104, &LocalSid::Compute { hook: 4, bypass: false }).unwrap();
+
+        // What was already between the ends of the compute port is counted as well.
+        let before = drops(&switch, "hook_down");
+        for _ in 0..7 {
+            common::send("hk4", &frame);
+        }
         let deadline = Instant::now() + Duration::from_secs(5);
-        while switch.counters.hook(4).unwrap().no_socket < 100 && Instant::now() < deadline {
+        while switch.counters.hook(4).unwrap().no_socket < 7 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
-        let counters = switch.counters.hook(4).unwrap();
-        assert_eq!((counters.to_packets, counters.no_socket), (100, 100), "{counters:?}");
-        switch.clear_hook_socket(4).unwrap();
+        assert_eq!(switch.counters.hook(4).unwrap().no_socket, 7);
+        assert_eq!(drops(&switch, "hook_down"), before + 7);
+        let totals = switch.counters.totals().unwrap();
+        let ended = totals.forwarded + totals.passed + totals.answered + totals.dropped;
+        assert_eq!(totals.received, ended, "{totals:?}");
+
+        let refused = switch.counters.hook(4).unwrap().refused;
         switch.set_hook_state(4, Some(selvedge_xdp::HookState::Down)).unwrap();
         switch.inject(p1.index, &frame, 10).unwrap();
-        assert_eq!(switch.counters.hook(4).unwrap().refused, 10);
-        assert_eq!(drops(&switch, "hook_down"), 10);
+        assert_eq!(switch.counters.hook(4).unwrap().refused, refused + 10);
         switch.detach_hook(4).unwrap();
         assert_eq!(switch.hooks().unwrap(), []);
     });

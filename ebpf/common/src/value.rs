@@ -359,7 +359,7 @@ pub struct HookCounters {
     /// Passed by or dropped because the hook was not running.
     pub bypassed: u64,
     pub refused: u64,
-    /// Arrived at the far end of the compute port and found no socket.
+    /// Were on their way to the socket when it went; dropped as `hook_down`.
     pub no_socket: u64,
     pub _pad: u64,
 }

@@ -5,6 +5,7 @@
 
 pub mod entries;
 
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,4 +103,43 @@ pub fn mac(name: &str) -> [u8; 6] {
         .filter(|a| a.interface_name == name)
         .find_map(|a| a.address?.as_link_addr()?.addr())
         .unwrap_or_else(|| panic!("{name} has a link address"))
+}
+
+/// An AF_XDP socket that is bound to nothing: it has its place in the map, and takes no frame.
+pub fn xdp_socket() -> OwnedFd {
+    // SAFETY: no pointer is passed; the answer is checked, and owned here.
+    unsafe {
+        let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+/// Sends a frame out of an interface of this namespace, past every program.
+pub fn send(name: &str, frame: &[u8]) {
+    let mut address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0,
+        sll_ifindex: interface(name).index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    address.sll_addr[..6].copy_from_slice(&frame[..6]);
+    // SAFETY: the pointers are of live values, with their lengths; the socket is owned here.
+    unsafe {
+        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        let socket = OwnedFd::from_raw_fd(fd);
+        let sent = libc::sendto(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            size_of_val(&address) as u32,
+        );
+        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+    }
 }

@@ -20,12 +20,12 @@ use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::drop;
 use selvedge_ebpf_common::map::LOW_IFINDICES;
 use selvedge_ebpf_common::value::{PORT_ACCESS, PORT_COMPUTE, PORT_FABRIC};
-use selvedge_ebpf_common::{STAGE_ACCESS, STAGE_SID};
+use selvedge_ebpf_common::{COMPUTE_PORT, STAGE_ACCESS, STAGE_SID};
 use selvedge_ebpf_parse::ETHERTYPE_LLDP;
 
 use maps::{
-    DEVICE, HOOK_BY_IFINDEX, HOOK_COUNTERS, JUMP, PORT, PORT_BY_IFINDEX, PORT_BY_LOW_IFINDEX,
-    PORT_COUNTERS, SOCKET,
+    DEVICE, DROPS, HOOK_BY_IFINDEX, HOOK_COUNTERS, JUMP, PORT, PORT_BY_IFINDEX,
+    PORT_BY_LOW_IFINDEX, PORT_COUNTERS, SOCKET,
 };
 use state::State;
 
@@ -139,6 +139,18 @@ pub(crate) fn hook_rx(ctx: XdpContext) -> u32 {
     if let Some(counters) = HOOK_COUNTERS.get_ptr_mut(hook) {
         // SAFETY: this CPU's own counters.
         unsafe { (*counters).no_socket += 1 };
+    }
+    // Once more received, and dropped: so the sums of what came and went stay equal.
+    if let Some(counters) = PORT_COUNTERS.get_ptr_mut(u32::from(COMPUTE_PORT) + hook) {
+        // SAFETY: this CPU's own counters.
+        unsafe {
+            (*counters).rx_packets += 1;
+            (*counters).rx_bytes += packet::len(&ctx) as u64;
+        }
+    }
+    if let Some(count) = DROPS.get_ptr_mut(drop::HOOK_DOWN.into()) {
+        // SAFETY: this CPU's own counter.
+        unsafe { *count += 1 };
     }
     xdp_action::XDP_DROP
 }

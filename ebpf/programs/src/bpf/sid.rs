@@ -14,7 +14,7 @@ use selvedge_ebpf_parse::ip::{self, ECN_CE, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
 use selvedge_ebpf_parse::srv6::Container;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, rewrite};
 
-use super::maps::{HOOK, HOOK_COUNTERS, PORT, SID};
+use super::maps::{HOOK, HOOK_COUNTERS, PORT, SID, SOCKET};
 use super::meter::{Profile, meter};
 use super::state::State;
 use super::{Step, egress, jump, lookup, packet};
@@ -114,8 +114,10 @@ fn follow(mut container: Container) -> Result<(Way, Container), u8> {
             SID_COMPUTE => {
                 container = container.shifted();
                 let hook = segment.hook;
+                // The kernel takes a dead process's socket out of the map before anybody hears of
+                // the death.
                 let running = HOOK.get(hook.into()).is_some_and(|h| h.state == HOOK_RUNNING);
-                if running {
+                if running && SOCKET.get(hook.into()).is_some() {
                     return Ok((Way::Hook(hook), container));
                 }
                 let bypass = segment.bypass != 0;
