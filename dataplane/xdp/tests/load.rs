@@ -233,14 +233,14 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
         switch.attach(2, &p2).unwrap();
         assert_eq!(switch.attached().unwrap().len(), 2);
         let links = || {
-            let dir = fs::read_dir(pins.path().join("v1/links")).unwrap();
+            let dir = fs::read_dir(pins.layout().join("links")).unwrap();
             let mut names: Vec<_> =
                 dir.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
             names.sort();
             names
         };
         let program = |pin: &str| {
-            let path = pins.path().join("v1/programs").join(pin);
+            let path = pins.layout().join("programs").join(pin);
             aya::programs::ProgramInfo::from_pin(path).unwrap().id()
         };
         let before = program("entry");
@@ -273,7 +273,7 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
         switch.detach(2).unwrap();
         switch.detach(2).unwrap();
         assert_eq!(links(), ["port-1", "port-3"]);
-        let jumps = fs::read_dir(pins.path().join("v1/programs")).unwrap();
+        let jumps = fs::read_dir(pins.layout().join("programs")).unwrap();
         let jumps = jumps.filter(|entry| {
             entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("jump-")
         });

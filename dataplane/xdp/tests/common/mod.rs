@@ -52,6 +52,11 @@ impl PinDir {
         &self.0
     }
 
+    /// Where a switch opened here keeps its pins.
+    pub fn layout(&self) -> PathBuf {
+        self.0.join(format!("v{}", selvedge_ebpf_common::LAYOUT_VERSION))
+    }
+
     pub fn options(&self) -> Options {
         Options { pin_dir: self.0.clone(), metering: true }
     }

@@ -110,10 +110,8 @@ pub(super) fn unassigned(ctx: &XdpContext, state: State) {
         }
         ETHERTYPE_IPV6 => {
             if let Some(frame) = cursor.peek::<{ ETHERNET_LEN + IPV6_LEN }>() {
-                let source = [
-                    frame.raw64::<{ ETHERNET_LEN + 8 }>(),
-                    frame.raw64::<{ ETHERNET_LEN + 16 }>(),
-                ];
+                let source =
+                    [frame.raw64::<{ ETHERNET_LEN + 8 }>(), frame.raw64::<{ ETHERNET_LEN + 16 }>()];
                 // The fabric's own: the far end of a link that is not a link yet.
                 if source[0] & 0xffff != 0x005f {
                     reveal(ctx, state, source, 6);
