@@ -1,6 +1,6 @@
 //! Why a slice is not admitted: the constraint, by how much, where, and what would do instead.
 
-use selvedge_topology::{BitRate, Delay, NoPath, NodeName};
+use selvedge_topology::{BitRate, Delay, NodeName};
 
 use crate::admission::DelayBound;
 use crate::{Direction, ObjectName};
@@ -17,7 +17,7 @@ pub enum Refusal {
     NoCompute { slice: ObjectName, hook: ObjectName },
 
     #[error("slice {slice}: {direction}: {reason}")]
-    NoPath { slice: ObjectName, direction: Direction, reason: NoPath },
+    NoPath { slice: ObjectName, direction: Direction, reason: String },
 
     #[error("slice {slice}: {direction}: no way from {from} through {hook} to {to}")]
     HookUnreachable {
