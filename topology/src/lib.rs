@@ -7,6 +7,7 @@
 //! fabric does by itself, [`encode`] spells a path for it.
 
 mod all_pairs;
+mod backups;
 mod constrained;
 mod constraints;
 mod disjoint;
@@ -18,11 +19,13 @@ mod heap;
 pub use hosts::HostsError;
 mod hosts;
 pub mod limits;
+mod live;
 mod model;
 mod names;
 mod path;
 pub mod problem;
 pub mod read;
+mod routes;
 mod snapshot;
 mod sssp;
 mod units;
@@ -31,6 +34,7 @@ pub mod yaml;
 mod yen;
 
 pub use all_pairs::AllPairs;
+pub use backups::{Backup, Backups, MAX_REPAIR_SIDS};
 pub use constrained::{MAX_LABELS, NotFound, Query, cheapest};
 pub use constraints::{Affinity, Constraints, Elements, Kind, MAX_INCLUDES};
 pub use disjoint::{Disjoint, MAX_FIRST_PATHS, NoPair, Pair, Shared, disjoint_pair, is_disjoint};
@@ -38,11 +42,13 @@ pub use encode::{EncodeError, MAX_SIDS, Sid, encode, encode_segments, follow};
 pub use explain::{NoPath, Relaxation, explain};
 pub use forwarding::{Forwarding, Tree};
 pub use graph::{Edge, Figures, Graph, GraphLink, Length, Totals};
+pub use live::{Changes, Live, Placed, Policy};
 pub use model::{Compute, End, Host, Link, Node, Role, Switch, Topology};
 pub use names::{NameError, NodeName, PortName};
 pub use path::{Metric, Path};
 pub use problem::{Problem, Problems};
 pub use read::{Assumption, Format, Read};
+pub use routes::Routes;
 pub use snapshot::{Arc, ArcIx, LinkIx, NodeIx, Snapshot};
 pub use sssp::{EqualCost, Scratch, lengths_from};
 pub use units::{BitRate, Bytes, Delay, Loss, Position, UnitError};
