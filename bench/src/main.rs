@@ -5,15 +5,17 @@
 
 mod forward;
 mod net;
+mod paths;
 mod report;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench forward
+usage: bench forward | paths
 
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
             beside the kernel's own SRv6 encapsulation
+  paths     path computation beside igraph, rustworkx, networkx and HiGHS
 ";
 
 fn main() -> ExitCode {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
+        ["paths"] => paths::run(),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

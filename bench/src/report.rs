@@ -33,16 +33,46 @@ impl Row {
     }
 }
 
+/// A figure of any unit and direction; `ratio` is value to baseline, so a speed-up where both
+/// are rates.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    /// `higher` or `lower`.
+    pub(crate) better: &'static str,
+    pub(crate) baseline: (String, f64),
+}
+
+impl Figure {
+    pub(crate) fn json(&self) -> Value {
+        let (name, value) = &self.baseline;
+        let rounded = |figure: f64| (figure * 1e4).round() / 1e4;
+        json!({
+            "name": self.name,
+            "value": rounded(self.value),
+            "unit": self.unit,
+            "better": self.better,
+            "baseline": { "name": name, "value": rounded(*value) },
+            "ratio": rounded(self.value / value),
+        })
+    }
+}
+
 /// Fractions of a packet a second say nothing.
 fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
 pub(crate) fn write(name: &str, rows: &[Row]) -> Result<()> {
+    write_values(name, &rows.iter().map(Row::json).collect::<Vec<_>>())
+}
+
+pub(crate) fn write_values(name: &str, rows: &[Value]) -> Result<()> {
     let dir = Path::new("target/bench");
     let path = dir.join(name).with_extension("json");
-    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-    let mut text = serde_json::to_string_pretty(&rows).context("write JSON")?;
+    let mut text = serde_json::to_string_pretty(rows).context("write JSON")?;
     text.push('\n');
     fs::create_dir_all(dir).with_context(|| format!("make the directory {dir:?}"))?;
     fs::write(&path, text).with_context(|| format!("write {path:?}"))?;

@@ -1,19 +1,19 @@
 //! `selvedge path`: paths between two nodes of a topology file, without a controller.
 
+mod ask;
+mod show;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use selvedge_topology::{
-    BitRate, Forwarding, Metric, NodeIx, NodeName, Path, Problems, Query, Read, Snapshot,
-    encode_segments, read, shortest_path,
+    BitRate, Constraints, Delay, Disjoint, Metric, NoPair, NodeIx, NotFound, Path, Problems, Query,
+    Read, Scratch, Shared, Snapshot, cheapest, disjoint_pair, explain, k_shortest, read,
 };
 use serde_json::json;
 
 use crate::Output;
-
-/// Of the six ids that a packet carries, one is for what happens at the end.
-const MAX_WAYPOINTS: usize = 5;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,21 +26,82 @@ pub(crate) struct Args {
     /// Where it ends.
     #[arg(long, value_name = "NODE")]
     to: String,
-    /// What the path is shortest by.
+    /// What the path is shortest by; then by hops, then by names.
     #[arg(long, value_enum, default_value_t = By::Delay)]
     metric: By,
+    /// The whole path's propagation at most, such as 5ms.
+    #[arg(long, value_name = "TIME", value_parser = parsed::<Delay>)]
+    max_delay: Option<Delay>,
+    /// Links at most.
+    #[arg(long, value_name = "NUMBER")]
+    max_hops: Option<u32>,
     /// Only links of at least this capacity, such as 10Mbps.
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = parsed::<BitRate>)]
     bandwidth: Option<BitRate>,
+    #[command(flatten)]
+    elements: Elements,
+    /// Two paths that share no link, no node, or no shared-risk group, of least length together;
+    /// each keeps to everything asked.
+    #[arg(long, value_enum, conflicts_with = "k")]
+    disjoint: Option<Apart>,
+    /// So many shortest loop-free paths.
+    #[arg(short, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    k: Option<u16>,
+    /// Runs a hook on this switch, on the way; in the order given, for the ids of the path.
+    #[arg(long, value_name = "NODE")]
+    hook: Vec<String>,
+}
+
+/// What a path passes, what it avoids; each can be given more than once.
+#[derive(clap::Args, Default)]
+struct Elements {
+    /// Passes this switch.
+    #[arg(long, value_name = "NODE")]
+    include_node: Vec<String>,
+    /// Passes this link: NODE:PORT of either end, or NODE:NODE.
+    #[arg(long, value_name = "LINK")]
+    include_link: Vec<String>,
+    /// Passes a link of this shared-risk group.
+    #[arg(long, value_name = "NUMBER")]
+    include_srlg: Vec<u32>,
+    /// Does not pass this switch.
+    #[arg(long, value_name = "NODE")]
+    exclude_node: Vec<String>,
+    /// Does not pass this link, or these: NODE:PORT, or all of NODE:NODE.
+    #[arg(long, value_name = "LINK")]
+    exclude_link: Vec<String>,
+    /// Passes no link of this shared-risk group.
+    #[arg(long, value_name = "NUMBER")]
+    exclude_srlg: Vec<u32>,
+    /// Only links with at least one of these administrative groups.
+    #[arg(long, value_name = "GROUP")]
+    affinity_any: Vec<String>,
+    /// Only links with all of these.
+    #[arg(long, value_name = "GROUP")]
+    affinity_all: Vec<String>,
+    /// Only links with none of these.
+    #[arg(long, value_name = "GROUP")]
+    affinity_none: Vec<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum By {
     Delay,
     Cost,
+    Hops,
 }
 
-fn rate(text: &str) -> Result<BitRate, String> {
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Apart {
+    Link,
+    Node,
+    Srlg,
+}
+
+fn parsed<T>(text: &str) -> Result<T, String>
+where
+    T: std::str::FromStr<Err = selvedge_topology::UnitError>,
+{
     text.parse().map_err(|error: selvedge_topology::UnitError| match &error.suggestion {
         Some(near) => format!("{error}; did you mean {near}?"),
         None => error.to_string(),
@@ -54,21 +115,11 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     };
     let mut assumed: Vec<String> = assumptions.iter().map(ToString::to_string).collect();
     let snapshot = Snapshot::new(Arc::new(topology), 0);
-    let ends = node(&snapshot, &args.from, &mut assumed)
-        .and_then(|from| Ok((from, node(&snapshot, &args.to, &mut assumed)?)));
-    let found = ends.and_then(|(from, to)| {
-        let metric = match args.metric {
-            By::Delay => Metric::Delay,
-            By::Cost => Metric::Cost,
-        };
-        let query = Query { min_bandwidth: args.bandwidth, ..Query::new(from, to, metric) };
-        shortest_path(&snapshot, &query).map_err(|why| why.to_string())
-    });
-    let shown = found.map(|path| Shown::of(&snapshot, &path));
+    let shown = find(&args, &snapshot, &mut assumed);
     match (output, shown) {
         (Output::Json, shown) => {
             let error = shown.as_ref().err().cloned();
-            let paths: Vec<_> = shown.iter().map(Shown::json).collect();
+            let paths: Vec<_> = shown.iter().flatten().map(show::Shown::json).collect();
             let mut document = json!({ "paths": paths, "assumed": assumed });
             if let Some(error) = &error {
                 document["error"] = json!(error);
@@ -77,7 +128,12 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
             Ok(if error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         (Output::Text, Ok(shown)) => {
-            shown.print();
+            for (i, path) in shown.iter().enumerate() {
+                if i > 0 {
+                    println!();
+                }
+                path.print();
+            }
             for assumption in &assumed {
                 println!("assumed: {assumption}");
             }
@@ -92,109 +148,80 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The switch of that name, or of the host of that name.
-fn node(snapshot: &Snapshot, name: &str, assumed: &mut Vec<String>) -> Result<NodeIx, String> {
-    if let Some(node) = snapshot.node(name) {
-        return Ok(node);
-    }
-    let topology = snapshot.topology();
-    let host = name.parse::<NodeName>().ok().filter(|name| topology.nodes.contains_key(name));
-    let Some(host) = host else {
-        let known = topology.nodes.keys().map(NodeName::as_str);
-        let near = selvedge_topology::problem::nearest(name, known);
-        let help = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-        return Err(format!("there is no node {name:?}{help}"));
+fn find(
+    args: &Args,
+    snapshot: &Snapshot,
+    assumed: &mut Vec<String>,
+) -> Result<Vec<show::Shown>, String> {
+    let from = ask::switch_or_host(snapshot, &args.from, assumed)?;
+    let to = ask::switch_or_host(snapshot, &args.to, assumed)?;
+    let hooks: Vec<NodeIx> =
+        args.hook.iter().map(|name| ask::switch(snapshot, name)).collect::<Result<_, _>>()?;
+    let mut constraints: Constraints = ask::elements(snapshot, &args.elements)?;
+    constraints.max_delay = args.max_delay;
+    constraints.max_hops = args.max_hops;
+    constraints.bandwidth = args.bandwidth;
+    constraints.include.nodes.extend(&hooks);
+    let metric = match args.metric {
+        By::Delay => Metric::Delay,
+        By::Cost => Metric::Cost,
+        By::Hops => Metric::Hops,
     };
-    let switch = topology.attachment(&host).map(|(_, _, switch)| switch.node.clone());
-    let switch = switch.ok_or_else(|| format!("host {host} is not linked to any switch"))?;
-    assumed.push(format!("{host} stands for its switch {switch}"));
-    snapshot.node(switch.as_str()).ok_or_else(|| format!("there is no switch {switch}"))
+    let query = Query { from, to, metric, constraints: &constraints };
+    let (graph, mut scratch) = (snapshot.graph(), Scratch::new());
+    let paths = match (args.disjoint, args.k) {
+        (Some(apart), _) => pair(snapshot, &mut scratch, &query, apart)?,
+        (None, Some(k)) => k_shortest(graph, &mut scratch, &query, usize::from(k))
+            .map_err(|error| why(snapshot, &mut scratch, &query, error))?,
+        (None, None) => cheapest(graph, &mut scratch, &query)
+            .map(|path| vec![path])
+            .map_err(|error| why(snapshot, &mut scratch, &query, error))?,
+    };
+    let shown = show::Shower::new(snapshot, &hooks);
+    Ok(paths.iter().map(|path| shown.show(path)).collect())
 }
 
-struct Shown {
-    nodes: Vec<String>,
-    links: Vec<ShownLink>,
-    cost: u64,
-    /// As far as links state it.
-    delay_us: u64,
-    bottleneck: Option<BitRate>,
-    /// Way-points of the fabric's own forwarding, or why there are none.
-    segments: Result<Vec<String>, String>,
-}
-
-struct ShownLink {
-    ends: String,
-    capacity: Option<BitRate>,
-    delay: Option<selvedge_topology::Delay>,
-    cost: u32,
-}
-
-impl Shown {
-    fn of(snapshot: &Snapshot, path: &Path) -> Self {
-        let name = |node: &NodeIx| snapshot.name(*node).to_string();
-        let link = |ix: &selvedge_topology::ArcIx| {
-            let arc = snapshot.arc(*ix)?;
-            let (near, far) = snapshot.ends(*ix);
-            let ends = format!("{near} -> {far}");
-            Some(ShownLink { ends, capacity: arc.capacity, delay: arc.delay, cost: arc.cost })
-        };
-        let forwarding = Forwarding::new(snapshot);
-        let segments = encode_segments(snapshot, &forwarding, path, MAX_WAYPOINTS);
-        Self {
-            nodes: path.nodes.iter().map(name).collect(),
-            links: path.arcs.iter().filter_map(link).collect(),
-            cost: path.cost(snapshot),
-            delay_us: path.delay(snapshot).us(),
-            bottleneck: path.bottleneck(snapshot).map(|(_, rate)| rate),
-            segments: segments
-                .map(|nodes| nodes.iter().map(name).collect())
-                .map_err(|error| error.to_string()),
-        }
+fn why(snapshot: &Snapshot, scratch: &mut Scratch, query: &Query<'_>, error: NotFound) -> String {
+    if error != NotFound::NoPath {
+        return error.to_string();
     }
+    let why = explain(snapshot.graph(), scratch, query);
+    why.map_or_else(|error| error.to_string(), |why| why.describe(snapshot))
+}
 
-    fn json(&self) -> serde_json::Value {
-        let links: Vec<_> = self
-            .links
-            .iter()
-            .map(|link| {
-                json!({
-                    "ends": link.ends,
-                    "cost": link.cost,
-                    "delay_us": link.delay.map(selvedge_topology::Delay::us),
-                    "capacity_bps": link.capacity.map(BitRate::bps),
-                })
-            })
-            .collect();
-        let mut path = json!({
-            "nodes": self.nodes,
-            "links": links,
-            "cost": self.cost,
-            "delay_us": self.delay_us,
-            "bottleneck_bps": self.bottleneck.map(BitRate::bps),
-            "segments": self.segments.as_ref().ok(),
-        });
-        if let Err(why) = &self.segments {
-            path["segments_refused"] = json!(why);
-        }
-        path
+fn pair(
+    snapshot: &Snapshot,
+    scratch: &mut Scratch,
+    query: &Query<'_>,
+    apart: Apart,
+) -> Result<Vec<Path>, String> {
+    if query.from == query.to {
+        return Err("a pair of paths is between two different switches".to_owned());
     }
-
-    fn print(&self) {
-        println!("{}", self.nodes.join(" > "));
-        let stated = |figure: Option<String>| figure.unwrap_or_else(|| "not stated".to_owned());
-        for ShownLink { ends, capacity, delay, cost } in &self.links {
-            let capacity = stated(capacity.map(|rate| rate.to_string()));
-            let delay = stated(delay.map(|delay| delay.to_string()));
-            println!("  {ends}  cost {cost}, delay {delay}, capacity {capacity}");
+    let (disjoint, what) = match apart {
+        Apart::Link => (Disjoint::Link, "link"),
+        Apart::Node => (Disjoint::Node, "node"),
+        Apart::Srlg => (Disjoint::Srlg, "shared-risk group"),
+    };
+    let graph = snapshot.graph();
+    let (from, to) = (snapshot.name(query.from), snapshot.name(query.to));
+    let no = |because: String| {
+        format!(
+            "no two paths from {from} to {to} that share no {what} keep to the constraints: {because}"
+        )
+    };
+    match disjoint_pair(graph, scratch, query, disjoint) {
+        Ok(pair) => Ok(vec![pair.first, pair.second]),
+        Err(NoPair::NotFound(error)) => Err(why(snapshot, scratch, query, error)),
+        Err(NoPair::Shared(shared)) => {
+            let shared = match shared {
+                Shared::Node(node) => format!("switch {}", snapshot.name(node)),
+                Shared::Link(link) => format!("link {}", snapshot.link(link)),
+                Shared::Srlg(srlg) => format!("shared-risk group {srlg}"),
+            };
+            Err(no(format!("every path passes {shared}")))
         }
-        let delay = selvedge_topology::Delay(self.delay_us);
-        let bottleneck = stated(self.bottleneck.map(|rate| rate.to_string()));
-        println!("cost {}, delay {delay}, bottleneck {bottleneck}", self.cost);
-        match &self.segments {
-            Ok(waypoints) if waypoints.is_empty() => println!("way-points: none"),
-            Ok(waypoints) => println!("way-points: {}", waypoints.join(", ")),
-            Err(why) => println!("way-points: none possible: {why}"),
-        }
+        Err(error) => Err(no(error.to_string())),
     }
 }
 

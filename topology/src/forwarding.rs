@@ -3,7 +3,8 @@
 
 use std::sync::OnceLock;
 
-use crate::path::toward;
+use crate::heap::Heap;
+use crate::sssp::{choose, lengths_into};
 use crate::{Arc, ArcIx, Metric, NodeIx, Path, Snapshot};
 
 /// The way from every switch to one of them: 4 bytes a switch, so that all trees of the largest
@@ -15,12 +16,16 @@ pub struct Tree {
     next: Vec<u32>,
 }
 
-const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 impl Tree {
     pub fn toward(snapshot: &Snapshot, root: NodeIx, metric: Metric) -> Self {
-        let (_, next) = toward(snapshot, root, &|arc| Some(metric.of(arc)));
-        Self { root, next: next.into_iter().map(|arc| arc.map_or(NONE, ArcIx::raw)).collect() }
+        let graph = snapshot.graph();
+        let (mut heap, mut lengths) = (Heap::default(), Vec::new());
+        lengths_into(graph, &mut heap, root, metric, true, |_| true, &mut lengths);
+        let next = |node| choose(graph, &lengths, metric, node, |_| true);
+        let next = graph.nodes().map(|node| next(node).map_or(NONE, ArcIx::raw)).collect();
+        Self { root, next }
     }
 
     pub fn root(&self) -> NodeIx {
@@ -85,51 +90,4 @@ impl Forwarding {
     pub fn tree(&self, snapshot: &Snapshot, root: NodeIx) -> &Tree {
         self.trees[root.index()].get_or_init(|| Tree::toward(snapshot, root, self.metric))
     }
-}
-
-/// Why a path cannot be spelled as way-points.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EncodeError {
-    #[error("the path needs {needed} way-points, and {limit} fit")]
-    TooLong { needed: usize, limit: usize },
-    #[error(
-        "no way-point leads over {link}: from {from} the fabric goes to {to} another way, and \
-         leaving by a given port (uA) is not offered"
-    )]
-    OffTree { from: String, to: String, link: String },
-}
-
-/// The fewest way-points whose shortest path trees, one after the other, make up `path`; the
-/// last is the path's end. Empty for a path without arcs.
-///
-/// Greedy is optimal: a stretch that follows the tree towards its end does so from each of its
-/// nodes on, so going farther never leaves a worse rest.
-pub fn encode_segments(
-    snapshot: &Snapshot,
-    forwarding: &Forwarding,
-    path: &Path,
-    limit: usize,
-) -> Result<Vec<NodeIx>, EncodeError> {
-    let mut waypoints = Vec::new();
-    let mut at = 0;
-    while at < path.arcs.len() {
-        let follows = |end: &usize| {
-            let tree = forwarding.tree(snapshot, path.nodes[*end]);
-            (at..*end).all(|hop| tree.next(path.nodes[hop]) == Some(path.arcs[hop]))
-        };
-        let Some(end) = (at + 1..path.nodes.len()).rev().find(follows) else {
-            let (near, far) = snapshot.ends(path.arcs[at]);
-            return Err(EncodeError::OffTree {
-                from: near.node.to_string(),
-                to: far.node.to_string(),
-                link: snapshot.link(path.arcs[at].link()).to_string(),
-            });
-        };
-        waypoints.push(path.nodes[end]);
-        at = end;
-    }
-    if waypoints.len() > limit {
-        return Err(EncodeError::TooLong { needed: waypoints.len(), limit });
-    }
-    Ok(waypoints)
 }

@@ -24,5 +24,7 @@ pub const MIN_CAPACITY_BPS: u64 = 1_000;
 pub const MAX_CAPACITY_BPS: u64 = 10_000_000_000_000;
 /// Shared-risk groups of one link.
 pub const MAX_SRLGS: usize = 32;
+/// Administrative groups of one network, a bit each.
+pub const MAX_AFFINITIES: usize = 64;
 /// A site's name, in bytes.
 pub const MAX_TEXT: usize = 253;

@@ -86,6 +86,9 @@ pub struct Link {
     pub cost: Option<u32>,
     /// Shared-risk groups: what fails together.
     pub srlg: Vec<u32>,
+    /// Administrative groups (RFC 3630 §2.5.9, RFC 7308), by name; a network has at most
+    /// [`crate::limits::MAX_AFFINITIES`].
+    pub affinity: Vec<NodeName>,
     pub loss: Option<Loss>,
 }
 
@@ -104,7 +107,8 @@ impl std::fmt::Display for End {
 impl Link {
     /// A link without figures.
     pub fn new(a: End, b: End) -> Self {
-        Self { a, b, capacity: None, delay: None, cost: None, srlg: Vec::new(), loss: None }
+        let (srlg, affinity) = (Vec::new(), Vec::new());
+        Self { a, b, capacity: None, delay: None, cost: None, srlg, affinity, loss: None }
     }
 
     /// This end and the other, when the link touches `node`.

@@ -2,8 +2,9 @@
 //! links as pairs of arcs, adjacency compressed into two arrays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
-use crate::{BitRate, DEFAULT_COST, Delay, End, Link, NodeName, Topology};
+use crate::{BitRate, DEFAULT_COST, Delay, End, Graph, Link, NodeName, Topology};
 
 /// A switch, by rising name. The index is good for snapshots of the same topology, also those
 /// without some of its links.
@@ -87,6 +88,9 @@ pub struct Snapshot {
     into_first: Vec<u32>,
     /// Position in `arcs` by [`ArcIx`]; `u32::MAX` for one that is not there.
     position: Vec<u32>,
+    /// Administrative groups of the topology, by name: a group's index is its bit.
+    affinities: Vec<NodeName>,
+    graph: OnceLock<std::sync::Arc<Graph>>,
 }
 
 impl Snapshot {
@@ -135,7 +139,39 @@ impl Snapshot {
         }
         let first = offsets(names.len(), arcs.iter().map(|arc| arc.from));
         let into_first = offsets(names.len(), arcs.iter().map(|arc| arc.to));
-        Self { version, topology, names, down, arcs, first, into, into_first, position }
+        let groups: BTreeSet<&NodeName> =
+            topology.links.iter().flat_map(|link| &link.affinity).collect();
+        let affinities = groups.into_iter().cloned().collect();
+        let graph = OnceLock::new();
+        Self {
+            version,
+            topology,
+            names,
+            down,
+            arcs,
+            first,
+            into,
+            into_first,
+            position,
+            affinities,
+            graph,
+        }
+    }
+
+    /// The same for computation, made when first asked for.
+    pub fn graph(&self) -> &std::sync::Arc<Graph> {
+        self.graph.get_or_init(|| std::sync::Arc::new(Graph::of(self)))
+    }
+
+    /// The bit of an administrative group in [`crate::Affinity`]; `None` when no link is in it.
+    pub fn affinity_bit(&self, group: &NodeName) -> Option<u64> {
+        let at = self.affinities.binary_search(group).ok()?;
+        (at < 64).then(|| 1 << at)
+    }
+
+    /// Administrative groups that links are in, by name.
+    pub fn affinities(&self) -> &[NodeName] {
+        &self.affinities
     }
 
     pub fn version(&self) -> u64 {

@@ -78,6 +78,10 @@ fn link_yaml(link: &Link) -> String {
         let groups: Vec<String> = link.srlg.iter().map(u32::to_string).collect();
         keys.push(format!("srlg: [{}]", groups.join(", ")));
     }
+    if !link.affinity.is_empty() {
+        let groups: Vec<String> = link.affinity.iter().map(|group| plain(group.as_str())).collect();
+        keys.push(format!("affinity: [{}]", groups.join(", ")));
+    }
     keys.extend(link.loss.map(|loss| format!("loss: {loss}")));
     keys.join(", ")
 }

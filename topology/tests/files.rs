@@ -5,7 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use selvedge_topology::{
-    Assumption, BitRate, Delay, Format, Metric, Query, Snapshot, Topology, read, shortest_path,
+    Assumption, BitRate, Constraints, Delay, Disjoint, Format, Metric, Query, Scratch, Snapshot,
+    Topology, cheapest, disjoint_pair, read,
 };
 
 fn example(file: &str) -> PathBuf {
@@ -39,11 +40,10 @@ fn metro() {
     let sites: Vec<_> = ["gnb1", "gnb2", "edge1", "edge2", "dc1"].iter().map(switch).collect();
     for from in &sites {
         for to in sites.iter().filter(|to| *to != from) {
-            let first = shortest_path(&snapshot, &Query::new(*from, *to, Metric::Cost)).unwrap();
-            let mut other = Query::new(*from, *to, Metric::Cost);
-            other.without_links = first.arcs.iter().map(|arc| arc.link()).collect();
-            other.without_nodes = first.nodes.iter().copied().collect();
-            shortest_path(&snapshot, &other).unwrap();
+            let none = Constraints::default();
+            let query = Query { from: *from, to: *to, metric: Metric::Cost, constraints: &none };
+            let (graph, mut scratch) = (snapshot.graph(), Scratch::new());
+            disjoint_pair(graph, &mut scratch, &query, Disjoint::Node).unwrap();
         }
     }
 }
@@ -58,8 +58,9 @@ fn abilene() {
     holds(topology, "Abilene");
     let snapshot = Snapshot::new(Arc::new(topology.clone()), 1);
     let node = |name| snapshot.node(name).unwrap();
-    let query = Query::new(node("seattle"), node("new-york"), Metric::Delay);
-    let path = shortest_path(&snapshot, &query).unwrap();
+    let (from, to, none) = (node("seattle"), node("new-york"), Constraints::default());
+    let query = Query { from, to, metric: Metric::Delay, constraints: &none };
+    let path = cheapest(snapshot.graph(), &mut Scratch::new(), &query).unwrap();
     let names: Vec<&str> = path.nodes.iter().map(|n| snapshot.name(*n).as_str()).collect();
     let want = ["seattle", "denver", "kansas-city", "indianapolis", "chicago", "new-york"];
     assert_eq!(names, want);

@@ -1,245 +1,305 @@
 //! Paths against brute force, on small networks where everything collides.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod common;
 
+use common::{all_paths, constraints, edge, in_order, length, metric, network, small};
 use proptest::prelude::*;
 use selvedge_topology::{
-    ArcIx, BitRate, Delay, EncodeError, End, Forwarding, Link, LinkIx, Metric, NoPath, Node,
-    NodeIx, Path, Query, Snapshot, Switch, Topology, Tree, encode_segments, shortest_path,
+    AllPairs, ArcIx, BitRate, Constraints, Delay, Elements, EncodeError, EqualCost, Forwarding,
+    LinkIx, Metric, NodeIx, NotFound, Path, Query, Relaxation, Scratch, Sid, Snapshot, Tree,
+    cheapest, encode, encode_segments, explain, follow, k_shortest, lengths_from,
 };
-
-/// (from, to, cost, delay, capacity in Mbit/s).
-type Edge = (usize, usize, u32, u64, u64);
-
-fn network(nodes: usize, edges: &[Edge]) -> Snapshot {
-    let name = |n: usize| format!("n{n}").parse().unwrap();
-    let end =
-        |n: usize, port: usize| End { node: name(n), port: format!("p{port}").parse().unwrap() };
-    let links = edges.iter().enumerate().map(|(i, &(a, b, cost, delay, mbps))| Link {
-        cost: Some(cost),
-        delay: Some(Delay(delay)),
-        capacity: (mbps > 0).then(|| BitRate::from_mbps(mbps)),
-        ..Link::new(end(a, i), end(b, i))
-    });
-    let nodes: BTreeMap<_, _> =
-        (0..nodes).map(|n| (name(n), Node::Switch(Switch::default()))).collect();
-    let topology = Topology { name: "t".parse().unwrap(), nodes, links: links.collect() };
-    Snapshot::new(Arc::new(topology), 1)
-}
-
-prop_compose! {
-    fn small()(nodes in 2usize..6)(
-        edges in proptest::collection::vec(
-            (0..nodes, 1..nodes, 1u32..4, 0u64..3, 0u64..4),
-            0..10,
-        ),
-        nodes in Just(nodes),
-    ) -> (usize, Vec<Edge>) {
-        // The second number is how far the other end is around, so no link is to itself.
-        let edges = edges.into_iter().map(|(a, by, c, d, m)| (a, (a + by) % nodes, c, d, m));
-        (nodes, edges.collect())
-    }
-}
-
-/// Every loop-free walk.
-fn all_paths(snapshot: &Snapshot, from: NodeIx, to: NodeIx) -> Vec<Path> {
-    let mut found = Vec::new();
-    let mut stack = vec![(vec![from], Vec::<ArcIx>::new())];
-    while let Some((nodes, arcs)) = stack.pop() {
-        let at = nodes[nodes.len() - 1];
-        if at == to {
-            found.push(Path { nodes, arcs });
-            continue;
-        }
-        for arc in snapshot.arcs_from(at).iter().filter(|arc| !nodes.contains(&arc.to)) {
-            let mut longer = (nodes.clone(), arcs.clone());
-            longer.0.push(arc.to);
-            longer.1.push(arc.ix);
-            stack.push(longer);
-        }
-    }
-    found
-}
-
-fn length(snapshot: &Snapshot, path: &Path, metric: Metric) -> (u64, usize) {
-    let sum = path.arcs.iter().map(|ix| metric.of(snapshot.arc(*ix).unwrap())).sum();
-    (sum, path.arcs.len())
-}
+use std::collections::BTreeSet;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn shortest_is_what_brute_force_finds(
-        (nodes, edges) in small(),
-        metric in prop_oneof![Just(Metric::Cost), Just(Metric::Delay)],
-        mbps in proptest::option::of(1u64..5),
-        without_links in proptest::collection::btree_set(0u32..10, 0..3),
-        without_nodes in proptest::collection::btree_set(0u32..6, 0..2),
+    fn the_cheapest_is_what_brute_force_finds(
+        (nodes, edges) in small(6, 12),
+        metric in metric(),
+        constraints in constraints(),
+        down in proptest::collection::btree_set(0u32..12, 0..2),
     ) {
-        let snapshot = network(nodes, &edges);
+        let down = down.into_iter().filter(|l| (*l as usize) < edges.len()).map(LinkIx);
+        let snapshot = network(nodes, &edges).with_down(2, down);
+        let mut scratch = Scratch::new();
         for from in snapshot.nodes() {
             for to in snapshot.nodes() {
-                let query = Query {
-                    min_bandwidth: mbps.map(BitRate::from_mbps),
-                    without_links: without_links.iter().copied().map(LinkIx).collect(),
-                    without_nodes: without_nodes.iter().copied().map(NodeIx).collect(),
-                    ..Query::new(from, to, metric)
-                };
-                let allowed = |path: &Path| {
-                    let inner = path.nodes.iter().filter(|n| **n != from && **n != to);
-                    inner.clone().all(|n| !query.without_nodes.contains(n))
-                        && path.arcs.iter().all(|ix| {
-                            let arc = snapshot.arc(*ix).unwrap();
-                            !query.without_links.contains(&ix.link())
-                                && arc.capacity.zip(query.min_bandwidth).is_none_or(|(c, w)| c >= w)
-                        })
-                };
-                let all = all_paths(&snapshot, from, to);
-                let best = all.iter().filter(|p| allowed(p)).map(|p| length(&snapshot, p, metric)).min();
-                match shortest_path(&snapshot, &query) {
-                    Ok(path) => {
-                        prop_assert!(allowed(&path));
-                        prop_assert_eq!(Some(length(&snapshot, &path, metric)), best);
-                        let again = Path::from_arcs(&snapshot, from, path.arcs.clone());
-                        prop_assert_eq!(&again, &path);
-                    }
-                    Err(why) => {
-                        prop_assert_eq!(best, None, "{}", why);
-                        prop_assert_eq!(matches!(why, NoPath::Disconnected { .. }), all.is_empty());
-                        if let NoPath::Bandwidth { widest, wanted, .. } = why {
-                            prop_assert!(widest < wanted);
-                        }
-                    }
+                let want = in_order(&snapshot, from, to, metric, &constraints);
+                let query = Query { from, to, metric, constraints: &constraints };
+                let found = cheapest(snapshot.graph(), &mut scratch, &query);
+                prop_assert_eq!(found.as_ref().ok(), want.first());
+                match found {
+                    Ok(_) => {}
+                    Err(NotFound::NoPath) => relaxed(&snapshot, &mut scratch, &query)?,
+                    Err(error) => prop_assert!(false, "{}", error),
                 }
             }
         }
     }
 
     #[test]
-    fn trees_are_shortest_loop_free_and_the_same_with_links_in_any_order(
-        (nodes, edges) in small(),
+    fn the_k_shortest_are_the_first_of_all(
+        (nodes, edges) in small(6, 10),
+        metric in metric(),
+        constraints in prop_oneof![Just(Constraints::default()), constraints()],
+        k in 1usize..12,
+    ) {
+        let snapshot = network(nodes, &edges);
+        let mut scratch = Scratch::new();
+        for (from, to) in [(0, 1), (1, 0), (0, 0)].map(|(a, b)| (NodeIx(a), NodeIx(b))) {
+            let mut want = in_order(&snapshot, from, to, metric, &constraints);
+            want.truncate(k);
+            let query = Query { from, to, metric, constraints: &constraints };
+            let found = k_shortest(snapshot.graph(), &mut scratch, &query, k);
+            prop_assert_eq!(found.unwrap_or_default(), want);
+        }
+    }
+
+    #[test]
+    fn all_pairs_and_equal_cost_sets_are_those_of_brute_force(
+        (nodes, edges) in small(6, 10),
+        metric in metric(),
+        threads in 1usize..3,
+    ) {
+        let snapshot = network(nodes, &edges);
+        let graph = snapshot.graph();
+        let all_pairs = AllPairs::new(graph, metric, threads);
+        let mut scratch = Scratch::new();
+        for to in snapshot.nodes() {
+            let sets = EqualCost::toward(graph, to, metric);
+            for from in snapshot.nodes() {
+                let all = all_paths(&snapshot, from, to);
+                let least = all.iter().map(|p| length(&snapshot, p, metric).0).min();
+                prop_assert_eq!(all_pairs.length(from, to), least);
+                let one = lengths_from(graph, &mut scratch, from, metric)[to.index()];
+                prop_assert_eq!(Some(one.sum()).filter(|_| !one.is_none()), least);
+                if metric == Metric::Delay {
+                    continue; // equal sums over links of no delay are no order
+                }
+                let shortest = all.iter().filter(|p| Some(length(&snapshot, p, metric).0) == least);
+                let first: BTreeSet<ArcIx> =
+                    shortest.filter_map(|p| p.arcs.first().copied()).collect();
+                prop_assert_eq!(sets.next(from).iter().copied().collect::<BTreeSet<_>>(), first);
+            }
+        }
+    }
+
+    #[test]
+    fn trees_are_shortest_loop_free_and_first_by_name(
+        (nodes, edges) in small(6, 10),
         down in proptest::collection::btree_set(0u32..10, 0..3),
     ) {
-        let down: Vec<LinkIx> =
-            down.into_iter().filter(|l| (*l as usize) < edges.len()).map(LinkIx).collect();
+        let down = down.into_iter().filter(|l| (*l as usize) < edges.len()).map(LinkIx);
         let snapshot = network(nodes, &edges).with_down(2, down);
+        let none = Constraints::default();
         for root in snapshot.nodes() {
             let tree = Tree::toward(&snapshot, root, Metric::Cost);
             for from in snapshot.nodes() {
-                let best = all_paths(&snapshot, from, root)
-                    .iter()
-                    .map(|p| length(&snapshot, p, Metric::Cost))
-                    .min();
+                let want = in_order(&snapshot, from, root, Metric::Cost, &none);
                 let path = tree.path(&snapshot, from);
-                prop_assert_eq!(path.as_ref().map(|p| length(&snapshot, p, Metric::Cost)), best);
-                prop_assert_eq!(tree.reaches(from), best.is_some());
-                if let Some(path) = path {
-                    let unique: BTreeSet<_> = path.nodes.iter().collect();
-                    prop_assert_eq!(unique.len(), path.nodes.len());
-                    prop_assert!(path.arcs.iter().all(|arc| !snapshot.is_down(arc.link())));
-                }
+                prop_assert_eq!(path.as_ref(), want.first());
+                prop_assert_eq!(tree.reaches(from), !want.is_empty());
             }
         }
     }
 
     #[test]
-    fn waypoints_lead_along_the_path_and_are_the_fewest((nodes, edges) in small()) {
+    fn ids_lead_along_the_path_and_are_the_fewest(
+        (nodes, edges) in small(5, 8),
+        hooks in proptest::collection::vec(0usize..5, 0..3),
+    ) {
         let snapshot = network(nodes, &edges);
         let forwarding = Forwarding::new(&snapshot);
-        for from in snapshot.nodes() {
-            for to in snapshot.nodes() {
-                for path in all_paths(&snapshot, from, to) {
-                    let encoded = encode_segments(&snapshot, &forwarding, &path, usize::MAX);
-                    let fewest = fewest_waypoints(&snapshot, &forwarding, &path);
-                    match encoded {
-                        Ok(waypoints) => {
-                            prop_assert_eq!(Some(waypoints.len()), fewest);
-                            let mut arcs = Vec::new();
-                            let mut at = from;
-                            for waypoint in waypoints {
-                                let tree = forwarding.tree(&snapshot, waypoint);
-                                arcs.extend(tree.walk(&snapshot, at).map(|arc| arc.ix));
-                                at = waypoint;
+        let ends = |from| all_paths(&snapshot, NodeIx(from), NodeIx(1));
+        for path in ends(0).into_iter().chain(ends(1)) {
+            let mut hooks: Vec<usize> = hooks.iter().map(|at| at % path.nodes.len()).collect();
+            hooks.sort_unstable();
+            let fewest = fewest_sids(&snapshot, &forwarding, &path, &hooks);
+            match encode(&snapshot, &forwarding, &path, &hooks, usize::MAX) {
+                Ok(sids) => {
+                    prop_assert_eq!(Some(sids.len()), fewest);
+                    prop_assert_eq!(&follow(&snapshot, &forwarding, path.from(), &sids), &path.arcs);
+                    let (mut at, mut hook) = (path.from(), 0);
+                    for sid in sids {
+                        match sid {
+                            Sid::Node(node) => at = node,
+                            Sid::Hook(index) => {
+                                prop_assert_eq!((index, at), (hook, path.nodes[hooks[hook]]));
+                                hook += 1;
                             }
-                            prop_assert_eq!(&arcs, &path.arcs);
+                            Sid::Deliver => prop_assert_eq!((hook, at), (hooks.len(), path.to())),
                         }
-                        Err(EncodeError::OffTree { .. }) => prop_assert_eq!(fewest, None),
-                        Err(error) => prop_assert!(false, "{}", error),
                     }
                 }
+                Err(EncodeError::OffTree { .. }) => prop_assert_eq!(fewest, None),
+                Err(error) => prop_assert!(false, "{}", error),
             }
         }
     }
 }
 
+/// Every relaxation that is named is enough, and the least that is.
+fn relaxed(
+    snapshot: &Snapshot,
+    scratch: &mut Scratch,
+    query: &Query<'_>,
+) -> Result<(), TestCaseError> {
+    let (from, to) = (query.from, query.to);
+    let why = explain(snapshot.graph(), scratch, query).unwrap();
+    prop_assert_eq!(why.disconnected.is_some(), all_paths(snapshot, from, to).is_empty());
+    prop_assert_eq!(why.alternatives.is_empty(), why.disconnected.is_some());
+    for alternative in &why.alternatives {
+        let mut enough = query.constraints.clone();
+        let mut too_little = None;
+        for relaxation in alternative {
+            match relaxation {
+                Relaxation::MaxDelay { needed, .. } => {
+                    let less = Some(Delay(needed.us() - 1));
+                    too_little = Some(Constraints { max_delay: less, ..enough.clone() });
+                    enough.max_delay = Some(*needed);
+                }
+                Relaxation::MaxHops { needed, .. } => {
+                    too_little = Some(Constraints { max_hops: Some(needed - 1), ..enough.clone() });
+                    enough.max_hops = Some(*needed);
+                }
+                Relaxation::Bandwidth { available, .. } => {
+                    let more = Some(BitRate(available.bps() + 1));
+                    too_little = Some(Constraints { bandwidth: more, ..enough.clone() });
+                    enough.bandwidth = Some(*available);
+                }
+                Relaxation::Affinity { links } => {
+                    // As if they were of every group that is asked for, and no other.
+                    prop_assert!(!links.is_empty());
+                    enough.affinity = Default::default();
+                }
+                Relaxation::Exclude { elements } => {
+                    enough.exclude.nodes.retain(|node| !elements.nodes.contains(node));
+                    enough.exclude.links.retain(|link| !elements.links.contains(link));
+                    enough.exclude.srlgs.retain(|srlg| !elements.srlgs.contains(srlg));
+                }
+                Relaxation::Include { elements } => {
+                    enough.include.nodes.retain(|node| !elements.nodes.contains(node));
+                    enough.include.links.retain(|link| !elements.links.contains(link));
+                    enough.include.srlgs.retain(|srlg| !elements.srlgs.contains(srlg));
+                }
+            }
+        }
+        let found = in_order(snapshot, from, to, query.metric, &enough);
+        prop_assert!(!found.is_empty(), "{}: not enough", why.describe(snapshot));
+        if let (1, Some(less)) = (alternative.len(), too_little) {
+            let found = in_order(snapshot, from, to, query.metric, &less);
+            prop_assert!(found.is_empty(), "{}: more than enough", why.describe(snapshot));
+        }
+    }
+    Ok(())
+}
+
 /// By trying every way to cut the path.
-fn fewest_waypoints(snapshot: &Snapshot, forwarding: &Forwarding, path: &Path) -> Option<usize> {
+fn fewest_sids(
+    snapshot: &Snapshot,
+    forwarding: &Forwarding,
+    path: &Path,
+    hooks: &[usize],
+) -> Option<usize> {
     let hops = path.arcs.len();
     let mut fewest: Vec<Option<usize>> = vec![None; hops + 1];
-    fewest[0] = Some(0);
+    let hooks_at = |position: usize| hooks.iter().filter(|at| **at == position).count();
+    fewest[0] = Some(hooks_at(0));
     for end in 1..=hops {
         for start in 0..end {
             let tree = forwarding.tree(snapshot, path.nodes[end]);
             let arcs: Vec<ArcIx> =
                 tree.walk(snapshot, path.nodes[start]).map(|arc| arc.ix).collect();
-            if let (true, Some(before)) = (arcs == path.arcs[start..end], fewest[start]) {
-                fewest[end] = Some(fewest[end].map_or(before + 1, |known| known.min(before + 1)));
+            let over_a_hook = (start + 1..end).any(|position| hooks_at(position) > 0);
+            if arcs != path.arcs[start..end] || over_a_hook {
+                continue;
+            }
+            if let Some(before) = fewest[start] {
+                let all = before + 1 + hooks_at(end);
+                fewest[end] = Some(fewest[end].map_or(all, |known| known.min(all)));
             }
         }
     }
-    fewest[hops]
+    fewest[hops].map(|fewest| fewest + 1)
 }
 
 #[test]
 fn why_there_is_no_path() {
-    let snapshot = network(4, &[(0, 1, 1, 1, 10), (1, 2, 1, 1, 5), (0, 2, 9, 1, 3)]);
-    let (n0, n2, n3) = (NodeIx(0), NodeIx(2), NodeIx(3));
-    let error = |query: &Query| shortest_path(&snapshot, query).unwrap_err().to_string();
+    let edges = [edge(0, 1, 1, 1, 10), edge(1, 2, 1, 1, 5), edge(0, 2, 9, 1, 3)];
+    let snapshot = network(4, &edges);
+    let (from, n2, n3) = (NodeIx(0), NodeIx(2), NodeIx(3));
+    let error = |to, constraints: &Constraints| {
+        let query = Query { from, to, metric: Metric::Cost, constraints };
+        let mut scratch = Scratch::new();
+        assert_eq!(cheapest(snapshot.graph(), &mut scratch, &query), Err(NotFound::NoPath));
+        explain(snapshot.graph(), &mut scratch, &query).unwrap().describe(&snapshot)
+    };
+    let mut constraints = Constraints::default();
     assert_eq!(
-        error(&Query::new(n0, n3, Metric::Cost)),
+        error(n3, &constraints),
         "n0 and n3 are not connected: from n0 one reaches 3 of 4 switches"
     );
-    let mut query = Query::new(n0, n2, Metric::Cost);
-    query.min_bandwidth = Some(BitRate::from_mbps(7));
+    constraints.bandwidth = Some(BitRate::from_mbps(7));
     assert_eq!(
-        error(&query),
-        "no path from n0 to n2 has 7Mbps: the widest has 5Mbps, its bottleneck is n1:p1 - n2:p1"
+        error(n2, &constraints),
+        "no path from n0 to n2 keeps to the constraints; there is one with 5Mbps (2Mbps less than \
+         asked; the bottleneck is n1:p1 - n2:p1)"
     );
-    query.min_bandwidth = None;
-    query.without_links = [LinkIx(1), LinkIx(2)].into();
-    assert_eq!(error(&query), "every path from n0 to n2 goes over what is excluded");
+    constraints.bandwidth = Some(BitRate::from_mbps(4));
+    constraints.max_delay = Some(Delay(1));
+    assert_eq!(
+        error(n2, &constraints),
+        "no path from n0 to n2 keeps to the constraints; there is one with a delay of 2us (1us \
+         more than asked), or with 3Mbps (1Mbps less than asked; the bottleneck is n0:p2 - n2:p2)"
+    );
+    let exclude = Elements { links: [LinkIx(1), LinkIx(2)].into(), ..Elements::default() };
+    let constraints = Constraints { exclude, ..Constraints::default() };
+    assert_eq!(
+        error(n2, &constraints),
+        "no path from n0 to n2 keeps to the constraints; there is one over what is excluded: \
+         n0:p2 - n2:p2"
+    );
 }
 
 #[test]
 fn ties_go_by_name() {
     // Two equal ways over n1 and n2, and two parallel links to each.
-    let edges =
-        [(0, 2, 1, 0, 0), (2, 3, 1, 0, 0), (0, 1, 1, 0, 0), (0, 1, 1, 0, 0), (1, 3, 1, 0, 0)];
+    let ends = [(0, 2), (2, 3), (0, 1), (0, 1), (1, 3)];
+    let edges = ends.map(|(a, b)| edge(a, b, 1, 0, 0));
     let snapshot = network(4, &edges);
-    let path = shortest_path(&snapshot, &Query::new(NodeIx(0), NodeIx(3), Metric::Cost)).unwrap();
-    assert_eq!(path.arcs, [ArcIx::new(LinkIx(2), true), ArcIx::new(LinkIx(4), true)]);
+    let none = Constraints::default();
+    let query = Query { from: NodeIx(0), to: NodeIx(3), metric: Metric::Cost, constraints: &none };
+    let path = cheapest(snapshot.graph(), &mut Scratch::new(), &query).unwrap();
+    let arc = |link| ArcIx::new(LinkIx(link), true);
+    assert_eq!(path.arcs, [arc(2), arc(4)]);
     assert_eq!(path.nodes, [NodeIx(0), NodeIx(1), NodeIx(3)]);
     // The other parallel link cannot be written with node ids.
-    let other = Path::from_arcs(
-        &snapshot,
-        NodeIx(0),
-        vec![ArcIx::new(LinkIx(3), true), ArcIx::new(LinkIx(4), true)],
-    );
+    let other = Path::from_arcs(&snapshot, NodeIx(0), vec![arc(3), arc(4)]);
     let forwarding = Forwarding::new(&snapshot);
     let error = encode_segments(&snapshot, &forwarding, &other, 6).unwrap_err();
     assert!(error.to_string().contains("no way-point leads over n0:p3 - n1:p3"), "{error}");
     // A detour over n2 takes a way-point.
-    let detour = Path::from_arcs(
-        &snapshot,
-        NodeIx(0),
-        vec![ArcIx::new(LinkIx(0), true), ArcIx::new(LinkIx(1), true)],
-    );
+    let detour = Path::from_arcs(&snapshot, NodeIx(0), vec![arc(0), arc(1)]);
     let encoded = encode_segments(&snapshot, &forwarding, &detour, 6).unwrap();
     assert_eq!(encoded, [NodeIx(2), NodeIx(3)]);
     assert_eq!(
         encode_segments(&snapshot, &forwarding, &detour, 1),
         Err(EncodeError::TooLong { needed: 2, limit: 1 })
     );
+    let sids = encode(&snapshot, &forwarding, &detour, &[1, 1, 2], 6);
+    assert_eq!(
+        sids.unwrap(),
+        [
+            Sid::Node(NodeIx(2)),
+            Sid::Hook(0),
+            Sid::Hook(1),
+            Sid::Node(NodeIx(3)),
+            Sid::Hook(2),
+            Sid::Deliver
+        ]
+    );
+    let error = encode(&snapshot, &forwarding, &detour, &[1, 1, 2, 2], 6).unwrap_err();
+    assert_eq!(error, EncodeError::TooManySids { needed: 7, limit: 6 });
 }

@@ -41,7 +41,7 @@ topology:
   links:
     - { endpoints: ["s1:p1", "s4:p1"], capacity: 100mbps, delay: 300, cost: 0, srlg: [1, 1] }
     - { endpoints: ["s1:p1", "s9:p1"], bandwidth: 1Gbps }
-    - { endpoints: ["s1:p2", "s1:p3"] }
+    - { endpoints: ["s1:p2", "s1:p3"], affinity: [Gold, red, red] }
     - { endpoints: ["s1:p4"] }
     - { endpoints: ["h2:eth0", "h3:eth0"] }
     - { endpoints: ["s1:p5", "h2:eth1"], capacity: 11Tbps, loss: 101% }
@@ -73,6 +73,8 @@ topology:
         "17:30: there is no node \"s9\" [did you mean \"s1\"?]",
         "17:40: a link has no \"bandwidth\": it is called \"capacity\"",
         "18:20: a link from s1 to itself",
+        "18:51: \"Gold\" is not a group: 1 to 63 of a-z, 0-9 and '-' [did you mean gold?]",
+        "18:62: administrative group red is here twice",
         "19:20: a link has two endpoints, not 1 [such as [\"s1:p1\", \"s2:p1\"]]",
         "20:20: a link between two hosts [a host hangs on a switch]",
         "21:52: a link's capacity is from 1kbps to 10Tbps",
@@ -175,6 +177,7 @@ prop_compose! {
                 proptest::option::of(1..=0x00FF_FFFEu32),
                 proptest::collection::btree_set(any::<u32>(), 0..4),
                 proptest::option::of(0..=1_000_000u32),
+                proptest::sample::subsequence(vec!["gold", "no", "7"], 0..3),
             ),
             16,
         ),
@@ -189,12 +192,13 @@ prop_compose! {
         let mut links = Vec::new();
         let mut figures = figures.into_iter();
         let mut push = |a, b| {
-            let (capacity, delay, cost, srlg, loss) = figures.next().unwrap();
+            let (capacity, delay, cost, srlg, loss, affinity) = figures.next().unwrap();
             links.push(Link {
                 capacity: capacity.map(BitRate),
                 delay: delay.map(Delay),
                 cost,
                 srlg: srlg.into_iter().collect(),
+                affinity: affinity.into_iter().map(|group| group.parse().unwrap()).collect(),
                 loss: loss.and_then(Loss::from_ppm),
                 ..Link::new(a, b)
             });

@@ -1,7 +1,6 @@
 //! What a fresh Debian 12 machine with rustup and git lacks. Each part looks first, says what
 //! it will install, and is quick when there is nothing to do.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -20,8 +19,10 @@ const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const CARGO_DENY: &str = "target/tools/bin/cargo-deny";
 const CARGO_DENY_VERSION: &str = "0.20.2";
-const P4RUNTIME_SHELL: &str = "target/venv/bin/python3";
+const PYTHON: &str = "target/venv/bin/python3";
 const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
+const PATH_PACKAGES: &[&str] =
+    &["highspy==1.9.0", "igraph==0.11.8", "networkx==3.4.2", "numpy==2.4.6", "rustworkx==0.16.0"];
 
 pub(crate) fn build_tools() -> Result<()> {
     toolchain()?;
@@ -122,26 +123,36 @@ fn cargo_install(name: &str, version: &str) -> Command {
 }
 
 fn p4runtime_shell() -> Result<()> {
-    let works = |python: &Path| {
-        Command::new(python)
-            .args(["-c", "import p4runtime_sh.shell"])
+    python("import p4runtime_sh.shell", P4RUNTIME_PACKAGES)
+}
+
+/// What `bench paths` is compared with.
+pub(crate) fn path_baselines() -> Result<()> {
+    debian(&["python3", "python3-venv"])?;
+    python("import highspy, igraph, networkx, numpy, rustworkx", PATH_PACKAGES)
+}
+
+/// Packages in the one Python environment, which is made if it is not there.
+fn python(proof: &str, packages: &[&str]) -> Result<()> {
+    let starts = |program: &str| {
+        Command::new(PYTHON)
+            .args(["-c", program])
             .output()
             .is_ok_and(|output| output.status.success())
     };
-    let python = Path::new(P4RUNTIME_SHELL);
-    if works(python) {
+    if starts(proof) {
         return Ok(());
     }
-    say(&format!("{} in a Python environment under target/venv", P4RUNTIME_PACKAGES.join(", ")));
-    let venv = ["-m", "venv", "--clear", "target/venv"];
-    succeed("python3 -m venv", Command::new("/usr/bin/python3").args(venv).status())?;
-    let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet"]).args(P4RUNTIME_PACKAGES);
+    say(&format!("{} in a Python environment under target/venv", packages.join(", ")));
+    if !starts("import pip") {
+        let venv = ["-m", "venv", "--clear", "target/venv"];
+        succeed("python3 -m venv", Command::new("/usr/bin/python3").args(venv).status())?;
+    }
+    let mut pip = Command::new(PYTHON);
+    pip.args(["-m", "pip", "install", "--quiet"]).args(packages);
     succeed("pip install", pip.status())?;
-    if !works(python) {
-        bail!(
-            "p4runtime-shell was installed but does not import; remove target/venv and try again"
-        );
+    if !starts(proof) {
+        bail!("{packages:?} were installed but do not work; remove target/venv and try again");
     }
     Ok(())
 }

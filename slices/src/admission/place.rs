@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use selvedge_topology::{ArcIx, BitRate, Bytes, Metric, NodeIx, Path, Query, shortest_path};
+use selvedge_topology::{
+    ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, Path, Query, Scratch, cheapest, explain,
+};
 
 use super::delay::{Queues, arc_name, broken, queues};
 use super::memory::{instances, segments};
@@ -223,7 +225,12 @@ impl<'a> Placing<'a> {
         let snapshot = self.network.snapshot;
         let slice = self.slice.name.clone();
         let Demand { direction, from, to, .. } = *demand;
-        if let Err(reason) = shortest_path(snapshot, &Query::new(from, to, Metric::Cost)) {
+        let (graph, none) = (snapshot.graph(), Constraints::default());
+        let query = |from, to| Query { from, to, metric: Metric::Cost, constraints: &none };
+        let leads = |a, b| cheapest(graph, &mut Scratch::new(), &query(a, b)).is_ok();
+        if !leads(from, to) {
+            let why = explain(graph, &mut Scratch::new(), &query(from, to));
+            let reason = why.map_or_else(|why| why.to_string(), |why| why.describe(snapshot));
             return Box::new(Refusal::NoPath { slice, direction, reason });
         }
         let (from_name, to_name) = (snapshot.name(from).clone(), snapshot.name(to).clone());
@@ -233,10 +240,7 @@ impl<'a> Placing<'a> {
             best(self.network, (from, to), &self.hooks[..count], &weight, None).is_some()
         };
         let missing = (1..=self.hooks.len()).find(|count| !reached(*count));
-        let on_the_way = |node: &NodeIx| {
-            let leads = |a, b| shortest_path(snapshot, &Query::new(a, b, Metric::Cost)).is_ok();
-            leads(from, *node) && leads(*node, to)
-        };
+        let on_the_way = |node: &NodeIx| leads(from, *node) && leads(*node, to);
         match missing.map(|count| count - 1) {
             Some(index) if !self.hooks[index].iter().any(on_the_way) => {
                 Box::new(Refusal::HookUnreachable {

@@ -2,7 +2,7 @@
 //!
 //! The texts leave out the slice's own name: whoever shows one has said which slice it is of.
 
-use selvedge_topology::{BitRate, Bytes, Delay, NoPath, NodeName};
+use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 
 use crate::admission::DelayBound;
 use crate::{Direction, ObjectName};
@@ -36,7 +36,7 @@ pub enum Refusal {
     },
 
     #[error("{direction}: {reason}")]
-    NoPath { slice: ObjectName, direction: Direction, reason: NoPath },
+    NoPath { slice: ObjectName, direction: Direction, reason: String },
 
     #[error("{direction}: no way from {from} through {hook} to {to}")]
     HookUnreachable {

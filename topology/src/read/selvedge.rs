@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Read, assumption};
 use crate::limits::{
-    MAX_CAPACITY_BPS, MAX_COST, MAX_DELAY_US, MAX_LINKS, MAX_NODES, MAX_PORTS, MAX_SRLGS, MAX_TEXT,
-    MIN_CAPACITY_BPS,
+    MAX_AFFINITIES, MAX_CAPACITY_BPS, MAX_COST, MAX_DELAY_US, MAX_LINKS, MAX_NODES, MAX_PORTS,
+    MAX_SRLGS, MAX_TEXT, MIN_CAPACITY_BPS,
 };
 use crate::yaml::{self, Decoder, Fields, Value, Wrong};
 use crate::{
@@ -57,6 +57,7 @@ struct Reader {
     host_links: HashMap<NodeName, Range<usize>>,
     prefixes: Vec<(IpNet, NodeName, Range<usize>)>,
     macs: HashMap<[u8; 6], Range<usize>>,
+    affinities: BTreeSet<NodeName>,
 }
 
 impl Reader {
@@ -252,12 +253,14 @@ impl Reader {
             u32::try_from(cost).ok()
         });
         let srlg = fields.optional("srlg").map(|value| self.srlg(value)).unwrap_or_default();
+        let affinity =
+            fields.optional("affinity").map(|value| self.affinity(value)).unwrap_or_default();
         let loss = fields.optional("loss").and_then(|v| self.d.parse::<Loss>(v, "a link's loss"));
         fields.deny("bandwidth", "it is called \"capacity\"");
         fields.deny("latency", "it is called \"delay\"");
         fields.finish(&mut self.d);
         let (a, b) = self.ends(endpoints?)?;
-        Some(Link { a, b, capacity, delay, cost, srlg, loss })
+        Some(Link { a, b, capacity, delay, cost, srlg, affinity, loss })
     }
 
     fn srlg(&mut self, value: &Value) -> Vec<u32> {
@@ -278,6 +281,32 @@ impl Reader {
                     groups.push(group);
                 }
             }
+        }
+        groups
+    }
+
+    fn affinity(&mut self, value: &Value) -> Vec<NodeName> {
+        let mut groups: Vec<NodeName> = Vec::new();
+        for item in self.d.items(value, "affinity") {
+            let group = self.d.parse_with(item, "an administrative group", |text| {
+                text.parse::<NodeName>().map_err(|_| Wrong {
+                    message: format!("{text:?} is not a group: 1 to 63 of a-z, 0-9 and '-'"),
+                    help: NodeName::from_label(text).map(|near| format!("did you mean {near}?")),
+                })
+            });
+            let Some(group) = group else { continue };
+            if groups.contains(&group) {
+                let message = format!("administrative group {group} is here twice");
+                self.d.problem(Problem::new(item.span.clone(), message));
+                continue;
+            }
+            if self.affinities.insert(group.clone()) && self.affinities.len() == MAX_AFFINITIES + 1
+            {
+                let message =
+                    format!("a network has at most {MAX_AFFINITIES} administrative groups");
+                self.d.problem(Problem::new(item.span.clone(), message).label("one too many"));
+            }
+            groups.push(group);
         }
         groups
     }

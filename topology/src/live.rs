@@ -1,0 +1,207 @@
+//! Everything that is computed of a network in use, kept as its links fail and come back:
+//! next hops, their backups, and the paths of policies.
+
+use crate::backups::Backups;
+use crate::constrained::{Bounds, NotFound, Query, cheapest_within};
+use crate::sssp::Scratch;
+use crate::{Constraints, Delay, Graph, LinkIx, Metric, NodeIx, Path, Routes};
+
+/// A path wanted: the cheapest by the fabric's metric under a bound on its delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub from: NodeIx,
+    pub to: NodeIx,
+    pub max_delay: Option<Delay>,
+}
+
+/// A policy's path, and the way-points that lead along it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Or why there is none.
+    pub path: Result<Path, NotFound>,
+    /// `None`: no way-points lead along it.
+    pub segments: Option<Vec<NodeIx>>,
+}
+
+/// What one link's change has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// (root, node): the node sends packets for the root by another arc than before.
+    pub next_hops: Vec<(NodeIx, NodeIx)>,
+    /// How many backups differ.
+    pub backups: usize,
+    /// Policies whose path or way-points differ.
+    pub policies: Vec<usize>,
+}
+
+/// See the module. Results are those of computing anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    routes: Routes,
+    backups: Backups,
+    /// Least delays with every link up, from each node to each: never more than any later ones.
+    delays: Vec<u64>,
+    policies: Vec<Policy>,
+    placed: Vec<Placed>,
+    threads: usize,
+}
+
+impl Live {
+    /// `threads` at least 1.
+    pub fn new(graph: Graph, policies: Vec<Policy>, threads: usize) -> Self {
+        let delays = least_delays(&graph);
+        let routes = Routes::new(graph, crate::Forwarding::METRIC, threads);
+        let backups = Backups::new(&routes, threads);
+        let mut live = Self { routes, backups, delays, policies, placed: Vec::new(), threads };
+        let all: Vec<usize> = (0..live.policies.len()).collect();
+        live.placed = live.place(&all).into_iter().map(|(_, placed)| placed).collect();
+        live
+    }
+
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    pub fn backups(&self) -> &Backups {
+        &self.backups
+    }
+
+    /// By policy.
+    pub fn placed(&self) -> &[Placed] {
+        &self.placed
+    }
+
+    /// A link has failed. Costs what it changes: nodes whose way it was, backups and policies
+    /// that went over it.
+    pub fn fail(&mut self, link: LinkIx) -> Changes {
+        let next_hops = self.routes.fail(link, self.threads);
+        self.follow(link, next_hops)
+    }
+
+    /// A link has come back.
+    pub fn restore(&mut self, link: LinkIx) -> Changes {
+        let next_hops = self.routes.restore(link, self.threads);
+        self.follow(link, next_hops)
+    }
+
+    fn follow(&mut self, link: LinkIx, next_hops: Vec<(NodeIx, NodeIx)>) -> Changes {
+        let mut changed = vec![false; self.routes.graph().len()];
+        next_hops.iter().for_each(|(root, _)| changed[root.index()] = true);
+        let backups = self.backups.follow(&self.routes, link, &changed, self.threads).len();
+        let up = self.routes.graph().is_up(link);
+        let stale: Vec<usize> = (0..self.policies.len())
+            .filter(|policy| match &self.placed[*policy].path {
+                // What came back may be better for any; what failed is missed by its users.
+                Ok(path) if !up => {
+                    path.arcs.iter().any(|arc| arc.link() == link)
+                        || path.nodes[1..].iter().any(|node| changed[node.index()])
+                }
+                Err(_) if !up => false,
+                Ok(_) | Err(_) => true,
+            })
+            .collect();
+        let mut policies = Vec::new();
+        for (policy, placed) in self.replace(link, &stale) {
+            if self.placed[policy] != placed {
+                self.placed[policy] = placed;
+                policies.push(policy);
+            }
+        }
+        Changes { next_hops, backups, policies }
+    }
+
+    /// New paths for those that went over a failed link; for the others new way-points only.
+    fn replace(&self, link: LinkIx, stale: &[usize]) -> Vec<(usize, Placed)> {
+        if self.routes.graph().is_up(link) {
+            return self.place(stale);
+        }
+        let over = |policy: &usize| {
+            let path = self.placed[*policy].path.as_ref();
+            path.is_ok_and(|path| path.arcs.iter().any(|arc| arc.link() == link))
+        };
+        let (again, kept): (Vec<usize>, Vec<usize>) = stale.iter().partition(|policy| over(policy));
+        let mut found = self.place(&again);
+        found.extend(kept.into_iter().map(|policy| {
+            let path = self.placed[policy].path.clone();
+            (policy, self.spelled(path))
+        }));
+        found
+    }
+
+    fn place(&self, policies: &[usize]) -> Vec<(usize, Placed)> {
+        let part = |policies: &[usize]| -> Vec<(usize, Placed)> {
+            let mut scratch = Scratch::new();
+            policies.iter().map(|policy| (*policy, self.one(&mut scratch, *policy))).collect()
+        };
+        if self.threads < 2 || policies.len() < 32 {
+            return part(policies);
+        }
+        std::thread::scope(|scope| {
+            let mut parts = policies.chunks(policies.len().div_ceil(self.threads));
+            let first = parts.next().unwrap_or_default();
+            let others: Vec<_> = parts.map(|some| scope.spawn(|| part(some))).collect();
+            let mut found = part(first);
+            for other in others {
+                match other.join() {
+                    Ok(more) => found.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            found
+        })
+    }
+
+    fn one(&self, scratch: &mut Scratch, policy: usize) -> Placed {
+        let Policy { from, to, max_delay } = self.policies[policy];
+        let graph = self.routes.graph();
+        let shortest = self.routes.path(from, to);
+        let fits = |path: &Path| {
+            max_delay.is_none_or(|most| graph.length(path, Metric::Delay).sum() <= most.us())
+        };
+        let path = match shortest {
+            None => Err(NotFound::NoPath),
+            Some(path) if fits(&path) => Ok(path),
+            Some(_) => {
+                let constraints = Constraints { max_delay, ..Constraints::default() };
+                let metric = self.routes.metric();
+                let query = Query { from, to, metric, constraints: &constraints };
+                let nodes = graph.len();
+                let lengths: Vec<u64> =
+                    graph.nodes().map(|node| self.routes.length(node, from).0).collect();
+                let delays = &self.delays[from.index() * nodes..][..nodes];
+                let bounds = Bounds { lengths: &lengths, delays, hops: &[] };
+                cheapest_within(graph, scratch, &query, &bounds)
+            }
+        };
+        self.spelled(path)
+    }
+
+    fn spelled(&self, path: Result<Path, NotFound>) -> Placed {
+        let segments = path.as_ref().ok().and_then(|path| self.routes.waypoints(path, 0).ok());
+        Placed { path, segments }
+    }
+}
+
+/// By the node that paths start at, then by the node they end at; with every link up.
+fn least_delays(graph: &Graph) -> Vec<u64> {
+    let mut whole = graph.clone();
+    for link in 0..graph.links() {
+        whole.set_up(LinkIx(u32::try_from(link).expect("links are limited")), true);
+    }
+    let mut scratch = Scratch::new();
+    let rows = whole.nodes().map(|root| {
+        let mut lengths = Vec::new();
+        let all = |_: &crate::Edge| true;
+        crate::sssp::lengths_into(
+            &whole,
+            &mut scratch.heap,
+            root,
+            Metric::Delay,
+            false,
+            all,
+            &mut lengths,
+        );
+        lengths
+    });
+    rows.collect::<Vec<_>>().concat()
+}
