@@ -14,6 +14,7 @@ mod path;
 pub mod problem;
 pub mod read;
 mod snapshot;
+pub mod te;
 mod units;
 mod write;
 pub mod yaml;
