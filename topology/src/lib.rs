@@ -28,6 +28,7 @@ pub mod read;
 mod routes;
 mod snapshot;
 mod sssp;
+pub mod te;
 mod units;
 mod write;
 pub mod yaml;

@@ -4,6 +4,7 @@ mod graphml;
 mod names;
 mod repetita;
 mod selvedge;
+pub mod traffic;
 
 use std::path::Path;
 

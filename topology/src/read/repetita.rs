@@ -12,9 +12,9 @@ use crate::limits::{
 use crate::{BitRate, Delay, Link, Node, NodeName, Position, Problem, Switch, Topology};
 
 /// A non-empty line as its fields, each with its place.
-type Row<'a> = Vec<(Range<usize>, &'a str)>;
+pub(super) type Row<'a> = Vec<(Range<usize>, &'a str)>;
 
-fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
+pub(super) fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
     let start = text.as_ptr() as usize;
     let place = move |field: &str| {
         let at = field.as_ptr() as usize - start;
@@ -87,7 +87,7 @@ pub(super) fn read(text: &str, stem: &str) -> Result<Read, Vec<Problem>> {
 }
 
 /// `WORD n` and the header line after it.
-fn section<'a>(
+pub(super) fn section<'a>(
     rows: &mut impl Iterator<Item = Row<'a>>,
     word: &str,
     range: std::ops::RangeInclusive<usize>,
