@@ -104,6 +104,8 @@ pub async fn run(
 
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&store_path)?);
     let election_id = next_election_id(store.as_ref()).await?;
+    let elected = Transaction::default().put(ELECTION_KEY, election_id.to_string());
+    let kept = store.commit(elected).await;
     let clock = Clock::start();
     let core = restore(&topology, store.as_ref(), &store_path).await?;
 
@@ -120,10 +122,17 @@ pub async fn run(
     let (stopping, stopped) = watch::channel(false);
     // The engine stops last: what is under way elsewhere still gets its answers.
     let (engine_stopping, engine_stopped) = watch::channel(false);
-    let (engine, handle) = Engine::new(core, Arc::clone(&store), clock);
+    let (mut engine, handle) = Engine::new(core, Arc::clone(&store), clock);
+    // A store that can be read is enough to serve; the next id is greater by the clock.
+    match kept {
+        Err(error) if error.is_retryable() => {
+            engine.owe(ELECTION_KEY, election_id.to_string().into_bytes(), &error);
+        }
+        kept => drop(kept?),
+    }
     let engine = tokio::spawn(engine.run(engine_stopped));
 
-    let dialer = Dialer { credentials, election_id };
+    let dialer = Dialer { credentials, election_id: election_id.into() };
     let modules = Modules::new(Arc::clone(&store));
     let switch_side = Southbound::new(handle.clone(), switches, modules, dialer, stopped.clone());
     let mut switch_server =
@@ -186,14 +195,12 @@ where
 
 /// A greater id than any before: the store's plus one, or the time in seconds where that is
 /// more, so that a store restored from a backup does not fall behind either.
-async fn next_election_id(store: &dyn Store) -> Result<u128, StoreError> {
+async fn next_election_id(store: &dyn Store) -> Result<u64, StoreError> {
     let last = store.get(ELECTION_KEY).await?.and_then(|stored| {
         let text = String::from_utf8(stored.value).ok()?;
         text.parse::<u64>().ok()
     });
-    let next = last.map_or(1, |last| last.saturating_add(1)).max(clock::unix_ms() / 1_000);
-    store.commit(Transaction::default().put(ELECTION_KEY, next.to_string())).await?;
-    Ok(next.into())
+    Ok(last.map_or(1, |last| last.saturating_add(1)).max(clock::unix_ms() / 1_000))
 }
 
 /// The core as the store has it. Keys of ours that are not the core's are left out.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use nix::mount::{MsFlags, mount};
 use selvedge_controller::pki::{self, Node, Validity};
 use selvedge_controller::{Options, RunError, run};
 use selvedge_pipeline::Entry;
@@ -50,6 +51,7 @@ impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("pair.yaml"), TOPOLOGY).unwrap();
+        std::fs::create_dir(dir.path().join("disk")).unwrap();
         let nodes: Vec<Node> =
             ["controller", "s1", "s2", "stranger"].map(|name| name.parse().unwrap()).into();
         pki::init(&dir.path().join("pki"), &nodes, pki::Options::default()).unwrap();
@@ -60,11 +62,16 @@ impl Place {
         self.dir.path().join("pki")
     }
 
+    /// A directory of its own, so that a test can mount something there.
+    fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+
     fn options(&self, southbound: SocketAddr) -> Options {
         let at = |name: &str| self.dir.path().join(name);
         Options {
             topology: at("pair.yaml"),
-            store: at("controller.redb"),
+            store: self.disk().join("controller.redb"),
             tls: self.pki(),
             southbound,
             api_socket: at("api.sock"),
@@ -374,5 +381,69 @@ async fn what_is_missing_or_taken_is_named() {
     let text = fails(Options { api_socket: taken.clone(), ..own_store("6.redb") }).await;
     assert!(text.contains("pair.yaml") && text.contains("no socket"), "{text}");
     assert!(taken.exists());
+    running.stop().await;
+}
+
+#[test]
+fn a_controller_starts_on_a_disk_that_is_read_only_and_serves() {
+    // Root of a mount namespace of its own, which any user may have; what is mounted goes with
+    // it.
+    let status = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_read_only_start", "--ignored", "--nocapture"])
+        .status()
+        .expect("util-linux is installed");
+    assert!(status.success(), "see above");
+}
+
+#[tokio::test]
+#[ignore = "run by a_controller_starts_on_a_disk_that_is_read_only_and_serves"]
+async fn child_read_only_start() {
+    let slice = |name: &str| {
+        let text = format!(
+            "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\nspec:\n  \
+             endpoints: [{{ ue: h1 }}, {{ dn: h2 }}]\n"
+        );
+        serde_json::json!({ "documents": text }).to_string()
+    };
+    let place = Place::new();
+    let remount = |flags| {
+        mount(Some("tmpfs"), &place.disk(), Some("tmpfs"), flags, Some("size=8m")).unwrap();
+    };
+    remount(MsFlags::empty());
+    let running = place.start().await;
+    let applied = call(&running.socket, "POST", "/v1/apply", &slice("kept")).await;
+    assert_eq!(applied["changed"], true, "{applied}");
+    assert_eq!(running.status().await["store_unwritable"], Value::Null);
+    running.stop().await;
+
+    remount(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+    let running = place.start().await;
+    // Switches join it and are kept as they should be.
+    let (one, two) = (Switch::default(), Switch::default());
+    let at = [one.serve(&place.pki(), "s1").await, two.serve(&place.pki(), "s2").await];
+    let _sessions =
+        [place.join(&running, "s1", at[0]).await, place.join(&running, "s2", at[1]).await];
+    running.until_converged().await;
+    let status = running.status().await;
+    let why = status["store_unwritable"].as_str().unwrap_or_default();
+    assert!(why.contains("controller.redb") && why.contains("Read-only"), "{status}");
+    assert_eq!(get(&running.socket, "/v1/slices/kept").await["name"], "kept");
+    let refused = call(&running.socket, "POST", "/v1/apply", &slice("more")).await;
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert_eq!(refused["status"], 507, "{refused}");
+    assert!(detail.contains("Read-only") && detail.contains("nothing was changed"), "{detail}");
+    let writes = [&one, &two].map(|switch| switch.state.lock().unwrap().writes);
+
+    remount(MsFlags::MS_REMOUNT);
+    running.until("writable", |status| status["store_unwritable"].is_null()).await;
+    let now = [&one, &two].map(|switch| switch.state.lock().unwrap().writes);
+    assert_eq!(now, writes, "switches stay as they are");
+    let applied = call(&running.socket, "POST", "/v1/apply", &slice("more")).await;
+    assert_eq!(applied["changed"], true, "{applied}");
+    running.stop().await;
+    let running = place.start().await;
+    assert_eq!(get(&running.socket, "/v1/slices/more").await["name"], "more");
     running.stop().await;
 }

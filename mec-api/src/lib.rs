@@ -21,6 +21,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use selvedge_slices::TrafficRule;
+use utoipa::OpenApi;
 
 mod body;
 mod problem;
@@ -111,6 +112,30 @@ pub fn router<P: Platform>(platform: Arc<P>) -> Router {
         .nest("/mec_app_support/v1", traffic_rules::router())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(platform)
+}
+
+/// The description of every route of [`router`], with the published operation names.
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        services::list_all,
+        services::read_any,
+        services::list,
+        services::register,
+        services::read,
+        services::update,
+        services::remove,
+        traffic_rules::list,
+        traffic_rules::read,
+        traffic_rules::update,
+    ),
+    tags((name = "mec", description = "ETSI GS MEC 011: service management, traffic rules"))
+)]
+struct Document;
+
+/// The OpenAPI 3.1 document of the routes, at their published base URIs.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
 }
 
 /// Fails with 404 unless the application instance exists.

@@ -1,7 +1,7 @@
 //! Errors as ProblemDetails (RFC 9457, as ETSI GS MEC 009 §5.3.2 profiles it).
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -51,6 +51,12 @@ impl IntoResponse for ProblemDetails {
 
 impl From<JsonRejection> for ProblemDetails {
     fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ProblemDetails {
+    fn from(rejection: PathRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::body::{RawBody, parse, unwrapped};
+use crate::body::{InPath, RawBody, parse, unwrapped};
 use crate::{
     MAX_SERVICES_PER_APPLICATION, Platform, PlatformError, ProblemDetails, known_application,
 };
@@ -189,6 +189,22 @@ struct Filter {
     is_local: Option<bool>,
 }
 
+/// [`Filter`] as the API's description has it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the names and types are what is read of it")]
+struct FilterParams {
+    /// Comma-separated. At most one of this, `ser_name` and `ser_category_id` may be given.
+    ser_instance_id: Option<String>,
+    /// Comma-separated.
+    ser_name: Option<String>,
+    ser_category_id: Option<String>,
+    #[param(inline)]
+    scope_of_locality: Option<Locality>,
+    consumed_local_only: Option<bool>,
+    is_local: Option<bool>,
+}
+
 type RawQuery = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 impl Filter {
@@ -251,7 +267,20 @@ impl Filter {
     }
 }
 
-async fn list_all<P: Platform>(
+/// Every service, of every application instance (GS MEC 011 §8.2.3.3.1).
+#[utoipa::path(
+    get, path = "/mec_service_mgmt/v1/services", tag = "mec", operation_id = "ServicesGET",
+    params(
+        FilterParams,
+    ),
+    responses(
+        (status = 200, description = "The services", body = Vec<ServiceInfo>),
+        (status = 400, description = "The request is wrong: the detail names the attribute or parameter", body = ProblemDetails),
+        (status = 503, description = "The platform cannot answer at present; the detail says why", body = ProblemDetails),
+        (status = 504, description = "Not answered in time", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn list_all<P: Platform>(
     State(platform): State<Arc<P>>,
     query: RawQuery,
 ) -> Result<Json<Vec<ServiceInfo>>, ProblemDetails> {
@@ -260,17 +289,45 @@ async fn list_all<P: Platform>(
     Ok(Json(services.filter(|service| filter.admits(service)).collect()))
 }
 
-async fn read_any<P: Platform>(
+/// One service, whoever offers it (GS MEC 011 §8.2.4.3.1).
+#[utoipa::path(
+    get, path = "/mec_service_mgmt/v1/services/{service_id}", tag = "mec", operation_id = "ServicesServiceIdGET",
+    params(
+        ("service_id" = String, Path, description = "`serInstanceId`"),
+    ),
+    responses(
+        (status = 200, description = "The service", body = ServiceInfo),
+        (status = 404, description = "There is no such service", body = ProblemDetails),
+        (status = 503, description = "The platform cannot answer at present; the detail says why", body = ProblemDetails),
+        (status = 504, description = "Not answered in time", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn read_any<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path(service_id): Path<String>,
+    InPath(service_id): InPath<String>,
 ) -> Result<Json<ServiceInfo>, ProblemDetails> {
     let (_, service) = find(&*platform, None, &service_id).await?;
     Ok(Json(service))
 }
 
-async fn list<P: Platform>(
+/// The services of one application instance (GS MEC 011 §8.2.6.3.1).
+#[utoipa::path(
+    get, path = "/mec_service_mgmt/v1/applications/{app_instance_id}/services", tag = "mec", operation_id = "AppServicesGET",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+        FilterParams,
+    ),
+    responses(
+        (status = 200, description = "The services", body = Vec<ServiceInfo>),
+        (status = 400, description = "The request is wrong: the detail names the attribute or parameter", body = ProblemDetails),
+        (status = 404, description = "There is no such application instance", body = ProblemDetails),
+        (status = 503, description = "The platform cannot answer at present; the detail says why", body = ProblemDetails),
+        (status = 504, description = "Not answered in time", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn list<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path(application): Path<String>,
+    InPath(application): InPath<String>,
     query: RawQuery,
 ) -> Result<Json<Vec<ServiceInfo>>, ProblemDetails> {
     let filter = Filter::from_query(query)?;
@@ -280,9 +337,30 @@ async fn list<P: Platform>(
     Ok(Json(own.map(|(_, service)| service).collect()))
 }
 
-async fn register<P: Platform>(
+/// Registers a service (GS MEC 011 §8.2.6.3.4). The body may be wrapped in `ServiceInfo`.
+#[utoipa::path(
+    post, path = "/mec_service_mgmt/v1/applications/{app_instance_id}/services", tag = "mec", operation_id = "AppServicesPOST",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+    ),
+    request_body = ServiceInfo,
+    responses(
+        (
+            status = 201, description = "Registered", body = ServiceInfo,
+            headers(("Location" = String, description = "The new service's path"))
+        ),
+        (status = 400, description = "The request is wrong: the detail names the attribute or parameter", body = ProblemDetails),
+        (status = 403, description = "The application instance may have no more services", body = ProblemDetails),
+        (status = 404, description = "There is no such application instance", body = ProblemDetails),
+        (status = 413, description = "The body is larger than 64 KiB", body = ProblemDetails),
+        (status = 415, description = "The body is not JSON", body = ProblemDetails),
+        (status = 503, description = "The platform cannot take it: its store is full or read-only", body = ProblemDetails),
+        (status = 504, description = "Not answered in time; it may yet be carried out", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn register<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path(application): Path<String>,
+    InPath(application): InPath<String>,
     body: RawBody,
 ) -> Result<Response, ProblemDetails> {
     let mut service = ServiceInfo::from_body(body)?;
@@ -305,17 +383,50 @@ async fn register<P: Platform>(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(service)).into_response())
 }
 
-async fn read<P: Platform>(
+/// One service of an application instance (GS MEC 011 §8.2.7.3.1).
+#[utoipa::path(
+    get, path = "/mec_service_mgmt/v1/applications/{app_instance_id}/services/{service_id}", tag = "mec", operation_id = "AppServicesServiceIdGET",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+        ("service_id" = String, Path, description = "`serInstanceId`"),
+    ),
+    responses(
+        (status = 200, description = "The service", body = ServiceInfo),
+        (status = 404, description = "There is no such application instance or service", body = ProblemDetails),
+        (status = 503, description = "The platform cannot answer at present; the detail says why", body = ProblemDetails),
+        (status = 504, description = "Not answered in time", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn read<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path((application, service_id)): Path<(String, String)>,
+    InPath((application, service_id)): InPath<(String, String)>,
 ) -> Result<Json<ServiceInfo>, ProblemDetails> {
     let (_, service) = find(&*platform, Some(&application), &service_id).await?;
     Ok(Json(service))
 }
 
-async fn update<P: Platform>(
+/// Replaces a service (GS MEC 011 §8.2.7.3.2). The body may be wrapped in `ServiceInfo`.
+#[utoipa::path(
+    put, path = "/mec_service_mgmt/v1/applications/{app_instance_id}/services/{service_id}", tag = "mec", operation_id = "AppServicesServiceIdPUT",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+        ("service_id" = String, Path, description = "`serInstanceId`"),
+    ),
+    request_body = ServiceInfo,
+    responses(
+        (status = 200, description = "The service as it is now", body = ServiceInfo),
+        (status = 400, description = "The request is wrong: the detail names the attribute or parameter", body = ProblemDetails),
+        (status = 404, description = "There is no such application instance or service", body = ProblemDetails),
+        (status = 412, description = "It was changed by somebody else meanwhile", body = ProblemDetails),
+        (status = 413, description = "The body is larger than 64 KiB", body = ProblemDetails),
+        (status = 415, description = "The body is not JSON", body = ProblemDetails),
+        (status = 503, description = "The platform cannot take it: its store is full or read-only", body = ProblemDetails),
+        (status = 504, description = "Not answered in time; it may yet be carried out", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn update<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path((application, service_id)): Path<(String, String)>,
+    InPath((application, service_id)): InPath<(String, String)>,
     body: RawBody,
 ) -> Result<Json<ServiceInfo>, ProblemDetails> {
     let mut service = ServiceInfo::from_body(body)?;
@@ -330,9 +441,24 @@ async fn update<P: Platform>(
     Ok(Json(service))
 }
 
-async fn remove<P: Platform>(
+/// Deregisters a service (GS MEC 011 §8.2.7.3.5).
+#[utoipa::path(
+    delete, path = "/mec_service_mgmt/v1/applications/{app_instance_id}/services/{service_id}", tag = "mec", operation_id = "AppServicesServiceIdDELETE",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+        ("service_id" = String, Path, description = "`serInstanceId`"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "There is no such application instance or service", body = ProblemDetails),
+        (status = 412, description = "It was changed by somebody else meanwhile", body = ProblemDetails),
+        (status = 503, description = "The platform cannot take it: its store is full or read-only", body = ProblemDetails),
+        (status = 504, description = "Not answered in time; it may yet be carried out", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn remove<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path((application, service_id)): Path<(String, String)>,
+    InPath((application, service_id)): InPath<(String, String)>,
 ) -> Result<StatusCode, ProblemDetails> {
     find(&*platform, Some(&application), &service_id).await?;
     platform.delete_service(&application, &service_id).await?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::body::{RawBody, parse, unwrapped};
+use crate::body::{InPath, RawBody, parse, unwrapped};
 use crate::{Platform, PlatformError, ProblemDetails, known_application};
 
 /// A traffic rule on the wire (GS MEC 011 §7.1.2.2). In a PUT, attributes that are left out
@@ -34,6 +34,20 @@ pub struct TrafficRuleBody {
     pub action: String,
     /// `ACTIVE` or `INACTIVE`.
     pub state: String,
+}
+
+/// The body of a PUT as the API's description has it: [`TrafficRuleBody`], nothing required.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the names and types are what is read of it")]
+struct TrafficRuleChange {
+    /// If given: as in the path.
+    traffic_rule_id: Option<String>,
+    filter_type: Option<String>,
+    priority: Option<u8>,
+    traffic_filter: Option<Vec<TrafficFilterBody>>,
+    action: Option<String>,
+    state: Option<String>,
 }
 
 /// GS MEC 011 §7.1.5.2. Every attribute that is present has to match, by any of its values.
@@ -165,25 +179,80 @@ pub(crate) fn router<P: Platform>() -> Router<Arc<P>> {
     )
 }
 
-async fn list<P: Platform>(
+/// The rules of one application instance (GS MEC 011 §7.2.7.3.1).
+#[utoipa::path(
+    get, path = "/mec_app_support/v1/applications/{app_instance_id}/traffic_rules", tag = "mec", operation_id = "ApplicationsTrafficRulesGET",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+    ),
+    responses(
+        (status = 200, description = "The rules, as its descriptor orders them", body = Vec<TrafficRuleBody>),
+        (status = 404, description = "There is no such application instance", body = ProblemDetails),
+        (status = 503, description = "The platform cannot answer at present; the detail says why", body = ProblemDetails),
+        (status = 504, description = "Not answered in time", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn list<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path(application): Path<String>,
+    InPath(application): InPath<String>,
 ) -> Result<Json<Vec<TrafficRuleBody>>, ProblemDetails> {
     known_application(&*platform, &application).await?;
     let rules = platform.traffic_rules(&application).await?;
     Ok(Json(rules.iter().map(TrafficRuleBody::from).collect()))
 }
 
-async fn read<P: Platform>(
+/// One rule (GS MEC 011 §7.2.8.3.1).
+#[utoipa::path(
+    get, path = "/mec_app_support/v1/applications/{app_instance_id}/traffic_rules/{traffic_rule_id}", tag = "mec", operation_id = "ApplicationsTrafficRuleGET",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+        ("traffic_rule_id" = String, Path, description = "`trafficRuleId`"),
+    ),
+    responses(
+        (
+            status = 200, description = "The rule", body = TrafficRuleBody,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (status = 404, description = "There is no such application instance or rule", body = ProblemDetails),
+        (status = 503, description = "The platform cannot answer at present; the detail says why", body = ProblemDetails),
+        (status = 504, description = "Not answered in time", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn read<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path((application, rule_id)): Path<(String, String)>,
+    InPath((application, rule_id)): InPath<(String, String)>,
 ) -> Result<Response, ProblemDetails> {
     Ok(answer(&find(&*platform, &application, &rule_id).await?))
 }
 
-async fn update<P: Platform>(
+/// Switches a rule on or off, or changes it: attributes that are left out stay as they are
+/// (GS MEC 011 §7.2.8.3.2). The body may be wrapped in `TrafficRule`.
+#[utoipa::path(
+    put, path = "/mec_app_support/v1/applications/{app_instance_id}/traffic_rules/{traffic_rule_id}", tag = "mec", operation_id = "ApplicationsTrafficRulePUT",
+    params(
+        ("app_instance_id" = String, Path, description = "Name of the `kind: Application`"),
+        ("traffic_rule_id" = String, Path, description = "`trafficRuleId`"),
+        ("If-Match" = Option<String>, Header, description = "Only if the rule still has this entity tag"),
+    ),
+    request_body = TrafficRuleChange,
+    responses(
+        (
+            status = 200, description = "The rule as it is now", body = TrafficRuleBody,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (status = 400, description = "The request is wrong: the detail names the attribute or parameter", body = ProblemDetails),
+        (status = 404, description = "There is no such application instance or rule", body = ProblemDetails),
+        (status = 409, description = "Refused: the detail says what stands against it", body = ProblemDetails),
+        (status = 412, description = "The rule is not the one that `If-Match` names, or changed meanwhile", body = ProblemDetails),
+        (status = 413, description = "The body is larger than 64 KiB", body = ProblemDetails),
+        (status = 415, description = "The body is not JSON", body = ProblemDetails),
+        (status = 503, description = "The platform cannot take it: its store is full or read-only", body = ProblemDetails),
+        (status = 504, description = "Not answered in time; it may yet be carried out", body = ProblemDetails),
+    )
+)]
+pub(crate) async fn update<P: Platform>(
     State(platform): State<Arc<P>>,
-    Path((application, rule_id)): Path<(String, String)>,
+    InPath((application, rule_id)): InPath<(String, String)>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, ProblemDetails> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use selvedge_slices::admission::{
-    Attachment, MAX_HOOKS_IN_A_ROW, MAX_IDS, Network, Placed, Segment, frame_rate, usable,
+    Attachment, HookMemory, MAX_HOOKS_IN_A_ROW, MAX_IDS, Network, Placed, Segment, frame_rate,
+    usable,
 };
 use selvedge_slices::{
     Admitted, Class, Direction, Endpoint, Ledger, NetworkSlice, Object, ObjectName, OnFailure,
@@ -23,6 +24,7 @@ struct Net {
     forwarding: Forwarding,
     endpoints: BTreeMap<NodeName, Attachment>,
     hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
+    memory: HookMemory,
 }
 
 impl std::fmt::Debug for Net {
@@ -37,7 +39,13 @@ impl Net {
         let attachment = |(switch, link)| Attachment { switch, link: Some(link) };
         let endpoints =
             snapshot.attachments().into_iter().map(|(host, at)| (host, attachment(at))).collect();
-        Self { snapshot, forwarding, endpoints, hooks: BTreeMap::new() }
+        Self {
+            snapshot,
+            forwarding,
+            endpoints,
+            hooks: BTreeMap::new(),
+            memory: HookMemory::default(),
+        }
     }
 
     fn metro() -> Self {
@@ -60,6 +68,7 @@ impl Net {
             forwarding: &self.forwarding,
             endpoints: &self.endpoints,
             hooks: &self.hooks,
+            memory: &self.memory,
         }
     }
 
@@ -79,6 +88,52 @@ fn slice(spec: &str) -> NetworkSlice {
         Object::NetworkSlice(slice) => slice,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn hooks_share_the_memory_of_their_nodes() {
+    let mib = |count: u64| Bytes(count << 20);
+    let mut net = Net::metro();
+    let edges = ["edge1", "edge2"].map(|name| net.node(name));
+    net.memory.nodes = edges.map(|node| (node, mib(100))).into();
+    net.hooks.insert("mark".parse().unwrap(), edges.to_vec());
+    net.memory.needs =
+        [("dedup", 60), ("mark", 50)].map(|(name, need)| (name.parse().unwrap(), mib(need))).into();
+    let at = |admitted: &Admitted| -> Vec<String> {
+        let segments = admitted.placed.iter().flat_map(|placed| &placed.segments);
+        let nodes: std::collections::BTreeSet<NodeIx> = segments
+            .filter_map(|segment| match segment {
+                Segment::Hook { node, .. } => Some(*node),
+                _ => None,
+            })
+            .collect();
+        nodes.into_iter().map(|node| net.snapshot.name(node).to_string()).collect()
+    };
+    let through = |name: &str, hooks: &str| {
+        slice(&format!("{name} through: [{hooks}], endpoints: [{{ ue: robot-1 }}, {{ dn: plc }}]"))
+    };
+    let dedup = "{ hook: dedup, onFailure: drop }";
+    let both = "{ hook: dedup, onFailure: drop }, { hook: mark, onFailure: drop }";
+    let mut ledger = Ledger::new();
+    // Two hooks of one slice do not fit one node; both directions share an instance.
+    let first = ledger.admit(&net.network(), &through("a", both)).unwrap();
+    assert_eq!(at(first), ["edge1", "edge2"]);
+    // 40 MiB and 50 MiB are left.
+    let refused = ledger.admit(&net.network(), &through("b", dedup)).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "hook dedup needs 60Mi of compute memory; of the nodes that can run it edge2 has most \
+         left, 50Mi of 100Mi (held there: 50Mi by a)"
+    );
+    assert!(ledger.get("b").is_none());
+    // In its own place it fits, and what it gives up is there for others.
+    ledger.admit(&net.network(), &through("a", both)).unwrap();
+    ledger.admit(&net.network(), &through("a", "{ hook: mark, onFailure: drop }")).unwrap();
+    ledger.admit(&net.network(), &through("b", dedup)).unwrap();
+    // Rebuilt, the same: none is left out, and none is over.
+    let slices: Vec<NetworkSlice> = ledger.iter().map(|(_, a)| a.slice.clone()).collect();
+    let (again, unplaced) = Ledger::rebuilt(&net.network(), &slices);
+    assert!(unplaced.is_empty() && again.len() == 2, "{unplaced:?}");
 }
 
 #[test]
@@ -126,13 +181,10 @@ fn what_does_not_fit_is_refused_with_the_reason() {
         (format!("b uplink: {{ guaranteed: 60Mbps }}, {ends}"), ""), // over the far uplink
         (
             format!("b uplink: {{ guaranteed: 95Mbps }}, {ends}"),
-            "slice b: uplink from gnb1 to edge1: 95Mbps guaranteed do not fit: link gnb1:p2 -> \
-             s2:p3 has 93629343bps left, 1370657bps are missing; 93629kbps would fit",
+            "uplink from gnb1 to edge1: 95Mbps are to be guaranteed, link gnb1:p2 -> s2:p3 has \
+             93629343bps left, 1370657bps are missing; 93629kbps would fit",
         ),
-        (
-            format!("b downlink: {{ guaranteed: 95Mbps }}, {ends}"),
-            "slice b: downlink from edge1 to gnb1",
-        ),
+        (format!("b downlink: {{ guaranteed: 95Mbps }}, {ends}"), "downlink from edge1 to gnb1"),
         ("b endpoints: [{ ue: nobody }, { dn: plc }]".into(), "nobody is not attached"),
         (format!("b through: [{{ hook: x, onFailure: drop }}], {ends}"), "there is no hook x"),
         (format!("b through: [{{ hook: nowhere, onFailure: drop }}], {ends}"), "no node can run"),

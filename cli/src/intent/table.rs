@@ -71,6 +71,9 @@ pub(super) fn status(status: &Status) {
     println!("links      {} usable", share(status.links));
     println!("endpoints  {} attached", share(status.endpoints));
     println!("slices     {}, {} degraded", status.slices, status.slices_degraded);
+    if let Some(why) = &status.store_unwritable {
+        println!("store      cannot be written, every change is refused: {why}");
+    }
     if let Some(blocked) = &status.blocked {
         println!("blocked    {blocked}");
     }

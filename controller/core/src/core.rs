@@ -34,6 +34,8 @@ pub struct Core {
     pub(crate) derived: Arc<Derived>,
     pub(crate) sessions: BTreeMap<NodeName, Session>,
     pub(crate) running: Option<Running>,
+    /// Why the store takes nothing, if so.
+    pub(crate) store_unwritable: Option<String>,
     /// Why the last plan was not begun.
     pub(crate) blocked: Option<String>,
     /// What was last sent to each hook, as a digest: sent again when it differs.
@@ -70,6 +72,7 @@ impl Core {
             derived,
             sessions,
             running: None,
+            store_unwritable: None,
             blocked: None,
             hooks_sent: BTreeMap::new(),
             hook_retries: BTreeMap::new(),
@@ -142,10 +145,26 @@ impl Core {
             Event::Request { id, author, request } => {
                 self.request(id, &author, request, now_ms, out);
             }
+            Event::Store { unwritable } => self.store_changed(unwritable, now_ms, out),
             // `advance` looks at the time itself.
             Event::TimerDue(timer) => {
                 self.timers.remove(&timer);
             }
+        }
+    }
+
+    fn store_changed(&mut self, why: Option<String>, now_ms: u64, out: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.store_unwritable, why);
+        match (before, self.store_unwritable.clone()) {
+            (None, Some(why)) => {
+                let text = format!("every change is refused until it can be written: {why}");
+                self.log(Severity::Error, "store-unwritable", "store", text, now_ms, out);
+            }
+            (Some(_), None) => {
+                let text = String::from("takes writes again");
+                self.log(Severity::Info, "store-writable", "store", text, now_ms, out);
+            }
+            _ => {}
         }
     }
 

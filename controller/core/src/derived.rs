@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_pipeline::HookId;
-use selvedge_slices::admission::{Attachment, Network as Placement};
+use selvedge_slices::admission::{Attachment, HookMemory, Network as Placement};
 use selvedge_slices::{Ledger, NetworkSlice, ObjectName};
-use selvedge_topology::{End, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
+use selvedge_topology::{Bytes, End, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
 
 use crate::Core;
 use crate::attach::Located;
@@ -28,6 +28,7 @@ pub(crate) struct Derived {
     pub(crate) attachments: BTreeMap<NodeName, Attachment>,
     /// Switches that each hook can run on.
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
+    pub(crate) hook_memory: HookMemory,
     pub(crate) ledger: Ledger,
     /// By name, without the default slice.
     pub(crate) slices: BTreeMap<String, SliceState>,
@@ -66,6 +67,7 @@ impl Derived {
             forwarding,
             attachments: BTreeMap::new(),
             hook_nodes: BTreeMap::new(),
+            hook_memory: HookMemory::default(),
             ledger: Ledger::new(),
             slices: BTreeMap::new(),
             located: BTreeMap::new(),
@@ -82,6 +84,7 @@ impl Derived {
         let mut derived = Self {
             attachments: attachments(core, &snapshot),
             hook_nodes: hook_nodes(core, &snapshot),
+            hook_memory: hook_memory(core, &snapshot),
             located: located(core),
             links,
             snapshot,
@@ -113,6 +116,7 @@ impl Derived {
             forwarding: &self.forwarding,
             endpoints: &self.attachments,
             hooks: &self.hook_nodes,
+            memory: &self.hook_memory,
         }
     }
 
@@ -153,6 +157,7 @@ pub(crate) fn unfit_when_joined(core: &Core, name: &str) -> Option<String> {
     derived.forwarding = Arc::new(Forwarding::new(&snapshot));
     derived.attachments = attachments(core, &snapshot);
     derived.hook_nodes = hook_nodes(core, &snapshot);
+    derived.hook_memory = hook_memory(core, &snapshot);
     derived.snapshot = Arc::new(snapshot);
     let (ledger, unplaced) = Ledger::rebuilt(&derived.placement(), in_order(core));
     let waived = || ledger.get(name).and_then(|admitted| admitted.waived.as_ref());
@@ -193,21 +198,31 @@ fn attachments(core: &Core, snapshot: &Snapshot) -> BTreeMap<NodeName, Attachmen
     topology.hosts().filter_map(|(host, _)| attachment(host)).collect()
 }
 
-/// Switches with the memory for a hook: as they report, or as declared until they do.
+/// Switches with the memory for a hook.
 fn hook_nodes(core: &Core, snapshot: &Snapshot) -> BTreeMap<ObjectName, Vec<NodeIx>> {
+    let HookMemory { needs, nodes } = hook_memory(core, snapshot);
+    let of = |needed: Bytes| nodes.iter().filter(move |(_, has)| **has >= needed);
+    let hooks = needs.into_iter();
+    hooks.map(|(name, needed)| (name, of(needed).map(|(node, _)| *node).collect())).collect()
+}
+
+/// The compute memory of switches, as they report it or as declared until they do, and what
+/// hooks need.
+fn hook_memory(core: &Core, snapshot: &Snapshot) -> HookMemory {
     let memory = |node: NodeIx| {
         let name = snapshot.name(node);
         let switch = &core.network.switches[name];
         if switch.known {
-            return switch.compute.map(|compute| compute.memory_bytes);
+            return switch.compute.map(|compute| Bytes(compute.memory_bytes));
         }
         let declared = core.network.topology.nodes.get(name)?.as_switch()?;
-        declared.compute.map(|compute| compute.memory_bytes)
+        declared.compute.map(|compute| Bytes(compute.memory_bytes))
     };
-    let fits = |node: &NodeIx, bytes: u64| memory(*node).is_some_and(|memory| memory >= bytes);
-    let of = |bytes: u64| snapshot.nodes().filter(|node| fits(node, bytes)).collect();
     let hooks = core.intent.hooks.iter();
-    hooks.map(|(name, stored)| (name.clone(), of(stored.object.memory.0))).collect()
+    HookMemory {
+        needs: hooks.map(|(name, stored)| (name.clone(), stored.object.memory)).collect(),
+        nodes: snapshot.nodes().filter_map(|node| Some((node, memory(node)?))).collect(),
+    }
 }
 
 fn located(core: &Core) -> BTreeMap<NodeName, Located> {

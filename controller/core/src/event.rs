@@ -73,6 +73,10 @@ pub enum Event {
         author: String,
         request: Request,
     },
+    /// The store does not take what it is told, and why; `None`: it does again.
+    Store {
+        unwritable: Option<String>,
+    },
     /// A time set by [`Effect::SetTimer`](crate::Effect::SetTimer) has come. A timer that
     /// comes too often or too early does no harm.
     TimerDue(Timer),

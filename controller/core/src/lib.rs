@@ -20,6 +20,7 @@ mod hooks;
 mod intent;
 mod network;
 mod numbers;
+mod order;
 pub mod plan;
 mod prove;
 mod queue;

@@ -1,7 +1,8 @@
 //! From what switches hold to what they should hold, in steps that are each safe.
 //!
 //! 1. [`Stage::Fabric`]: what packets meet after the ingress is added and changed everywhere,
-//!    and meters shrink.
+//!    and meters shrink. Next hops that could lead in a circle half-way change in rounds
+//!    ([`crate::order`]), each a step of its own.
 //! 2. [`Stage::Ingress`]: what sends packets on their way is added and changed, and routes that
 //!    are not wanted go. A route or a policy is one map write, so each packet takes the old way
 //!    whole or the new way whole.
@@ -10,8 +11,7 @@
 //! 4. [`Stage::Generation`]: the switch's generation.
 //!
 //! The price is headroom: a table holds the union of old and new between 1 and 3. Within one
-//! step switches are written in any order, so while next hops change at several switches a
-//! packet may meet old and new ones; its hop limit bounds that.
+//! step switches are written in any order.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +20,7 @@ use selvedge_pipeline::{Entry, GenerationEntry, Key};
 use selvedge_topology::NodeName;
 
 use crate::effect::Update;
+use crate::order::Order;
 use crate::refusal::Refusal;
 
 /// The entries of one switch.
@@ -129,10 +130,6 @@ pub(crate) enum Stage {
     Generation,
 }
 
-impl Stage {
-    const ALL: [Self; 4] = [Self::Fabric, Self::Ingress, Self::Removal, Self::Generation];
-}
-
 /// Writes that may be done at the same time at different switches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -147,35 +144,35 @@ pub(crate) struct Step {
 /// for when the state of some switch is not known.
 pub(crate) fn steps<'a>(
     switches: impl Iterator<Item = (&'a NodeName, &'a Table, &'a Table)>,
+    order: &Order,
     generation: u64,
     keep_transit: bool,
 ) -> Vec<Step> {
-    let mut stages: BTreeMap<Stage, BTreeMap<NodeName, Vec<Update>>> = BTreeMap::new();
+    type Place = (Stage, usize);
+    let mut steps: BTreeMap<Place, BTreeMap<NodeName, Vec<Update>>> = BTreeMap::new();
     for (name, held, wanted) in switches {
         let Difference { added, changed, removed } = Difference::between(held, wanted);
-        let added = added.into_iter().map(|e| (stage_of_put(None, &e), Update::Insert(e)));
-        let changed =
-            changed.into_iter().map(|(old, e)| (stage_of_put(Some(&old), &e), Update::Modify(e)));
+        let put =
+            |old: Option<&Entry>, new: &Entry| (stage_of_put(old, new), order.round(name, new));
+        let added = added.into_iter().map(|e| (put(None, &e), Update::Insert(e)));
+        let changed = changed.into_iter().map(|(old, e)| (put(Some(&old), &e), Update::Modify(e)));
         let removed = removed
             .into_iter()
             .filter(|entry| !keep_transit || !serves_others(entry))
-            .map(|e| (stage_of_removal(&e), Update::Delete(e)));
-        let mut updates: Vec<(Stage, Update)> = added.chain(changed).chain(removed).collect();
+            .map(|e| ((stage_of_removal(&e), 0), Update::Delete(e)));
+        let mut updates: Vec<(Place, Update)> = added.chain(changed).chain(removed).collect();
         if !updates.is_empty() || !held.contains_key(&Key::Generation) {
             let entry = Entry::Generation(GenerationEntry { generation });
             let known = held.contains_key(&Key::Generation);
             let update = if known { Update::Modify(entry) } else { Update::Insert(entry) };
-            updates.push((Stage::Generation, update));
+            updates.push(((Stage::Generation, 0), update));
         }
-        updates.sort_by_key(|(stage, update)| (*stage, rank(update)));
-        for (stage, update) in updates {
-            stages.entry(stage).or_default().entry(name.clone()).or_default().push(update);
+        updates.sort_by_key(|(place, update)| (*place, rank(update)));
+        for (place, update) in updates {
+            steps.entry(place).or_default().entry(name.clone()).or_default().push(update);
         }
     }
-    Stage::ALL
-        .into_iter()
-        .filter_map(|stage| Some(Step { stage, updates: stages.remove(&stage)? }))
-        .collect()
+    steps.into_iter().map(|((stage, _), updates)| Step { stage, updates }).collect()
 }
 
 /// Carries out updates on a table as a switch does.

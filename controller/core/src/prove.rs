@@ -97,8 +97,8 @@ impl Defect {
     /// Whether it does no more harm than a little loss while the plan is under way.
     fn passes(self) -> bool {
         match self {
-            Self::Loop | Self::BlackHole | Self::Overload | Self::Promise => true,
-            Self::Leak | Self::HookMissed | Self::Rule | Self::Spoof => false,
+            Self::BlackHole | Self::Overload | Self::Promise => true,
+            Self::Loop | Self::Leak | Self::HookMissed | Self::Rule | Self::Spoof => false,
         }
     }
 }

@@ -22,6 +22,8 @@ use selvedge_topology::NodeName;
 use crate::Core;
 use crate::effect::{Effect, Severity, Update};
 use crate::event::{ReadId, Timer, WriteId};
+use crate::network::LinkState;
+use crate::order::{Order, Wires};
 use crate::plan::{self, Difference, Stage, Step, Table};
 use crate::prove::{self, Rigor};
 
@@ -228,7 +230,23 @@ impl Core {
             let held = session.held.as_deref().filter(|_| joined)?;
             Some((name, held, self.derived.tables.get(name).map_or(&empty, Arc::as_ref)))
         });
-        (plan::steps(writable, generation, self.some_unknown()), generation)
+        let steps = plan::steps(writable, &self.order(), generation, self.some_unknown());
+        (steps, generation)
+    }
+
+    /// In which order next hops change.
+    fn order(&self) -> Order {
+        let mut wires = Wires::new();
+        for (ix, state) in &self.derived.links {
+            let LinkState::Usable { a, b } = state else { continue };
+            let link = self.network.link(*ix);
+            wires.insert((link.a.node.clone(), a.port), link.b.node.clone());
+            wires.insert((link.b.node.clone(), b.port), link.a.node.clone());
+        }
+        Order::of(&wires, &self.held(), |name| {
+            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
+            self.derived.tables.get(name).filter(|_| joined).cloned()
+        })
     }
 
     /// Whether some switch that answers holds what nobody knows yet.

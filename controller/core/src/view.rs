@@ -24,6 +24,8 @@ pub struct Status {
     pub slices: usize,
     /// Slices whose promise is not kept at present.
     pub slices_degraded: usize,
+    /// Why the store takes nothing at present, and so every change is refused; `None`: it does.
+    pub store_unwritable: Option<String>,
     /// Why the last plan was not written, if so.
     pub blocked: Option<String>,
     /// What stands between now and converged, for people; empty when converged.

@@ -48,6 +48,7 @@ impl Core {
             endpoints_attached: self.derived.located.len(),
             slices: self.intent.slices.len(),
             slices_degraded: degraded.count(),
+            store_unwritable: self.store_unwritable.clone(),
             blocked: self.blocked.clone(),
             waiting_for,
         }

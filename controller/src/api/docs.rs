@@ -12,8 +12,8 @@ use super::{counters, intent, read, trace};
     info(
         title = "Selvedge operator API",
         description = "Topology, slices, plans, paths and events of a Selvedge network. Errors \
-                       are ProblemDetails (RFC 9457). The ETSI MEC APIs are served beside it at \
-                       their published base URIs."
+                       are ProblemDetails (RFC 9457). The ETSI MEC APIs stand beside it at their \
+                       published base URIs."
     ),
     paths(
         read::status,
@@ -39,6 +39,8 @@ use super::{counters, intent, read, trace};
         intent::delete_hook,
         intent::delete_application,
         trace::trace,
+        document,
+        reader,
     ),
     tags(
         (name = "network", description = "What is there, and how it does"),
@@ -47,15 +49,25 @@ use super::{counters, intent, read, trace};
 )]
 struct Document;
 
-/// The OpenAPI 3.1 document of `/v1`.
+/// The OpenAPI 3.1 document of every route: `/v1` and the MEC APIs.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    Document::openapi().merge_from(selvedge_mec_api::openapi())
 }
 
+/// This document.
+#[utoipa::path(
+    get, path = "/v1/openapi.json", tag = "network",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+)]
 pub(super) async fn document() -> impl IntoResponse {
     Json(openapi())
 }
 
+/// This document as a page.
+#[utoipa::path(
+    get, path = "/docs", tag = "network",
+    responses((status = 200, body = String, content_type = "text/html"))
+)]
 pub(super) async fn reader() -> impl IntoResponse {
     // It loads nothing from elsewhere, and a browser is told to see to that.
     let policy = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; \

@@ -424,27 +424,121 @@ async fn mec_rules_reach_the_switches() {
     assert_eq!(api.get("/mec_service_mgmt/v1/services").await, json!([]));
 }
 
+/// Methods that a route can have. `HEAD` comes with every `GET`.
+const METHODS: [&str; 5] = ["GET", "PUT", "POST", "DELETE", "PATCH"];
+
+/// Every path of the router, as it prints them.
+fn served(router: &Router) -> Vec<String> {
+    let text = format!("{router:?}");
+    let quoted = text.split('"').skip(1).step_by(2).filter(|text| text.starts_with('/'));
+    let mut paths: Vec<String> =
+        quoted.filter(|path| path.len() > 1 && !path.contains("axum")).map(str::to_owned).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// The path with something in place of each name.
+fn filled(path: &str, name: &str) -> String {
+    let segment = |part: &str| match part.starts_with('{') {
+        true => name.to_owned(),
+        false => part.to_owned(),
+    };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
 #[tokio::test]
-async fn the_document_covers_every_route() {
+async fn the_document_has_every_route_and_no_other() {
     let api = Fixture::new();
     let document = api.get("/v1/openapi.json").await;
     let text = document.to_string();
     for reference in text.split("\"#/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(document.pointer(&format!("/{reference}")).is_some(), "{reference}");
     }
-    let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 20, "{:?}", paths.keys());
-    for (path, methods) in paths {
+    let mut documented = std::collections::BTreeSet::new();
+    let mut ids = std::collections::BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(operation["summary"].is_string(), "{method} {path} says what it does");
-            let path = path.replace("{name}", "none");
-            let (status, answer) = api.call(&method.to_uppercase(), &path, Some(json!({}))).await;
-            let detail = answer["detail"].as_str().unwrap_or_default();
-            assert!(status != 405 && !detail.contains("see /docs"), "{method} {path}: {answer}");
+            assert!(
+                ids.insert(operation["operationId"].to_string()),
+                "{}",
+                operation["operationId"]
+            );
+            documented.insert(format!("{} {path}", method.to_uppercase()));
         }
     }
+    let mut served_here = std::collections::BTreeSet::new();
+    let paths = served(&api.router);
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths {
+        for method in METHODS {
+            if api.call(method, &filled(&path, "none"), Some(json!({}))).await.0 != 405 {
+                served_here.insert(format!("{method} {path}"));
+            }
+        }
+    }
+    assert_eq!(documented, served_here);
     let page = api.get("/docs").await;
     assert!(page.as_str().unwrap().contains("/v1/openapi.json"));
+}
+
+#[tokio::test]
+async fn whatever_comes_is_answered_with_a_reason() {
+    let api = Fixture::new();
+    let deep = "[".repeat(100_000);
+    let bodies: [&[u8]; 9] = [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"{\"documents\": \"\xc3\x28\"}",
+        b"{\"a\": 1e999999}",
+        deep.as_bytes(),
+    ];
+    let kinds: [Option<&[u8]>; 4] =
+        [None, Some(b"application/json"), Some(b"text/plain"), Some(b"\xff")];
+    let long = "a".repeat(500);
+    let names = ["none", "%ff", "%00", "%2e%2e", "a%2fb", "%F0%9F%A6%80", "CAPITAL", &long];
+    let queries =
+        ["", "?", "?=", "?which=%ff", "?wait=-1&after=18446744073709551616", "?ser_name="];
+    for path in served(&api.router) {
+        for method in METHODS.into_iter().chain(["OPTIONS", "BREW"]) {
+            for (n, name) in names.iter().enumerate() {
+                for (m, body) in bodies.iter().enumerate() {
+                    let kind = kinds[(n + m) % kinds.len()];
+                    let uri = filled(&path, name) + queries[(n + m) % queries.len()];
+                    let mut request = axum::http::Request::builder().method(method).uri(&uri);
+                    if let Some(kind) = kind {
+                        request = request.header(header::CONTENT_TYPE, kind);
+                    }
+                    let request = request.body(HttpBody::from(body.to_vec())).unwrap();
+                    let answer = api.router.clone().oneshot(request).await.unwrap();
+                    let status = answer.status().as_u16();
+                    assert!(status < 500 || status == 503, "{method} {uri}: {status}");
+                    if status < 400 {
+                        continue;
+                    }
+                    let what = format!("{method} {uri} {body:?}");
+                    let kind = answer.headers().get(header::CONTENT_TYPE).cloned();
+                    assert_eq!(kind.unwrap(), "application/problem+json", "{what}");
+                    assert!(
+                        status != 405 || answer.headers().contains_key(header::ALLOW),
+                        "{what}"
+                    );
+                    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+                    let problem: Value = serde_json::from_slice(&bytes).unwrap();
+                    assert_eq!(problem["status"], status, "{what}");
+                    let detail = problem["detail"].as_str().unwrap();
+                    assert!(!detail.is_empty() && detail.len() < 4_000, "{what}: {detail}");
+                }
+            }
+        }
+    }
+    // And it still answers.
+    assert_eq!(api.get("/v1/slices").await, json!([]));
 }
 
 #[tokio::test]

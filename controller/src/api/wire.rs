@@ -26,6 +26,8 @@ pub struct Status {
     pub slices: usize,
     /// Slices whose promise is not kept at present.
     pub slices_degraded: usize,
+    /// Why the store takes nothing at present, and so every change is refused; null: it does.
+    pub store_unwritable: Option<String>,
     /// Why the last plan was not written, if so.
     pub blocked: Option<String>,
     /// What stands between now and converged; empty when converged.
@@ -56,6 +58,7 @@ impl Status {
             endpoints: share(view.endpoints_attached, view.endpoints_declared),
             slices: view.slices,
             slices_degraded: view.slices_degraded,
+            store_unwritable: view.store_unwritable,
             blocked: view.blocked,
             waiting_for: view.waiting_for,
             writes,

@@ -13,6 +13,7 @@ use selvedge_pipeline::CounterKind;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::api::problem::chain;
 use crate::clock::Clock;
 use crate::store::{Operation, Store, StoreError, Transaction};
 
@@ -71,6 +72,10 @@ pub(crate) struct Engine {
     timers: BTreeMap<Timer, u64>,
     /// Records that the store has refused so far: newest value of each key.
     unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    /// The store did not take the last that it was told, and the core knows.
+    unwritable: bool,
+    /// What the core is to be told first.
+    untold: Option<Event>,
     retry_at_ms: Option<u64>,
     next_request: u64,
     /// Sequence number of the newest line of the event log.
@@ -96,6 +101,8 @@ impl Engine {
             sessions: BTreeMap::new(),
             timers: BTreeMap::new(),
             unsaved: BTreeMap::new(),
+            unwritable: false,
+            untold: None,
             retry_at_ms: None,
             next_request: 0,
             logged,
@@ -103,11 +110,21 @@ impl Engine {
         (engine, Handle::new(sender, log))
     }
 
+    /// Before the start: what the store did not take, and why. It is offered again until it does.
+    pub(crate) fn owe(&mut self, key: &str, value: Vec<u8>, error: &StoreError) {
+        self.unsaved.insert(key.to_owned(), Some(value));
+        self.retry_at_ms = Some(self.clock.now_ms() + STORE_RETRY_MS);
+        self.untold = self.store_event(Err(error));
+    }
+
     /// Runs until `stop` is set. What is queued by then is dropped: whoever waits for an
     /// answer is told that the controller stops.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         // What was restored may want something done already.
         self.handle(Event::TimerDue(Timer::Batch)).await;
+        if let Some(event) = self.untold.take() {
+            self.handle(event).await;
+        }
         loop {
             let due = self.timers.values().copied().chain(self.retry_at_ms).min();
             let sleep_until = due.map(|at_ms| self.clock.instant(at_ms).into());
@@ -171,8 +188,12 @@ impl Engine {
         let now_ms = self.clock.now_ms();
         if self.retry_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.retry_at_ms = None;
-            if let Err(error) = self.persist(Vec::new(), false).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "still not writable");
+            let stored = self.persist(Vec::new(), false).await;
+            if let Err(error) = &stored {
+                tracing::debug!(error = error as &dyn std::error::Error, "still not writable");
+            }
+            if let Some(event) = self.store_event(stored.as_ref().map(|()| ())) {
+                self.handle(event).await;
             }
         }
         let due: Vec<Timer> = self
@@ -207,7 +228,9 @@ impl Engine {
             match effect {
                 Effect::Persist(records) => {
                     let records = records.into_iter().map(|r| (r.key, r.value)).collect();
-                    let Err(error) = self.persist(records, open.is_some()).await else { continue };
+                    let stored = self.persist(records, open.is_some()).await;
+                    undelivered.extend(self.store_event(stored.as_ref().map(|()| ())));
+                    let Err(error) = stored else { continue };
                     // What happened in the network cannot be refused; a request can.
                     if let Some(Open { answer, before, .. }) = open.take() {
                         self.core = before;
@@ -260,7 +283,8 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let mut merged = self.unsaved.clone();
         merged.extend(records);
-        if merged.is_empty() {
+        // Nothing is what a store is asked whether it can be written with.
+        if merged.is_empty() && !self.unwritable {
             return Ok(());
         }
         let operations = merged
@@ -288,12 +312,24 @@ impl Engine {
                     }
                     self.unsaved = merged;
                 }
-                if !self.unsaved.is_empty() {
+                if !self.unsaved.is_empty() || error.is_retryable() {
                     self.retry_at_ms = Some(self.clock.now_ms() + STORE_RETRY_MS);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// What the core has to be told of the store after a commit, if that is new.
+    fn store_event(&mut self, committed: Result<(), &StoreError>) -> Option<Event> {
+        let why = match committed {
+            Err(error) if error.is_retryable() => Some(chain(error)),
+            // Of the transaction, not of the store.
+            Err(_) => return None,
+            Ok(()) => None,
+        };
+        let before = std::mem::replace(&mut self.unwritable, why.is_some());
+        (before != why.is_some()).then_some(Event::Store { unwritable: why })
     }
 
     fn log(&self, entry: &LogEntry) {

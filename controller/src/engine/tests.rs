@@ -51,6 +51,42 @@ async fn what_happens_in_the_network_is_carried_out_though_the_store_is_full() {
 }
 
 #[tokio::test]
+async fn the_status_says_that_the_store_cannot_be_written_until_it_can() {
+    let controller = Controller::start();
+    let status = || async { controller.handle.query(|core| core.status()).await.unwrap() };
+    let until = async |unwritable: bool| {
+        for _ in 0..500 {
+            if status().await.store_unwritable.is_some() == unwritable {
+                return status().await.store_unwritable;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never: {:?}", status().await);
+    };
+    assert_eq!(status().await.store_unwritable, None);
+    controller.store.full.store(true, Ordering::SeqCst);
+    let objects = selvedge_slices::parse(
+        "a.yaml",
+        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: { name: a }\nspec:\n  \
+         endpoints: [{ ue: h1 }, { dn: h2 }]\n",
+    );
+    let change = selvedge_core::Change { put: objects.unwrap(), ..Default::default() };
+    let request = selvedge_core::Request::Apply { change, plan: None };
+    let refused = controller.handle.request("tester".into(), request).await;
+    assert!(matches!(refused, Err(super::RequestError::Store(_))), "{refused:?}");
+    // Nothing is owed to the store, and yet its recovery is noticed.
+    let why = until(true).await.unwrap();
+    assert!(why.contains("controller.redb"), "{why}");
+    controller.store.full.store(false, Ordering::SeqCst);
+    until(false).await;
+    let events = controller.handle.query(|core| core.events().iter().cloned().collect::<Vec<_>>());
+    let events = events.await.unwrap();
+    let kinds: Vec<&str> =
+        events.iter().map(|e| e.kind).filter(|kind| kind.starts_with("store-")).collect();
+    assert_eq!(kinds, ["store-unwritable", "store-writable"]);
+}
+
+#[tokio::test]
 async fn an_older_session_is_not_listened_to() {
     let controller = Controller::start();
     let joined = || async {

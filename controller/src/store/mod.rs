@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
+mod overlay;
 mod redb;
 pub use self::redb::RedbStore;
 
@@ -183,6 +184,25 @@ impl StoreError {
             | Self::NewerFormat { .. }
             | Self::Precondition { .. }
             | Self::Limit { .. } => false,
+        }
+    }
+
+    /// Whether it says that the file cannot be written, so that it may yet be read: a disk that is
+    /// full or read-only, or a file that is not ours to write.
+    pub(crate) fn is_unwritable(&self) -> bool {
+        let denied = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied
+            )
+        };
+        match self {
+            Self::Open { source, .. } => denied(source),
+            Self::Write { source, .. } => source.downcast_ref::<io::Error>().is_some_and(denied),
+            _ => false,
         }
     }
 }

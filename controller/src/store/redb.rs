@@ -4,8 +4,11 @@
 //! never read back. The file itself is whole: it has two commit slots. So after a failure
 //! the database is closed, and the next call opens it again; that is how a full disk that
 //! has room again, or a file system that is writable again, is noticed.
+//!
+//! A file that is whole and can only be read, because its disk is full or read-only, is opened
+//! for reading ([`Overlay`]); each commit tries to open it for writing first.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,7 @@ use redb::{
 };
 use tokio::sync::broadcast;
 
+use super::overlay::Overlay;
 use super::{
     Change, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Precondition, Revision,
     Store, StoreError, Transaction, Versioned, WATCH_BACKLOG, Watch,
@@ -45,19 +49,26 @@ pub struct RedbStore {
 struct Inner {
     path: PathBuf,
     /// `None` after a failure, until it could be opened again.
-    database: Mutex<Option<Database>>,
+    database: Mutex<Option<Opened>>,
     changes: broadcast::Sender<Change>,
 }
 
+struct Opened {
+    database: Database,
+    /// Nothing that is committed would reach the file.
+    read_only: bool,
+}
+
 impl RedbStore {
-    /// Opens the store, or makes it (mode 0600). Blocks for as long as the file is read.
+    /// Opens the store, or makes it (mode 0600). Blocks for as long as the file is read. A store
+    /// that can be read and not written is opened too: its commits fail until it can.
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open, [`StoreError::NewerFormat`] if
     /// a newer program wrote it, [`StoreError::Damaged`] if it is something else.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
-        let database = open(&path)?;
+        let database = open(&path).or_else(|refused| open_to_read(&path, refused))?;
         let (changes, _) = broadcast::channel(WATCH_BACKLOG);
         Ok(Self { inner: Arc::new(Inner { path, database: Mutex::new(Some(database)), changes }) })
     }
@@ -116,26 +127,29 @@ impl Store for RedbStore {
 }
 
 impl Inner {
-    /// Runs `work` on the open database, opening it again first if it was closed.
+    /// Runs `work` on the open database, opening it again first if it was closed. Who is going
+    /// to write is given one that can be written.
     fn with<T>(
         &self,
+        writing: bool,
         work: impl FnOnce(&Database) -> Result<T, Failure>,
     ) -> Result<Result<T, Failure>, StoreError> {
         // A panic under the lock leaves an `Option` that is whole either way.
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match slot.take() {
-            Some(database) => database,
-            None => open(&self.path)?,
+        let opened = match slot.take().filter(|opened| !(writing && opened.read_only)) {
+            Some(opened) => opened,
+            None if writing => open(&self.path)?,
+            None => open(&self.path).or_else(|refused| open_to_read(&self.path, refused))?,
         };
-        let result = work(&database);
+        let result = work(&opened.database);
         if !matches!(result, Err(Failure::Storage(_))) {
-            *slot = Some(database);
+            *slot = Some(opened);
         }
         Ok(result)
     }
 
     fn read<T>(&self, work: impl Fn(&Database) -> Result<T, Failure>) -> Result<T, StoreError> {
-        match self.with(work)? {
+        match self.with(false, work)? {
             Ok(value) => Ok(value),
             Err(failure) => Err(failure.reading(&self.path)),
         }
@@ -144,7 +158,7 @@ impl Inner {
     fn commit(&self, transaction: Transaction) -> Result<Revision, StoreError> {
         let mut attempted = None;
         let result = self
-            .with(|database| commit(database, &transaction, &mut attempted))
+            .with(true, |database| commit(database, &transaction, &mut attempted))
             .map_err(|closed| self.unwritable(closed))?;
         let revision = match result {
             Ok(revision) => revision,
@@ -308,7 +322,7 @@ fn check_limits(transaction: &Transaction) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn open(path: &Path) -> Result<Database, StoreError> {
+fn open(path: &Path) -> Result<Opened, StoreError> {
     let open_error = |source| StoreError::Open { path: path.to_owned(), source };
     let existed = path.exists();
     let file = OpenOptions::new()
@@ -324,20 +338,57 @@ fn open(path: &Path) -> Result<Database, StoreError> {
     }
     let database = FileBackend::new(file)
         .and_then(|backend| Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend))
-        .map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-                StoreError::InUse { path: path.to_owned() }
-            }
-            DatabaseError::Storage(StorageError::Io(error))
-                if error.kind() != io::ErrorKind::InvalidData
-                    && error.kind() != io::ErrorKind::UnexpectedEof =>
-            {
-                open_error(error)
-            }
-            other => StoreError::Damaged { path: path.to_owned(), source: other.into() },
-        })?;
-    check_format(path, &database)?;
-    Ok(database)
+        .map_err(|error| unopened(path, error))?;
+    match format(path, &database)? {
+        Some(_) => {}
+        None => create_tables(&database).map_err(|failure| failure.writing(path))?,
+    }
+    Ok(Opened { database, read_only: false })
+}
+
+/// Opens a store that could not be opened to be written, if that is because it cannot be
+/// written; else the error is the one of before. Neither a new store nor an empty file is one
+/// that can be read.
+fn open_to_read(path: &Path, refused: StoreError) -> Result<Opened, StoreError> {
+    if !refused.is_unwritable() {
+        return Err(refused);
+    }
+    let Ok(file) = File::open(path) else { return Err(refused) };
+    // Held against writers, who take the same lock, and against others like us.
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(_)) => return Err(refused),
+    }
+    let overlay =
+        Overlay::new(file).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    if overlay.is_empty() {
+        return Err(refused);
+    }
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(overlay)
+        .map_err(|error| unopened(path, error))?;
+    match format(path, &database)? {
+        Some(_) => Ok(Opened { database, read_only: true }),
+        None => Err(refused),
+    }
+}
+
+fn unopened(path: &Path, error: DatabaseError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            StoreError::InUse { path }
+        }
+        DatabaseError::Storage(StorageError::Io(source))
+            if source.kind() != io::ErrorKind::InvalidData
+                && source.kind() != io::ErrorKind::UnexpectedEof =>
+        {
+            StoreError::Open { path, source }
+        }
+        other => StoreError::Damaged { path, source: other.into() },
+    }
 }
 
 /// A new file's name is durable once its directory is.
@@ -348,8 +399,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the tables of a new file; refuses those of a newer program.
-fn check_format(path: &Path, database: &Database) -> Result<(), StoreError> {
+/// The format of a store; `None`: it has no tables yet. Refuses that of a newer program.
+fn format(path: &Path, database: &Database) -> Result<Option<u64>, StoreError> {
     let transaction = database.begin_read().map_err(|e| storage(e).reading(path))?;
     let found = match transaction.open_table(META) {
         Ok(meta) => meta
@@ -365,8 +416,7 @@ fn check_format(path: &Path, database: &Database) -> Result<(), StoreError> {
         Some(found) if found > FORMAT => {
             Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: FORMAT })
         }
-        Some(_) => Ok(()),
-        None => create_tables(database).map_err(|failure| failure.writing(path)),
+        found => Ok(found),
     }
 }
 

@@ -10,10 +10,13 @@
 //!   covered, and [`Explanation::assumed`] says so.
 //! - At most [`MARGIN_PERCENT`] of a link's capacity is promised. A link without a stated
 //!   capacity limits nothing, which is an assumption too.
+//! - Hooks take memory of the node they run on, one instance for each slice ([`HookMemory`]);
+//!   together they take no more than it has.
 //! - The delay bound is in [`delay`].
 
 pub mod delay;
 mod explain;
+mod memory;
 mod place;
 mod refusal;
 mod route;
@@ -28,6 +31,7 @@ use crate::{Direction, NetworkSlice, ObjectName};
 
 pub use delay::{DelayBound, HopDelay};
 pub use explain::{Explanation, LinkUse, PathExplanation};
+pub use memory::HookMemory;
 pub use refusal::Refusal;
 
 /// Share of a link's capacity that may be promised, and the rate its virtual queue drains at.
@@ -77,6 +81,7 @@ pub struct Network<'a> {
     pub endpoints: &'a BTreeMap<NodeName, Attachment>,
     /// The nodes that each known hook can run on.
     pub hooks: &'a BTreeMap<ObjectName, Vec<NodeIx>>,
+    pub memory: &'a HookMemory,
 }
 
 impl Network<'_> {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use selvedge_topology::{ArcIx, BitRate, Metric, NodeIx, Path, Query, shortest_path};
+use selvedge_topology::{ArcIx, BitRate, Bytes, Metric, NodeIx, Path, Query, shortest_path};
 
 use super::delay::{Queues, arc_name, broken, queues};
+use super::memory::{instances, segments};
 use super::route::best;
 use super::{
-    Admitted, DelayBound, Ledger, Network, Placed, Refusal, frame_rate, ip_rate, overhead, scale,
-    usable,
+    Admitted, DelayBound, Ledger, Network, Placed, Refusal, Segment, frame_rate, ip_rate, overhead,
+    scale, usable,
 };
 use crate::limits::MTU_BYTES;
 use crate::{Direction, NetworkSlice};
@@ -44,6 +45,8 @@ struct Placing<'a> {
     reserved: BTreeMap<ArcIx, u64>,
     /// The others' queues; `None` when their bursts do not settle.
     queues: Option<Queues>,
+    /// What others leave of the compute memory of nodes, in bytes.
+    memory: BTreeMap<NodeIx, u64>,
 }
 
 fn at(direction: Direction) -> usize {
@@ -103,9 +106,8 @@ pub(super) fn waived(
 ) -> Result<Admitted, Box<Refusal>> {
     let placing = Placing::new(ledger, network, slice)?;
     placing.reachable()?;
-    let (placed, _) = placing
-        .place_at([0, 0], By::Cost)
-        .map_err(|demand| placing.unreachable(&placing.demands[demand.index]))?;
+    let (placed, _) =
+        placing.place_at([0, 0], By::Cost).map_err(|blocked| placing.unreachable(&blocked))?;
     let slice = slice.clone();
     Ok(Admitted { slice, placed, reserved: BTreeMap::new(), waived: Some(why) })
 }
@@ -114,6 +116,7 @@ pub(super) fn waived(
 struct Blocked {
     index: usize,
     uses: [Uses; 2],
+    placed: Vec<Placed>,
 }
 
 impl<'a> Placing<'a> {
@@ -162,7 +165,16 @@ impl<'a> Placing<'a> {
             }
         }
         let queues = queues(network, ledger.iter().map(|(_, admitted)| admitted));
-        Ok(Self { ledger, network, slice, hooks, demands, access, reserved, queues })
+        let mut memory = BTreeMap::new();
+        if !hooks.is_empty() {
+            for (node, total) in &network.memory.nodes {
+                let holders = network.memory.holders(ledger, *node);
+                let left =
+                    holders.iter().fold(total.0, |left, (_, held)| left.saturating_sub(held.0));
+                memory.insert(*node, left);
+            }
+        }
+        Ok(Self { ledger, network, slice, hooks, demands, access, reserved, queues, memory })
     }
 
     fn guaranteed(&self, direction: Direction) -> BitRate {
@@ -197,11 +209,17 @@ impl<'a> Placing<'a> {
     fn reachable(&self) -> Result<(), Box<Refusal>> {
         match self.place_at([0, 0], By::Cost) {
             Ok(_) => Ok(()),
-            Err(blocked) => Err(self.unreachable(&self.demands[blocked.index])),
+            Err(blocked) => Err(self.unreachable(&blocked)),
         }
     }
 
-    fn unreachable(&self, demand: &Demand) -> Box<Refusal> {
+    fn unreachable(&self, blocked: &Blocked) -> Box<Refusal> {
+        let demand = &self.demands[blocked.index];
+        if let Some((_, segments)) = self.way(demand, None, &Default::default(), [0, 0], By::Cost)
+            && let Some((index, _)) = self.overfull(&blocked.placed, &segments)
+        {
+            return self.no_memory(index, &blocked.placed);
+        }
         let snapshot = self.network.snapshot;
         let slice = self.slice.name.clone();
         let Demand { direction, from, to, .. } = *demand;
@@ -300,8 +318,8 @@ impl<'a> Placing<'a> {
         let mut uses: [Uses; 2] = Default::default();
         let mut placed = Vec::new();
         for (index, demand) in self.demands.iter().enumerate() {
-            let Some((path, segments)) = self.way(demand, &uses, rates, by) else {
-                return Err(Blocked { index, uses });
+            let Some((path, segments)) = self.way(demand, Some(&placed), &uses, rates, by) else {
+                return Err(Blocked { index, uses, placed });
             };
             for (arc, count) in crossings(&path) {
                 let most = uses[at(demand.direction)].entry(arc).or_default();
@@ -314,13 +332,16 @@ impl<'a> Placing<'a> {
         Ok((placed, uses))
     }
 
+    /// `placed`: the slice's ways so far, whose hooks take memory too; `None`: whatever the
+    /// memory is.
     fn way(
         &self,
         demand: &Demand,
+        placed: Option<&[Placed]>,
         uses: &[Uses; 2],
         rates: [u64; 2],
         by: By,
-    ) -> Option<(Path, Vec<super::Segment>)> {
+    ) -> Option<(Path, Vec<Segment>)> {
         let Demand { direction, from, to, .. } = *demand;
         let rate = rates[at(direction)];
         let fits = |arc, times: u64| {
@@ -331,6 +352,8 @@ impl<'a> Placing<'a> {
         let burst = self.slice.rates(direction).guaranteed_burst(self.slice.class);
         // Arcs that a path may cross once but not as often as it did.
         let mut narrow: BTreeSet<ArcIx> = BTreeSet::new();
+        // Nodes that have no room for one more of the slice's hooks.
+        let mut full: BTreeSet<(usize, NodeIx)> = BTreeSet::new();
         loop {
             let weight = |arc: ArcIx| {
                 if narrow.contains(&arc) || !fits(arc, 1) {
@@ -342,7 +365,16 @@ impl<'a> Placing<'a> {
                 }
             };
             let metric = matches!(by, By::Cost).then_some(Metric::Cost);
-            let found = best(self.network, (from, to), &self.hooks, &weight, metric)?;
+            let open = |(index, nodes): (usize, &&[NodeIx])| -> Vec<NodeIx> {
+                nodes.iter().copied().filter(|node| !full.contains(&(index, *node))).collect()
+            };
+            let hooks: Vec<Vec<NodeIx>> = self.hooks.iter().enumerate().map(open).collect();
+            let hooks: Vec<&[NodeIx]> = hooks.iter().map(Vec::as_slice).collect();
+            let found = best(self.network, (from, to), &hooks, &weight, metric)?;
+            if let Some(over) = placed.and_then(|placed| self.overfull(placed, &found.1)) {
+                full.insert(over);
+                continue;
+            }
             let too_often: Vec<ArcIx> = crossings(&found.0)
                 .into_iter()
                 .filter(|(arc, times)| *times > 1 && !fits(*arc, *times))
@@ -353,6 +385,43 @@ impl<'a> Placing<'a> {
             }
             narrow.extend(too_often);
         }
+    }
+
+    /// A hook of a new way, by its place in the slice, that is one too many for its node beside
+    /// those of `placed`.
+    fn overfull(&self, placed: &[Placed], way: &[Segment]) -> Option<(usize, NodeIx)> {
+        let before = instances(self.slice, segments(placed));
+        let mut all = before.clone();
+        for segment in way {
+            let Segment::Hook { index, node } = *segment else { continue };
+            all.insert((node, &self.slice.through[index].hook));
+            let left = self.memory.get(&node);
+            if left.is_some_and(|left| self.network.memory.taken(&all, node) > *left) {
+                return Some((index, node));
+            }
+        }
+        None
+    }
+
+    fn no_memory(&self, index: usize, placed: &[Placed]) -> Box<Refusal> {
+        let memory = self.network.memory;
+        let own = instances(self.slice, segments(placed));
+        let left = |node: NodeIx| {
+            let left = self.memory.get(&node).copied().unwrap_or(0);
+            left.saturating_sub(memory.taken(&own, node))
+        };
+        let most = self.hooks[index].iter().copied().rev().max_by_key(|node| left(*node));
+        let node = most.expect("a hook without a node is refused before");
+        let hook = self.slice.through[index].hook.clone();
+        Box::new(Refusal::Memory {
+            slice: self.slice.name.clone(),
+            needed: Bytes(memory.need(&hook)),
+            hook,
+            node: self.network.snapshot.name(node).clone(),
+            left: Bytes(left(node)),
+            total: memory.nodes.get(&node).copied().unwrap_or_default(),
+            holders: memory.holders(self.ledger, node),
+        })
     }
 
     /// Why the demand does not fit at the slice's rates, and the largest rate that would.
@@ -393,7 +462,7 @@ impl<'a> Placing<'a> {
         let name = |node| self.network.snapshot.name(node).clone();
         let (from, to) = (name(demand.from), name(demand.to));
         let (rates, _) = at_rate(low);
-        let way = self.way(demand, &stuck.uses, rates, by);
+        let way = self.way(demand, Some(&stuck.placed), &stuck.uses, rates, by);
         let bottleneck = way.and_then(|(path, _)| {
             let crossed = crossings(&path);
             let left = path.arcs.iter().filter_map(|arc| {

@@ -1,25 +1,44 @@
 //! Why a slice is not admitted: the constraint, by how much, where, and what would do instead.
+//!
+//! The texts leave out the slice's own name: whoever shows one has said which slice it is of.
 
-use selvedge_topology::{BitRate, Delay, NoPath, NodeName};
+use selvedge_topology::{BitRate, Bytes, Delay, NoPath, NodeName};
 
 use crate::admission::DelayBound;
 use crate::{Direction, ObjectName};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("slice {slice}: endpoint {endpoint} is not attached to any switch")]
+    #[error("endpoint {endpoint} is not attached to any switch")]
     Endpoint { slice: ObjectName, endpoint: NodeName },
 
-    #[error("slice {slice}: there is no hook {hook}")]
+    #[error("there is no hook {hook}")]
     Hook { slice: ObjectName, hook: ObjectName },
 
-    #[error("slice {slice}: no node can run hook {hook}")]
+    #[error("no node can run hook {hook}: none has the compute memory that it needs")]
     NoCompute { slice: ObjectName, hook: ObjectName },
 
-    #[error("slice {slice}: {direction}: {reason}")]
+    #[error(
+        "hook {hook} needs {needed} of compute memory; of the nodes that can run it {node} has \
+         most left, {left} of {total}{}",
+        held(.holders)
+    )]
+    Memory {
+        slice: ObjectName,
+        hook: ObjectName,
+        needed: Bytes,
+        node: NodeName,
+        /// What the slice's other hooks leave, too.
+        left: Bytes,
+        total: Bytes,
+        /// Whose hooks are on that node.
+        holders: Vec<(ObjectName, Bytes)>,
+    },
+
+    #[error("{direction}: {reason}")]
     NoPath { slice: ObjectName, direction: Direction, reason: NoPath },
 
-    #[error("slice {slice}: {direction}: no way from {from} through {hook} to {to}")]
+    #[error("{direction}: no way from {from} through {hook} to {to}")]
     HookUnreachable {
         slice: ObjectName,
         direction: Direction,
@@ -30,8 +49,8 @@ pub enum Refusal {
 
     /// Rates count the user's IP bytes.
     #[error(
-        "slice {slice}: {direction} from {from} to {to}: {wanted} guaranteed do not fit: link \
-         {link} has {available} left, {missing} are missing; {fits} would fit{}",
+        "{direction} from {from} to {to}: {wanted} are to be guaranteed, link {link} has \
+         {available} left, {missing} are missing; {fits} would fit{}",
         held(.holders)
     )]
     Bandwidth {
@@ -53,7 +72,7 @@ pub enum Refusal {
     },
 
     #[error(
-        "slice {slice}: {direction} from {from} to {to}: a latency of {wanted} cannot be \
+        "{direction} from {from} to {to}: a latency of {wanted} cannot be \
          promised: {}{}",
         achievable(.least),
         worst(.least)
@@ -69,8 +88,8 @@ pub enum Refusal {
     },
 
     #[error(
-        "slice {slice} would break the promise to slice {other}: its {direction} delay bound \
-         would be {}, {promised} are promised{}",
+        "it would break the promise to slice {other}, whose {direction} delay bound would be \
+         {} where {promised} are promised{}",
         total(.bound),
         worst(.bound)
     )]
@@ -84,19 +103,19 @@ pub enum Refusal {
     },
 
     #[error(
-        "slice {slice}: {direction} from {from} to {to}: every way with enough bandwidth needs \
+        "{direction} from {from} to {to}: every way with enough bandwidth needs \
          more ids than the {} that a packet carries",
         crate::admission::MAX_IDS
     )]
     TooManyIds { slice: ObjectName, direction: Direction, from: NodeName, to: NodeName },
 }
 
-fn held(holders: &[(ObjectName, BitRate)]) -> String {
+fn held<T: std::fmt::Display>(holders: &[(ObjectName, T)]) -> String {
     if holders.is_empty() {
         return String::new();
     }
     let each: Vec<String> =
-        holders.iter().map(|(name, rate)| format!("{rate} by {name}")).collect();
+        holders.iter().map(|(name, what)| format!("{what} by {name}")).collect();
     format!(" (held there: {})", each.join(", "))
 }
 

@@ -168,7 +168,7 @@ impl Checker<'_> {
         };
         let subject = named(&slice.name);
         if let Some(taken) = walk.slice.filter(|taken| *taken != id) {
-            let detail = format!("it travels in slice {}", taken.0);
+            let detail = format!("it travels in {}", self.slice_name(taken));
             self.defect(Defect::Leak, subject, &walk.nodes, detail);
             return;
         }
@@ -225,8 +225,15 @@ impl Checker<'_> {
     fn hook_name(&self, slice: SliceId, at: (usize, HookId)) -> String {
         match self.world.hooks.get(&at) {
             Some(hook) if hook.slice == slice => hook.name.clone(),
-            Some(hook) => format!("{} of slice {}", hook.name, hook.slice.0),
+            Some(hook) => format!("{} of {}", hook.name, self.slice_name(hook.slice)),
             None => format!("unknown function {}", at.1.0),
+        }
+    }
+
+    fn slice_name(&self, id: SliceId) -> String {
+        match self.world.slices.get(&id) {
+            Some(slice) => format!("slice {}", slice.name),
+            None => format!("slice number {}, which nobody has", id.0),
         }
     }
 

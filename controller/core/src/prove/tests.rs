@@ -296,7 +296,7 @@ fn steps_that_break_before_they_make_are_refused() {
     // The slice goes away: its endpoints are to be in `default`, as they were.
     let (held, wanted) = (&with.derived.tables, &without.derived.tables);
     let switches = || held.iter().map(|(name, table)| (name, &**table, &*wanted[name]));
-    let steps = plan::steps(switches(), 1, false);
+    let steps = plan::steps(switches(), &Default::default(), 1, false);
     let world = without.world();
     assert_eq!(prove(&world, held, &steps, Rigor::NothingNew), Ok(()));
     assert_eq!(prove(&world, held, &steps, Rigor::Result), Ok(()));

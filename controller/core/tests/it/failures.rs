@@ -3,6 +3,7 @@
 use selvedge_core::Severity;
 
 use crate::lab::{Lab, metro, name, objects};
+use crate::scale::ring;
 
 #[test]
 fn traffic_goes_on_over_another_path() {
@@ -24,6 +25,25 @@ fn traffic_goes_on_over_another_path() {
     lab.link("s1", "s3", true);
     lab.settle();
     assert_eq!(lab.send(&robot, "10.2.0.21".parse().unwrap()).nodes, before);
+}
+
+#[test]
+fn no_packet_goes_in_circles_while_next_hops_change() {
+    // Rings, where the way round is the other way; with chords, where it is mixed.
+    for (switches, chord, seed) in [(4, 0, 1), (5, 0, 2), (9, 0, 3), (10, 3, 4), (12, 5, 5)] {
+        let mut lab = Lab::up(ring(switches, chord)).seeded(seed);
+        lab.shuffling = true;
+        for n in 0..switches {
+            let (a, b) = (format!("s{n:02}"), format!("s{:02}", (n + 1) % switches));
+            for up in [false, true] {
+                lab.link(&a, &b, up);
+                lab.settle();
+                lab.assert_converged();
+                assert_eq!(lab.circles, [], "{switches} switches, {a} - {b} up: {up}");
+            }
+        }
+        assert!(lab.logged("plan-step-unsafe").is_empty());
+    }
 }
 
 #[test]

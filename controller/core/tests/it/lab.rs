@@ -8,7 +8,7 @@ use selvedge_core::{
     Change, Config, Core, Effect, Event, HookLoad, HookState, HookStatus, LogEntry, Neighbor, Port,
     Refusal, Reply, Report, Request, RequestId, Timer, Update,
 };
-use selvedge_pipeline::{Entry, HookId, Key, PortId};
+use selvedge_pipeline::{Entry, HookId, Key, NodeSid, PortId};
 use selvedge_topology::{End, Node, NodeName, Topology, read};
 
 /// A switch as it is: whatever the controller thinks.
@@ -38,6 +38,10 @@ pub(crate) struct Lab {
     pub(crate) failing_percent: u64,
     /// Answers are delivered in any order.
     pub(crate) reordering: bool,
+    /// What is written to several switches at the same time takes effect in any order.
+    pub(crate) shuffling: bool,
+    /// Next hops that led in a circle at some moment: towards which node id, from which switch.
+    pub(crate) circles: Vec<(NodeSid, NodeName)>,
     /// Every effect, for comparing runs.
     pub(crate) history: Vec<String>,
     muted: BTreeSet<NodeName>,
@@ -107,6 +111,8 @@ impl Lab {
             writes: 0,
             failing_percent: 0,
             reordering: false,
+            shuffling: false,
+            circles: Vec::new(),
             history: Vec::new(),
             muted: BTreeSet::new(),
             answers: VecDeque::new(),
@@ -277,7 +283,15 @@ impl Lab {
     }
 
     pub(crate) fn event(&mut self, event: Event) {
-        let effects = self.core.handle(event, self.now_ms);
+        let mut effects = self.core.handle(event, self.now_ms);
+        let written = |(at, effect)| matches!(effect, &Effect::Write { .. }).then_some(at);
+        let writes: Vec<usize> = effects.iter().enumerate().filter_map(written).collect();
+        if self.shuffling {
+            for index in (1..writes.len()).rev() {
+                self.chance(0);
+                effects.swap(writes[index], writes[self.random as usize % (index + 1)]);
+            }
+        }
         self.history.push(format!("{effects:?}"));
         for effect in effects {
             self.carry_out(effect);
@@ -342,6 +356,11 @@ impl Lab {
     fn write(&mut self, switch: &NodeName, update: Update) {
         self.writes += 1;
         let entries = &mut self.switches.get_mut(switch).expect("a switch").entries;
+        let hop = match &update {
+            Update::Insert(Entry::NextHop(hop)) | Update::Modify(Entry::NextHop(hop)) => Some(hop),
+            _ => None,
+        };
+        let sid = hop.map(|hop| hop.node);
         match update {
             Update::Insert(entry) => {
                 let before = entries.insert(entry.key(), entry.clone());
@@ -355,6 +374,33 @@ impl Lab {
                 assert_eq!(entries.remove(&entry.key()), Some(entry), "{switch}");
             }
         }
+        if let Some(sid) = sid.filter(|sid| self.circles_from(switch, *sid)) {
+            self.circles.push((sid, switch.clone()));
+        }
+    }
+
+    /// Whether next hops lead back to the switch, over links that are up.
+    fn circles_from(&self, switch: &NodeName, sid: NodeSid) -> bool {
+        let mut at = switch.clone();
+        for _ in 0..self.switches.len() {
+            let Some(Entry::NextHop(hop)) = self.switches[&at].entries.get(&Key::NextHop(sid))
+            else {
+                return false;
+            };
+            let Some(port) = self.switches[&at].ports.get(&hop.port) else { return false };
+            let is_here = |end: &End| end.node == at && end.port.as_str() == port.name;
+            let far = self.topology.links.iter().find_map(|link| match () {
+                () if is_here(&link.a) => Some(&link.b),
+                () if is_here(&link.b) => Some(&link.a),
+                () => None,
+            });
+            let Some(far) = far.filter(|_| port.up) else { return false };
+            if far.node == *switch {
+                return true;
+            }
+            at = far.node.clone();
+        }
+        false
     }
 
     /// The switch gets what is sent, but no answer comes back.
