@@ -64,6 +64,41 @@ pub(crate) struct Running {
     resume_at: Option<u64>,
 }
 
+/// A plan that the network forces, and all that its proof needs.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    view: prove::View,
+    world: Arc<prove::World>,
+    held: BTreeMap<NodeName, Arc<Table>>,
+    steps: Vec<Step>,
+    rigor: Rigor,
+}
+
+impl Proof {
+    /// Entries that the plan changes.
+    pub fn entries(&self) -> usize {
+        self.steps.iter().flat_map(|step| step.updates.values()).map(Vec::len).sum()
+    }
+
+    /// Proves the plan as [`Core::handle`] does.
+    ///
+    /// # Errors
+    /// The first counter-example.
+    pub fn check(mut self) -> Result<(), prove::CounterExample> {
+        self.run().map(drop)
+    }
+
+    fn run(&mut self) -> Result<prove::View, prove::CounterExample> {
+        self.view.advance(&self.world, &self.held);
+        prove::prove(&self.view, &self.steps, self.rigor)
+    }
+
+    /// The result alone, after [`Proof::run`].
+    fn run_at_one_go(&self) -> Result<(), prove::CounterExample> {
+        prove::prove(&self.view, &prove::at_one_go(&self.steps), self.rigor).map(drop)
+    }
+}
+
 impl Core {
     pub(crate) fn entries_read(
         &mut self,
@@ -195,28 +230,48 @@ impl Core {
             self.persist(out);
             return;
         }
-        let held = self.held();
-        let rigor = if self.some_unknown() { Rigor::Part } else { Rigor::Result };
-        let world = self.world();
-        if let Err(counter) = prove::prove(&world, &held, &steps, rigor) {
+        let mut proof = self.proof(steps);
+        let proven = proof.run();
+        if let Err(counter) = &proven {
             let text = counter.to_string();
             // The network has forced this change: standing still would keep what is broken.
             // So if only a state on the way is at fault, it is said, and the way is taken.
-            let result = prove::prove(&world, &held, &prove::at_one_go(&steps), rigor);
-            if result.is_err() {
+            if proof.run_at_one_go().is_err() {
                 if self.blocked.as_ref() != Some(&text) {
                     self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
                 }
                 self.blocked = Some(text);
+                self.proofs.held = proof.view;
                 self.persist(out);
                 return;
             }
             self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
         }
+        let steps = proof.steps;
+        // Most likely the next state to start from.
+        self.proofs.held = proven.unwrap_or(proof.view);
         self.blocked = None;
         self.generation = generation;
         self.persist(out);
         self.running = Some(Running { steps: steps.into(), resume_at: None });
+    }
+
+    /// What [`Core`] is about to prove, apart from the rest of it; `None`: there is nothing to
+    /// write. For measuring; the core itself does the same when it plans.
+    pub fn proof_due(&mut self, now_ms: u64) -> Option<Proof> {
+        self.refresh(now_ms, &mut Vec::new());
+        let (steps, _) = self.plan_steps();
+        (!steps.is_empty()).then(|| self.proof(steps))
+    }
+
+    fn proof(&mut self, steps: Vec<Step>) -> Proof {
+        Proof {
+            view: std::mem::take(&mut self.proofs.held),
+            world: Arc::new(self.world()),
+            held: self.held(),
+            steps,
+            rigor: if self.some_unknown() { Rigor::Part } else { Rigor::Result },
+        }
     }
 
     /// The steps from what joined switches hold to what they should, and their generation.

@@ -100,15 +100,18 @@ impl Core {
         Ok(trial)
     }
 
-    /// Walks the tables as they should be, and the way there from what switches hold.
-    fn prove_desired(&self) -> Result<(), Refusal> {
-        let world = self.world();
-        let free = prove::World { stuck: BTreeSet::new(), ..world.clone() };
-        if let Some(defect) = prove::check(&free, &self.derived.tables).into_iter().next() {
+    /// The tables as they should be, and the way there from what switches hold.
+    fn prove_desired(&mut self) -> Result<(), Refusal> {
+        let world = Arc::new(self.world());
+        self.proofs.wanted.advance(&world, &self.derived.tables);
+        if let Some(defect) = prove::first_wrong(&self.proofs.wanted) {
             return Err(Refusal::NotProven(defect));
         }
+        let held = self.held();
+        self.proofs.held.advance(&world, &held);
         let (steps, _) = self.plan_steps();
-        prove::prove(&world, &self.held(), &steps, prove::Rigor::NothingNew)
+        prove::prove(&self.proofs.held, &steps, prove::Rigor::NothingNew)
+            .map(drop)
             .map_err(Refusal::NotProven)
     }
 
