@@ -220,10 +220,8 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        let topology = self.network.topology.clone();
-        for (switch, port, mac, address) in
-            self.endpoints.port_lost(&topology, switch, port, gone, now_ms)
-        {
+        let again = self.endpoints.port_lost(&self.network, switch, port, gone, now_ms);
+        for (switch, port, mac, address) in again {
             self.seen(&switch, port, mac, address, now_ms, out);
         }
     }

@@ -34,8 +34,8 @@ mod tests;
 mod view;
 mod world;
 
-use view::{Changes, Topic};
 pub(crate) use view::View;
+use view::{Changes, Topic};
 pub(crate) use world::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Downlink, Direction::Uplink];
@@ -187,10 +187,7 @@ fn was_wrong(before: &View, now: &View, topic: &Topic, defect: Defect) -> bool {
     froms.into_iter().all(|from| before.was_wrong(*from, *to).is_some_and(excuses))
 }
 
-fn changes<'a>(
-    world: &'a World,
-    step: &'a Step,
-) -> impl Iterator<Item = (usize, Changes)> + 'a {
+fn changes<'a>(world: &'a World, step: &'a Step) -> impl Iterator<Item = (usize, Changes)> + 'a {
     let change = |update: &Update| -> (Key, Option<selvedge_pipeline::Entry>) {
         match update {
             Update::Insert(entry) | Update::Modify(entry) => (entry.key(), Some(entry.clone())),

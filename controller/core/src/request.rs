@@ -82,6 +82,7 @@ impl Core {
         trial.intent = next;
         trial.release_numbers();
         trial.derive()?;
+        let mut unfit: Option<BTreeMap<String, String>> = None;
         // Only what this change brings about is held against it.
         for (name, slice) in &trial.derived.slices {
             let before = self.derived.slices.get(name);
@@ -92,7 +93,9 @@ impl Core {
                 continue;
             }
             // Before all switches have joined it is what is declared that counts.
-            if let Some(reason) = unfit_when_joined(&trial, name) {
+            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
+            if let Some(reason) = unfit.get(name) {
+                let reason = reason.clone();
                 return Err(Refusal::DoesNotFit { slice: name.clone(), reason });
             }
         }

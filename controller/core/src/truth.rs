@@ -52,15 +52,8 @@ impl Core {
     /// As the state is now; [`Core::truth`] is of what was last derived.
     pub(crate) fn world(&self) -> World {
         let Truth { nodes, hosts, endpoints, hosts_of, slices, rules } = self.truth.clone();
-        let mut world = World {
-            nodes,
-            hosts,
-            endpoints,
-            hosts_of,
-            slices,
-            rules,
-            ..World::default()
-        };
+        let mut world =
+            World { nodes, hosts, endpoints, hosts_of, slices, rules, ..World::default() };
         let ix: BTreeMap<&NodeName, usize> =
             self.network.switches.keys().enumerate().map(|(ix, name)| (name, ix)).collect();
         for (name, switch) in &self.network.switches {

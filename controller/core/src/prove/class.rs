@@ -73,7 +73,8 @@ impl Class {
                 }
                 at = usize::from(next);
             };
-            let mut local = hops == u8::MAX && way.last().is_some_and(|last| usize::from(end) == *last);
+            let mut local =
+                hops == u8::MAX && way.last().is_some_and(|last| usize::from(end) == *last);
             while let Some(node) = way.pop() {
                 hops = if std::mem::take(&mut local) { 0 } else { hops.saturating_add(1) };
                 let moved = differs != Changed::No || self.next[node] != before[node];
@@ -116,7 +117,8 @@ mod tests {
         let changed = class.settle(&before);
         assert_eq!(class.end, [0, 0, 0, 0, 0, LOST]);
         assert_eq!(class.hops[..5], [0, 1, 1, 2, 3]);
-        let want = [Changed::No, Changed::No, Changed::Way, Changed::End, Changed::End, Changed::No];
+        let want =
+            [Changed::No, Changed::No, Changed::Way, Changed::End, Changed::End, Changed::No];
         assert_eq!(changed, want);
         assert_eq!(class.settle(&class.next.clone()), [Changed::No; 6]);
     }

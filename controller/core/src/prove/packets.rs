@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    Direction, HookId, Key, Entry, PortId, PortKind, RouteAction, SliceId, SliceSet,
+    Direction, Entry, HookId, Key, PortId, PortKind, RouteAction, SliceId, SliceSet,
 };
 
 use super::Defect;
@@ -156,9 +156,10 @@ impl View {
         let towards = self.world.endpoint(to)?;
         for ipv6 in [false, true] {
             let Some(destination) = towards.address(ipv6) else { continue };
-            let source = froms.iter().filter(|from| **from != to).find_map(|from| {
-                Some((*from, self.world.endpoint(*from)?.address(ipv6)?))
-            });
+            let source = froms
+                .iter()
+                .filter(|from| **from != to)
+                .find_map(|from| Some((*from, self.world.endpoint(*from)?.address(ipv6)?)));
             let Some((from, source)) = source else { continue };
             for destination in self.judged(set, node, towards.prefixes.as_slice(), destination) {
                 let ends = (from, source, to, destination);
@@ -340,9 +341,9 @@ impl View {
         let bound = [false, true].into_iter().filter_map(|ipv6| {
             Some(here.endpoint(endpoint.port, endpoint.address(ipv6)?)?.slice_set)
         });
-        bound.into_iter().find_map(|set| {
-            self.pair((endpoint.node, set), &endpoint.member, &[from], to, None)
-        })
+        bound
+            .into_iter()
+            .find_map(|set| self.pair((endpoint.node, set), &endpoint.member, &[from], to, None))
     }
 
     // Words.

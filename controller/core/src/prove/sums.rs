@@ -85,7 +85,8 @@ impl View {
         slice: SliceId,
         direction: Direction,
     ) -> Vec<((usize, PortId), u64)> {
-        let promised = self.world.slices.get(&slice).map_or(0, |s| s.guaranteed_bps[index(direction)]);
+        let promised =
+            self.world.slices.get(&slice).map_or(0, |s| s.guaranteed_bps[index(direction)]);
         let Some(meter) = self.meter(node, slice, direction).filter(|_| promised > 0) else {
             return Vec::new();
         };

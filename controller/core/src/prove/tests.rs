@@ -15,6 +15,9 @@ use crate::event::{Change, Compute, Event, Port, Report, Request, RequestId};
 use crate::plan::{self, Stage, Step, Table};
 use crate::{Config, Core};
 
+mod judge;
+mod mutation;
+
 type Tables = BTreeMap<NodeName, Arc<Table>>;
 
 const OBJECTS: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: mark }\nspec:\n  \
