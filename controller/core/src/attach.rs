@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{PortId, prefix};
-use selvedge_topology::{Host, NodeName, Topology};
+use selvedge_topology::{Host, NodeName};
 
 use crate::network::{LinkState, Network, Use};
 
@@ -94,11 +94,11 @@ pub(crate) fn prefixes(host: &Host) -> Vec<IpNet> {
 
 impl Endpoints {
     /// Switch and port name: where it was seen last, or is declared to be.
-    pub(crate) fn place(&self, topology: &Topology, host: &NodeName) -> Option<(NodeName, String)> {
+    pub(crate) fn place(&self, network: &Network, host: &NodeName) -> Option<(NodeName, String)> {
         if let Some(at) = self.learned.get(host).and_then(|learned| learned.at.clone()) {
             return Some(at);
         }
-        let (_, _, end) = topology.attachment(host)?;
+        let (_, end) = network.home(host)?;
         Some((end.node.clone(), end.port.as_str().to_owned()))
     }
 
@@ -116,7 +116,7 @@ impl Endpoints {
         declared: &Host,
     ) -> Option<Located> {
         let mac = self.mac(host, declared)?;
-        let (switch, port) = self.place(&network.topology, host)?;
+        let (switch, port) = self.place(network, host)?;
         let known = network.switches.get(&switch).filter(|switch| switch.known)?;
         let port = known.port_named(&port)?.id;
         Some(Located { switch, port, mac })
@@ -145,7 +145,7 @@ impl Endpoints {
             return Seen::Nothing;
         }
         let here = (switch.clone(), there.name.clone());
-        let place = self.place(&network.topology, host);
+        let place = self.place(network, host);
         let learned = self.learned.get(host).cloned().unwrap_or_default();
         let at_home = place.as_ref() == Some(&here);
         let must_be = declared.mac.or(learned.mac.filter(|_| !(at_home && learned.mac_stale)));
@@ -165,11 +165,11 @@ impl Endpoints {
                 .map(|(node, name)| format!("it is attached to {node}:{name}, which is up"))
         };
         let Some(reason) = reason else {
-            let declared_at = network.topology.attachment(host).map(|(_, _, end)| end);
+            let declared_at = network.home(host).map(|(_, end)| end);
             let home =
                 declared_at.is_some_and(|end| end.node == here.0 && end.port.as_str() == here.1);
             for (other, _) in network.topology.hosts().filter(|(other, _)| *other != host) {
-                if self.place(&network.topology, other).as_ref() == Some(&here) {
+                if self.place(network, other).as_ref() == Some(&here) {
                     self.learned.entry(other.clone()).or_default().ousted = true;
                 }
             }
@@ -200,16 +200,16 @@ impl Endpoints {
     /// now. Returns the sightings to judge again: (switch, port, mac, address).
     pub(crate) fn port_lost(
         &mut self,
-        topology: &Topology,
+        network: &Network,
         switch: &NodeName,
         port: &str,
         gone: bool,
         now_ms: u64,
     ) -> Vec<(NodeName, PortId, [u8; 6], IpAddr)> {
         let mut again = Vec::new();
-        for (host, declared) in topology.hosts() {
+        for (host, declared) in network.topology.hosts() {
             let here = |place: (NodeName, String)| place.0 == *switch && place.1 == port;
-            if !self.place(topology, host).is_some_and(here) {
+            if !self.place(network, host).is_some_and(here) {
                 continue;
             }
             if gone && let Some(learned) = self.learned.get_mut(host) {

@@ -16,7 +16,9 @@ use crate::hooks::Retry;
 use crate::intent::Intent;
 use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
+use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
+use crate::truth::Truth;
 
 /// The controller's brain. See the crate's documentation.
 ///
@@ -32,6 +34,8 @@ pub struct Core {
     pub(crate) generation: u64,
     /// What follows from all of the above.
     pub(crate) derived: Arc<Derived>,
+    pub(crate) truth: Truth,
+    pub(crate) proofs: Proofs,
     pub(crate) sessions: BTreeMap<NodeName, Session>,
     pub(crate) running: Option<Running>,
     /// Why the store takes nothing, if so.
@@ -64,6 +68,8 @@ impl Core {
         let derived = Arc::new(Derived::empty(&network.topology));
         let mut core = Self {
             config,
+            truth: Truth::new(&network),
+            proofs: Proofs::default(),
             network,
             endpoints: Endpoints::default(),
             intent: Intent::default(),
@@ -214,10 +220,8 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        let topology = self.network.topology.clone();
-        for (switch, port, mac, address) in
-            self.endpoints.port_lost(&topology, switch, port, gone, now_ms)
-        {
+        let again = self.endpoints.port_lost(&self.network, switch, port, gone, now_ms);
+        for (switch, port, mac, address) in again {
             self.seen(&switch, port, mac, address, now_ms, out);
         }
     }
@@ -329,6 +333,7 @@ impl Core {
         let (derived, numbers) = Derived::compute(self)?;
         self.derived = Arc::new(derived);
         self.numbers = numbers;
+        self.truth = self.truth_now();
         self.stale = false;
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use selvedge_pipeline::HookId;
 use selvedge_slices::admission::{Attachment, HookMemory, Network as Placement};
 use selvedge_slices::{Ledger, NetworkSlice, ObjectName};
-use selvedge_topology::{Bytes, End, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
+use selvedge_topology::{Bytes, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
 
 use crate::Core;
 use crate::attach::Located;
@@ -145,8 +145,8 @@ fn in_order(core: &Core) -> Vec<&NetworkSlice> {
 }
 
 /// Would every slice be kept, or at least not for another reason, once all switches have
-/// joined? Answers why not for one slice: for changes made before the network is up.
-pub(crate) fn unfit_when_joined(core: &Core, name: &str) -> Option<String> {
+/// joined? Answers why not, by slice: for changes made before the network is up.
+pub(crate) fn unfit_when_joined(core: &Core) -> BTreeMap<String, String> {
     let links = core.network.link_states();
     let waits = |state: &LinkState| matches!(state, LinkState::Unusable(Reason::NotJoined(_)));
     let down =
@@ -160,8 +160,12 @@ pub(crate) fn unfit_when_joined(core: &Core, name: &str) -> Option<String> {
     derived.hook_memory = hook_memory(core, &snapshot);
     derived.snapshot = Arc::new(snapshot);
     let (ledger, unplaced) = Ledger::rebuilt(&derived.placement(), in_order(core));
-    let waived = || ledger.get(name).and_then(|admitted| admitted.waived.as_ref());
-    unplaced.get(name).or_else(waived).map(ToString::to_string)
+    let why = |name: &ObjectName| {
+        let waived = || ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
+        let reason = unplaced.get(name).or_else(waived)?;
+        Some((name.to_string(), reason.to_string()))
+    };
+    core.intent.slices.keys().filter_map(why).collect()
 }
 
 /// The network that is left, and its trees: those of before if the same links are left.
@@ -184,16 +188,11 @@ fn forwarding(
 fn attachments(core: &Core, snapshot: &Snapshot) -> BTreeMap<NodeName, Attachment> {
     let topology = &core.network.topology;
     let attachment = |host: &NodeName| {
-        let (node, port) = core.endpoints.place(topology, host)?;
+        let (node, port) = core.endpoints.place(&core.network, host)?;
         let switch = snapshot.node(node.as_str())?;
-        let declared = |(link, _, end): (_, &End, &End)| {
-            let _: &selvedge_topology::Link = link;
-            end.node == node && end.port.as_str() == port
-        };
-        let at_home = topology.attachment(host).is_some_and(declared);
-        let end = port.parse().ok().map(|port| End { node, port });
-        let link = end.filter(|_| at_home).and_then(|end| snapshot.link_at(&end));
-        Some((host.clone(), Attachment { switch, link }))
+        let home = core.network.home(host);
+        let here = home.filter(|(_, end)| end.node == node && end.port.as_str() == port);
+        Some((host.clone(), Attachment { switch, link: here.map(|(link, _)| link) }))
     };
     topology.hosts().filter_map(|(host, _)| attachment(host)).collect()
 }

@@ -41,5 +41,6 @@ pub use event::{
 };
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
+pub use reconcile::Proof;
 pub use records::RestoreError;
 pub use refusal::Refusal;

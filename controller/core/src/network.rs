@@ -106,6 +106,8 @@ pub(crate) struct Network {
     /// Every declared switch.
     pub(crate) switches: BTreeMap<NodeName, Switch>,
     uses: Arc<BTreeMap<End, Use>>,
+    /// The link that each host is declared to hang on.
+    homes: Arc<BTreeMap<NodeName, LinkIx>>,
 }
 
 impl Network {
@@ -115,20 +117,33 @@ impl Network {
         let is_switch =
             |end: &End| topology.nodes.get(&end.node).is_some_and(|n| n.as_switch().is_some());
         let mut uses = BTreeMap::new();
+        let mut homes = BTreeMap::new();
         for (index, link) in (0..).zip(&topology.links) {
+            for end in [&link.a, &link.b] {
+                if topology.nodes.get(&end.node).is_some_and(|n| n.as_host().is_some()) {
+                    homes.entry(end.node.clone()).or_insert(LinkIx(index));
+                }
+            }
             let fabric = is_switch(&link.a) && is_switch(&link.b);
             for end in [&link.a, &link.b].into_iter().filter(|end| is_switch(end)) {
                 let link = LinkIx(index);
                 uses.insert(end.clone(), if fabric { Use::Fabric(link) } else { Use::Host(link) });
             }
         }
-        Self { topology, switches, uses: Arc::new(uses) }
+        Self { topology, switches, uses: Arc::new(uses), homes: Arc::new(homes) }
     }
 
     /// What the topology declares a port for; `None`: nothing.
     pub(crate) fn port_use(&self, switch: &NodeName, port: &Port) -> Option<Use> {
         let name = port.name.parse().ok()?;
         self.uses.get(&End { node: switch.clone(), port: name }).copied()
+    }
+
+    /// The switch port that a host is declared to hang on, and the link between.
+    pub(crate) fn home(&self, host: &NodeName) -> Option<(LinkIx, &End)> {
+        let ix = *self.homes.get(host)?;
+        let (_, far) = self.link(ix).seen_from(host)?;
+        Some((ix, far))
     }
 
     pub(crate) fn link(&self, link: LinkIx) -> &Link {

@@ -3,7 +3,7 @@
 //! A number that is released is not given again until all others have been, so that packets
 //! in flight never meet a number that has changed its meaning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_pipeline::{Direction, HookId, NodeSid, PolicyId, SliceId, SliceSet};
 use selvedge_slices::ObjectName;
@@ -20,18 +20,30 @@ pub(crate) const DEFAULT_SLICE: &str = ObjectName::DEFAULT_SLICE;
 const FIRST_POLICY: u32 = 4096;
 
 /// Numbers of one kind, by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pool {
     first: u32,
     last: u32,
     /// Where the search for a free number starts.
     next: u32,
     pub(crate) numbers: BTreeMap<String, u32>,
+    /// Those of `numbers`, or too many: made anew when it is not as long.
+    #[serde(skip)]
+    used: BTreeSet<u32>,
 }
+
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        (self.first, self.last, self.next) == (other.first, other.last, other.next)
+            && self.numbers == other.numbers
+    }
+}
+
+impl Eq for Pool {}
 
 impl Pool {
     const fn new(first: u32, last: u32) -> Self {
-        Self { first, last, next: first, numbers: BTreeMap::new() }
+        Self { first, last, next: first, numbers: BTreeMap::new(), used: BTreeSet::new() }
     }
 
     /// The number of `name`, given now if it has none. `None`: all are in use.
@@ -43,13 +55,16 @@ impl Pool {
         if self.numbers.len() >= span as usize {
             return None;
         }
-        let used: std::collections::BTreeSet<u32> = self.numbers.values().copied().collect();
+        if self.used.len() != self.numbers.len() {
+            self.used = self.numbers.values().copied().collect();
+        }
         let mut candidate = self.next;
-        while used.contains(&candidate) {
+        while self.used.contains(&candidate) {
             candidate = if candidate == self.last { self.first } else { candidate + 1 };
         }
         self.next = if candidate == self.last { self.first } else { candidate + 1 };
         self.numbers.insert(name.to_owned(), candidate);
+        self.used.insert(candidate);
         Some(candidate)
     }
 

@@ -24,7 +24,7 @@ use crate::effect::{Effect, Severity, Update};
 use crate::event::{ReadId, Timer, WriteId};
 use crate::order::{self, Held};
 use crate::plan::{self, Difference, Stage, Step, Table};
-use crate::prove::{self, CounterExample, Rigor, World};
+use crate::prove::{self, Rigor};
 
 /// What is known of one switch's tables, and what it was asked and has not answered.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +82,41 @@ pub(crate) struct Running {
     steps: VecDeque<Step>,
     /// Set while packets in flight are waited for.
     resume_at: Option<u64>,
+}
+
+/// A plan that the network forces, and all that its proof needs.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    view: prove::View,
+    world: Arc<prove::World>,
+    held: BTreeMap<NodeName, Arc<Table>>,
+    steps: Vec<Step>,
+    rigor: Rigor,
+}
+
+impl Proof {
+    /// Entries that the plan changes.
+    pub fn entries(&self) -> usize {
+        self.steps.iter().flat_map(|step| step.updates.values()).map(Vec::len).sum()
+    }
+
+    /// Proves the plan as [`Core::handle`] does.
+    ///
+    /// # Errors
+    /// The first counter-example.
+    pub fn check(mut self) -> Result<(), prove::CounterExample> {
+        self.run().map(drop)
+    }
+
+    fn run(&mut self) -> Result<prove::View, prove::CounterExample> {
+        self.view.advance(&self.world, &self.held);
+        prove::prove(&self.view, &self.steps, self.rigor)
+    }
+
+    /// The result alone, after [`Proof::run`].
+    fn run_at_one_go(&self) -> Result<(), prove::CounterExample> {
+        prove::prove(&self.view, &prove::at_one_go(&self.steps), self.rigor).map(drop)
+    }
 }
 
 impl Core {
@@ -212,56 +247,59 @@ impl Core {
         if !self.refresh(now_ms, out) {
             return;
         }
-        let (mut steps, generation, withheld) = self.plan_steps();
+        let (steps, generation, withheld) = self.plan_steps();
         if steps.is_empty() {
             self.blocked = None;
             self.persist(out);
             return;
         }
-        let held = self.held();
-        let part = withheld || self.some_unknown();
-        let rigor = if part { Rigor::Part } else { Rigor::Result };
-        let world = self.world();
-        let mut proof = Self::forced(&world, &held, &steps, rigor);
-        if proof.is_err() && withheld {
+        let mut proof = self.proof(steps, withheld);
+        let mut proven = proof.run();
+        if withheld && proven.is_err() && proof.run_at_one_go().is_err() {
             // Nothing is sent a way that has to wait.
-            steps.retain(|step| step.stage == Stage::Fabric);
-            proof = Self::forced(&world, &held, &steps, rigor);
+            proof.steps.retain(|step| step.stage == Stage::Fabric);
+            proven = proof.run();
         }
-        match proof {
-            Ok(None) => {}
-            Ok(Some(passing)) => {
-                let text = passing.to_string();
-                self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
-            }
-            Err(counter) => {
-                let text = counter.to_string();
+        if let Err(counter) = &proven {
+            let text = counter.to_string();
+            // The network has forced this change: standing still would keep what is broken.
+            // So if only a state on the way is at fault, it is said, and the way is taken.
+            if proof.run_at_one_go().is_err() {
                 if self.blocked.as_ref() != Some(&text) {
                     self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
                 }
                 self.blocked = Some(text);
+                self.proofs.held = proof.view;
                 self.persist(out);
                 return;
             }
+            self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
         }
+        let steps = proof.steps;
+        // Most likely the next state to start from.
+        self.proofs.held = proven.unwrap_or(proof.view);
         self.blocked = None;
         self.generation = generation;
         self.persist(out);
         self.running = Some(Running { steps: steps.into(), resume_at: None });
     }
 
-    /// Proves a change that the network has forced: standing still would keep what is broken. So
-    /// if only a state on the way is at fault, the way is taken, and what is at fault returned.
-    fn forced(
-        world: &World,
-        held: &BTreeMap<NodeName, Arc<Table>>,
-        steps: &[Step],
-        rigor: Rigor,
-    ) -> Result<Option<CounterExample>, CounterExample> {
-        let Err(counter) = prove::prove(world, held, steps, rigor) else { return Ok(None) };
-        match prove::prove(world, held, &prove::at_one_go(steps), rigor) {
-            Ok(()) => Ok(Some(counter)),
-            Err(_) => Err(counter),
+    /// What [`Core`] is about to prove, apart from the rest of it; `None`: there is nothing to
+    /// write. For measuring; the core itself does the same when it plans.
+    pub fn proof_due(&mut self, now_ms: u64) -> Option<Proof> {
+        self.refresh(now_ms, &mut Vec::new());
+        let (steps, _, withheld) = self.plan_steps();
+        (!steps.is_empty()).then(|| self.proof(steps, withheld))
+    }
+
+    fn proof(&mut self, steps: Vec<Step>, withheld: bool) -> Proof {
+        let part = withheld || self.some_unknown();
+        Proof {
+            view: std::mem::take(&mut self.proofs.held),
+            world: Arc::new(self.world()),
+            held: self.held(),
+            steps,
+            rigor: if part { Rigor::Part } else { Rigor::Result },
         }
     }
 

@@ -82,6 +82,7 @@ impl Core {
         trial.intent = next;
         trial.release_numbers();
         trial.derive()?;
+        let mut unfit: Option<BTreeMap<String, String>> = None;
         // Only what this change brings about is held against it.
         for (name, slice) in &trial.derived.slices {
             let before = self.derived.slices.get(name);
@@ -92,7 +93,9 @@ impl Core {
                 continue;
             }
             // Before all switches have joined it is what is declared that counts.
-            if let Some(reason) = unfit_when_joined(&trial, name) {
+            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
+            if let Some(reason) = unfit.get(name) {
+                let reason = reason.clone();
                 return Err(Refusal::DoesNotFit { slice: name.clone(), reason });
             }
         }
@@ -100,15 +103,18 @@ impl Core {
         Ok(trial)
     }
 
-    /// Walks the tables as they should be, and the way there from what switches hold.
-    fn prove_desired(&self) -> Result<(), Refusal> {
-        let world = self.world();
-        let free = prove::World { stuck: BTreeSet::new(), ..world.clone() };
-        if let Some(defect) = prove::check(&free, &self.derived.tables).into_iter().next() {
+    /// The tables as they should be, and the way there from what switches hold.
+    fn prove_desired(&mut self) -> Result<(), Refusal> {
+        let world = Arc::new(self.world());
+        self.proofs.wanted.advance(&world, &self.derived.tables);
+        if let Some(defect) = prove::first_wrong(&self.proofs.wanted) {
             return Err(Refusal::NotProven(defect));
         }
+        let held = self.held();
+        self.proofs.held.advance(&world, &held);
         let (steps, ..) = self.plan_steps();
-        prove::prove(&world, &self.held(), &steps, prove::Rigor::NothingNew)
+        prove::prove(&self.proofs.held, &steps, prove::Rigor::NothingNew)
+            .map(drop)
             .map_err(Refusal::NotProven)
     }
 

@@ -2,6 +2,7 @@
 //! of it, but for which slices admission could place and which numbers names have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, SliceId};
@@ -10,19 +11,49 @@ use selvedge_slices::{OnFailure, Side, TrafficFilter};
 use selvedge_topology::{BitRate, NodeName};
 
 use crate::Core;
-use crate::attach::as_held;
+use crate::attach::{as_held, prefixes};
 use crate::event::HookState;
-use crate::network::LinkState;
+use crate::network::{LinkState, Network};
 use crate::numbers::DEFAULT_SLICE;
-use crate::prove::{Endpoint, HookAt, Rule, Slice, Wire, World};
+use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
 
 /// Share of a link's capacity that may be promised, in percent (DESIGN §6).
 const MARGIN_PERCENT: u64 = 97;
 
+/// The parts of a [`World`] that follow from the intent, and change with what is derived only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Truth {
+    nodes: Arc<Vec<NodeName>>,
+    hosts: Arc<Hosts>,
+    endpoints: Arc<Vec<Option<Endpoint>>>,
+    hosts_of: Arc<Vec<Vec<u32>>>,
+    slices: Arc<BTreeMap<SliceId, Slice>>,
+    rules: Arc<Vec<Rule>>,
+}
+
+/// What is new, or what was there if that is the same: so that it is seen to be.
+fn keep<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
+    if **before == now { before.clone() } else { Arc::new(now) }
+}
+
+impl Truth {
+    pub(crate) fn new(network: &Network) -> Self {
+        let hosts = network.topology.hosts();
+        let hosts = hosts.map(|(name, host)| (name.clone(), prefixes(host)));
+        Self {
+            nodes: Arc::new(network.switches.keys().cloned().collect()),
+            hosts: Arc::new(Hosts::new(hosts)),
+            ..Self::default()
+        }
+    }
+}
+
 impl Core {
+    /// As the state is now; [`Core::truth`] is of what was last derived.
     pub(crate) fn world(&self) -> World {
-        let nodes: Vec<NodeName> = self.network.switches.keys().cloned().collect();
-        let mut world = World { nodes, ..World::default() };
+        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules } = self.truth.clone();
+        let mut world =
+            World { nodes, hosts, endpoints, hosts_of, slices, rules, ..World::default() };
         let ix: BTreeMap<&NodeName, usize> =
             self.network.switches.keys().enumerate().map(|(ix, name)| (name, ix)).collect();
         for (name, switch) in &self.network.switches {
@@ -30,9 +61,9 @@ impl Core {
                 world.stuck.insert(ix[name]);
             }
         }
-        for (link_ix, state) in self.network.link_states() {
+        for (link_ix, state) in &self.derived.links {
             let LinkState::Usable { a, b } = state else { continue };
-            let link = self.network.link(link_ix);
+            let link = self.network.link(*link_ix);
             let percent = |capacity: BitRate| {
                 let share = u128::from(capacity.bps()) * u128::from(MARGIN_PERCENT) / 100;
                 u64::try_from(share).expect("a share is not more than the whole")
@@ -43,14 +74,34 @@ impl Core {
             world.wires.insert((node_a, a.port), wire(node_b, b.port, b.mac));
             world.wires.insert((node_b, b.port), wire(node_a, a.port, a.mac));
         }
-        self.slices_of(&mut world);
-        self.endpoints_of(&mut world, &ix);
         self.hooks_of(&mut world, &ix);
-        self.rules_of(&mut world);
         world
     }
 
-    fn slices_of(&self, world: &mut World) {
+    /// The truth of the present state.
+    pub(crate) fn truth_now(&self) -> Truth {
+        let before = &self.truth;
+        let mut members: BTreeMap<SliceId, Vec<u32>> = BTreeMap::new();
+        let endpoints = self.truth_endpoints(&mut members);
+        let mut hosts_of = vec![Vec::new(); before.nodes.len()];
+        for (host, endpoint) in (0..).zip(&endpoints) {
+            if let Some(endpoint) = endpoint {
+                hosts_of[endpoint.node].push(host);
+            }
+        }
+        let slices = self.truth_slices(members);
+        Truth {
+            nodes: before.nodes.clone(),
+            hosts: before.hosts.clone(),
+            endpoints: keep(&before.endpoints, endpoints),
+            hosts_of: keep(&before.hosts_of, hosts_of),
+            slices: keep(&before.slices, slices),
+            rules: keep(&before.rules, self.truth_rules()),
+        }
+    }
+
+    fn truth_slices(&self, mut members: BTreeMap<SliceId, Vec<u32>>) -> BTreeMap<SliceId, Slice> {
+        let mut slices = BTreeMap::new();
         let default = Slice {
             name: DEFAULT_SLICE.to_owned(),
             priority: 0,
@@ -60,8 +111,9 @@ impl Core {
             hooks: Vec::new(),
             placed: true,
             kept: true,
+            members: members.remove(&SliceId::DEFAULT).unwrap_or_default(),
         };
-        world.slices.insert(SliceId::DEFAULT, default);
+        slices.insert(SliceId::DEFAULT, default);
         for (name, stored) in &self.intent.slices {
             let slice = &stored.object;
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
@@ -87,40 +139,55 @@ impl Core {
                 hooks: hooks.collect(),
                 placed,
                 kept,
+                members: members.remove(&id).unwrap_or_default(),
             };
-            world.slices.insert(id, slice);
+            slices.insert(id, slice);
         }
+        slices
     }
 
-    fn endpoints_of(&self, world: &mut World, ix: &BTreeMap<&NodeName, usize>) {
-        let mut named: BTreeMap<&NodeName, (Side, BTreeSet<SliceId>)> = BTreeMap::new();
+    /// By host. Fills in who is in which slice.
+    fn truth_endpoints(&self, members: &mut BTreeMap<SliceId, Vec<u32>>) -> Vec<Option<Endpoint>> {
+        let mut named: BTreeMap<&NodeName, (Side, Vec<SliceId>)> = BTreeMap::new();
         for (name, stored) in &self.intent.slices {
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
             for endpoint in &stored.object.endpoints {
                 let (_, slices) =
-                    named.entry(&endpoint.name).or_insert((endpoint.side, BTreeSet::new()));
-                slices.insert(id);
+                    named.entry(&endpoint.name).or_insert((endpoint.side, Vec::new()));
+                slices.push(id);
             }
         }
-        for (name, host) in self.network.topology.hosts() {
-            let Some(at) = self.endpoints.locate(&self.network, name, host) else { continue };
-            let (side, slices) =
-                named.remove(name).unwrap_or((Side::Ue, BTreeSet::from([SliceId::DEFAULT])));
-            let v4 = host.ipv4.map(IpNet::V4);
-            let v6 = host.ipv6.map(IpNet::V6);
-            world.endpoints.push(Endpoint {
-                name: name.clone(),
-                prefixes: v4.into_iter().chain(v6).collect(),
+        let mut kinds: BTreeSet<Arc<Member>> = BTreeSet::new();
+        let mut endpoints = Vec::with_capacity(self.truth.hosts.names.len());
+        for (number, (name, host)) in (0..).zip(self.network.topology.hosts()) {
+            let (side, mut slices) =
+                named.remove(name).unwrap_or((Side::Ue, vec![SliceId::DEFAULT]));
+            slices.sort_unstable();
+            slices.dedup();
+            for slice in &slices {
+                members.entry(*slice).or_default().push(number);
+            }
+            let Some(at) = self.endpoints.locate(&self.network, name, host) else {
+                endpoints.push(None);
+                continue;
+            };
+            let direction = match side {
+                Side::Ue => Direction::Uplink,
+                Side::Dn => Direction::Downlink,
+            };
+            let member = Member { slices, direction };
+            let member = kinds.get(&member).cloned().unwrap_or_else(|| Arc::new(member));
+            kinds.insert(member.clone());
+            let node = self.truth.nodes.binary_search(&at.switch);
+            endpoints.push(Some(Endpoint {
+                prefixes: prefixes(host),
                 mac: at.mac,
-                node: ix[&at.switch],
+                node: node.expect("an endpoint is at a declared switch"),
                 port: at.port,
-                direction: match side {
-                    Side::Ue => Direction::Uplink,
-                    Side::Dn => Direction::Downlink,
-                },
-                slices,
-            });
+                member,
+            }));
         }
+        endpoints
     }
 
     fn hooks_of(&self, world: &mut World, ix: &BTreeMap<&NodeName, usize>) {
@@ -137,7 +204,8 @@ impl Core {
         }
     }
 
-    fn rules_of(&self, world: &mut World) {
+    fn truth_rules(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
         for (application, stored) in &self.intent.applications {
             for rule in &stored.object.traffic_rules {
                 if rule.state != RuleState::Active {
@@ -150,7 +218,7 @@ impl Core {
                 for filter in &rule.filters {
                     let forward = of_filter(&format!("{application}/{}", rule.id), filter, action);
                     if rule.filter_type == FilterType::Flow {
-                        world.rules.push(Rule {
+                        rules.push(Rule {
                             sources: forward.destinations.clone(),
                             destinations: forward.sources.clone(),
                             source_ports: forward.destination_ports.clone(),
@@ -158,10 +226,11 @@ impl Core {
                             ..forward.clone()
                         });
                     }
-                    world.rules.push(forward);
+                    rules.push(forward);
                 }
             }
         }
+        rules
     }
 }
 

@@ -158,7 +158,7 @@ impl Core {
                 name: name.clone(),
                 addresses: prefixes(host).iter().map(|prefix| prefix.addr()).collect(),
                 mac: self.endpoints.mac(name, host),
-                attachment: self.endpoints.place(topology, name),
+                attachment: self.endpoints.place(&self.network, name),
                 attached: self.derived.located.contains_key(name),
                 moved: learned.is_some_and(|learned| learned.at.is_some()),
                 slices,

@@ -59,6 +59,16 @@ pub(crate) fn slices(
     for member in &members {
         at.entry(&member.located.switch).or_default().push(member);
     }
+    // Whom it can concern, by slice; `None`: the default one.
+    let mut of: BTreeMap<Option<&ObjectName>, Vec<&Member<'_>>> = BTreeMap::new();
+    for member in &members {
+        for slice in &member.slices {
+            of.entry(Some(slice)).or_default().push(member);
+        }
+        if member.slices.is_empty() {
+            of.entry(None).or_default().push(member);
+        }
+    }
     for (switch, here) in at {
         let table = tables.entry(switch.clone()).or_default();
         let mut sets: BTreeMap<SliceSet, Vec<&Member<'_>>> = BTreeMap::new();
@@ -68,7 +78,14 @@ pub(crate) fn slices(
         }
         let mut policies: BTreeMap<PolicyId, Vec<u16>> = BTreeMap::new();
         for (set, sources) in sets {
-            for to in &members {
+            let slices: Vec<Option<&ObjectName>> = match sources[0].slices.as_slice() {
+                [] => vec![None],
+                slices => slices.iter().map(|slice| Some(*slice)).collect(),
+            };
+            let met = slices.iter().filter_map(|slice| of.get(slice)).flatten();
+            let mut tos: BTreeMap<&NodeName, &Member<'_>> = BTreeMap::new();
+            tos.extend(met.map(|to| (to.host, *to)));
+            for to in tos.into_values() {
                 // Nobody needs a way to itself.
                 let Some(from) = sources.iter().find(|from| from.host != to.host) else { continue };
                 let Some(slice) = shared(core, from, to) else { continue };

@@ -1,30 +1,47 @@
 //! The truth that entries are checked against.
 //!
-//! Nodes are dense indices, `0..world.nodes.len()`, in the order of names.
+//! Nodes are dense indices, `0..world.nodes.len()`, in the order of names; endpoints are the
+//! topology's hosts, in the order of names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, PortId, SliceId};
+use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, PortId, SliceId, prefix};
 use selvedge_topology::NodeName;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct World {
     /// Every declared switch.
-    pub(crate) nodes: Vec<NodeName>,
+    pub(crate) nodes: Arc<Vec<NodeName>>,
+    pub(crate) hosts: Arc<Hosts>,
     /// Switches that cannot be written now: what they do wrong cannot be helped.
     pub(crate) stuck: BTreeSet<usize>,
     /// Usable links, from either end.
     pub(crate) wires: BTreeMap<(usize, PortId), Wire>,
     pub(crate) hooks: BTreeMap<(usize, HookId), HookAt>,
-    pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) slices: BTreeMap<SliceId, Slice>,
+    /// By host; `None`: packets cannot be delivered to it.
+    pub(crate) endpoints: Arc<Vec<Option<Endpoint>>>,
+    /// Those of each node.
+    pub(crate) hosts_of: Arc<Vec<Vec<u32>>>,
+    pub(crate) slices: Arc<BTreeMap<SliceId, Slice>>,
     /// Active traffic rules.
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: Arc<Vec<Rule>>,
+}
+
+/// Declared hosts: does not change while a core lives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Hosts {
+    pub(crate) names: Vec<NodeName>,
+    /// No two overlap.
+    prefixes: BTreeMap<(u128, u8), u32>,
+    /// Lengths in use, of 128-bit prefixes, longest first.
+    lengths: Vec<u8>,
 }
 
 /// Where a packet arrives that is sent on a port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Wire {
     pub(crate) node: usize,
     pub(crate) port: PortId,
@@ -35,7 +52,7 @@ pub(crate) struct Wire {
 }
 
 /// A hook that a switch should run, by its number there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HookAt {
     pub(crate) slice: SliceId,
     pub(crate) name: String,
@@ -44,19 +61,25 @@ pub(crate) struct HookAt {
     pub(crate) directions: [bool; 2],
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Endpoint {
-    pub(crate) name: NodeName,
+    /// As switches hold them.
     pub(crate) prefixes: Vec<IpNet>,
     pub(crate) mac: [u8; 6],
     pub(crate) node: usize,
     pub(crate) port: PortId,
-    pub(crate) direction: Direction,
-    /// Every slice it is in.
-    pub(crate) slices: BTreeSet<SliceId>,
+    pub(crate) member: Arc<Member>,
 }
 
-#[derive(Clone, Debug)]
+/// What decides whom an endpoint talks with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Member {
+    /// Every slice it is in, in rising order.
+    pub(crate) slices: Vec<SliceId>,
+    pub(crate) direction: Direction,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slice {
     pub(crate) name: String,
     /// Higher wins where two endpoints share several.
@@ -72,10 +95,12 @@ pub(crate) struct Slice {
     pub(crate) placed: bool,
     /// It fits: what it promises must be carried out.
     pub(crate) kept: bool,
+    /// Its endpoints, in rising order, whether they can be delivered to or not.
+    pub(crate) members: Vec<u32>,
 }
 
 /// One filter of an active traffic rule: packets that match one of each list that is not empty.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) sources: Vec<IpNet>,
@@ -87,16 +112,74 @@ pub(crate) struct Rule {
     pub(crate) action: Option<ClassifierAction>,
 }
 
+impl Hosts {
+    pub(crate) fn new(hosts: impl Iterator<Item = (NodeName, Vec<IpNet>)>) -> Self {
+        let mut known = Self::default();
+        let mut lengths = BTreeSet::new();
+        for (number, (name, prefixes)) in (0..).zip(hosts) {
+            known.names.push(name);
+            for net in prefixes {
+                let (bits, len) = prefix::prefix_bits(net);
+                known.prefixes.insert((bits, len), number);
+                lengths.insert(len);
+            }
+        }
+        known.lengths = lengths.into_iter().rev().collect();
+        known
+    }
+
+    /// Hosts with an address in `net`, or whose addresses `net` is a part of.
+    pub(crate) fn overlapping(&self, net: IpNet, mut each: impl FnMut(u32)) {
+        let (bits, len) = prefix::prefix_bits(net);
+        if let Some(host) = self.prefixes.get(&(bits, len)) {
+            return each(*host);
+        }
+        let wider = self.lengths.iter().filter(|wider| **wider < len);
+        for wider in wider {
+            if let Some(host) = self.prefixes.get(&(bits & prefix::mask(*wider), *wider)) {
+                return each(*host);
+            }
+        }
+        let last = bits | !prefix::mask(len);
+        for host in self.prefixes.range((bits, 0)..=(last, u8::MAX)).map(|(_, host)| *host) {
+            each(host);
+        }
+    }
+}
+
+impl Endpoint {
+    /// Its address in a family: what packets are judged by.
+    pub(crate) fn address(&self, ipv6: bool) -> Option<IpAddr> {
+        self.prefixes.iter().map(|prefix| prefix.addr()).find(|address| address.is_ipv6() == ipv6)
+    }
+}
+
 impl World {
     pub(crate) fn name(&self, node: usize) -> &NodeName {
         &self.nodes[node]
     }
 
+    pub(crate) fn endpoint(&self, host: u32) -> Option<&Endpoint> {
+        self.endpoints.get(host as usize)?.as_ref()
+    }
+
+    pub(crate) fn host(&self, host: u32) -> &NodeName {
+        &self.hosts.names[host as usize]
+    }
+
+    /// Endpoints at a port.
+    pub(crate) fn hosts_at(&self, node: usize, port: PortId) -> impl Iterator<Item = u32> + '_ {
+        let here = self.hosts_of.get(node).map(Vec::as_slice).unwrap_or_default();
+        here.iter()
+            .copied()
+            .filter(move |host| self.endpoint(*host).is_some_and(|e| e.port == port))
+    }
+
     /// The slice that traffic between two endpoints takes: of those in which they talk the one
     /// of the highest priority, then of the first name.
-    pub(crate) fn shared(&self, a: &Endpoint, b: &Endpoint) -> Option<SliceId> {
+    pub(crate) fn shared(&self, a: &Member, b: &Member) -> Option<(SliceId, &Slice)> {
         let mut best: Option<(SliceId, &Slice)> = None;
-        for id in a.slices.intersection(&b.slices) {
+        for id in a.slices.iter().filter(|id| b.slices.binary_search(id).is_ok()) {
             let Some(slice) = self.slices.get(id) else { continue };
             if slice.two_sided && a.direction == b.direction {
                 continue;
@@ -109,24 +192,40 @@ impl World {
                 best = Some((*id, slice));
             }
         }
-        best.map(|(id, _)| id)
+        best
     }
 
-    /// Which part of the network each node is in: equal numbers can reach each other.
+    /// Endpoints that a member of those slices talks with, some of them more than once.
+    pub(crate) fn reached<'a>(&'a self, from: &'a Member) -> impl Iterator<Item = u32> + 'a {
+        let slices = from.slices.iter().filter_map(|id| self.slices.get(id));
+        let members = slices.flat_map(|slice| slice.members.iter().copied());
+        members.filter(|to| {
+            self.endpoint(*to).is_some_and(|to| self.shared(from, &to.member).is_some())
+        })
+    }
+
+    /// Switches where a slice's endpoints are.
+    pub(crate) fn switches_of(&self, slice: SliceId) -> BTreeSet<usize> {
+        let members = self.slices.get(&slice).map(|slice| slice.members.as_slice());
+        let members = members.unwrap_or_default().iter();
+        members.filter_map(|host| Some(self.endpoint(*host)?.node)).collect()
+    }
+
+    /// Which part of the network each node is in: equal numbers can reach each other. The number
+    /// is that of the part's first node.
     pub(crate) fn parts(&self) -> Vec<usize> {
-        let mut part: Vec<usize> = (0..self.nodes.len()).collect();
-        // Links are two-way, so the smallest number spreads until nothing changes.
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for (&(from, _), wire) in &self.wires {
-                let least = part[from].min(part[wire.node]);
-                if part[from] != least || part[wire.node] != least {
-                    (part[from], part[wire.node]) = (least, least);
-                    changed = true;
-                }
+        fn root(part: &mut [usize], mut node: usize) -> usize {
+            while part[node] != node {
+                part[node] = part[part[node]];
+                node = part[node];
             }
+            node
         }
-        part
+        let mut part: Vec<usize> = (0..self.nodes.len()).collect();
+        for (&(from, _), wire) in &self.wires {
+            let (a, b) = (root(&mut part, from), root(&mut part, wire.node));
+            part[a.max(b)] = a.min(b);
+        }
+        (0..part.len()).map(|node| root(&mut part, node)).collect()
     }
 }
