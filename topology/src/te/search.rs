@@ -39,7 +39,7 @@ pub struct Outcome {
 /// A plan stops being improved when it is this near to the bound, relatively.
 const NEAR_ENOUGH: f64 = 2e-4;
 /// What a round spends on the bound, in multiplications.
-const BOUND_WORK: usize = 1_500_000;
+const BOUND_WORK: usize = 800_000;
 /// Rounds that a thread may be behind before it takes over the other's plan.
 const BEHIND: usize = 12;
 
