@@ -6,14 +6,16 @@
 mod forward;
 mod net;
 mod report;
+mod te;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench forward
+usage: bench forward | te
 
   forward   packets per second of the ingress path, beside a bare XDP redirect and beside the
             kernel's own SRv6 encapsulation
+  te        utilisation of the fullest link on 260 networks, beside shortest paths
 ";
 
 fn main() -> ExitCode {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
+        ["te"] => te::run().and_then(|rows| report::write_json("te", rows)),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -38,10 +38,32 @@ fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
+/// A row with a figure of any kind; `better` is `higher` or `lower`.
+pub(crate) fn row(
+    name: &str,
+    value: f64,
+    unit: &str,
+    better: &str,
+    (baseline, of): (&str, f64),
+) -> Value {
+    let digits = |value: f64| (value * 1e6).round() / 1e6;
+    json!({
+        "name": name,
+        "value": digits(value),
+        "unit": unit,
+        "better": better,
+        "baseline": { "name": baseline, "value": digits(of) },
+        "ratio": digits(value / of),
+    })
+}
+
 pub(crate) fn write(name: &str, rows: &[Row]) -> Result<()> {
+    write_json(name, rows.iter().map(Row::json).collect())
+}
+
+pub(crate) fn write_json(name: &str, rows: Vec<Value>) -> Result<()> {
     let dir = Path::new("target/bench");
     let path = dir.join(name).with_extension("json");
-    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
     let mut text = serde_json::to_string_pretty(&rows).context("write JSON")?;
     text.push('\n');
     fs::create_dir_all(dir).with_context(|| format!("make the directory {dir:?}"))?;

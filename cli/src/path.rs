@@ -40,7 +40,7 @@ enum By {
     Cost,
 }
 
-fn rate(text: &str) -> Result<BitRate, String> {
+pub(crate) fn rate(text: &str) -> Result<BitRate, String> {
     text.parse().map_err(|error: selvedge_topology::UnitError| match &error.suggestion {
         Some(near) => format!("{error}; did you mean {near}?"),
         None => error.to_string(),

@@ -20,7 +20,9 @@ const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const CARGO_DENY: &str = "target/tools/bin/cargo-deny";
 const CARGO_DENY_VERSION: &str = "0.20.2";
-const P4RUNTIME_SHELL: &str = "target/venv/bin/python3";
+const VENV_PYTHON: &str = "target/venv/bin/python3";
+/// The exact solver that `bench admission` and `bench te` compare with (MIT).
+const HIGHS_PACKAGES: &[&str] = &["highspy==1.12.0"];
 const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
 
 pub(crate) fn build_tools() -> Result<()> {
@@ -122,26 +124,41 @@ fn cargo_install(name: &str, version: &str) -> Command {
 }
 
 fn p4runtime_shell() -> Result<()> {
+    python_packages("p4runtime_sh.shell", P4RUNTIME_PACKAGES)
+}
+
+/// What a bench compares with.
+pub(crate) fn bench_tools(name: &str) -> Result<()> {
+    if matches!(name, "admission" | "te") {
+        debian(TEST_PACKAGES)?;
+        python_packages("highspy", HIGHS_PACKAGES)?;
+    }
+    Ok(())
+}
+
+/// Packages in the Python environment under target/venv, unless `module` imports already.
+fn python_packages(module: &str, packages: &[&str]) -> Result<()> {
     let works = |python: &Path| {
         Command::new(python)
-            .args(["-c", "import p4runtime_sh.shell"])
+            .args(["-c", &format!("import {module}")])
             .output()
             .is_ok_and(|output| output.status.success())
     };
-    let python = Path::new(P4RUNTIME_SHELL);
+    let python = Path::new(VENV_PYTHON);
     if works(python) {
         return Ok(());
     }
-    say(&format!("{} in a Python environment under target/venv", P4RUNTIME_PACKAGES.join(", ")));
-    let venv = ["-m", "venv", "--clear", "target/venv"];
-    succeed("python3 -m venv", Command::new("/usr/bin/python3").args(venv).status())?;
+    say(&format!("{} in a Python environment under target/venv", packages.join(", ")));
+    let has_pip = Command::new(python).args(["-m", "pip", "--version"]).output();
+    if !has_pip.is_ok_and(|output| output.status.success()) {
+        let venv = ["-m", "venv", "--clear", "target/venv"];
+        succeed("python3 -m venv", Command::new("/usr/bin/python3").args(venv).status())?;
+    }
     let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet"]).args(P4RUNTIME_PACKAGES);
+    pip.args(["-m", "pip", "install", "--quiet"]).args(packages);
     succeed("pip install", pip.status())?;
     if !works(python) {
-        bail!(
-            "p4runtime-shell was installed but does not import; remove target/venv and try again"
-        );
+        bail!("{module} was installed but does not import; remove target/venv and try again");
     }
     Ok(())
 }
