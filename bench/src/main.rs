@@ -7,15 +7,17 @@ mod forward;
 mod net;
 mod paths;
 mod report;
+mod te;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench forward | paths
+usage: bench forward | paths | te
 
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
             beside the kernel's own SRv6 encapsulation
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
+  te        utilisation of the fullest link on 260 networks, beside shortest paths
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let result = match args[..] {
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
         ["paths"] => paths::run(),
+        ["te"] => te::run().and_then(|rows| report::write_values("te", &rows)),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

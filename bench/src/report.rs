@@ -65,6 +65,25 @@ fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
+/// A row with a figure of any kind; `better` is `higher` or `lower`.
+pub(crate) fn row(
+    name: &str,
+    value: f64,
+    unit: &str,
+    better: &str,
+    (baseline, of): (&str, f64),
+) -> Value {
+    let digits = |value: f64| (value * 1e6).round() / 1e6;
+    json!({
+        "name": name,
+        "value": digits(value),
+        "unit": unit,
+        "better": better,
+        "baseline": { "name": baseline, "value": digits(of) },
+        "ratio": digits(value / of),
+    })
+}
+
 pub(crate) fn write(name: &str, rows: &[Row]) -> Result<()> {
     write_values(name, &rows.iter().map(Row::json).collect::<Vec<_>>())
 }

@@ -16,6 +16,7 @@ mod lab;
 mod path;
 mod pki;
 mod switch;
+mod te;
 mod trace;
 
 /// SDN controller for 5G edge networks, and the data plane it programs.
@@ -53,6 +54,8 @@ enum Command {
     Trace(trace::Args),
     /// Paths between two nodes of a topology file.
     Path(path::Args),
+    /// Traffic engineering of a topology file and a traffic matrix.
+    Te(te::Args),
     /// What this machine lacks, with the fix for each.
     Doctor(doctor::Args),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Intent(command) => intent::run(command, output),
         Command::Trace(args) => trace::run(args, output),
         Command::Path(args) => path::run(args, output),
+        Command::Te(args) => te::run(args, output),
         Command::Doctor(args) => doctor::run(args, output),
     };
     result.unwrap_or_else(|error| {

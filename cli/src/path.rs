@@ -98,7 +98,7 @@ enum Apart {
     Srlg,
 }
 
-fn parsed<T>(text: &str) -> Result<T, String>
+pub(crate) fn parsed<T>(text: &str) -> Result<T, String>
 where
     T: std::str::FromStr<Err = selvedge_topology::UnitError>,
 {

@@ -14,6 +14,11 @@ fn selvedge(args: &[&str]) -> Output {
 fn exit_codes_are_0_done_1_refused_2_usage() {
     let metro = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/metro/topology.yaml");
     let slices = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/metro/slices.yaml");
+    let graph = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/topologies/Abilene.graph");
+    let demands = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/topologies/Abilene.demands");
+    let te = ["te", "--topology", graph, "--demands", demands, "--rounds", "1"];
+    let te_from = [&te[..], &["--from", demands, "--max-moves", "1"]].concat();
+    let te_moves = [&te[..], &["--max-moves", "1"]].concat();
     // (arguments, exit code, words on standard output or error)
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--help"], 0, "controller"),
@@ -27,6 +32,10 @@ fn exit_codes_are_0_done_1_refused_2_usage() {
         (&["validate", "/nonexistent.yaml"], 1, "/nonexistent.yaml"),
         (&["path", "--topology", metro, "--from", "gnb1", "--to", "dc1"], 0, "gnb1 >"),
         (&["path", "--topology", metro, "--from", "gnb1", "--to", "dc9"], 1, "dc9"),
+        (&te, 0, "fullest link: 0.9"),
+        (&te_from, 1, "Abilene.demands"),
+        (&te_moves, 2, "--from"),
+        (&["te", "--topology", metro, "--demands", demands, "--capacity", "1Gbps"], 1, "no node"),
         (
             &["path", "--topology", metro, "--from", "gnb1", "--to", "dc1", "--bandwidth", "7"],
             2,

@@ -55,7 +55,7 @@ pub fn k_shortest(
     query: &Query<'_>,
     k: usize,
 ) -> Result<Vec<Path>, NotFound> {
-    let mut paths = Shortest::new(graph, query.clone());
+    let mut paths = Shortest::new(graph, *query);
     let mut found = Vec::new();
     while found.len() < k {
         match paths.next(scratch)? {

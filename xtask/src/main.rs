@@ -19,7 +19,7 @@ usage: cargo xtask COMMAND
   demo           bring up examples/metro end to end and show it work
   test           run every check and every test, cheapest first
   test NAME ...  run only these steps (see `cargo xtask test --list`)
-  bench NAME     measure; writes target/bench/NAME.json (NAME: forward, paths)
+  bench NAME     measure; writes target/bench/NAME.json (NAME: forward, paths, te)
   hooks          build examples/hooks to WebAssembly
 ";
 
@@ -58,9 +58,7 @@ fn command(args: &[&str]) -> Result<ExitCode> {
         ["bench", name] => {
             setup::build_tools()?;
             setup::lab_tools()?;
-            if *name == "paths" {
-                setup::path_baselines()?;
-            }
+            setup::bench_tools(name)?;
             run::cargo(&["build", "--release", "-p", "selvedge-bench"])?;
             run::as_root("target/release/bench", &[name])?;
         }

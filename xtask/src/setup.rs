@@ -21,8 +21,9 @@ const CARGO_DENY: &str = "target/tools/bin/cargo-deny";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 const PYTHON: &str = "target/venv/bin/python3";
 const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
-const PATH_PACKAGES: &[&str] =
-    &["highspy==1.9.0", "igraph==0.11.8", "networkx==3.4.2", "numpy==2.4.6", "rustworkx==0.16.0"];
+/// What `bench paths` and `bench te` compare with.
+const BASELINE_PACKAGES: &[&str] =
+    &["highspy==1.12.0", "igraph==0.11.8", "networkx==3.4.2", "numpy==2.4.6", "rustworkx==0.16.0"];
 
 pub(crate) fn build_tools() -> Result<()> {
     toolchain()?;
@@ -126,10 +127,13 @@ fn p4runtime_shell() -> Result<()> {
     python("import p4runtime_sh.shell", P4RUNTIME_PACKAGES)
 }
 
-/// What `bench paths` is compared with.
-pub(crate) fn path_baselines() -> Result<()> {
-    debian(&["python3", "python3-venv"])?;
-    python("import highspy, igraph, networkx, numpy, rustworkx", PATH_PACKAGES)
+/// What a bench compares with.
+pub(crate) fn bench_tools(name: &str) -> Result<()> {
+    if matches!(name, "paths" | "te") {
+        debian(&["python3", "python3-venv"])?;
+        python("import highspy, igraph, networkx, numpy, rustworkx", BASELINE_PACKAGES)?;
+    }
+    Ok(())
 }
 
 /// Packages in the one Python environment, which is made if it is not there.

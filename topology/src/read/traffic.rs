@@ -184,8 +184,11 @@ fn of_topology(
     // The file's own labels, where they are unique.
     let given: Vec<&(String, String)> = renamed.flatten().collect();
     let mut once = HashSet::new();
-    let twice: HashSet<&str> =
-        given.iter().map(|(label, _)| label.as_str()).filter(|label| !once.insert(*label)).collect();
+    let twice: HashSet<&str> = given
+        .iter()
+        .map(|(label, _)| label.as_str())
+        .filter(|label| !once.insert(*label))
+        .collect();
     for (label, name) in given.iter().filter(|(label, _)| !twice.contains(label.as_str())) {
         if let Some(&node) = by_name.get(name) {
             labels[node as usize].clone_from(label);

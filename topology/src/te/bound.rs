@@ -54,15 +54,14 @@ impl<'a> Bound<'a> {
 
     /// Multiplications and additions of one call of [`Self::improve`], roughly.
     pub(super) fn work(&self) -> usize {
-        3 * self.routes.nodes.pow(3)
+        let Self { routes, demands, .. } = self;
+        3 * routes.nodes.pow(3) + 100 * routes.links + demands.len() * routes.nodes
     }
 
-    /// A better plan's utilisation, to go on from.
+    /// Mixes in a plan's utilisation.
     pub(super) fn offer(&mut self, utilisation: &[f64]) {
-        let fullest = |utilisation: &[f64]| utilisation.iter().copied().fold(0.0, f64::max);
-        if fullest(utilisation) < fullest(&self.utilisation) {
-            self.utilisation.copy_from_slice(utilisation);
-        }
+        let fullest = self.utilisation.iter().copied().fold(0.0, f64::max);
+        self.mix(utilisation, fullest);
     }
 
     /// One step: prices, the bound that they prove, and a routing that mixes in their cheapest
@@ -123,7 +122,8 @@ impl<'a> Bound<'a> {
             for from in 0..nodes as u32 {
                 let bps = self.last_flow[routes.pair(from, to)];
                 if bps > 0.0 && from != to {
-                    let second = self.between(from, to, &self.cost, self.two[routes.pair(from, to)]);
+                    let second =
+                        self.between(from, to, &self.cost, self.two[routes.pair(from, to)]);
                     self.flow[routes.pair(from, second)] += bps;
                     self.flow[routes.pair(second, to)] += bps;
                 }

@@ -39,7 +39,7 @@ pub struct Outcome {
 /// A plan stops being improved when it is this near to the bound, relatively.
 const NEAR_ENOUGH: f64 = 2e-4;
 /// What a round spends on the bound, in multiplications.
-const BOUND_WORK: usize = 1_500_000;
+const BOUND_WORK: usize = 800_000;
 /// Rounds that a thread may be behind before it takes over the other's plan.
 const BEHIND: usize = 12;
 
@@ -102,13 +102,13 @@ pub fn optimise(
             }
         });
         round += 1;
-        for i in 0..2 {
+        for (i, behind) in behind.iter_mut().enumerate() {
             let [one, other] = &mut workers;
             let (worker, other) = if i == 0 { (one, other) } else { (other, one) };
-            behind[i] = if worker.best > other.best + 1e-6 { behind[i] + 1 } else { 0 };
-            if behind[i] > BEHIND {
+            *behind = if worker.best > other.best + 1e-6 { *behind + 1 } else { 0 };
+            if *behind > BEHIND {
                 worker.adopt(other);
-                behind[i] = 0;
+                *behind = 0;
             }
         }
         let winner = &workers[usize::from(workers[1].best < workers[0].best)];

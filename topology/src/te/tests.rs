@@ -112,9 +112,8 @@ fn ways(nodes: u32) -> Vec<Vec<u32>> {
 
 /// A plan that sends each demand one of `ways`, by `picks`.
 fn picked(demands: &[Demand], ways: &[Vec<u32>], picks: &[usize]) -> Plan {
-    let share = |pick: usize| {
-        vec![Share { hundredths: 100, segments: ways[pick % ways.len()].clone() }]
-    };
+    let share =
+        |pick: usize| vec![Share { hundredths: 100, segments: ways[pick % ways.len()].clone() }];
     Plan { demands: (0..demands.len()).map(|i| share(picks[i % picks.len()])).collect() }
 }
 
@@ -132,7 +131,7 @@ fn enumerated(network: &Network, demands: &[Demand]) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn utilisation_is_what_a_router_makes_it(
@@ -192,7 +191,7 @@ proptest! {
         demands in demands(4, 10),
     ) {
         let demands = placed(&network, &demands);
-        let got = optimise(&network, &demands, options(false, 3), &never, &mut |_| ()).unwrap();
+        let got = optimise(&network, &demands, options(false, 6), &never, &mut |_| ()).unwrap();
         let least = enumerated(&network, &demands);
         prop_assert!(got.max_utilisation <= least * (1.0 + 3e-4), "{} {least}", got.max_utilisation);
         prop_assert!(got.max_utilisation >= least - 1e-9, "{} {least}", got.max_utilisation);

@@ -21,6 +21,8 @@ const TRIED_OF_LINK: usize = 48;
 const IN_VAIN: usize = 6;
 /// A link whose price fell to this part of what it was is another link's turn, too.
 const RELIEVED: f64 = 0.3;
+/// Demands sent elsewhere by chance at the start of a cycle.
+const KICKED: usize = 3;
 /// Less relative gain than this is none.
 const GAIN: f64 = 1e-6;
 
@@ -86,7 +88,7 @@ impl<'a> Worker<'a> {
 
     /// Steps of a round: about as much work whatever the size.
     fn round_steps(&self) -> usize {
-        (2_000_000 / (self.state.routes.nodes.pow(2) + 500)).clamp(20, 2_000)
+        (2_000_000 / (self.state.routes.nodes.pow(2) + 500)).clamp(20, 500)
     }
 
     /// One round, or less if `stop` says so.
@@ -116,9 +118,7 @@ impl<'a> Worker<'a> {
         self.state.load(&self.best_pieces);
         let fullest = self.state.fullest();
         let demands = 0..u32::try_from(self.state.demands.len()).expect("demands are limited");
-        let differs = |demand: &u32| {
-            self.state.shares(*demand) != usual.demands[*demand as usize]
-        };
+        let differs = |demand: &u32| self.state.shares(*demand) != usual.demands[*demand as usize];
         let mut changed: Vec<u32> = demands.filter(differs).collect();
         changed.sort_by_key(|demand| self.state.demands[*demand as usize].rate);
         for demand in changed {
@@ -204,6 +204,33 @@ impl<'a> Worker<'a> {
         if self.budget.is_some() {
             self.take_back();
         }
+        self.kick();
+    }
+
+    /// Sends some demands of full links another of their cheaper ways, by chance: out of a state
+    /// that no single move makes better.
+    fn kick(&mut self) {
+        let mut users = std::mem::take(&mut self.users);
+        for _ in 0..KICKED {
+            let Some(link) = self.full_link() else { break };
+            self.state.users(link, &mut users);
+            users.retain(|user| self.may_move(user.0));
+            let Some(at) = self.random.weighted(users.iter().map(|user| user.1)) else { continue };
+            let piece = users[at].0;
+            let (ends, bps) = (self.state.ends(piece), self.state.bps(piece));
+            self.refresh_middle();
+            self.find_candidates(ends);
+            let pick = self.random.weighted(self.candidates.iter().map(|_| 1.0));
+            let via = pick.map_or(Via::DIRECT, |at| self.candidates[at].1);
+            let old = self.state.pieces[piece as usize].via;
+            if via != old {
+                self.state.shift(old, ends, -bps);
+                self.state.shift(via, ends, bps);
+                self.state.register(piece, via);
+                self.account(self.state.pieces[piece as usize].demand);
+            }
+        }
+        self.users = users;
     }
 
     fn may_move(&self, piece: u32) -> bool {

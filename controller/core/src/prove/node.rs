@@ -119,7 +119,8 @@ impl Node {
                     if before != after || !self.over.is_empty() {
                         put(b, Some(after));
                     }
-                    (old.next(), new.next());
+                    old.next();
+                    new.next();
                 }
                 (Some((a, _)), after) if after.is_none_or(|(b, _)| a < b) => {
                     put(a, None);
