@@ -179,6 +179,13 @@ pub(crate) fn prove(view: &View, steps: &[Step], rigor: Rigor) -> Result<View, C
 /// mended, and before its ingress is.
 fn was_wrong(before: &View, now: &View, topic: &Topic, defect: Defect) -> bool {
     let excuses = |old: Defect| old == defect || defect != Defect::Loop;
+    // Nobody loses what nobody could reach rightly.
+    if let Topic::Source(host) = topic
+        && let Some(endpoint) = now.world.endpoint(*host)
+    {
+        let mut others = now.world.reached(&endpoint.member).filter(|to| to != host);
+        return others.all(|to| before.was_wrong(*host, to).is_some_and(excuses));
+    }
     let Topic::Pair(node, set, member, to) = topic else {
         return before.defect(topic).is_some_and(excuses);
     };
