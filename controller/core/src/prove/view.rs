@@ -60,6 +60,10 @@ pub(crate) struct Text {
 
 type Pairs = BTreeMap<(Arc<Member>, u32), Defect>;
 
+/// A usable link of a node: its port, the far MAC address, the far node, or [`LOST`] or
+/// [`UNKNOWN`].
+type Out = (PortId, [u8; 6], u16);
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) world: Arc<World>,
@@ -68,9 +72,8 @@ pub(crate) struct View {
     pub(crate) classes: Vec<Arc<Class>>,
     /// Policies with that id among theirs, by node id.
     users: Vec<Arc<Vec<(u32, PolicyId)>>>,
-    /// Usable links of each node: its port, the far MAC address, the far node, or [`LOST`] or
-    /// [`UNKNOWN`].
-    outs: Arc<Vec<Vec<(PortId, [u8; 6], u16)>>>,
+    /// Usable links of each node.
+    outs: Arc<Vec<Vec<Out>>>,
     pub(crate) part: Arc<Vec<usize>>,
     /// Guarantees on each arc, bits per second of packets.
     pub(crate) load: Arc<BTreeMap<(usize, PortId), u64>>,
@@ -502,7 +505,7 @@ impl View {
         }
     }
 
-    fn all_outs(&self) -> Vec<Vec<(PortId, [u8; 6], u16)>> {
+    fn all_outs(&self) -> Vec<Vec<Out>> {
         let mut outs = vec![Vec::new(); self.nodes.len()];
         for (&(node, port), wire) in &self.world.wires {
             let far = &self.nodes[wire.node];

@@ -51,7 +51,7 @@ impl Case {
     }
 
     /// One thing out of place in a plan; `None`: there was nothing of that kind.
-    fn mutate(&self, steps: &mut Vec<Step>, random: &mut Random) -> Option<String> {
+    fn mutate(&self, steps: &mut [Step], random: &mut Random) -> Option<String> {
         let last = steps.iter().filter(|step| step.stage != Stage::Generation).count();
         match random.below(10) {
             // An update that does not come.
