@@ -11,8 +11,9 @@
 //! packet has. Way-points are such that the fabric as it was goes around the failure between
 //! them: the first lies in the extended P-space, each stretch is clear of what failed.
 
-use crate::sssp::{Scratch, point_to_point};
-use crate::{ArcIx, Edge, LinkIx, NodeIx, Path, Routes};
+use crate::detour::{Failed, detour};
+use crate::sssp::Scratch;
+use crate::{ArcIx, LinkIx, NodeIx, Path, Routes};
 
 /// Ids that a repair may add: of the six that an address holds, a packet on a plain path has
 /// two, its egress and what happens there.
@@ -39,6 +40,8 @@ pub struct Backups {
     nodes: Vec<Option<Backup>>,
     /// Of each in `nodes`, the two arcs.
     around: Vec<(ArcIx, ArcIx)>,
+    /// By link, which backups go over it; sorted.
+    users: Vec<Vec<Around>>,
 }
 
 /// Which backup: the arc that leads to the failure, and for a switch the arc out of it.
@@ -61,10 +64,11 @@ impl Backups {
             first.push(u32::try_from(around.len()).expect("backups are limited"));
         }
         let links = vec![None; graph.arc_slots()];
-        let mut backups = Self { links, first, nodes: vec![None; around.len()], around };
+        let (nodes, users) = (vec![None; around.len()], vec![Vec::new(); graph.links()]);
+        let mut backups = Self { links, first, nodes, around, users };
         let all: Vec<Around> = backups.all().collect();
         for (around, backup) in computed(routes, &all, threads) {
-            *backups.slot(around) = backup;
+            backups.put(around, backup);
         }
         backups
     }
@@ -110,6 +114,24 @@ impl Backups {
         }
     }
 
+    fn put(&mut self, around: Around, backup: Option<Backup>) {
+        let slot = self.slot(around);
+        let before = std::mem::replace(slot, backup);
+        let after: Vec<LinkIx> = links(slot.as_ref()).collect();
+        for link in links(before.as_ref()) {
+            let users = &mut self.users[link.index()];
+            if let Ok(at) = users.binary_search(&around) {
+                users.remove(at);
+            }
+        }
+        for link in after {
+            let users = &mut self.users[link.index()];
+            if let Err(at) = users.binary_search(&around) {
+                users.insert(at, around);
+            }
+        }
+    }
+
     fn get(&self, around: Around) -> Option<&Backup> {
         match around {
             Around::Link(arc) => self.link(arc),
@@ -126,50 +148,72 @@ impl Backups {
         changed: &[bool],
         threads: usize,
     ) -> Vec<Around> {
-        let up = routes.graph().is_up(link);
-        let mut again = Vec::new();
-        let mut spell = Vec::new();
-        let links = (0..)
-            .zip(&self.links)
-            .map(|(raw, backup)| (Around::Link(ArcIx::from_raw(raw)), backup));
-        let nodes = self.around.iter().zip(&self.nodes);
-        let nodes = nodes.map(|((next, after), backup)| (Around::Node(*next, *after), backup));
-        for (around, backup) in links.chain(nodes) {
-            let touches = match around {
-                Around::Link(arc) => arc.link() == link,
-                Around::Node(next, after) => next.link() == link || after.link() == link,
+        let again = if routes.graph().is_up(link) {
+            let improves = |around: &Around| {
+                let backup = self.get(*around);
+                backup.is_none_or(|backup| may_improve(routes, link, &backup.path))
             };
-            let stale = match backup {
-                Some(backup) if up => may_improve(routes, link, &backup.path),
-                Some(backup) => backup.path.arcs.iter().any(|arc| arc.link() == link),
-                None => up,
-            };
-            if touches || stale {
-                again.push(around);
-            } else if let Some(backup) = backup
-                && backup.path.nodes[1..].iter().any(|node| changed[node.index()])
-            {
-                spell.push(around);
-            }
-        }
-        let mut differ = Vec::new();
-        for around in spell {
-            let slot = self.slot(around);
-            let backup = slot.as_mut().expect("only what there is is spelled again");
-            let segments = spelled(routes, &backup.path);
-            if segments != backup.segments {
-                backup.segments = segments;
-                differ.push(around);
-            }
-        }
+            self.all().filter(improves).collect()
+        } else {
+            self.lost(routes, link)
+        };
+        let mut differ = self.spell_again(routes, changed);
         for (around, backup) in computed(routes, &again, threads) {
             if self.get(around) != backup.as_ref() {
-                *self.slot(around) = backup;
+                self.put(around, backup);
                 differ.push(around);
+            }
+        }
+        differ.sort_unstable();
+        differ.dedup();
+        differ
+    }
+
+    /// Those that went over a link that failed, or around it.
+    fn lost(&self, routes: &Routes, link: LinkIx) -> Vec<Around> {
+        let graph = routes.graph();
+        let mut lost = self.users[link.index()].clone();
+        for arc in [ArcIx::new(link, true), ArcIx::new(link, false)] {
+            let Some((from, _)) = graph.ends(arc) else { continue };
+            lost.push(Around::Link(arc));
+            let run = self.first[arc.index()] as usize..self.first[arc.index() + 1] as usize;
+            lost.extend(self.around[run].iter().map(|(next, after)| Around::Node(*next, *after)));
+            // Arcs into the start, of which this one is the second.
+            let before = graph.into(from).iter().map(|edge| Around::Node(edge.arc, arc));
+            lost.extend(before.filter(|around| match around {
+                Around::Node(next, after) => self.position(*next, *after).is_some(),
+                Around::Link(_) => false,
+            }));
+        }
+        lost.sort_unstable();
+        lost.dedup();
+        lost
+    }
+
+    /// New way-points along the paths that stay, where a tree that has changed gives others.
+    fn spell_again(&mut self, routes: &Routes, changed: &[bool]) -> Vec<Around> {
+        let all = (0..)
+            .zip(&mut self.links)
+            .map(|(raw, backup)| (Around::Link(ArcIx::from_raw(raw)), backup));
+        let nodes = self.around.iter().zip(&mut self.nodes);
+        let nodes = nodes.map(|((next, after), backup)| (Around::Node(*next, *after), backup));
+        let mut differ = Vec::new();
+        for (around, backup) in all.chain(nodes) {
+            let Some(Backup { path, segments }) = backup else { continue };
+            if routes.may_differ(path, 1, segments.as_deref(), changed) {
+                let again = spelled(routes, path);
+                if again != *segments {
+                    *segments = again;
+                    differ.push(around);
+                }
             }
         }
         differ
     }
+}
+
+fn links(backup: Option<&Backup>) -> impl Iterator<Item = LinkIx> + '_ {
+    backup.into_iter().flat_map(|backup| backup.path.arcs.iter().map(|arc| arc.link()))
 }
 
 /// Whether a way over `link`, which came back, may be as short as `path`.
@@ -213,27 +257,19 @@ fn computed(routes: &Routes, all: &[Around], threads: usize) -> Vec<(Around, Opt
 fn compute(routes: &Routes, scratch: &mut Scratch, around: Around) -> Option<Backup> {
     let graph = routes.graph();
     let (next, merge, failed) = match around {
-        Around::Link(arc) => (arc, graph.ends(arc)?.1, None),
+        Around::Link(arc) => (arc, graph.ends(arc)?.1, Failed::Link(arc.link())),
         Around::Node(next, after) => {
             if !graph.is_up(after.link()) {
                 return None;
             }
-            (next, graph.edge(after).node, Some(graph.edge(next).node))
+            (next, graph.edge(after).node, Failed::Node(graph.edge(next).node))
         }
     };
     if !graph.is_up(next.link()) {
         return None;
     }
     let from = graph.start(next);
-    let usable = |edge: &Edge| match failed {
-        None => edge.arc.link() != next.link(),
-        Some(node) => edge.node != node,
-    };
-    // Lengths with the failed part still there are never longer.
-    let lengths = routes.lengths(merge);
-    let mut arcs = Vec::new();
-    let bound = |node: NodeIx| lengths[node.index()];
-    point_to_point(graph, scratch, (from, merge), routes.metric(), bound, usable, &mut arcs)?;
+    let arcs = detour(routes, scratch, (from, merge), failed)?;
     let path = graph.path(from, arcs);
     let segments = spelled(routes, &path);
     Some(Backup { path, segments })

@@ -4,12 +4,13 @@
 //! a [`Snapshot`] is that with dense indices; its [`Graph`] is what paths are computed on:
 //! [`cheapest`] under [`Constraints`], [`explain`] why there is none, [`k_shortest`],
 //! [`disjoint_pair`], [`AllPairs`], [`EqualCost`]. [`Tree`] and [`Forwarding`] are what the
-//! fabric does by itself, [`encode`] spells a path for it.
+//! fabric does by itself, [`encode`] spells a path for it, and [`Live`] follows link failures.
 
 mod all_pairs;
 mod backups;
 mod constrained;
 mod constraints;
+mod detour;
 mod disjoint;
 mod encode;
 mod explain;

@@ -1,6 +1,8 @@
 //! Everything that is computed of a network in use, kept as its links fail and come back:
 //! next hops, their backups, and the paths of policies.
 
+use std::collections::BTreeSet;
+
 use crate::backups::Backups;
 use crate::constrained::{Bounds, NotFound, Query, cheapest_within};
 use crate::sssp::Scratch;
@@ -23,6 +25,12 @@ pub struct Placed {
     pub segments: Option<Vec<NodeIx>>,
 }
 
+impl Placed {
+    fn links(&self) -> impl Iterator<Item = LinkIx> + '_ {
+        self.path.iter().flat_map(|path| path.arcs.iter().map(|arc| arc.link()))
+    }
+}
+
 /// What one link's change has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -43,6 +51,8 @@ pub struct Live {
     delays: Vec<u64>,
     policies: Vec<Policy>,
     placed: Vec<Placed>,
+    /// By link, which policies go over it.
+    users: Vec<BTreeSet<usize>>,
     threads: usize,
 }
 
@@ -52,9 +62,16 @@ impl Live {
         let delays = least_delays(&graph);
         let routes = Routes::new(graph, crate::Forwarding::METRIC, threads);
         let backups = Backups::new(&routes, threads);
-        let mut live = Self { routes, backups, delays, policies, placed: Vec::new(), threads };
+        let users = vec![BTreeSet::new(); routes.graph().links()];
+        let placed = Vec::new();
+        let mut live = Self { routes, backups, delays, policies, placed, users, threads };
         let all: Vec<usize> = (0..live.policies.len()).collect();
         live.placed = live.place(&all).into_iter().map(|(_, placed)| placed).collect();
+        for (policy, placed) in live.placed.iter().enumerate() {
+            placed.links().for_each(|link| {
+                live.users[link.index()].insert(policy);
+            });
+        }
         live
     }
 
@@ -88,44 +105,39 @@ impl Live {
         let mut changed = vec![false; self.routes.graph().len()];
         next_hops.iter().for_each(|(root, _)| changed[root.index()] = true);
         let backups = self.backups.follow(&self.routes, link, &changed, self.threads).len();
-        let up = self.routes.graph().is_up(link);
-        let stale: Vec<usize> = (0..self.policies.len())
-            .filter(|policy| match &self.placed[*policy].path {
-                // What came back may be better for any; what failed is missed by its users.
-                Ok(path) if !up => {
-                    path.arcs.iter().any(|arc| arc.link() == link)
-                        || path.nodes[1..].iter().any(|node| changed[node.index()])
-                }
-                Err(_) if !up => false,
-                Ok(_) | Err(_) => true,
-            })
-            .collect();
+        let again: Vec<usize> = if self.routes.graph().is_up(link) {
+            (0..self.policies.len()).collect() // it may be better for any
+        } else {
+            self.users[link.index()].iter().copied().collect()
+        };
+        let mut found = self.place(&again);
+        for (policy, placed) in self.placed.iter().enumerate() {
+            let Ok(path) = &placed.path else { continue };
+            if self.routes.may_differ(path, 0, placed.segments.as_deref(), &changed) {
+                found.push((policy, self.spelled(placed.path.clone())));
+            }
+        }
+        // What was placed anew counts, not the old path spelled again.
+        found.sort_by_key(|(policy, _)| *policy);
+        found.dedup_by_key(|(policy, _)| *policy);
         let mut policies = Vec::new();
-        for (policy, placed) in self.replace(link, &stale) {
+        for (policy, placed) in found {
             if self.placed[policy] != placed {
-                self.placed[policy] = placed;
+                self.put(policy, placed);
                 policies.push(policy);
             }
         }
         Changes { next_hops, backups, policies }
     }
 
-    /// New paths for those that went over a failed link; for the others new way-points only.
-    fn replace(&self, link: LinkIx, stale: &[usize]) -> Vec<(usize, Placed)> {
-        if self.routes.graph().is_up(link) {
-            return self.place(stale);
+    fn put(&mut self, policy: usize, placed: Placed) {
+        for link in self.placed[policy].links() {
+            self.users[link.index()].remove(&policy);
         }
-        let over = |policy: &usize| {
-            let path = self.placed[*policy].path.as_ref();
-            path.is_ok_and(|path| path.arcs.iter().any(|arc| arc.link() == link))
-        };
-        let (again, kept): (Vec<usize>, Vec<usize>) = stale.iter().partition(|policy| over(policy));
-        let mut found = self.place(&again);
-        found.extend(kept.into_iter().map(|policy| {
-            let path = self.placed[policy].path.clone();
-            (policy, self.spelled(path))
-        }));
-        found
+        for link in placed.links() {
+            self.users[link.index()].insert(policy);
+        }
+        self.placed[policy] = placed;
     }
 
     fn place(&self, policies: &[usize]) -> Vec<(usize, Placed)> {

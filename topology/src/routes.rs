@@ -107,6 +107,42 @@ impl Routes {
         Ok(found.into_iter().map(|position| path.nodes[position]).collect())
     }
 
+    /// Whether [`Self::waypoints`] may now give others than `known`, after a change of the trees
+    /// that `changed` tells by root. Looks at a few words a way-point.
+    pub(crate) fn may_differ(
+        &self,
+        path: &Path,
+        start: usize,
+        known: Option<&[NodeIx]>,
+        changed: &[bool],
+    ) -> bool {
+        let Some(known) = known else {
+            return path.nodes[start..].iter().any(|node| changed[node.index()]);
+        };
+        let mut at = start;
+        for waypoint in known {
+            let rest = path.nodes[at + 1..].iter().position(|node| node == waypoint);
+            let Some(rest) = rest else { return true };
+            let end = at + 1 + rest;
+            // A stretch of before may have been lost, where the root's tree is another; or the
+            // next node may be within reach, for which the first hop has to be right.
+            if changed[waypoint.index()]
+                && !(at..end)
+                    .all(|hop| self.next(*waypoint, path.nodes[hop]) == Some(path.arcs[hop]))
+            {
+                return true;
+            }
+            if let Some(beyond) = path.nodes.get(end + 1)
+                && changed[beyond.index()]
+                && self.next(*beyond, path.nodes[at]) == Some(path.arcs[at])
+            {
+                return true;
+            }
+            at = end;
+        }
+        false
+    }
+
     /// Takes a link out of use, in both directions. Returns what changed, by root.
     pub(crate) fn fail(&mut self, link: LinkIx, threads: usize) -> Vec<Change> {
         if !self.graph.is_up(link) {

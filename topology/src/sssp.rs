@@ -21,6 +21,9 @@ pub struct Scratch {
     stamp: Vec<u32>,
     /// By node, for marks: valid where it is `now`.
     mark: Vec<u32>,
+    /// By node: valid where `clear_stamp` is `now`.
+    clear: Vec<bool>,
+    clear_stamp: Vec<u32>,
     now: u32,
     pub(crate) stack: Vec<u32>,
     pub(crate) labels: crate::constrained::Labels,
@@ -31,29 +34,56 @@ impl Scratch {
         Self::default()
     }
 
-    fn begin(&mut self, nodes: usize) {
+    pub(crate) fn begin(&mut self, nodes: usize) {
         if self.stamp.len() < nodes {
             self.length.resize(nodes, NONE);
             self.stamp.resize(nodes, 0);
             self.mark.resize(nodes, 0);
+            self.clear.resize(nodes, false);
+            self.clear_stamp.resize(nodes, 0);
         }
         self.now = self.now.checked_add(1).unwrap_or_else(|| {
             self.stamp.fill(0);
             self.mark.fill(0);
+            self.clear_stamp.fill(0);
             1
         });
         self.heap.clear();
     }
 
     #[inline]
-    fn known(&self, node: usize) -> u64 {
+    pub(crate) fn known(&self, node: usize) -> u64 {
         if self.stamp[node] == self.now { self.length[node] } else { NONE }
     }
 
     #[inline]
-    fn set(&mut self, node: usize, length: u64) {
+    pub(crate) fn set(&mut self, node: usize, length: u64) {
         self.stamp[node] = self.now;
         self.length[node] = length;
+    }
+}
+
+impl Scratch {
+    #[inline]
+    pub(crate) fn is_marked(&self, node: NodeIx) -> bool {
+        self.mark[node.index()] == self.now
+    }
+
+    /// Whether it was not marked before.
+    #[inline]
+    pub(crate) fn mark(&mut self, node: NodeIx) -> bool {
+        std::mem::replace(&mut self.mark[node.index()], self.now) != self.now
+    }
+
+    #[inline]
+    pub(crate) fn clear(&self, node: NodeIx) -> Option<bool> {
+        (self.clear_stamp[node.index()] == self.now).then(|| self.clear[node.index()])
+    }
+
+    #[inline]
+    pub(crate) fn set_clear(&mut self, node: NodeIx, clear: bool) {
+        self.clear_stamp[node.index()] = self.now;
+        self.clear[node.index()] = clear;
     }
 }
 
