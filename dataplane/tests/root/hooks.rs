@@ -105,9 +105,11 @@ fn receive(
     arrived: &Arc<AtomicU32>,
 ) -> std::sync::mpsc::Receiver<()> {
     let (stop, arrived) = (Arc::clone(stop), Arc::clone(arrived));
-    host.start(move || {
+    let (opened, open) = std::sync::mpsc::channel();
+    let done = host.start(move || {
         let socket = raw();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        opened.send(()).unwrap();
         let mut last = Instant::now();
         while !stop.load(Ordering::Relaxed) || last.elapsed() < Duration::from_millis(300) {
             let mut bytes = [std::mem::MaybeUninit::uninit(); 256];
@@ -118,7 +120,10 @@ fn receive(
                 last = Instant::now();
             }
         }
-    })
+    });
+    // What is sent from here on is seen.
+    open.recv().unwrap();
+    done
 }
 
 /// A packet socket for IPv6 on this host's only link that is up besides `lo`.
