@@ -3,7 +3,7 @@
 //! writes them, and check.py routes them again, sharing no code, and solves small instances
 //! exactly.
 //!
-//! `seconds` is from before the files are read until the plan is known.
+//! Rows without `_split` are of whole demands, the command's default. `seconds` is from before the files are read until the plan is known.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,6 +111,7 @@ fn rows(found: &Value) -> Result<Vec<Value>> {
         lower("te_median_utilisation", "of capacity", shortest)?,
         lower("te_median_utilisation_split", "of capacity", shortest)?,
         lower("te_worst_seconds", "s", ("limit", 1.0))?,
+        lower("te_worst_seconds_split", "s", ("limit", 1.0))?,
         lower("te_median_over_exact", "ratio", ("exact split optimum of two segments", 1.0))?,
         lower("te_median_over_exact_split", "ratio", ("exact split optimum of two segments", 1.0))?,
         report::row("te_instances", instances, "instances", "higher", of),

@@ -56,6 +56,15 @@ pub(super) fn workers<'a>(
     })
 }
 
+/// Counts rounds that a worker is behind; after some it takes over the other's plan.
+fn catch_up<'a>(worker: &mut Worker<'a>, other: &Worker<'a>, behind: &mut usize) {
+    *behind = if worker.best > other.best + 1e-6 { *behind + 1 } else { 0 };
+    if *behind > BEHIND {
+        worker.adopt(other);
+        *behind = 0;
+    }
+}
+
 /// A plan for `demands`, from all on their shortest paths; never a worse one.
 ///
 /// `stop` is asked often, from two threads; what has been found by then is returned. `progress`
@@ -102,15 +111,9 @@ pub fn optimise(
             }
         });
         round += 1;
-        for (i, behind) in behind.iter_mut().enumerate() {
-            let [one, other] = &mut workers;
-            let (worker, other) = if i == 0 { (one, other) } else { (other, one) };
-            *behind = if worker.best > other.best + 1e-6 { *behind + 1 } else { 0 };
-            if *behind > BEHIND {
-                worker.adopt(other);
-                *behind = 0;
-            }
-        }
+        let [one, other] = &mut workers;
+        catch_up(one, other, &mut behind[0]);
+        catch_up(other, one, &mut behind[1]);
         let winner = &workers[usize::from(workers[1].best < workers[0].best)];
         bound.offer(&winner.best_utilisation);
         let max_utilisation = winner.best;

@@ -28,6 +28,8 @@ const GAIN: f64 = 1e-6;
 
 pub(super) struct Worker<'a> {
     state: State<'a>,
+    may_split: bool,
+    /// Off in the first cycle: whole demands bring a large network down faster.
     split: bool,
     random: Random,
     sharpness: f64,
@@ -58,7 +60,8 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let state = State::new(routes, demands, plan, BLUNT);
         Self {
-            split,
+            may_split: split,
+            split: false,
             random: Random(seed),
             sharpness: BLUNT,
             idle: 0,
@@ -196,6 +199,7 @@ impl<'a> Worker<'a> {
 
     fn melt(&mut self) {
         self.idle = 0;
+        self.split = self.may_split;
         if self.state.fullest() > self.best + 1e-3 {
             self.state.load(&self.best_pieces);
         }
@@ -334,7 +338,9 @@ impl<'a> Worker<'a> {
         self.middle_age = 0;
         for second in 0..nodes as u32 {
             for first in 0..nodes as u32 {
-                self.middle[self.state.routes.pair(first, second)] = self.cost(first, second);
+                // The same node twice is a way of one segment.
+                let cost = if first == second { f64::INFINITY } else { self.cost(first, second) };
+                self.middle[self.state.routes.pair(first, second)] = cost;
             }
         }
     }
@@ -352,18 +358,35 @@ impl<'a> Worker<'a> {
             self.from_segment[node as usize] = self.cost(node, to);
         }
         self.candidates.push((self.to_segment[to as usize], Via::DIRECT));
+        for node in (0..nodes as u32).filter(|node| *node != from && *node != to) {
+            let cost = self.to_segment[node as usize] + self.from_segment[node as usize];
+            if cost < f64::INFINITY {
+                self.candidates.push((cost, Via::one(node)));
+            }
+        }
+        self.find_pairs((from, to));
+        let few = TRIED.min(self.candidates.len());
+        let by_cost = |a: &(f64, Via), b: &(f64, Via)| a.0.total_cmp(&b.0);
+        if few < self.candidates.len() {
+            self.candidates.select_nth_unstable_by(few - 1, by_cost);
+            self.candidates.truncate(few);
+        }
+        self.candidates.sort_by(by_cost);
+    }
+
+    /// Adds the cheapest ways with two segments, for some second ones the cheapest first one.
+    fn find_pairs(&mut self, (from, to): (u32, u32)) {
+        let nodes = self.state.routes.nodes;
+        // Its own ends as segments are the ways of fewer segments.
+        self.to_segment[from as usize] = f64::INFINITY;
+        self.to_segment[to as usize] = f64::INFINITY;
         self.by_second.clear();
-        for node in 0..nodes as u32 {
-            let last = self.from_segment[node as usize];
-            if node == from || node == to || last == f64::INFINITY {
-                continue;
-            }
-            let first = self.to_segment[node as usize];
-            if first < f64::INFINITY {
-                self.candidates.push((first + last, Via::one(node)));
-            }
+        for node in (0..nodes as u32).filter(|node| *node != from && *node != to) {
             let row = &self.middle[node as usize * nodes..][..nodes];
-            self.by_second.push((least_sum(&self.to_segment, row) + last, node));
+            let cost = least_sum(&self.to_segment, row) + self.from_segment[node as usize];
+            if cost < f64::INFINITY {
+                self.by_second.push((cost, node));
+            }
         }
         let few = TWO_SEGMENT_CANDIDATES.min(self.by_second.len());
         if few > 0 {
@@ -374,24 +397,15 @@ impl<'a> Worker<'a> {
             let row = &self.middle[second as usize * nodes..][..nodes];
             let sums = self.to_segment.iter().zip(row).map(|(first, middle)| first + middle);
             let least = (0..).zip(sums).min_by(|a, b| a.1.total_cmp(&b.1));
-            let Some((first, _)) = least else { continue };
-            // Its own ends as segments are the ways of fewer segments, already there.
-            if cost < f64::INFINITY && first != from && first != to && first != second {
+            if let Some((first, _)) = least {
                 self.candidates.push((cost, Via::two(first, second)));
             }
         }
-        let few = TRIED.min(self.candidates.len());
-        let by_cost = |a: &(f64, Via), b: &(f64, Via)| a.0.total_cmp(&b.0);
-        if few < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(few - 1, by_cost);
-            self.candidates.truncate(few);
-        }
-        self.candidates.sort_by(by_cost);
     }
 }
 
 /// The least of `a[i] + b[i]`, in lanes that the compiler can keep in vector registers.
-pub(super) fn least_sum(a: &[f64], b: &[f64]) -> f64 {
+fn least_sum(a: &[f64], b: &[f64]) -> f64 {
     const LANES: usize = 8;
     let mut least = [f64::INFINITY; LANES];
     let (a_rows, a_rest) = a.as_chunks::<LANES>();
