@@ -9,7 +9,7 @@ use selvedge_southbound::selvedge::v1;
 use selvedge_southbound::tls::Credentials;
 use selvedge_xdp as xdp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::xdp::XdpTables;
@@ -101,8 +101,9 @@ pub async fn run_until(
     let current = ports.current();
     let around =
         seen::Around { tables: tables.clone(), ports: ports.current(), written: service.written() };
+    let (taken, ports_taken) = oneshot::channel();
     tasks.spawn(async move {
-        let Err(error) = ports.run().await;
+        let Err(error) = ports.run(taken).await;
         ended("ports", Some(error))
     });
     tasks.spawn({
@@ -159,6 +160,9 @@ pub async fn run_until(
             compute,
         };
         tasks.spawn(async move {
+            // A controller that heard of half the ports would route around the other half. Not
+            // told: the ports' task has ended, and so will the agent.
+            drop(ports_taken.await);
             session.run(report, commands).await;
             ("session", None)
         });

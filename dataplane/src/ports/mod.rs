@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use selvedge_pipeline::PortId;
 use selvedge_xdp as xdp;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::options::PortRule;
 use crate::report::{PortStatus, Report};
@@ -95,13 +95,19 @@ impl Ports {
         self.current.subscribe()
     }
 
-    /// Keeps ports true for ever.
+    /// Keeps ports true for ever. `taken` is told when those that are there at first are in the
+    /// report.
     ///
     /// # Errors
     /// [`PortsError`] when links cannot be watched at all.
-    pub async fn run(mut self) -> Result<std::convert::Infallible, PortsError> {
+    pub async fn run(
+        mut self,
+        taken: oneshot::Sender<()>,
+    ) -> Result<std::convert::Infallible, PortsError> {
         let mut monitor = Monitor::open().map_err(PortsError::Monitor)?;
         self.first_pass().await?;
+        // Nobody waits where there is no controller.
+        let _ = taken.send(());
         loop {
             let deleted = tokio::select! {
                 changed = monitor.changed() => match changed {
