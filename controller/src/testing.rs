@@ -16,7 +16,9 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::engine::{Command, Engine, Handle, Input, SessionId, SwitchLink};
-use crate::store::{RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch};
+use crate::store::{
+    Leadership, RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch,
+};
 
 pub(crate) const PAIR: &str = r#"
 name: pair
@@ -111,6 +113,14 @@ impl Store for FaultyStore {
 
     fn watch(&self, prefix: &str) -> Watch {
         self.store.watch(prefix)
+    }
+
+    fn campaign<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Leadership, StoreError>> {
+        self.store.campaign(name)
+    }
+
+    fn leader(&self) -> Option<String> {
+        self.store.leader()
     }
 }
 
