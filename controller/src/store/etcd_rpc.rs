@@ -9,7 +9,13 @@ use tonic::{Code, Status};
 
 /// etcd's messages.
 pub(super) mod proto {
-    #![allow(unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+    #![allow(
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
     include!(concat!(env!("OUT_DIR"), "/etcd.rs"));
 }
 
