@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -161,6 +162,10 @@ impl Members {
                 let mut client = pb::watch_client::WatchClient::new(channel)
                     .max_decoding_message_size(LIST_BYTES);
                 let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+                let mut requests = tonic::Request::new(requests);
+                // A member that is cut off from the majority ends the stream instead of saying
+                // nothing for as long as it is (etcd's `WithRequireLeader`).
+                requests.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
                 let answers = client.watch(requests).await?.into_inner();
                 Ok((answers, sender))
             })
