@@ -24,7 +24,7 @@ use crate::modules::Modules;
 use crate::pki::NodeFiles;
 use crate::southbound::listen::{self, TlsError};
 use crate::southbound::{self, Dialer, Southbound};
-use crate::store::{ELECTION_KEY, Location, StoreError};
+use crate::store::{ELECTION_KEY, EtcdTls, EtcdTlsError, Location, StoreError};
 
 /// The controller's name in certificates.
 const NAME: &str = "controller";
@@ -37,6 +37,8 @@ pub struct Options {
     /// The network as declared; see `selvedge_topology::read`.
     pub topology: PathBuf,
     pub store: Location,
+    /// For a store in etcd: TLS, with what is in this directory; see [`EtcdTls::load`].
+    pub store_tls: Option<PathBuf>,
     /// How the other controllers name this one to their clients; the API's address if absent.
     pub advertise: Option<String>,
     /// Directory with `ca.pem`, `controller.pem` and `controller.key`.
@@ -65,6 +67,8 @@ pub enum RunError {
     },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the certificates for etcd cannot be used")]
+    StoreTls(#[from] EtcdTlsError),
     #[error("cannot listen for switches at {address}")]
     Southbound {
         address: SocketAddr,
@@ -79,6 +83,11 @@ pub enum RunError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(
+        "the store {store} holds a part of a backup, whose restore was cut off: run `selvedge \
+         restore` again"
+    )]
+    HalfRestored { store: Location },
     #[error("the server for switches failed")]
     Serve(#[source] tonic::transport::Error),
 }
@@ -91,8 +100,16 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let Options { topology, store: location, advertise, tls, southbound, api_socket, api } =
-        options;
+    let Options {
+        topology,
+        store: location,
+        store_tls,
+        advertise,
+        tls,
+        southbound,
+        api_socket,
+        api,
+    } = options;
     let read = selvedge_topology::read::from_path(&topology).map_err(RunError::Topology)?;
     for assumption in &read.assumptions {
         tracing::info!("{assumption}");
@@ -106,9 +123,10 @@ pub async fn run(
         Some(address) => format!("http://{address}"),
         None => format!("unix:{}", api_socket.display()),
     });
+    let store_tls = store_tls.as_deref().map(EtcdTls::load).transpose()?;
     let records = Records { topology: Arc::clone(&topology), location: location.clone() };
     let clock = Clock::start();
-    let (store, first) = lead::begin(&location, &records).await?;
+    let (store, first) = lead::begin(&location, store_tls.as_ref(), &records).await?;
 
     let switches = topology.switches().map(|(name, _)| name.clone()).collect();
     let southbound_listener = TcpListener::bind(southbound)
@@ -142,7 +160,7 @@ pub async fn run(
         tokio::spawn(lead::stand_for_ever(store, handle, records, name))
     });
     let api = Api::new(handle, store, Arc::clone(&topology));
-    api.sweep().await;
+    let sweeper = tokio::spawn(sweep_when_leading(api.clone()));
     let router = api::router(api);
     let mut servers = JoinSet::new();
     servers.spawn(serve_http(socket, router.clone(), stopped.clone()));
@@ -172,6 +190,7 @@ pub async fn run(
         }
     };
     let ended = tokio::time::timeout(STOP_TIMEOUT, rest).await.ok().flatten();
+    sweeper.abort();
     if let Some(candidate) = candidate {
         lead::resign(candidate).await;
     }
@@ -181,6 +200,17 @@ pub async fn run(
     match ended {
         Some(Ok(Err(error))) => Err(RunError::Serve(error)),
         _ => Ok(()),
+    }
+}
+
+/// What the last leader left of modules and services that nothing refers to; ends with the engine.
+async fn sweep_when_leading(api: Api) {
+    let mut role = api.role();
+    while role.wait_for(|role| role.election_id().is_some()).await.is_ok() {
+        api.sweep_alone().await;
+        if role.wait_for(|role| role.election_id().is_none()).await.is_err() {
+            return;
+        }
     }
 }
 

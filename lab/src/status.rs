@@ -13,6 +13,7 @@ const MAX_ANSWER: u64 = 4 << 20;
 /// As far as bringing up needs it (`Status` of the operator API).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Status {
+    pub(crate) role: String,
     pub(crate) converged: bool,
     pub(crate) switches: Share,
     pub(crate) waiting_for: Vec<String>,

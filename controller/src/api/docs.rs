@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, intent, read, trace};
+use super::{backup, counters, intent, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,6 +39,7 @@ use super::{counters, intent, read, trace};
         intent::delete_hook,
         intent::delete_application,
         trace::trace,
+        backup::backup,
         document,
         reader,
     ),

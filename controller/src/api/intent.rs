@@ -81,9 +81,15 @@ async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Appl
 }
 
 impl Api {
+    /// As [`sweep`](Self::sweep), while nobody changes anything.
+    pub(crate) async fn sweep_alone(&self) {
+        let _one_at_a_time = self.changing.lock().await;
+        self.sweep().await;
+    }
+
     /// Forgets modules and services that nothing refers to any more. What cannot be forgotten
     /// now is forgotten after the next change.
-    pub(crate) async fn sweep(&self) {
+    async fn sweep(&self) {
         let used = self.handle.query(|core| core.modules().map(str::to_owned).collect()).await;
         let Ok(used) = used else { return };
         if let Err(error) = self.modules.retain(&used).await {
