@@ -11,6 +11,7 @@ use super::change::{Checked, check, object_id};
 use super::problem::{Body, ProblemDetails};
 use super::wire_intent::{self, Applied, ObjectRef, Plan};
 use super::{Api, Problem};
+use crate::engine::RequestError;
 
 /// What would this change do? Changes nothing. A plan that would be refused says why.
 #[utoipa::path(
@@ -67,7 +68,10 @@ async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Appl
         api.modules.keep(modules).await?;
         let request = Request::Apply { change, plan };
         let reply = api.handle.request(caller.to_string(), request).await;
-        api.sweep().await;
+        // A store that has just failed is not asked again before the client has its answer.
+        if !matches!(reply, Err(RequestError::Store(_))) {
+            api.sweep().await;
+        }
         Ok::<_, Problem>(reply?)
     });
     match done.await {
@@ -88,7 +92,7 @@ impl Api {
     }
 
     /// Forgets modules and services that nothing refers to any more. What cannot be forgotten
-    /// now is forgotten after the next change.
+    /// now is forgotten after the next change that is taken.
     async fn sweep(&self) {
         let used = self.handle.query(|core| core.modules().map(str::to_owned).collect()).await;
         let Ok(used) = used else { return };
