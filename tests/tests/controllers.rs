@@ -29,8 +29,14 @@ fn slice(name: &str, rate: &str) -> String {
     )
 }
 
+/// What the leader says; followers know it a moment later.
+fn leaders(lab: &Lab, args: &[&str]) -> Result<Value> {
+    let [(_, socket), _] = roles(lab)?;
+    json(lab, &[args, &["--controller", &format!("unix:{}", socket.display())]].concat())
+}
+
 fn slices(lab: &Lab) -> Result<Vec<String>> {
-    let slices = json(lab, &["get", "slices"])?;
+    let slices = leaders(lab, &["get", "slices"])?;
     let names = slices.as_array().context("a list")?.iter();
     Ok(names.filter_map(|slice| slice["name"].as_str().map(str::to_owned)).collect())
 }
@@ -75,9 +81,11 @@ fn apply_to(socket: &Path, documents: &str) -> Result<UnixStream> {
 
 /// Until it is refused no more: how long that took.
 fn until_applied(lab: &Lab, documents: &str) -> Result<Duration> {
+    let path = selvedge_tests::intent_file(lab, documents)?;
+    let path = path.to_str().context("UTF-8")?;
     let start = Instant::now();
     loop {
-        match apply(lab, documents) {
+        match leaders(lab, &["apply", path]) {
             Ok(_) => return Ok(start.elapsed()),
             Err(error) if start.elapsed() > PATIENCE => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
@@ -146,7 +154,7 @@ fn a_paused_leader_that_wakes_up_writes_nothing() -> Result<()> {
         let stale = apply_to(&socket, &slice("stale", "1Mbps"))?;
         until_applied(&lab, &slice("late", "1Mbps"))?;
         lab.converged(PATIENCE)?;
-        let before = json(&lab, &["get", "status"])?;
+        let before = leaders(&lab, &["get", "status"])?;
         pid.signal(Signal::SIGCONT)?;
 
         let (status, _, body) = answer(stale)?;
@@ -156,7 +164,7 @@ fn a_paused_leader_that_wakes_up_writes_nothing() -> Result<()> {
             Ok(status["role"] == "follower")
         })?;
         lab.converged(PATIENCE)?;
-        let after = json(&lab, &["get", "status"])?;
+        let after = leaders(&lab, &["get", "status"])?;
         for field in ["leader", "revision", "generation", "writes", "converged"] {
             ensure!(before[field] == after[field], "{field}: {before} became {after}");
         }
@@ -230,7 +238,7 @@ fn a_backup_restores_to_etcd_and_to_a_file_and_switches_obey() -> Result<()> {
     apply(&lab, &slice("late", "1Mbps"))?;
     succeed(&lab, &["delete", "slice/factory-control"])?;
     lab.converged(PATIENCE)?;
-    let newest = json(&lab, &["get", "status"])?["generation"].as_u64().context("a number")?;
+    let newest = leaders(&lab, &["get", "status"])?["generation"].as_u64().context("a number")?;
 
     // Under a controller's feet, over something, garbled, cut off: nothing happens.
     let restore = ["restore", &file, "--store", ETCD];
@@ -263,7 +271,7 @@ fn a_backup_restores_to_etcd_and_to_a_file_and_switches_obey() -> Result<()> {
     })?;
     println!("restored: {} lost", report.lost());
     assert_eq!(slices(&lab)?, ["factory-control"], "as it was");
-    let status = json(&lab, &["get", "status"])?;
+    let status = leaders(&lab, &["get", "status"])?;
     assert!(status["generation"].as_u64() > Some(newest), "{status}");
 
     // Into a file, which says the same.
