@@ -316,8 +316,11 @@ impl Ledger {
     }
 
     /// Puts back what [`Self::remove`] gave, with everything else as it was then.
-    pub(crate) fn restore(&mut self, _network: &Network<'_>, admitted: Admitted) {
-        self.admitted.insert(admitted.slice.name.clone(), admitted);
+    pub(crate) fn restore(&mut self, network: &Network<'_>, admitted: Admitted) {
+        let slot = self.slot(&admitted.slice.name);
+        self.add_flows(slot, &admitted);
+        self.bounds.forget();
+        self.enter(network, slot, admitted);
     }
 
     pub fn get(&self, name: &str) -> Option<&Admitted> {
