@@ -28,6 +28,7 @@ mod reconcile;
 mod records;
 mod refusal;
 mod request;
+mod seats;
 mod truth;
 pub mod view;
 mod views;

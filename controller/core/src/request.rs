@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use selvedge_slices::Object;
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -135,7 +136,8 @@ impl Core {
     /// What a change would do, on a copy.
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = change.put.iter().flat_map(Object::not_enforced).collect();
+        let notes = change.put.iter().flat_map(Object::filled_in).collect();
         let mut refusal = None;
         let trial = match self.intent.changed(change, author, now_ms) {
             Ok(None) => Ok(None),
@@ -160,7 +162,7 @@ impl Core {
             None => format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete)),
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, switches: differences, refusal, warnings }
+        Plan { id, switches: differences, refusal, warnings, notes }
     }
 
     fn differences(&self, trial: &Self) -> BTreeMap<NodeName, Difference> {
