@@ -1,5 +1,5 @@
 //! What operators promise and applications ask for: slices, hooks, applications; whether the
-//! network can keep it, and why.
+//! network can keep it, where it runs, and why.
 //!
 //! Pure but for [`check`], which reads one file.
 
@@ -11,6 +11,7 @@ pub mod limits;
 mod names;
 mod notes;
 mod object;
+pub mod placement;
 mod read;
 pub mod rules;
 mod schema;
