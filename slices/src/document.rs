@@ -16,7 +16,7 @@ use crate::{
     ResourceSharingLevel, Side, TrafficFilter, TrafficRule,
 };
 
-/// The object as a document.
+/// The object as a document, as its file has it but for comments and order.
 pub fn of(object: &Object) -> Value {
     let spec = match object {
         Object::NetworkSlice(slice) => slice_spec(slice),
