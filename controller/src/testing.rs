@@ -2,7 +2,7 @@
 //! switches that live in a task and keep their tables in a map.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -84,11 +84,13 @@ pub(crate) struct FaultyStore {
     pub(crate) full: AtomicBool,
     /// Commits until it is full.
     pub(crate) room: AtomicU64,
+    pub(crate) commits: AtomicUsize,
 }
 
 impl FaultyStore {
     pub(crate) fn new(store: RedbStore) -> Self {
-        Self { store, full: AtomicBool::new(false), room: AtomicU64::new(u64::MAX) }
+        let (full, commits) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { store, full, room: AtomicU64::new(u64::MAX), commits }
     }
 }
 
@@ -116,6 +118,7 @@ impl Store for FaultyStore {
             let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
             return Box::pin(async { Err(StoreError::Write { path, source }) });
         }
+        self.commits.fetch_add(1, Ordering::SeqCst);
         self.store.commit(transaction)
     }
 

@@ -16,6 +16,7 @@ use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
 use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::seats::Seats;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Derived {
@@ -30,6 +31,8 @@ pub(crate) struct Derived {
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
     pub(crate) hook_memory: HookMemory,
     pub(crate) ledger: Ledger,
+    /// Who is attached to slices that have a maximum.
+    pub(crate) seats: Seats,
     /// By name, without the default slice.
     pub(crate) slices: BTreeMap<String, SliceState>,
     /// Hosts that packets can be delivered to.
@@ -69,6 +72,7 @@ impl Derived {
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
             ledger: Ledger::new(),
+            seats: Seats::default(),
             slices: BTreeMap::new(),
             located: BTreeMap::new(),
             hooks: BTreeMap::new(),
@@ -92,6 +96,7 @@ impl Derived {
             ..Self::empty(&network.topology)
         };
         derived.admit(core, &mut numbers)?;
+        derived.seats = core.derived.seats.after(core, &derived.located);
         let mut tables: BTreeMap<NodeName, Table> = BTreeMap::new();
         fabric::fabric(
             network,

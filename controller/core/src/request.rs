@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use selvedge_slices::Object;
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -155,7 +156,8 @@ impl Core {
     /// What a change would do, on a copy.
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = change.put.iter().flat_map(Object::not_enforced).collect();
+        let notes = change.put.iter().flat_map(Object::filled_in).collect();
         let mut refusal = None;
         let mut objects = Vec::new();
         let resolved = self.resolved(change);
@@ -187,7 +189,7 @@ impl Core {
             }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, objects, switches: differences, refusal, warnings }
+        Plan { id, objects, switches: differences, refusal, warnings, notes }
     }
 
     /// Table entries that a trial adds, changes and removes, and on how many switches.
