@@ -7,6 +7,7 @@
 Results are one JSON document on standard output.
 """
 
+import importlib.metadata
 import itertools
 import json
 import multiprocessing
@@ -161,6 +162,7 @@ def exact(file, count):
                     wrong.append({"graph": graph["name"], **instance, "exact": result["cost"]})
             print(f"  {checked} instances, {len(wrong)} differ", file=sys.stderr)
     return {
+        "version": importlib.metadata.version("highspy"),
         "checked": checked,
         "wrong": wrong,
         "median_seconds": statistics.median(spent),
