@@ -12,6 +12,7 @@ use crate::Core;
 use crate::attach::Located;
 use crate::desired::{self, fabric, rules};
 use crate::effect::HookLoad;
+use crate::intent::Stored;
 use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
 use crate::plan::Table;
@@ -129,8 +130,11 @@ impl Derived {
         let order = in_order(core);
         let (ledger, unplaced) = Ledger::rebuilt(&self.placement(), order);
         self.ledger = ledger;
-        for name in core.intent.slices.keys() {
+        for (name, stored) in &core.intent.slices {
             numbers.slice(name.as_str())?;
+            if !stored.phase().holds_capacity() {
+                continue;
+            }
             let waived =
                 self.ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
             let why = unplaced.get(name).or(waived);
@@ -142,9 +146,10 @@ impl Derived {
     }
 }
 
-/// Slices in the order in which they were promised: who came first keeps what it has.
+/// Slices that hold capacity, in the order in which they were promised: who came first keeps what it has.
 fn in_order(core: &Core) -> Vec<&NetworkSlice> {
-    let mut slices: Vec<_> = core.intent.slices.values().collect();
+    let holds = |stored: &&Stored<NetworkSlice>| stored.phase().holds_capacity();
+    let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
     slices.sort_by_key(|stored| (stored.meta.revision, stored.object.name.clone()));
     slices.into_iter().map(|stored| &stored.object).collect()
 }
