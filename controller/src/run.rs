@@ -160,9 +160,9 @@ pub async fn run(
         tokio::spawn(lead::stand_for_ever(store, handle, records, name))
     });
     let api = Api::new(handle, store, Arc::clone(&topology));
-    let sweeper = tokio::spawn(sweep_when_leading(api.clone()));
-    let router = api::router(api);
     let mut servers = JoinSet::new();
+    servers.spawn(sweep_when_leading(api.clone(), stopped.clone()));
+    let router = api::router(api);
     servers.spawn(serve_http(socket, router.clone(), stopped.clone()));
     if let Some(listener) = tcp {
         servers.spawn(serve_http(listener, router, stopped.clone()));
@@ -190,7 +190,6 @@ pub async fn run(
         }
     };
     let ended = tokio::time::timeout(STOP_TIMEOUT, rest).await.ok().flatten();
-    sweeper.abort();
     if let Some(candidate) = candidate {
         lead::resign(candidate).await;
     }
@@ -203,14 +202,22 @@ pub async fn run(
     }
 }
 
-/// What the last leader left of modules and services that nothing refers to; ends with the engine.
-async fn sweep_when_leading(api: Api) {
+/// Removes what the last leader left of modules and services that nothing refers to. Ends by
+/// itself when told to stop, so that nobody holds the store after that.
+async fn sweep_when_leading(api: Api, mut stop: watch::Receiver<bool>) {
     let mut role = api.role();
-    while role.wait_for(|role| role.election_id().is_some()).await.is_ok() {
-        api.sweep_alone().await;
-        if role.wait_for(|role| role.election_id().is_none()).await.is_err() {
-            return;
+    let mut leads = true;
+    loop {
+        let changed =
+            async { role.wait_for(|role| role.election_id().is_some() == leads).await.is_ok() };
+        tokio::select! {
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
+            changed = changed => if !changed { return },
         }
+        if leads {
+            api.sweep_alone().await;
+        }
+        leads = !leads;
     }
 }
 
