@@ -8,6 +8,7 @@ use crate::client::ControllerArg;
 
 mod change;
 mod explain;
+mod explain_application;
 mod files;
 mod get;
 mod table;
@@ -98,6 +99,9 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         }
         Command::Explain { kind: explain::Kind::Slice, name, controller } => {
             explain::slice(&name, &controller, output)
+        }
+        Command::Explain { kind: explain::Kind::Application, name, controller } => {
+            explain_application::run(&name, &controller, output)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::ObjectName;
 use selvedge_topology::{NodeName, Topology};
 
 use crate::attach::{Endpoints, Seen};
@@ -30,6 +31,8 @@ pub struct Core {
     pub(crate) endpoints: Endpoints,
     pub(crate) intent: Intent,
     pub(crate) numbers: Numbers,
+    /// Switches of placed applications.
+    pub(crate) places: BTreeMap<ObjectName, NodeName>,
     /// The highest generation given to entries.
     pub(crate) generation: u64,
     /// What follows from all of the above.
@@ -74,6 +77,7 @@ impl Core {
             endpoints: Endpoints::default(),
             intent: Intent::default(),
             numbers: Numbers::new(),
+            places: BTreeMap::new(),
             generation: 0,
             derived,
             sessions,
@@ -326,6 +330,7 @@ impl Core {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
+        self.log_places(before, &after, now_ms, out);
     }
 
     /// Computes what follows from the state. On an error nothing has changed.
@@ -333,6 +338,7 @@ impl Core {
         let (derived, numbers) = Derived::compute(self)?;
         self.derived = Arc::new(derived);
         self.numbers = numbers;
+        self.take_places();
         self.truth = self.truth_now();
         self.stale = false;
         Ok(())

@@ -21,6 +21,7 @@ mod intent;
 mod network;
 mod numbers;
 mod order;
+mod placement;
 pub mod plan;
 mod prove;
 mod queue;

@@ -5,6 +5,7 @@
 //! | `meta` | format version, revision of the intent, highest generation |
 //! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME` | an object as in its file, who put it and when |
 //! | `number/POOL` | numbers given to names |
+//! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
 //!
@@ -124,6 +125,9 @@ impl Core {
         for (key, pool) in self.numbers.pools() {
             records.insert(format!("number/{key}"), json(pool));
         }
+        for (application, node) in &self.places {
+            records.insert(format!("placement/{application}"), json(&node.as_str()));
+        }
         for (host, learned) in &self.endpoints.learned {
             let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
             let Learned { mac, mac_stale, ousted, .. } = *learned;
@@ -216,6 +220,12 @@ impl Core {
                 } else {
                     Err(String::from("numbers that cannot have been given"))
                 }
+            }
+            "placement" => {
+                let application: ObjectName = name.parse().map_err(|_| foreign())?;
+                let node: String = parse(value)?;
+                self.places.insert(application, node.parse().map_err(|_| foreign())?);
+                Ok(())
             }
             "endpoint" => {
                 let host: NodeName = name.parse().map_err(|_| foreign())?;

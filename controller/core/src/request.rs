@@ -6,7 +6,7 @@ use std::sync::Arc;
 use selvedge_topology::NodeName;
 
 use crate::Core;
-use crate::derived::unfit_when_joined;
+use crate::derived::{Unfit, unfit_when_joined};
 use crate::effect::{Effect, Reply};
 use crate::event::{Change, Request, RequestId};
 use crate::intent::Intent;
@@ -82,8 +82,21 @@ impl Core {
         trial.intent = next;
         trial.release_numbers();
         trial.derive()?;
-        let mut unfit: Option<BTreeMap<String, String>> = None;
+        let mut unfit: Option<Unfit> = None;
         // Only what this change brings about is held against it.
+        for (name, place) in &trial.derived.places {
+            let before = self.derived.places.get(name);
+            let object = |core: &Self| core.intent.applications.get(name).map(|s| s.object.clone());
+            let was_kept = before.is_none_or(|before| before.reason.is_none());
+            if place.reason.is_none() || (object(self) == object(&trial) && !was_kept) {
+                continue;
+            }
+            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
+            if let Some(reason) = unfit.applications.get(name) {
+                let (application, reason) = (name.to_string(), reason.clone());
+                return Err(Refusal::NoPlace { application, reason });
+            }
+        }
         for (name, slice) in &trial.derived.slices {
             let before = self.derived.slices.get(name);
             let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
@@ -94,7 +107,7 @@ impl Core {
             }
             // Before all switches have joined it is what is declared that counts.
             let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.get(name) {
+            if let Some(reason) = unfit.slices.get(name) {
                 let reason = reason.clone();
                 return Err(Refusal::DoesNotFit { slice: name.clone(), reason });
             }
@@ -135,6 +148,7 @@ impl Core {
     /// What a change would do, on a copy.
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
+        let mut places = self.places.clone();
         let mut warnings = Vec::new();
         let mut refusal = None;
         let trial = match self.intent.changed(change, author, now_ms) {
@@ -151,13 +165,21 @@ impl Core {
                         warnings.push(format!("slice {name}: {reason}"));
                     }
                 }
+                for (name, place) in &trial.derived.places {
+                    let reason = place.reason.iter();
+                    warnings.extend(reason.map(|reason| format!("application {name}: {reason}")));
+                }
+                places = trial.places;
             }
             Err(why) => refusal = Some(why),
         }
         let network = (self.derived.snapshot.down(), &self.derived.located);
         let text = match &refusal {
             Some(refusal) => format!("{network:?} refused: {refusal}"),
-            None => format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete)),
+            None => {
+                let change = (&change.put, &change.modules, &change.delete);
+                format!("{network:?} {change:?} {places:?}")
+            }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
         Plan { id, switches: differences, refusal, warnings }

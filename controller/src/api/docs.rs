@@ -33,6 +33,7 @@ use super::{counters, intent, read, trace};
         read::hook,
         read::applications,
         read::application,
+        read::application_explanation,
         intent::plan,
         intent::apply,
         intent::delete_slice,

@@ -9,6 +9,7 @@ mod lab;
 mod moves;
 mod net;
 mod packets;
+mod placement;
 mod properties;
 mod rules;
 mod scale;
