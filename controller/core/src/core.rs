@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::derived::Derived;
 use crate::effect::{Effect, LogEntry, Severity};
 use crate::event::{Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
+use crate::history::History;
 use crate::hooks::Retry;
 use crate::intent::Intent;
 use crate::network::{LinkState, Network, Reason};
@@ -30,6 +31,7 @@ pub struct Core {
     pub(crate) network: Network,
     pub(crate) endpoints: Endpoints,
     pub(crate) intent: Intent,
+    pub(crate) history: Arc<History>,
     pub(crate) numbers: Numbers,
     /// Switches of placed applications.
     pub(crate) places: BTreeMap<ObjectName, NodeName>,
@@ -76,6 +78,7 @@ impl Core {
             network,
             endpoints: Endpoints::default(),
             intent: Intent::default(),
+            history: Arc::default(),
             numbers: Numbers::new(),
             places: BTreeMap::new(),
             generation: 0,

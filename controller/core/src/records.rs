@@ -7,6 +7,7 @@
 //! | `number/POOL` | numbers given to names |
 //! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
+//! | `history/REVISION` | what a revision changed, and objects as they were before it |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
 //!
 //! Values are JSON. What a switch reported is kept so that a controller that starts again knows
@@ -22,12 +23,13 @@ use serde::{Deserialize, Serialize};
 use crate::attach::Learned;
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
+use crate::history::{self, History};
 use crate::intent::{Meta, Stored};
 use crate::network::Switch;
 use crate::numbers::Pool;
 use crate::{Config, Core};
 
-mod document;
+pub(crate) mod document;
 
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
@@ -94,7 +96,7 @@ struct PortRecord {
     neighbor: Option<(String, String)>,
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have string keys and no failing writers")
 }
 
@@ -172,6 +174,7 @@ impl Core {
         for key in self.stored.keys().filter(|key| !records.contains_key(*key)) {
             changes.push(RecordChange { key: key.clone(), value: None });
         }
+        changes.extend(History::take_unsaved(&mut self.history));
         if !changes.is_empty() {
             self.stored = std::sync::Arc::new(records);
             out.push(Effect::Persist(changes));
@@ -189,11 +192,14 @@ impl Core {
         records: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<Self, RestoreError> {
         let mut core = Self::new(topology, config);
-        let records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
+        let mut records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
         for (key, value) in &records {
             core.take_record(key, value)
                 .map_err(|reason| RestoreError { key: key.clone(), reason })?;
         }
+        std::sync::Arc::make_mut(&mut core.history).restored(core.intent.revision);
+        // The history says itself what it wants changed.
+        records.retain(|key, _| !key.starts_with(history::PREFIX));
         core.stored = std::sync::Arc::new(records);
         core.derive_or_keep();
         Ok(core)
@@ -212,6 +218,7 @@ impl Core {
         let (kind, name) = key.split_once('/').ok_or_else(foreign)?;
         match kind {
             "intent" => self.take_object(name.split_once('/').ok_or_else(foreign)?, value),
+            "history" => std::sync::Arc::make_mut(&mut self.history).restore(name, value),
             "number" => {
                 let pool: Pool = parse(value)?;
                 let sound = self.numbers.restore(name, pool);
@@ -305,6 +312,6 @@ fn object_record(object: &Object, meta: &Meta) -> Vec<u8> {
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|error| error.to_string())
 }
