@@ -53,7 +53,7 @@ pub(crate) enum Command {
     },
     /// Delete what files declare, or objects by kind and name.
     Delete {
-        /// A file, or slice/NAME, hook/NAME, application/NAME.
+        /// A file, or slice/NAME, hook/NAME, application/NAME, class-map/NAME.
         #[arg(required = true, value_name = "FILE|KIND/NAME")]
         what: Vec<String>,
         #[command(flatten)]
@@ -79,8 +79,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         controller: ControllerArg,
     },
-    /// Show the network: status, nodes, links, endpoints, slices, hooks, applications, events,
-    /// topology, or the entries or counters of a node.
+    /// Show the network: status, nodes, links, endpoints, slices, hooks, applications, the class
+    /// map, events, topology, or the entries or counters of a node.
     Get {
         #[arg(value_enum, default_value_t = get::Kind::Status)]
         kind: get::Kind,
@@ -92,6 +92,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         controller: ControllerArg,
     },
+    /// The JSON Schema of slices, hooks, applications and class maps, for editors.
+    Schema,
     /// Why something is as it is.
     Explain {
         #[arg(value_enum)]
@@ -135,6 +137,10 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         }
         Command::Get { kind, name, desired, controller } => {
             get::run(kind, name.as_deref(), desired, &controller, output)
+        }
+        Command::Schema => {
+            println!("{}", serde_json::to_string_pretty(&selvedge_slices::json_schema())?);
+            Ok(ExitCode::SUCCESS)
         }
         Command::Explain { kind: explain::Kind::Slice, name, controller } => {
             explain::slice(&name, &controller, output)

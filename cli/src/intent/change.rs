@@ -115,6 +115,7 @@ fn object(text: &str) -> Option<ObjectRef> {
         "slice" | "slices" | "networkslice" => "NetworkSlice",
         "hook" | "hooks" => "Hook",
         "application" | "applications" | "app" => "Application",
+        "class-map" | "classmap" => "ClassMap",
         _ => return None,
     };
     Some(ObjectRef { kind: kind.to_owned(), name: name.to_owned() })
@@ -202,6 +203,7 @@ mod tests {
             ("NetworkSlice/a", Some(("NetworkSlice", "a"))),
             ("hook/h", Some(("Hook", "h"))),
             ("app/x", Some(("Application", "x"))),
+            ("class-map/m", Some(("ClassMap", "m"))),
             ("slice/a/b", None),
             ("slices.yaml", None),
             ("examples/slice.yaml", None),

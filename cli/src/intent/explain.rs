@@ -32,7 +32,8 @@ pub(super) fn slice(
 }
 
 fn show(explanation: &Explanation) {
-    let Explanation { slice, id, state, reasons, placement, meters, protection } = explanation;
+    let Explanation { slice, id, state, reasons, placement, meters, protection, notes } =
+        explanation;
     let state = match state {
         SliceState::Kept => "its promise is kept",
         SliceState::Degraded => "DEGRADED",
@@ -46,6 +47,9 @@ fn show(explanation: &Explanation) {
         None => println!("there is no place for it in the network as it is"),
     }
     println!("protection: {protection}");
+    for note in notes {
+        println!("note: {note}");
+    }
     if !meters.is_empty() {
         println!("\nmetered, by the user's IP bytes, at");
         let mut table = new(["switch", "direction", "class", "guaranteed", "maximum"]);

@@ -2,7 +2,7 @@
 
 use comfy_table::{Table, presets};
 use selvedge_controller::api::wire::{
-    Application, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_history::Touched;
@@ -238,6 +238,20 @@ fn placed(placed: &Placed) -> String {
     }
 }
 
+pub(super) fn class_map(map: &ClassMap) {
+    match &map.name {
+        Some(name) => println!("ClassMap {name} over the tables of 3GPP TS 23.501"),
+        None => println!("no ClassMap: the tables of 3GPP TS 23.501 hold"),
+    }
+    let mut table = new(["by", "number", "class", "stated"]);
+    for row in &map.rows {
+        let stated = if row.stated { "ClassMap" } else { "3GPP" };
+        let cells = [row.by.clone(), row.number.to_string(), row.class.clone(), stated.to_owned()];
+        table.add_row(cells);
+    }
+    println!("{}", table.trim_fmt());
+}
+
 pub(super) fn events(lines: &[LogLine]) {
     let mut table = new(["#", "ago", "severity", "kind", "about", "what"]);
     for line in lines {
@@ -332,6 +346,9 @@ pub(super) fn touched(object: &Touched) -> String {
 }
 
 pub(super) fn plan(plan: &Plan) {
+    for note in &plan.notes {
+        println!("{note}");
+    }
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }

@@ -334,6 +334,7 @@ impl Core {
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
         self.log_places(before, &after, now_ms, out);
+        self.log_seats(&before.seats, &after.seats, now_ms, out);
     }
 
     /// Computes what follows from the state. On an error nothing has changed.

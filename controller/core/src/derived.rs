@@ -17,6 +17,7 @@ use crate::numbers::Numbers;
 use crate::placement::{self, Place};
 use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::seats::Seats;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Derived {
@@ -33,6 +34,8 @@ pub(crate) struct Derived {
     pub(crate) ledger: Ledger,
     /// Where applications are that are to be placed.
     pub(crate) places: BTreeMap<ObjectName, Place>,
+    /// Who is attached to slices that have a maximum.
+    pub(crate) seats: Seats,
     /// By name, without the default slice.
     pub(crate) slices: BTreeMap<String, SliceState>,
     /// Hosts that packets can be delivered to.
@@ -73,6 +76,7 @@ impl Derived {
             hook_memory: HookMemory::default(),
             ledger: Ledger::new(),
             places: BTreeMap::new(),
+            seats: Seats::default(),
             slices: BTreeMap::new(),
             located: BTreeMap::new(),
             hooks: BTreeMap::new(),
@@ -96,6 +100,7 @@ impl Derived {
             ..Self::empty(&network.topology)
         };
         derived.admit(core, &mut numbers)?;
+        derived.seats = core.derived.seats.after(core, &derived.located);
         let mut tables: BTreeMap<NodeName, Table> = BTreeMap::new();
         fabric::fabric(
             network,
@@ -134,8 +139,11 @@ impl Derived {
         for host in placement::misplaced(core, &self.places) {
             self.located.remove(host);
         }
-        for name in core.intent.slices.keys() {
+        for (name, stored) in &core.intent.slices {
             numbers.slice(name.as_str())?;
+            if !stored.phase().holds_capacity() {
+                continue;
+            }
             let waived =
                 self.ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
             let why = unplaced.get(name).or(waived);

@@ -30,6 +30,7 @@ mod reconcile;
 mod records;
 mod refusal;
 mod request;
+mod seats;
 mod truth;
 pub mod view;
 mod views;
@@ -45,5 +46,5 @@ pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODU
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;
-pub use records::{RestoreError, document::of as document};
+pub use records::RestoreError;
 pub use refusal::Refusal;

@@ -72,7 +72,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Slices in the order in which they were promised, with the latency of the applications that
+/// Slices that hold capacity, in the order in which they were promised, with the latency of the applications that
 /// they lead to where that is less: who came first keeps what it has.
 fn in_order(core: &Core) -> Vec<Cow<'_, NetworkSlice>> {
     let mut bounds: BTreeMap<&NodeName, _> = BTreeMap::new();
@@ -80,7 +80,8 @@ fn in_order(core: &Core) -> Vec<Cow<'_, NetworkSlice>> {
         let latency = stored.object.demand.as_ref().and_then(|demand| demand.latency);
         bounds.extend(latency.map(|latency| (&stored.object.endpoint, latency)));
     }
-    let mut slices: Vec<&Stored<NetworkSlice>> = core.intent.slices.values().collect();
+    let holds = |stored: &&Stored<NetworkSlice>| stored.phase().holds_capacity();
+    let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
     slices.sort_by_key(|stored| (stored.meta.revision, &stored.object.name));
     let bounded = |slice: &NetworkSlice| {
         let least = slice.endpoints.iter().filter_map(|e| bounds.get(&e.name).copied()).min()?;

@@ -3,7 +3,8 @@
 //! | key | holds |
 //! |---|---|
 //! | `meta` | format version, revision of the intent, highest generation |
-//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME` | an object as in its file, who put it and when |
+//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
+//! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
 //! | `number/POOL` | numbers given to names |
 //! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
@@ -16,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_slices::{Object, ObjectName};
+use selvedge_slices::{Object, ObjectName, document};
 use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +29,6 @@ use crate::intent::{Meta, Stored};
 use crate::network::Switch;
 use crate::numbers::Pool;
 use crate::{Config, Core};
-
-pub(crate) mod document;
 
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
@@ -124,6 +123,14 @@ impl Core {
             let key = format!("intent/application/{name}");
             records.insert(key, object_record(&object, &stored.meta));
         }
+        for (name, stored) in &intent.class_maps {
+            let object = Object::ClassMap(stored.object.clone());
+            records
+                .insert(format!("intent/class-map/{name}"), object_record(&object, &stored.meta));
+        }
+        for (slice, seated) in self.derived.seats.seated() {
+            records.insert(format!("attached/{slice}"), json(&seated));
+        }
         for (key, pool) in self.numbers.pools() {
             records.insert(format!("number/{key}"), json(pool));
         }
@@ -201,6 +208,7 @@ impl Core {
         // The history says itself what it wants changed.
         records.retain(|key, _| !key.starts_with(history::PREFIX));
         core.stored = std::sync::Arc::new(records);
+        core.intent.classify();
         core.derive_or_keep();
         Ok(core)
     }
@@ -248,6 +256,14 @@ impl Core {
                 }
                 Ok(())
             }
+            "attached" => {
+                let slice: ObjectName = name.parse().map_err(|_| foreign())?;
+                let seated: Vec<String> = parse(value)?;
+                let seated: Result<Vec<NodeName>, _> = seated.iter().map(|s| s.parse()).collect();
+                let derived = std::sync::Arc::make_mut(&mut self.derived);
+                derived.seats.restore(slice, seated.map_err(|_| foreign())?);
+                Ok(())
+            }
             "switch" => {
                 let name: NodeName = name.parse().map_err(|_| foreign())?;
                 self.take_switch(&name, parse(value)?);
@@ -275,6 +291,9 @@ impl Core {
             }
             ("application", Object::Application(object)) => {
                 self.intent.applications.insert(name, Stored { object, meta });
+            }
+            ("class-map", Object::ClassMap(object)) => {
+                self.intent.class_maps.insert(name, Stored { object, meta });
             }
             (_, object) => return Err(format!("it holds a {}", object.kind())),
         }

@@ -13,6 +13,16 @@ pub enum Refusal {
     /// An object twice in one change.
     #[error("{kind} {name:?} is there twice")]
     Twice { kind: ObjectKind, name: ObjectName },
+    #[error(
+        "a network has one ClassMap at most, here are {first:?} and {second:?}; delete one in the \
+         same change, or give both the same name"
+    )]
+    SecondClassMap { first: ObjectName, second: ObjectName },
+    #[error(
+        "slice {slice:?}: 5QI {number} has no class; name it in the ClassMap, or state the \
+         slice's class"
+    )]
+    UnknownFiveQi { slice: ObjectName, number: u8 },
     #[error("slice {slice:?}: the topology has no host {endpoint:?}")]
     UnknownEndpoint { slice: String, endpoint: String },
     #[error("slice {slice:?}: host {endpoint:?} has no address, so nothing can be sent to it")]

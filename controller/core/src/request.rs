@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use selvedge_slices::Object;
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -169,7 +170,8 @@ impl Core {
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
         let mut places = self.places.clone();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = change.put.iter().flat_map(Object::not_enforced).collect();
+        let notes = change.put.iter().flat_map(Object::filled_in).collect();
         let mut refusal = None;
         let mut objects = Vec::new();
         let resolved = self.resolved(change);
@@ -193,6 +195,7 @@ impl Core {
                     let reason = place.reason.iter();
                     warnings.extend(reason.map(|reason| format!("application {name}: {reason}")));
                 }
+                notes.extend(trial.places_new_to(self));
                 places = trial.places;
             }
             Err(why) => refusal = Some(why),
@@ -207,7 +210,7 @@ impl Core {
             }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, objects, switches: differences, refusal, warnings }
+        Plan { id, objects, switches: differences, refusal, warnings, notes }
     }
 
     /// Table entries that a trial adds, changes and removes, and on how many switches.

@@ -154,7 +154,9 @@ impl Core {
             for endpoint in &stored.object.endpoints {
                 let (_, slices) =
                     named.entry(&endpoint.name).or_insert((endpoint.side, Vec::new()));
-                slices.push(id);
+                if !self.derived.seats.waits(name, &endpoint.name) {
+                    slices.push(id);
+                }
             }
         }
         let mut kinds: BTreeSet<Arc<Member>> = BTreeSet::new();
@@ -162,6 +164,10 @@ impl Core {
         for (number, (name, host)) in (0..).zip(self.network.topology.hosts()) {
             let (side, mut slices) =
                 named.remove(name).unwrap_or((Side::Ue, vec![SliceId::DEFAULT]));
+            if slices.is_empty() {
+                endpoints.push(None); // every slice that names it is full
+                continue;
+            }
             slices.sort_unstable();
             slices.dedup();
             for slice in &slices {

@@ -209,6 +209,18 @@ pub struct Explanation {
     pub meters: Vec<MeterView>,
     /// What happens to it when a link fails, in words.
     pub protection: String,
+    /// What came from its template, who is attached where it has a maximum, and what of it is
+    /// not enforced.
+    pub notes: Vec<String>,
+}
+
+/// Which classes 5QIs, SSTs and DSCPs stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassMapView {
+    /// The operator's map; `None`: there is none, and 3GPP's tables hold.
+    pub name: Option<String>,
+    /// By 5QI, SST and DSCP.
+    pub rows: Vec<selvedge_slices::class_map::Row>,
 }
 
 /// A share of a slice's total, where its traffic enters; see the meter's entry.

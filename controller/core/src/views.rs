@@ -17,8 +17,8 @@ use crate::numbers::DEFAULT_SLICE;
 use crate::plan::Table;
 use crate::reconcile::generation_of;
 use crate::view::{
-    ApplicationView, EndpointView, Explanation, HookInstanceView, HookView, LinkView, MeterView,
-    NodeView, ObjectChange, PortView, Revision, SliceState, SliceView, Status,
+    ApplicationView, ClassMapView, EndpointView, Explanation, HookInstanceView, HookView, LinkView,
+    MeterView, NodeView, ObjectChange, PortView, Revision, SliceState, SliceView, Status,
 };
 
 impl Core {
@@ -318,6 +318,21 @@ impl Core {
             placement: self.derived.ledger.explain(&self.derived.placement(), slice),
             meters,
             protection,
+            notes: self.notes(&stored.object),
         })
+    }
+
+    fn notes(&self, slice: &NetworkSlice) -> Vec<String> {
+        let filled = slice.from_template();
+        let attached = self.derived.seats.explain(&slice.name);
+        filled.into_iter().chain(attached).chain(slice.not_enforced()).collect()
+    }
+
+    pub fn class_map(&self) -> ClassMapView {
+        let map = self.intent.class_map();
+        ClassMapView {
+            name: map.map(|map| map.name.to_string()),
+            rows: selvedge_slices::class_map::rows(map),
+        }
     }
 }

@@ -29,6 +29,7 @@ use super::{counters, history, intent, read, trace};
         read::slices,
         read::slice,
         read::explanation,
+        read::class_map,
         read::hooks,
         read::hook,
         read::applications,

@@ -88,6 +88,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices", get(read::slices))
         .route("/v1/slices/{name}", get(read::slice).delete(intent::delete_slice))
         .route("/v1/slices/{name}/explanation", get(read::explanation))
+        .route("/v1/class-map", get(read::class_map))
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))

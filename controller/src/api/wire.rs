@@ -276,6 +276,36 @@ impl From<view::SliceView> for Slice {
     }
 }
 
+/// Which classes 5QIs, SSTs and DSCPs stand for.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClassMap {
+    /// The operator's ClassMap; null: there is none, and 3GPP's tables hold.
+    pub name: Option<String>,
+    pub rows: Vec<ClassRow>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClassRow {
+    /// `5qi`, `sst` or `dscp`.
+    pub by: String,
+    pub number: u8,
+    pub class: String,
+    /// By the ClassMap, not by 3GPP.
+    pub stated: bool,
+}
+
+impl From<view::ClassMapView> for ClassMap {
+    fn from(view: view::ClassMapView) -> Self {
+        let row = |row: selvedge_slices::class_map::Row| ClassRow {
+            by: row.by.to_owned(),
+            number: row.number,
+            class: row.class.to_string(),
+            stated: row.stated,
+        };
+        Self { name: view.name, rows: view.rows.into_iter().map(row).collect() }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Hook {
     pub name: String,

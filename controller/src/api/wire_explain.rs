@@ -21,6 +21,10 @@ pub struct Explanation {
     pub meters: Vec<Meter>,
     /// What happens to it when a link fails.
     pub protection: String,
+    /// What came from its template, who is attached where it has a maximum, and what of it is
+    /// not enforced.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -112,6 +116,7 @@ impl From<view::Explanation> for Explanation {
             placement: view.placement.map(Placement::from),
             meters: view.meters.into_iter().map(Meter::from).collect(),
             protection: view.protection,
+            notes: view.notes,
         }
     }
 }

@@ -70,6 +70,12 @@ impl Core {
         }
     }
 
+    /// Where applications are that were elsewhere or nowhere in another state.
+    pub(crate) fn places_new_to(&self, before: &Self) -> Vec<String> {
+        let new = self.places.iter().filter(|(name, node)| before.places.get(*name) != Some(node));
+        new.map(|(name, node)| format!("application {name} on {node}")).collect()
+    }
+
     /// `None`: the controller does not place it.
     pub(crate) fn placement_of(&self, name: &ObjectName) -> Option<PlacementView> {
         self.intent.applications.get(name)?.object.demand.as_ref()?;
