@@ -11,6 +11,7 @@ use crate::class::{Class, ClassReason};
 use crate::placement::Demand;
 use crate::read::API_VERSION;
 use crate::rules::{FilterType, RuleAction, RuleState};
+use crate::schedule::{Schedule, Timestamp};
 use crate::template::Attribute;
 use crate::{
     Application, ClassMap, Endpoint, Hook, NetworkSlice, Object, OnFailure, Rates,
@@ -91,6 +92,62 @@ fn yaml(value: &Value, out: &mut String) {
     }
 }
 
+/// The object as a file that is read back as the same object.
+pub fn text(object: &Object) -> String {
+    let document = of(object);
+    let mut out = String::new();
+    for (key, value) in document.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(fields) if key == "spec" => {
+                out.push_str("spec:\n");
+                for (key, value) in fields {
+                    write!(out, "  {key}: ").expect("a String takes all");
+                    plain(value, &mut out);
+                    out.push('\n');
+                }
+            }
+            _ => {
+                write!(out, "{key}: ").expect("a String takes all");
+                plain(value, &mut out);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+/// Flow style, with quotes only where some reader of YAML might need them.
+fn plain(value: &Value, out: &mut String) {
+    match value {
+        Value::String(text) => {
+            let safe = |b: u8| b.is_ascii_alphanumeric() || b"-._/%".contains(&b);
+            let word = ["true", "false", "null", "yes", "no", "on", "off"];
+            let quoted = !text.bytes().all(safe)
+                || !text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                || text.bytes().all(|b| b.is_ascii_digit() || b"eE.".contains(&b))
+                || word.iter().any(|word| text.eq_ignore_ascii_case(word));
+            if quoted { yaml(value, out) } else { out.push_str(text) }
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { ", " });
+                plain(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            for (index, (key, value)) in fields.iter().enumerate() {
+                out.push_str(if index == 0 { "{ " } else { ", " });
+                write!(out, "{key}: ").expect("a String takes all");
+                plain(value, out);
+            }
+            out.push_str(if fields.is_empty() { "{}" } else { " }" });
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => yaml(value, out),
+    }
+}
+
 /// Leaves out what is not stated.
 fn stated<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let stated = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
@@ -115,6 +172,11 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         ("downlink", rates(&endpoint.downlink)),
         ("uplink", rates(&endpoint.uplink)),
     ])
+}
+
+fn schedule(schedule: Schedule) -> Value {
+    let moment = |at: Option<Timestamp>| at.map(|at| at.to_string().into());
+    stated([("start", moment(schedule.start)), ("end", moment(schedule.end))])
 }
 
 /// What came from a template is left out: it comes from there again.
@@ -150,6 +212,7 @@ fn slice_spec(slice: &NetworkSlice) -> Value {
         ("resourceSharingLevel", non_shared.then(|| "non-shared".into())),
         ("maxNumberofUEs", slice.max_ues.map(Into::into)),
         ("maxNumberofPDUSessions", slice.max_pdu_sessions.map(Into::into)),
+        ("schedule", slice.schedule.map(schedule)),
         ("endpoints", Some(slice.endpoints.iter().map(endpoint).collect())),
         ("through", (!through.is_empty()).then_some(Value::Array(through))),
     ])

@@ -13,9 +13,12 @@ mod notes;
 mod object;
 pub mod placement;
 mod read;
+mod recommend;
 pub mod rules;
+pub mod schedule;
 mod schema;
 pub mod template;
+pub mod ts28541;
 
 pub use admission::{Admitted, Explanation, Ledger, Refusal};
 pub use class::Class;

@@ -7,6 +7,7 @@ use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 use crate::class::{Class, ClassReason};
 use crate::limits::{MAX_BURST_BYTES, MTU_BYTES};
 use crate::placement::Demand;
+use crate::schedule::Schedule;
 use crate::template::FromTemplate;
 use crate::{ClassMap, ObjectName, Snssai, TrafficRule};
 
@@ -90,6 +91,8 @@ pub struct NetworkSlice {
     pub max_ues: Option<u32>,
     /// Of their sessions at one time (maxNumberofPDUSessions).
     pub max_pdu_sessions: Option<u32>,
+    /// `None`: from when it is put until it is deactivated or deleted.
+    pub schedule: Option<Schedule>,
     /// Without duplicates.
     pub endpoints: Vec<Endpoint>,
     /// Hooks on the path, in the order that packets of either direction meet them.

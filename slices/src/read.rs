@@ -25,6 +25,7 @@ use crate::{
 
 mod class_map;
 mod endpoints;
+mod schedule;
 
 /// `apiVersion` of every object.
 pub(crate) const API_VERSION: &str = "selvedge/v1";
@@ -149,6 +150,7 @@ impl Reader {
         });
         let max_ues = self.maximum(spec.optional("maxNumberofUEs"));
         let max_pdu_sessions = self.maximum(spec.optional("maxNumberofPDUSessions"));
+        let schedule = spec.optional("schedule").and_then(|value| self.schedule(value));
         let endpoints_value = spec.required(&mut self.d, "endpoints");
         let through = spec.optional("through").map(|v| self.through(v)).unwrap_or_default();
         let defaults = template.map(Template::defaults);
@@ -176,6 +178,7 @@ impl Reader {
             resource_sharing_level: level.unwrap_or_default(),
             max_ues,
             max_pdu_sessions,
+            schedule,
             endpoints: Vec::new(),
             through,
         };

@@ -29,6 +29,11 @@ pattern!(Size, "a size", r"^[0-9]+(\.[0-9]+)? *([kMG]?B|[KMGT]iB?)$");
 pattern!(Thousandths, "thousandths of a processor", "^[0-9]+m$");
 pattern!(Watts, "a power", r"^[0-9]+(\.[0-9]+)? *(mW|W|kW)$");
 pattern!(Distance, "a distance", "^[0-9]+ *(m|km)$");
+pattern!(
+    Moment,
+    "a moment, RFC 3339",
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+);
 pattern!(Address, "an IP address or prefix", r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 
 #[derive(JsonSchema)]
@@ -92,6 +97,8 @@ struct SliceSpec {
     /// Their sessions at one time; an attached ue endpoint is one (3GPP TS 28.541).
     #[schemars(rename = "maxNumberofPDUSessions", range(min = 1, max = 1_000_000_000))]
     max_pdu_sessions: Option<u32>,
+    /// When it starts and ends; at least one of both.
+    schedule: Option<ScheduleSpec>,
     #[schemars(length(min = 2, max = 1024))]
     endpoints: Vec<EndpointSpec>,
     /// Hooks on the path, in order.
@@ -154,6 +161,13 @@ struct DnSpec {
 struct OwnRatesSpec {
     guaranteed: Option<Rate>,
     maximum: Option<Rate>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Schedule", deny_unknown_fields)]
+struct ScheduleSpec {
+    start: Option<Moment>,
+    end: Option<Moment>,
 }
 
 #[derive(JsonSchema)]

@@ -27,6 +27,7 @@ spec:
   resourceSharingLevel: non-shared
   maxNumberofUEs: 1
   maxNumberofPDUSessions: 2
+  schedule: { start: "2026-11-24T13:00:00Z", end: "2026-11-25T01:00:00+01:00" }
   endpoints:
     - { ue: robot-1, downlink: { guaranteed: 5Mbps }, uplink: { maximum: 10Mbps } }
     - { dn: plc }
@@ -106,6 +107,7 @@ fn everything() {
         (slice.max_ues, slice.max_pdu_sessions, slice.most_ues()),
         (Some(1), Some(2), Some(1))
     );
+    assert_eq!(slice.schedule.unwrap().told(), "from 2026-11-24T13:00:00Z to 2026-11-25T00:00:00Z");
     let robot = &slice.endpoints[0];
     assert_eq!(robot.downlink.guaranteed, Some(BitRate::from_mbps(5)));
     assert_eq!(robot.uplink.maximum, Some(BitRate::from_mbps(10)));

@@ -142,6 +142,15 @@ fn what_is_refused() {
             slice(&format!("endpoints: [{two}, {{ dn: y }}], uplink: {{ guaranteed: 3Mbps }}")),
             "guaranteed 4Mbps uplink together, the slice 3Mbps",
         ),
+        (slice(&format!("{ends}, schedule: {{}}")), "a start, an end or both"),
+        (slice(&format!("{ends}, schedule: {{ start: tomorrow }}")), "RFC 3339"),
+        (
+            slice(&format!(
+                "{ends}, schedule: {{ start: \"2026-11-24T13:00:00Z\", \
+                 end: \"2026-11-24T13:00:00Z\" }}"
+            )),
+            "the end 2026-11-24T13:00:00Z is not after the start 2026-11-24T13:00:00Z",
+        ),
         (text("ClassMap", "dscp: { 64: urllc }"), "\"64\" is not a DSCP"),
         (text("ClassMap", "5qi: { 11: urllc }"), "\"11\" is not a 5QI"),
         (text("ClassMap", "sst: { 01: urllc }"), "\"01\" is not an SST"),

@@ -32,11 +32,14 @@ pub(super) fn slice(
 }
 
 fn show(explanation: &Explanation) {
-    let Explanation { slice, id, state, reasons, placement, meters, protection, notes } =
-        explanation;
-    let state = match state {
-        SliceState::Kept => "its promise is kept",
-        SliceState::Degraded => "DEGRADED",
+    let Explanation { slice, id, state, lifecycle, reasons, placement, .. } = explanation;
+    let Explanation { meters, protection, notes, .. } = explanation;
+    let state = match (state, lifecycle.as_str()) {
+        (SliceState::Degraded, "active") => "DEGRADED",
+        (SliceState::Kept, "active") => "its promise is kept",
+        (SliceState::Degraded, _) => "not active, and DEGRADED",
+        (SliceState::Kept, "designed") => "designed, nothing is held for it",
+        (SliceState::Kept, _) => "not active, its capacity is held",
     };
     println!("slice {slice} (number {id}): {state}");
     for reason in reasons {

@@ -157,9 +157,11 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) {
 }
 
 pub(super) fn slices(slices: &[Slice]) {
-    let mut table = new(["slice", "id", "class", "state", "endpoints", "hooks", "revision", "by"]);
+    let mut table =
+        new(["slice", "id", "class", "life", "state", "endpoints", "hooks", "revision", "by"]);
     for slice in slices {
         let state = match slice.state {
+            SliceState::Kept if slice.lifecycle == "designed" => "-".to_owned(),
             SliceState::Kept => "kept".to_owned(),
             SliceState::Degraded => format!("degraded: {}", slice.reasons.join("; ")),
         };
@@ -167,6 +169,7 @@ pub(super) fn slices(slices: &[Slice]) {
             slice.name.clone(),
             slice.id.to_string(),
             slice.class.clone(),
+            life(slice),
             state,
             slice.endpoints.join(" "),
             or_dash(Some(&slice.hooks.join(" "))),
@@ -175,6 +178,14 @@ pub(super) fn slices(slices: &[Slice]) {
         ]);
     }
     println!("{}", table.trim_fmt());
+}
+
+/// `active`, `reserved until 2026-11-24T13:00:00Z` ...
+fn life(slice: &Slice) -> String {
+    let until = slice.reserved_until.as_ref().map(|at| format!(" until {at}"));
+    let start = slice.start.as_ref().filter(|_| slice.lifecycle == "reserved" && until.is_none());
+    let start = start.map(|at| format!(", starts {at}"));
+    format!("{}{}", slice.lifecycle, until.or(start).unwrap_or_default())
 }
 
 pub(super) fn hooks(hooks: &[Hook]) {

@@ -9,6 +9,7 @@ use selvedge_slices::{
 use selvedge_topology::{NodeName, Topology};
 
 use crate::event::{Change, ObjectId};
+use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
 use crate::view::{Touched, Verb};
 
@@ -37,6 +38,8 @@ pub(crate) struct Meta {
     pub(crate) revision: u64,
     pub(crate) author: String,
     pub(crate) changed_at_ms: u64,
+    /// Of a slice.
+    pub(crate) phase: Phase,
 }
 
 /// Puts an object, unless it is there already just so.
@@ -46,9 +49,13 @@ fn put<T: PartialEq>(
     object: T,
     meta: Meta,
 ) -> bool {
-    let same = |old: &Stored<T>| old.object == object && old.meta.module == meta.module;
-    if map.get(name).is_some_and(same) {
-        return false;
+    let same = |old: &&mut Stored<T>| old.object == object && old.meta.module == meta.module;
+    if let Some(old) = map.get_mut(name).filter(same) {
+        // Who came first keeps the place, whatever phase follows; who has held nothing does not.
+        if !old.meta.phase.holds_capacity() {
+            old.meta.revision = meta.revision;
+        }
+        return std::mem::replace(&mut old.meta.phase, meta.phase) != meta.phase;
     }
     map.insert(name.clone(), Stored { object, meta });
     true
@@ -152,11 +159,18 @@ impl Intent {
                 }
                 Object::NetworkSlice(_) | Object::Application(_) | Object::ClassMap(_) => None,
             };
+            let phase = match object {
+                Object::NetworkSlice(slice) => {
+                    lifecycle::phase_of_put(self.slices.get(name), slice, now_ms)?
+                }
+                _ => Phase::default(),
+            };
             let meta = Meta {
                 module,
                 revision: next.revision,
                 author: author.to_owned(),
                 changed_at_ms: now_ms,
+                phase,
             };
             different |= match object.clone() {
                 Object::NetworkSlice(mut slice) => {
@@ -225,6 +239,7 @@ impl Intent {
             revision: next.revision,
             author: author.to_owned(),
             changed_at_ms: now_ms,
+            phase: Phase::default(),
         };
         Ok(Some(next))
     }

@@ -19,6 +19,7 @@ mod event;
 mod history;
 mod hooks;
 mod intent;
+mod lifecycle;
 mod network;
 mod numbers;
 mod order;
@@ -43,6 +44,7 @@ pub use event::{
     Request, RequestId, Timer, WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
+pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;

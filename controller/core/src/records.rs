@@ -26,6 +26,7 @@ use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
 use crate::history::{self, History};
 use crate::intent::{Meta, Stored};
+use crate::lifecycle::Phase;
 use crate::network::Switch;
 use crate::numbers::Pool;
 use crate::{Config, Core};
@@ -60,6 +61,36 @@ struct ObjectRecord {
     revision: u64,
     author: String,
     changed_at_ms: u64,
+    /// Of a slice; absent: active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase: Option<PhaseRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PhaseRecord {
+    Designed,
+    Reserved { until_ms: Option<u64> },
+    Deactivated,
+}
+
+impl PhaseRecord {
+    fn of(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Designed => Some(Self::Designed),
+            Phase::Reserved { until_ms } => Some(Self::Reserved { until_ms }),
+            Phase::Active => None,
+            Phase::Deactivated => Some(Self::Deactivated),
+        }
+    }
+
+    fn phase(self) -> Phase {
+        match self {
+            Self::Designed => Phase::Designed,
+            Self::Reserved { until_ms } => Phase::Reserved { until_ms },
+            Self::Deactivated => Phase::Deactivated,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -277,8 +308,9 @@ impl Core {
         let record: ObjectRecord = parse(value)?;
         let name: ObjectName = name.parse().map_err(|error| format!("{error}"))?;
         let object = document::object(&record.object)?;
-        let ObjectRecord { module, revision, author, changed_at_ms, .. } = record;
-        let meta = Meta { module, revision, author, changed_at_ms };
+        let ObjectRecord { module, revision, author, changed_at_ms, phase, .. } = record;
+        let phase = phase.map_or(Phase::Active, PhaseRecord::phase);
+        let meta = Meta { module, revision, author, changed_at_ms, phase };
         if *object.name() != name {
             return Err(format!("it holds {}", object.name()));
         }
@@ -328,6 +360,7 @@ fn object_record(object: &Object, meta: &Meta) -> Vec<u8> {
         revision: meta.revision,
         author: meta.author.clone(),
         changed_at_ms: meta.changed_at_ms,
+        phase: PhaseRecord::of(meta.phase),
     })
 }
 

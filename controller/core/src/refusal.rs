@@ -1,8 +1,10 @@
 //! Why the core will not do what was asked. A refusal changes nothing.
 
+use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{ObjectKind, ObjectName};
 use selvedge_topology::NodeName;
 
+use crate::lifecycle::Phase;
 use crate::plan::PlanId;
 use crate::prove::CounterExample;
 
@@ -23,6 +25,13 @@ pub enum Refusal {
          slice's class"
     )]
     UnknownFiveQi { slice: ObjectName, number: u8 },
+    #[error("slice {slice:?}: its schedule ended at {end}; give it another")]
+    ScheduleOver { slice: ObjectName, end: Timestamp },
+    #[error("a reservation ends in the future, at most {days} days ahead")]
+    ReservationTime { days: u64 },
+    /// The slice is not in a phase where that can be done.
+    #[error("slice {slice:?} is {}: {why}", .phase.as_str())]
+    Phase { slice: ObjectName, phase: Phase, why: &'static str },
     #[error("slice {slice:?}: the topology has no host {endpoint:?}")]
     UnknownEndpoint { slice: String, endpoint: String },
     #[error("slice {slice:?}: host {endpoint:?} has no address, so nothing can be sent to it")]

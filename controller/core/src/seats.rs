@@ -36,7 +36,7 @@ impl Seats {
             let seating = seating(core, located, slice, most, before.unwrap_or_default());
             Some((slice.name.clone(), seating))
         };
-        Self(core.intent.slices.values().filter_map(|stored| of(&stored.object)).collect())
+        Self(core.intent.active().filter_map(|(_, stored)| of(&stored.object)).collect())
     }
 
     pub(crate) fn waits(&self, slice: &ObjectName, endpoint: &NodeName) -> bool {

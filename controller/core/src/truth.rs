@@ -114,7 +114,7 @@ impl Core {
             members: members.remove(&SliceId::DEFAULT).unwrap_or_default(),
         };
         slices.insert(SliceId::DEFAULT, default);
-        for (name, stored) in &self.intent.slices {
+        for (name, stored) in self.intent.active() {
             let slice = &stored.object;
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
             let state = self.derived.slices.get(name.as_str());
@@ -149,7 +149,7 @@ impl Core {
     /// By host. Fills in who is in which slice.
     fn truth_endpoints(&self, members: &mut BTreeMap<SliceId, Vec<u32>>) -> Vec<Option<Endpoint>> {
         let mut named: BTreeMap<&NodeName, (Side, Vec<SliceId>)> = BTreeMap::new();
-        for (name, stored) in &self.intent.slices {
+        for (name, stored) in self.intent.active() {
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
             for endpoint in &stored.object.endpoints {
                 let (_, slices) =

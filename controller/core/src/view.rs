@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_slices::placement::Cost;
+use selvedge_slices::schedule::Schedule;
 use selvedge_topology::NodeName;
 
 use selvedge_slices::Object;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Compute, HookState, ObjectId};
+use crate::lifecycle::Phase;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -110,6 +112,17 @@ pub enum SliceState {
     Degraded,
 }
 
+/// Where a slice is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lifecycle {
+    pub phase: Phase,
+    /// `UNLOCKED` while it is active, else `LOCKED` (TS 28.541 §6.3.1, ITU-T X.731).
+    pub administrative_state: &'static str,
+    /// `ENABLED` if its capacity is there, so that it works or could, else `DISABLED`.
+    pub operational_state: &'static str,
+    pub schedule: Option<Schedule>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct SliceView {
     pub name: String,
@@ -117,6 +130,7 @@ pub struct SliceView {
     pub id: u16,
     pub class: String,
     pub state: SliceState,
+    pub lifecycle: Lifecycle,
     /// Why degraded.
     pub reasons: Vec<String>,
     pub endpoints: Vec<String>,
@@ -201,6 +215,7 @@ pub struct Explanation {
     /// The number in entries and outer sources.
     pub id: u16,
     pub state: SliceState,
+    pub phase: Phase,
     /// Why degraded.
     pub reasons: Vec<String>,
     /// Paths, links with what is reserved and left, delay bounds term by term. `None`: there is

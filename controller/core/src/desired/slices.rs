@@ -144,7 +144,7 @@ fn members<'a>(
     numbers: &mut Numbers,
 ) -> Result<Vec<Member<'a>>, Refusal> {
     // Best slice first, so that each member's list is in order.
-    let mut by_rank: Vec<_> = core.intent.slices.iter().collect();
+    let mut by_rank: Vec<_> = core.intent.active().collect();
     by_rank.sort_by_key(|(name, stored)| (std::cmp::Reverse(stored.object.priority), *name));
     let mut named: BTreeMap<&NodeName, (Side, Vec<&ObjectName>)> = BTreeMap::new();
     for (name, stored) in &by_rank {

@@ -141,3 +141,11 @@ fn a_plan_says_what_was_filled_in_and_what_is_not_enforced() {
     assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
     assert!(plan.warnings[0].contains("robot-1 are not enforced"), "{:?}", plan.warnings);
 }
+
+#[test]
+fn the_example_of_slices_is_taken_on_metro() {
+    let mut lab = Lab::up(metro());
+    lab.apply(objects(include_str!("../../../../examples/slices/robots.yaml"))).unwrap();
+    lab.assert_converged();
+    assert_eq!(lab.core.status().slices_degraded, 0);
+}
