@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::ObjectName;
 use selvedge_topology::{NodeName, Topology};
 
 use crate::attach::{Endpoints, Seen};
@@ -32,6 +33,8 @@ pub struct Core {
     pub(crate) intent: Intent,
     pub(crate) history: Arc<History>,
     pub(crate) numbers: Numbers,
+    /// Switches of placed applications.
+    pub(crate) places: BTreeMap<ObjectName, NodeName>,
     /// The highest generation given to entries.
     pub(crate) generation: u64,
     /// What follows from all of the above.
@@ -81,6 +84,7 @@ impl Core {
             intent: Intent::default(),
             history: Arc::default(),
             numbers: Numbers::new(),
+            places: BTreeMap::new(),
             generation: 0,
             derived,
             sessions,
@@ -336,6 +340,7 @@ impl Core {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
+        self.log_places(before, &after, now_ms, out);
         self.log_seats(&before.seats, &after.seats, now_ms, out);
     }
 
@@ -344,6 +349,7 @@ impl Core {
         let (derived, numbers) = Derived::compute(self)?;
         self.derived = Arc::new(derived);
         self.numbers = numbers;
+        self.take_places();
         self.truth = self.truth_now();
         self.stale = false;
         Ok(())
