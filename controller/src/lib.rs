@@ -8,6 +8,7 @@
 pub mod api;
 mod clock;
 mod engine;
+mod intent_dir;
 mod lead;
 mod mec;
 mod modules;

@@ -109,6 +109,9 @@ fn command(state: &State, name: &ProcessName) -> Result<(String, Vec<String>)> {
             let mut args = words(["controller", "--topology", &path(TOPOLOGY)]);
             args.extend(words(["--store", &path(STORE), "--tls", &path(PKI)]));
             args.extend(words(["--southbound", &southbound, "--api-socket", &api]));
+            if let Some(dir) = &state.intent {
+                args.extend(words(["--intent", &dir.display().to_string()]));
+            }
             (names::management_namespace(lab), args)
         }
         ProcessName::Switch(node) => {

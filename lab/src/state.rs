@@ -35,6 +35,9 @@ pub(crate) struct State {
     pub(crate) binary: PathBuf,
     pub(crate) control: Control,
     pub(crate) metering: bool,
+    /// Files that are the controller's whole intent.
+    #[serde(default)]
+    pub(crate) intent: Option<PathBuf>,
     /// The next interface index to give away; those of a lab never repeat, see [`Cable`].
     pub(crate) next_index: u32,
     pub(crate) nodes: BTreeMap<String, NodeState>,
@@ -183,6 +186,7 @@ impl State {
             binary,
             control,
             metering,
+            intent: None,
             next_index,
             nodes,
             links,

@@ -34,6 +34,8 @@ pub struct Options {
     pub control: Control,
     /// `false`: switches neither drop nor mark for rates.
     pub metering: bool,
+    /// Directory whose files are the whole intent of the controller.
+    pub intent: Option<PathBuf>,
     /// The `selvedge` binary that processes are started from.
     pub binary: PathBuf,
     /// For all of it, until the controller says that it has converged.
@@ -55,6 +57,7 @@ impl Options {
             name: None,
             control: Control::Controller,
             metering: true,
+            intent: None,
             binary: binary.into(),
             deadline: DEADLINE,
             watch: Box::new(|_| {}),
@@ -117,7 +120,8 @@ pub(crate) fn up(options: Options) -> Result<Lab> {
     };
     let binary = options.binary.clone();
     let (control, metering) = (options.control, options.metering);
-    let state = State::new(name, file, binary, control, metering, next_index, nodes, links);
+    let mut state = State::new(name, file, binary, control, metering, next_index, nodes, links);
+    state.intent.clone_from(&options.intent);
     let lock = claim(&state)?;
 
     let mut up = Up { options, state, deadline: Instant::now(), spaces: Spaces::default() };

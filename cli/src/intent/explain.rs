@@ -30,7 +30,8 @@ pub(super) fn slice(
 }
 
 fn show(explanation: &Explanation) {
-    let Explanation { slice, id, state, reasons, placement, meters, protection } = explanation;
+    let Explanation { slice, id, state, reasons, placement, meters, avoided, protection } =
+        explanation;
     let state = match state {
         SliceState::Kept => "its promise is kept",
         SliceState::Degraded => "DEGRADED",
@@ -42,6 +43,9 @@ fn show(explanation: &Explanation) {
     match placement {
         Some(placement) => show_placement(placement),
         None => println!("there is no place for it in the network as it is"),
+    }
+    for avoided in avoided {
+        println!("avoided, for it is drained: {avoided}");
     }
     println!("protection: {protection}");
     if !meters.is_empty() {

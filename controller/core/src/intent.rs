@@ -8,6 +8,7 @@ use selvedge_slices::{
 };
 use selvedge_topology::{NodeName, Topology};
 
+use crate::drain::{DrainMeta, Drained};
 use crate::event::{Change, ObjectId};
 use crate::refusal::Refusal;
 use crate::view::{Touched, Verb};
@@ -19,6 +20,8 @@ pub(crate) struct Intent {
     pub(crate) slices: BTreeMap<ObjectName, Stored<NetworkSlice>>,
     pub(crate) hooks: BTreeMap<ObjectName, Stored<Hook>>,
     pub(crate) applications: BTreeMap<ObjectName, Stored<Application>>,
+    /// Nodes and links that are to be empty. No rollback changes them.
+    pub(crate) drained: BTreeMap<Drained, DrainMeta>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -8,6 +8,7 @@ use selvedge_topology::NodeName;
 
 use crate::Core;
 use crate::derived::unfit_when_joined;
+use crate::drain::DrainMeta;
 use crate::effect::{Effect, Reply, Severity};
 use crate::event::{Change, Request, RequestId};
 use crate::history::Note;
@@ -56,9 +57,17 @@ impl Core {
                 return Err(Refusal::OtherPlan { asked: asked.clone(), now });
             }
         }
-        let next = self.intent.changed(&*self.resolved(change)?, author, now_ms)?;
+        let next = self.next(&*self.resolved(change)?, author, now_ms)?;
         let (author, reason) = (author.to_owned(), change.reason.clone());
         self.take_intent(next, Note { author, reason, rollback: change.rollback }, now_ms, out)
+    }
+
+    /// The intent after a change that is no rollback; `None`: it would be the same.
+    fn next(&self, change: &Change, author: &str, now_ms: u64) -> Result<Option<Intent>, Refusal> {
+        let next = self.intent.changed(change, author, now_ms)?;
+        let (author, reason) = (author.to_owned(), change.reason.clone());
+        let meta = DrainMeta { author, reason, at_ms: now_ms };
+        self.with_drains((&change.drain, &change.undrain), next, &meta)
     }
 
     /// A rollback as what it puts and deletes.
@@ -101,6 +110,7 @@ impl Core {
         let mut trial = self.clone();
         trial.intent = next;
         trial.release_numbers();
+        self.check_drains(&trial)?;
         trial.derive()?;
         let mut unfit: Option<BTreeMap<String, String>> = None;
         // Only what this change brings about is held against it.
@@ -115,8 +125,11 @@ impl Core {
             // Before all switches have joined it is what is declared that counts.
             let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
             if let Some(reason) = unfit.get(name) {
-                let reason = reason.clone();
-                return Err(Refusal::DoesNotFit { slice: name.clone(), reason });
+                let (slice, reason) = (name.clone(), reason.clone());
+                return Err(match trial.intent.newly_drained(&self.intent) {
+                    Some(what) if same => Refusal::DrainBreaks { what, slice, reason },
+                    _ => Refusal::DoesNotFit { slice, reason },
+                });
             }
         }
         trial.prove_desired()?;
@@ -157,10 +170,10 @@ impl Core {
         let mut differences = BTreeMap::new();
         let mut warnings = Vec::new();
         let mut refusal = None;
-        let mut objects = Vec::new();
+        let (mut objects, mut operations) = (Vec::new(), Vec::new());
         let resolved = self.resolved(change);
         let trial = resolved.as_ref().map_err(Refusal::clone).and_then(|change| {
-            match self.intent.changed(change, author, now_ms)? {
+            match self.next(change, author, now_ms)? {
                 None => Ok(None),
                 Some(next) => self.trial(next).map(Some),
             }
@@ -170,6 +183,8 @@ impl Core {
             Ok(Some(trial)) => {
                 differences = self.differences(&trial);
                 objects = self.intent.touched(&trial.intent);
+                operations = self.intent.operations(&trial.intent);
+                warnings = self.drain_warnings(&trial);
                 for (name, slice) in &trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
@@ -183,11 +198,12 @@ impl Core {
             Some(refusal) => format!("{network:?} refused: {refusal}"),
             None => {
                 let change = resolved.as_deref().unwrap_or(change);
-                format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete))
+                let objects = (&change.put, &change.modules, &change.delete);
+                format!("{network:?} {objects:?} {operations:?}")
             }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, objects, switches: differences, refusal, warnings }
+        Plan { id, objects, operations, switches: differences, refusal, warnings }
     }
 
     /// Table entries that a trial adds, changes and removes, and on how many switches.

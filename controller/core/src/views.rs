@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::usable;
 use selvedge_slices::rules::RuleState;
-use selvedge_slices::{Application, Hook, NetworkSlice, Object, TrafficRule};
+use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
 use selvedge_topology::{ArcIx, NodeName, Topology};
 
 use crate::Core;
 use crate::attach::prefixes;
 use crate::effect::LogEntry;
 use crate::event::ObjectId;
+use crate::intent::Intent;
 use crate::network::{LinkState, Use};
 use crate::numbers::DEFAULT_SLICE;
 use crate::plan::Table;
@@ -51,6 +52,8 @@ impl Core {
             store_unwritable: self.store_unwritable.clone(),
             blocked: self.blocked.clone(),
             waiting_for,
+            drained: self.drains(),
+            files: self.files.clone(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Core {
                 entries_desired: self.derived.tables.get(name).map_or(0, |table| table.len() + 1),
                 generation: held.and_then(generation_of),
                 in_sync: self.in_sync(name),
+                drained: self.node_drained(name),
             })
         };
         self.network.switches.keys().filter_map(node).collect()
@@ -135,6 +139,7 @@ impl Core {
                     LinkState::Usable { .. } => None,
                     LinkState::Unusable(reason) => Some(reason.to_string()),
                 },
+                drained: self.link_drained(*ix),
                 reserved_ab_bps: reserved(true),
                 reserved_ba_bps: reserved(false),
                 reservable_bps: link.capacity.map(|capacity| usable(capacity).bps()),
@@ -243,6 +248,22 @@ impl Core {
         self.intent.object(id).map(|(object, _)| object)
     }
 
+    /// Every object of the intent.
+    pub fn object_ids(&self) -> Vec<ObjectId> {
+        let id = |kind, name: &selvedge_slices::ObjectName| ObjectId { kind, name: name.clone() };
+        let Intent { slices, hooks, applications, .. } = &self.intent;
+        let slices = slices.keys().map(|name| id(ObjectKind::NetworkSlice, name));
+        let hooks = hooks.keys().map(|name| id(ObjectKind::Hook, name));
+        let applications = applications.keys().map(|name| id(ObjectKind::Application, name));
+        slices.chain(hooks).chain(applications).collect()
+    }
+
+    /// Whether the intent has just this object, and of a hook this module (SHA-256).
+    pub fn holds(&self, object: &Object, module: &Option<String>) -> bool {
+        let id = ObjectId { kind: object.kind(), name: object.name().clone() };
+        self.intent.object(&id).is_some_and(|held| held.0 == *object && held.1 == *module)
+    }
+
     /// SHA-256 digests of modules that hooks have or had, as far as the history goes back: what
     /// the shell must keep.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
@@ -316,6 +337,7 @@ impl Core {
             reasons,
             placement: self.derived.ledger.explain(&self.derived.placement(), slice),
             meters,
+            avoided: self.drains(),
             protection,
         })
     }

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, history, intent, read, trace};
+use super::{counters, history, intent, metrics, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -41,6 +41,7 @@ use super::{counters, history, intent, read, trace};
         intent::delete_hook,
         intent::delete_application,
         trace::trace,
+        metrics::metrics,
         document,
         reader,
     ),

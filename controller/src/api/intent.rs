@@ -11,6 +11,7 @@ use super::change::{Checked, check, object_id};
 use super::problem::{Body, ProblemDetails};
 use super::wire_intent::{self, Applied, ObjectRef, Plan};
 use super::{Api, Problem};
+use crate::engine::RequestError;
 
 /// What would this change do? Changes nothing. A plan that would be refused says why.
 #[utoipa::path(
@@ -61,21 +62,22 @@ pub(super) async fn apply(
 
 async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Applied>, Problem> {
     let Checked { change, modules, plan, author } = checked;
+    let objects = !change.put.is_empty() || !change.delete.is_empty();
+    if let Some(dir) = &api.intent_dir
+        && (objects || change.rollback.is_some())
+    {
+        let detail = crate::intent_dir::refusal(dir);
+        return Err(Problem::new(axum::http::StatusCode::CONFLICT, detail));
+    }
     let author = caller.author(author.as_deref()).await;
     let api = api.clone();
     // A task of its own: a client that hangs up half-way leaves nothing half done.
-    let done = tokio::spawn(async move {
-        let _one_at_a_time = api.changing.lock().await;
-        api.modules.keep(modules).await?;
-        let request = Request::Apply { change, plan };
-        let reply = api.handle.request(author, request).await;
-        api.sweep().await;
-        Ok::<_, Problem>(reply?)
-    });
+    let request = Request::Apply { change, plan };
+    let done = tokio::spawn(async move { api.take(author, request, modules).await });
     match done.await {
         Ok(Ok(Reply::Applied { changed, revision })) => Ok(Json(Applied { changed, revision })),
         Ok(Ok(Reply::Plan(_))) => Err(unexpected()),
-        Ok(Err(problem)) => Err(problem),
+        Ok(Err(error)) => Err(error.into()),
         Err(error) => {
             Err(Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
         }
@@ -83,6 +85,21 @@ async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Appl
 }
 
 impl Api {
+    /// Makes a change of intent, whose modules (digest and bytes) are kept before it and looked
+    /// through after it.
+    pub(crate) async fn take(
+        &self,
+        author: String,
+        request: Request,
+        modules: Vec<(String, Vec<u8>)>,
+    ) -> Result<Reply, RequestError> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.modules.keep(modules).await.map_err(RequestError::Store)?;
+        let reply = self.handle.request(author, request).await;
+        self.sweep().await;
+        reply
+    }
+
     /// Forgets modules and services that nothing refers to any more. What cannot be forgotten
     /// now is forgotten after the next change.
     pub(crate) async fn sweep(&self) {
