@@ -70,6 +70,26 @@ impl Fixture {
         ids.into_iter().map(|id| id.name.to_string()).collect()
     }
 
+    async fn last(&self) -> view::Revision {
+        let last = self.controller.handle.query(|core| core.history().next_back());
+        last.await.unwrap().expect("something was changed")
+    }
+
+    /// The downlink of the slice `volume`.
+    async fn rate(&self) -> Option<String> {
+        let id = ObjectId { kind: ObjectKind::NetworkSlice, name: "volume".parse().unwrap() };
+        match self.controller.handle.query(move |core| core.object(&id)).await.unwrap() {
+            Some(Object::NetworkSlice(slice)) => slice.downlink.guaranteed.map(|r| r.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The rule of the application `app`.
+    async fn rule(&self) -> selvedge_slices::TrafficRule {
+        let rule = |core: &selvedge_core::Core| core.traffic_rules("app").unwrap()[0].clone();
+        self.controller.handle.query(rule).await.unwrap()
+    }
+
     async fn events(&self) -> Vec<(String, String)> {
         let of = |entry: &selvedge_core::LogEntry| (entry.kind.to_owned(), entry.text.clone());
         let all = self.controller.handle.query(move |core| core.events().iter().map(of).collect());
@@ -91,11 +111,7 @@ async fn the_files_are_the_intent() {
     fixture.look().await;
     assert_eq!(fixture.refused().await, None);
     assert_eq!(fixture.objects().await, ["control", "mark"]);
-    let last = |fixture: &Fixture| {
-        let query = fixture.controller.handle.query(|core| core.history().next_back().unwrap());
-        async { query.await.unwrap() }
-    };
-    let first = last(&fixture).await;
+    let first = fixture.last().await;
     assert_eq!(first.author, format!("files in {}", fixture.dir.path().display()));
     assert_eq!(first.reason, "hooks/mark.yml, slices/control.yaml");
 
@@ -103,13 +119,13 @@ async fn the_files_are_the_intent() {
     fixture.look().await;
     fixture.write("slices/control.yaml", slice("control", "1Mbps"));
     fixture.look().await;
-    assert_eq!(last(&fixture).await.revision, 1);
+    assert_eq!(fixture.last().await.revision, 1);
 
     // A file changed, a module replaced, a file gone: one change.
     fixture.write("slices/control.yaml", slice("control", "2Mbps"));
     fixture.write("hooks/mark.wasm", b"\0asm two");
     fixture.look().await;
-    let second = last(&fixture).await;
+    let second = fixture.last().await;
     assert_eq!((second.revision, second.touched.len()), (2, 2));
     fs::remove_file(fixture.dir.path().join("slices/control.yaml")).unwrap();
     fixture.look().await;
@@ -219,25 +235,13 @@ async fn a_half_written_file_waits_and_swapped_links_are_seen() {
     }
     symlink("..one", path("..data")).unwrap();
     symlink("..data/v.yaml", path("v.yaml")).unwrap();
-    let rate = |fixture: &Fixture| {
-        let id = ObjectId { kind: ObjectKind::NetworkSlice, name: "volume".parse().unwrap() };
-        let query = fixture.controller.handle.query(move |core| core.object(&id));
-        async {
-            match query.await.unwrap() {
-                Some(Object::NetworkSlice(slice)) => {
-                    slice.downlink.guaranteed.map(|r| r.to_string())
-                }
-                _ => None,
-            }
-        }
-    };
     fixture.look().await;
-    assert_eq!(rate(&fixture).await.as_deref(), Some("3Mbps"));
+    assert_eq!(fixture.rate().await.as_deref(), Some("3Mbps"));
     let path = |name: &str| fixture.dir.path().join(name);
     symlink("..two", path("..tmp")).unwrap();
     fs::rename(path("..tmp"), path("..data")).unwrap();
     fixture.look().await;
-    assert_eq!(rate(&fixture).await.as_deref(), Some("4Mbps"));
+    assert_eq!(fixture.rate().await.as_deref(), Some("4Mbps"));
 }
 
 #[tokio::test]
@@ -245,12 +249,7 @@ async fn an_applications_own_changes_stay_until_its_file_changes() {
     let mut fixture = Fixture::new().await;
     fixture.write("app.yaml", APPLICATION);
     fixture.look().await;
-    let rule = |fixture: &Fixture| {
-        let query =
-            fixture.controller.handle.query(|core| core.traffic_rules("app").unwrap()[0].clone());
-        async { query.await.unwrap() }
-    };
-    let old = rule(&fixture).await;
+    let old = fixture.rule().await;
     let new = selvedge_slices::TrafficRule { priority: 9, ..old.clone() };
     let application = "app".parse().unwrap();
     let request = Request::ReplaceTrafficRule { application, old, new: new.clone() };
@@ -258,12 +257,12 @@ async fn an_applications_own_changes_stay_until_its_file_changes() {
     fixture.write("b.yaml", slice("control", "1Mbps"));
     fixture.look().await;
     assert_eq!(fixture.objects().await.len(), 2);
-    assert_eq!(rule(&fixture).await, new);
+    assert_eq!(fixture.rule().await, new);
     // The controller starts again.
     fixture.looking = Fixture::looking(&fixture.controller, &fixture.dir);
     fixture.look().await;
-    assert_eq!(rule(&fixture).await, new);
+    assert_eq!(fixture.rule().await, new);
     fixture.write("app.yaml", APPLICATION.replace("priority: 1", "priority: 2"));
     fixture.look().await;
-    assert_eq!(rule(&fixture).await.priority, 2);
+    assert_eq!(fixture.rule().await.priority, 2);
 }

@@ -30,13 +30,13 @@ async fn every_mistake_is_named_with_its_place() {
         (
             "  uplink: { guaranteed: 20Mbps, maximum: 10Mbps }\n",
             422,
-            "f.yaml:6:44: the maximum 10Mbps is below the guaranteed 20Mbps",
+            "f.yaml:6:42: the maximum 10Mbps is below the guaranteed 20Mbps",
         ),
         ("  class: guaranteed\n", 422, "f.yaml:6:10: class guaranteed does not go"),
         ("  class: best-effort\n  uplink: { guaranteed: 1Mbps }\n", 422, "f.yaml:6:10: class best"),
         ("  uplink: { burst: 30kB }\n", 422, "f.yaml:6:20: a burst goes with"),
         ("  latency: 100us\n  uplink: { guaranteed: 1Mbps }\n", 409, "slice \"bad\" does not fit"),
-        ("  uplink: { guaranteed: 90Mbps }\n", 409, "s1:p1"),
+        ("  uplink: { guaranteed: 90Mbps }\n", 409, "slice \"bad\" does not fit: "),
         // Rates.
         ("  uplink: { guaranteed: 0Mbps }\n", 422, "f.yaml:6:25: a guaranteed rate is from 64kbps"),
         ("  uplink: { maximum: 0bps }\n", 422, "f.yaml:6:22: a maximum rate is from 64kbps to"),
