@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use selvedge_core::{Change, Reply, Request};
+use selvedge_core::{Change, Reply, Request, SliceRequest};
 use selvedge_slices::ObjectKind;
 
 use super::caller::Caller;
@@ -31,7 +31,7 @@ pub(super) async fn plan(
     let author = caller.author(author.as_deref()).await;
     match api.handle.request(author, Request::Plan(change)).await? {
         Reply::Plan(plan) => Ok(Json(plan.into())),
-        Reply::Applied { .. } => Err(unexpected()),
+        Reply::Applied { .. } | Reply::Feasibility(_) => Err(unexpected()),
     }
 }
 
@@ -62,21 +62,40 @@ pub(super) async fn apply(
 
 async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Applied>, Problem> {
     let Checked { change, modules, plan, author } = checked;
-    let objects = !change.put.is_empty() || !change.delete.is_empty();
+    let author = caller.author(author.as_deref()).await;
+    take(api, author, modules, Request::Apply { change, plan }).await
+}
+
+/// Whether it is for the files to say, where files are the intent.
+fn changes_objects(request: &Request) -> bool {
+    match request {
+        Request::Apply { change, .. } => {
+            !change.put.is_empty() || !change.delete.is_empty() || change.rollback.is_some()
+        }
+        Request::Slice(request) => matches!(request, SliceRequest::Reserve { .. }),
+        Request::Plan(_) | Request::ReplaceTrafficRule { .. } => false,
+    }
+}
+
+/// Has the core take a change, with the modules that it needs kept.
+pub(super) async fn take(
+    api: &Api,
+    author: String,
+    modules: Vec<(String, Vec<u8>)>,
+    request: Request,
+) -> Result<Json<Applied>, Problem> {
     if let Some(dir) = &api.intent_dir
-        && (objects || change.rollback.is_some())
+        && changes_objects(&request)
     {
         let detail = crate::intent_dir::refusal(dir);
         return Err(Problem::new(axum::http::StatusCode::CONFLICT, detail));
     }
-    let author = caller.author(author.as_deref()).await;
     let api = api.clone();
     // A task of its own: a client that hangs up half-way leaves nothing half done.
-    let request = Request::Apply { change, plan };
     let done = tokio::spawn(async move { api.take(author, request, modules).await });
     match done.await {
         Ok(Ok(Reply::Applied { changed, revision })) => Ok(Json(Applied { changed, revision })),
-        Ok(Ok(Reply::Plan(_))) => Err(unexpected()),
+        Ok(Ok(Reply::Plan(_) | Reply::Feasibility(_))) => Err(unexpected()),
         Ok(Err(error)) => Err(error.into()),
         Err(error) => {
             Err(Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
@@ -94,7 +113,7 @@ impl Api {
         modules: Vec<(String, Vec<u8>)>,
     ) -> Result<Reply, RequestError> {
         let _one_at_a_time = self.changing.lock().await;
-        self.modules.keep(modules).await.map_err(RequestError::Store)?;
+        self.modules.keep(modules).await.map_err(|error| RequestError::Store(error.into()))?;
         let reply = self.handle.request(author, request).await;
         self.sweep().await;
         reply
@@ -176,7 +195,7 @@ pub(super) async fn delete_application(
     api.delete(caller, ObjectKind::Application, name).await
 }
 
-fn unexpected() -> Problem {
+pub(super) fn unexpected() -> Problem {
     let detail = "the core gave the answer to another question";
     Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, detail)
 }

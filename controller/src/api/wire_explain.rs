@@ -14,6 +14,8 @@ pub struct Explanation {
     /// Its number in the data plane.
     pub id: u16,
     pub state: SliceState,
+    /// `designed`, `reserved`, `active` or `deactivated`.
+    pub lifecycle: String,
     /// Why degraded.
     pub reasons: Vec<String>,
     /// Absent: there is no place for it in the network as it is.
@@ -23,6 +25,10 @@ pub struct Explanation {
     pub avoided: Vec<String>,
     /// What happens to it when a link fails.
     pub protection: String,
+    /// What came from its template, who is attached where it has a maximum, and what of it is
+    /// not enforced.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -110,11 +116,13 @@ impl From<view::Explanation> for Explanation {
             slice: view.slice,
             id: view.id,
             state: view.state.into(),
+            lifecycle: view.phase.as_str().to_owned(),
             reasons: view.reasons,
             placement: view.placement.map(Placement::from),
             meters: view.meters.into_iter().map(Meter::from).collect(),
             avoided: view.avoided,
             protection: view.protection,
+            notes: view.notes,
         }
     }
 }

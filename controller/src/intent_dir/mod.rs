@@ -170,7 +170,7 @@ impl IntentDir {
         if self.taken != digests {
             let text = serde_json::to_vec(&digests).expect("names by digests");
             let kept = self.api.store.commit(Transaction::default().put(TAKEN_KEY, text)).await;
-            kept.map_err(RequestError::Store)?;
+            kept.map_err(|error| RequestError::Store(error.into()))?;
             self.taken = digests;
         }
         Ok(())
@@ -232,7 +232,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn digest(object: &Object) -> String {
-    crate::modules::sha256(core::document(object).to_string().as_bytes())
+    crate::modules::sha256(selvedge_slices::document::of(object).to_string().as_bytes())
 }
 
 /// The refusal, behind the place of the object that it is about.
