@@ -21,6 +21,7 @@ use crate::numbers::Numbers;
 use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
 use crate::truth::Truth;
+use crate::view::IntentFiles;
 
 /// The controller's brain. See the crate's documentation.
 ///
@@ -45,6 +46,8 @@ pub struct Core {
     pub(crate) running: Option<Running>,
     /// Why the store takes nothing, if so.
     pub(crate) store_unwritable: Option<String>,
+    /// The directory of files that is the intent, if one is.
+    pub(crate) files: Option<IntentFiles>,
     /// Why the last plan was not begun.
     pub(crate) blocked: Option<String>,
     /// What was last sent to each hook, as a digest: sent again when it differs.
@@ -90,6 +93,7 @@ impl Core {
             sessions,
             running: None,
             store_unwritable: None,
+            files: None,
             blocked: None,
             hooks_sent: BTreeMap::new(),
             hook_retries: BTreeMap::new(),
@@ -165,6 +169,7 @@ impl Core {
             Event::Request { id, author, request } => {
                 self.request(id, &author, request, now_ms, out);
             }
+            Event::IntentFiles { dir, refused } => self.intent_files(dir, refused, now_ms, out),
             Event::Store { unwritable } => self.store_changed(unwritable, now_ms, out),
             // `advance` looks at the time itself.
             Event::TimerDue(timer) => {
@@ -186,6 +191,31 @@ impl Core {
             }
             _ => {}
         }
+    }
+
+    fn intent_files(
+        &mut self,
+        dir: String,
+        refused: Option<String>,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let count = self.files.as_ref().map_or(0, |files| files.refusals);
+        let before = self.files.take().and_then(|files| files.refused);
+        let is_new = refused.is_some() && before != refused;
+        let files = IntentFiles { dir, refused, refusals: count + u64::from(is_new) };
+        match (&before, &files.refused) {
+            (_, Some(why)) if is_new => {
+                let text = format!("what runs is kept: {why}");
+                self.log(Severity::Error, "intent-refused", &files.dir, text, now_ms, out);
+            }
+            (Some(_), None) => {
+                let text = String::from("its files are taken again");
+                self.log(Severity::Info, "intent-accepted", &files.dir, text, now_ms, out);
+            }
+            _ => {}
+        }
+        self.files = Some(files);
     }
 
     fn joined(&mut self, switch: NodeName, report: Report, now_ms: u64, out: &mut Vec<Effect>) {

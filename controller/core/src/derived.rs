@@ -23,7 +23,7 @@ use crate::seats::Seats;
 pub(crate) struct Derived {
     /// Declared links between switches.
     pub(crate) links: BTreeMap<LinkIx, LinkState>,
-    /// The topology without unusable links.
+    /// The topology without links that are unusable or avoided.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) forwarding: Arc<Forwarding>,
     /// For each host with a place in the topology, where it is or should be.
@@ -169,7 +169,8 @@ pub(crate) fn unfit_when_joined(core: &Core) -> Unfit {
     let waits = |state: &LinkState| matches!(state, LinkState::Unusable(Reason::NotJoined(_)));
     let down =
         links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)) && !waits(state));
-    let down: Vec<LinkIx> = down.map(|(ix, _)| *ix).collect();
+    let avoided = core.left(&links, true).avoided;
+    let down: Vec<LinkIx> = down.map(|(ix, _)| *ix).chain(avoided).collect();
     let snapshot = Snapshot::new(core.network.topology.clone(), 0).with_down(0, down);
     let mut derived = Derived::empty(&core.network.topology);
     derived.forwarding = Arc::new(Forwarding::new(&snapshot));
@@ -196,7 +197,9 @@ fn forwarding(
     links: &BTreeMap<LinkIx, LinkState>,
 ) -> (Arc<Snapshot>, Arc<Forwarding>) {
     let unusable = links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)));
-    let down: std::collections::BTreeSet<LinkIx> = unusable.map(|(ix, _)| *ix).collect();
+    let avoided = core.left(links, false).avoided;
+    let down: std::collections::BTreeSet<LinkIx> =
+        unusable.map(|(ix, _)| *ix).chain(avoided).collect();
     let before = &core.derived;
     if *before.snapshot.down() == down {
         return (before.snapshot.clone(), before.forwarding.clone());
@@ -232,6 +235,10 @@ fn hook_nodes(core: &Core, snapshot: &Snapshot) -> BTreeMap<ObjectName, Vec<Node
 fn hook_memory(core: &Core, snapshot: &Snapshot) -> HookMemory {
     let memory = |node: NodeIx| {
         let name = snapshot.name(node);
+        // Hooks are traffic, too.
+        if core.intent.is_drained(name) {
+            return None;
+        }
         let switch = &core.network.switches[name];
         if switch.known {
             return switch.compute.map(|compute| Bytes(compute.memory_bytes));

@@ -78,6 +78,11 @@ pub enum Event {
     Store {
         unwritable: Option<String>,
     },
+    /// What became of the directory of files that is the intent: taken, or why not.
+    IntentFiles {
+        dir: String,
+        refused: Option<String>,
+    },
     /// A time set by [`Effect::SetTimer`](crate::Effect::SetTimer) has come. A timer that
     /// comes too often or too early does no harm.
     TimerDue(Timer),
@@ -167,8 +172,26 @@ pub struct Change {
     pub delete: Vec<ObjectId>,
     /// Puts and deletes what makes every object what it was at this revision, and nothing else.
     pub rollback: Option<u64>,
+    /// Nodes and links that are to be empty, for work on them.
+    pub drain: Vec<Target>,
+    /// Nodes and links that may be used again.
+    pub undrain: Vec<Target>,
     /// Why, for the history.
     pub reason: String,
+}
+
+/// A part of the network, as an operator names it: a switch; or a link by one end, `s1:p2`, or
+/// by both, `s1 - s2` or `s1:p2 - s2:p1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub kind: TargetKind,
+    pub name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    Node,
+    Link,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

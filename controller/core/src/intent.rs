@@ -8,6 +8,7 @@ use selvedge_slices::{
 };
 use selvedge_topology::{NodeName, Topology};
 
+use crate::drain::{DrainMeta, Drained};
 use crate::event::{Change, ObjectId};
 use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
@@ -22,6 +23,8 @@ pub(crate) struct Intent {
     pub(crate) applications: BTreeMap<ObjectName, Stored<Application>>,
     /// One at most: see [`Intent::check`].
     pub(crate) class_maps: BTreeMap<ObjectName, Stored<ClassMap>>,
+    /// Nodes and links that are to be empty. No rollback changes them.
+    pub(crate) drained: BTreeMap<Drained, DrainMeta>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -14,6 +14,7 @@ mod config;
 mod core;
 mod derived;
 mod desired;
+mod drain;
 mod effect;
 mod event;
 mod history;
@@ -41,7 +42,7 @@ pub use config::Config;
 pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
 pub use event::{
     Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report,
-    Request, RequestId, Timer, WriteId,
+    Request, RequestId, Target, TargetKind, Timer, WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
 pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};

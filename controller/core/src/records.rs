@@ -8,6 +8,7 @@
 //! | `number/POOL` | numbers given to names |
 //! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
+//! | `drain/node/NAME`, `drain/link/END` | what is to be empty, who wants it and why |
 //! | `history/REVISION` | what a revision changed, and objects as they were before it |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
 //!
@@ -22,6 +23,7 @@ use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Learned;
+use crate::drain;
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
 use crate::history::{self, History};
@@ -151,6 +153,9 @@ impl Core {
             let key = format!("intent/application/{name}");
             records.insert(key, object_record(&object, &stored.meta));
         }
+        for (what, meta) in &intent.drained {
+            records.insert(format!("drain/{}", what.key()), drain::record(what, meta));
+        }
         for (name, stored) in &intent.class_maps {
             let object = Object::ClassMap(stored.object.clone());
             records
@@ -260,6 +265,11 @@ impl Core {
         let (kind, name) = key.split_once('/').ok_or_else(foreign)?;
         match kind {
             "intent" => self.take_object(name.split_once('/').ok_or_else(foreign)?, value),
+            "drain" => {
+                let (what, meta) = drain::restore(value)?;
+                self.intent.drained.insert(what, meta);
+                Ok(())
+            }
             "history" => std::sync::Arc::make_mut(&mut self.history).restore(name, value),
             "number" => {
                 let pool: Pool = parse(value)?;

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{backup, counters, export, history, intent, lifecycle, read, trace};
+use super::{backup, counters, export, history, intent, lifecycle, metrics, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -48,6 +48,7 @@ use super::{backup, counters, export, history, intent, lifecycle, read, trace};
         intent::delete_application,
         trace::trace,
         backup::backup,
+        metrics::metrics,
         document,
         reader,
     ),

@@ -4,6 +4,7 @@
 //! own yet: whoever may open the socket may change the network, so TCP belongs on loopback or
 //! behind something that checks. Every error is ProblemDetails.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ mod history;
 mod intent;
 mod leader;
 mod lifecycle;
+mod metrics;
 pub mod problem;
 mod read;
 pub(crate) mod serve;
@@ -45,6 +47,7 @@ pub mod wire_placement;
 pub mod wire_trace;
 
 pub(crate) use caller::Caller;
+pub(crate) use change::lines;
 pub use docs::openapi;
 pub use leader::LEADER;
 pub use problem::Problem;
@@ -68,13 +71,16 @@ pub struct Api {
     pub(crate) platform: Arc<MecPlatform>,
     /// One change of intent at a time, from its modules to its reply.
     pub(crate) changing: Arc<Mutex<()>>,
+    /// The directory whose files are the whole intent, if one is: objects are changed there.
+    pub(crate) intent_dir: Option<Arc<Path>>,
 }
 
 impl Api {
     pub fn new(handle: Handle, store: Arc<dyn Store>, topology: Arc<Topology>) -> Self {
         let platform = Arc::new(MecPlatform::new(handle.clone(), Arc::clone(&store)));
         let modules = Modules::new(Arc::clone(&store));
-        Self { handle, store, modules, topology, platform, changing: Arc::default() }
+        let (changing, intent_dir) = (Arc::default(), None);
+        Self { handle, store, modules, topology, platform, changing, intent_dir }
     }
 
     pub(crate) fn role(&self) -> tokio::sync::watch::Receiver<Role> {
@@ -85,6 +91,7 @@ impl Api {
 /// Everything the controller serves over HTTP.
 pub fn router(api: Api) -> Router {
     let mec = selvedge_mec_api::router(Arc::clone(&api.platform));
+    let metrics = api.clone();
     let events = Router::new().route("/v1/events", get(read::events)).with_state(api.clone());
     let timed = Router::new()
         .route("/v1/status", get(read::status))
@@ -122,6 +129,7 @@ pub fn router(api: Api) -> Router {
         .layer(middleware::from_fn(time_limit));
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
     Router::new()
+        .route("/metrics", get(metrics::metrics).with_state(metrics))
         .route("/v1/openapi.json", get(docs::document))
         .route("/docs", get(docs::reader))
         .merge(events)
