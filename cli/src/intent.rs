@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::Output;
 use crate::client::ControllerArg;
 
+pub(crate) mod assurance;
 mod change;
 mod explain;
 mod files;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_topology::{NodeName, Topology};
 
+use crate::assure::Assurance;
 use crate::attach::{Endpoints, Seen};
 use crate::config::Config;
 use crate::derived::Derived;
@@ -57,6 +58,7 @@ pub struct Core {
     pub(crate) next_id: u64,
     pub(crate) events: VecDeque<LogEntry>,
     pub(crate) sequence: u64,
+    pub(crate) assurance: Arc<Assurance>,
 }
 
 impl Core {
@@ -90,6 +92,7 @@ impl Core {
             next_id: 0,
             events: VecDeque::new(),
             sequence: 0,
+            assurance: Arc::default(),
         };
         core.derive_or_keep();
         core
@@ -142,6 +145,7 @@ impl Core {
             Event::HookChanged { switch, hook, status } => {
                 self.hook_changed(&switch, hook, status, now_ms, out);
             }
+            Event::Measured { switch, measured } => self.measured(&switch, measured, now_ms, out),
             Event::EntriesRead { switch, read, result } => {
                 self.entries_read(&switch, read, result, now_ms, out);
             }

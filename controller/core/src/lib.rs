@@ -9,6 +9,7 @@
 //!
 //! Units: times are milliseconds on the shell's clock, rates bits per second, sizes bytes.
 
+pub mod assure;
 mod attach;
 mod config;
 mod core;
@@ -36,8 +37,8 @@ pub use crate::core::Core;
 pub use config::Config;
 pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
 pub use event::{
-    Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report,
-    Request, RequestId, Timer, WriteId,
+    Change, Compute, Counted, Event, HookState, HookStatus, LinkCount, Measured, Neighbor,
+    ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Timer, WriteId,
 };
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, intent, read, trace};
+use super::{assure, counters, intent, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +29,9 @@ use super::{counters, intent, read, trace};
         read::slices,
         read::slice,
         read::explanation,
+        assure::slice,
+        assure::slices,
+        assure::metrics,
         read::hooks,
         read::hook,
         read::applications,

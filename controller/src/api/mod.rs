@@ -21,6 +21,7 @@ use crate::modules::Modules;
 use crate::store::Store;
 use selvedge_topology::Topology;
 
+mod assure;
 mod caller;
 mod change;
 mod counters;
@@ -31,6 +32,7 @@ mod read;
 pub(crate) mod serve;
 mod trace;
 pub mod wire;
+pub mod wire_assure;
 pub mod wire_counters;
 pub mod wire_explain;
 pub mod wire_intent;
@@ -85,6 +87,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices", get(read::slices))
         .route("/v1/slices/{name}", get(read::slice).delete(intent::delete_slice))
         .route("/v1/slices/{name}/explanation", get(read::explanation))
+        .route("/v1/slices/{name}/assurance", get(assure::slice))
+        .route("/v1/assurance", get(assure::slices))
+        .route("/metrics", get(assure::metrics))
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))
