@@ -151,7 +151,7 @@ pub async fn run_until(
             None
         }
     };
-    if let (Some(credentials), Management::Managed { controller, .. }) =
+    if let (Some(credentials), Management::Managed { controllers, .. }) =
         (credentials, &options.management)
     {
         let compute = options
@@ -161,7 +161,7 @@ pub async fn run_until(
         let (told, telemetry) = watch::channel(Told::default());
         let session = Session {
             credentials,
-            controller: controller.clone(),
+            controllers: controllers.clone(),
             p4runtime: options.p4runtime,
             device_id: options.device_id,
             compute,
