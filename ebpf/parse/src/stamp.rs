@@ -49,7 +49,7 @@ pub enum Kind {
 #[inline(always)]
 pub fn kind(frame: Frame, sender: End, reflector: End) -> Option<Kind> {
     // Length, next header and hop limit in one word.
-    let fixed = (UDP_LEN as u32) << 16 | (UDP as u32) << 8 | HOP_LIMIT as u32;
+    let fixed = u32::from(UDP_LEN) << 16 | u32::from(UDP) << 8 | u32::from(HOP_LIMIT);
     if frame.be16::<12>() != ETHERTYPE_IPV6
         || frame.u8::<14>() >> 4 != 6
         || frame.be32::<18>() != fixed
@@ -86,7 +86,7 @@ fn packet_sum(frame: Frame) -> u32 {
         + words(frame.raw64::<78>())
         + words(frame.raw64::<86>())
         + words(frame.raw64::<94>())
-        + words(frame.raw32::<102>() as u64)
+        + words(u64::from(frame.raw32::<102>()))
 }
 
 /// Whether the UDP checksum is right (RFC 8200 §8.1).
@@ -96,15 +96,15 @@ pub fn intact(frame: Frame) -> bool {
         + words(frame.raw64::<30>())
         + words(frame.raw64::<38>())
         + words(frame.raw64::<46>())
-        + UDP_LEN.to_be() as u32
-        + (UDP as u16).to_be() as u32;
+        + u32::from(UDP_LEN.to_be())
+        + u32::from(u16::from(UDP).to_be());
     fold(pseudo + words(frame.raw64::<54>()) + packet_sum(frame)) == 0xffff
 }
 
 /// Nanoseconds of a clock as a truncated PTP timestamp, raw.
 #[inline(always)]
 pub const fn timestamp(ns: u64) -> u64 {
-    ((ns / 1_000_000_000) << 32 | ns % 1_000_000_000).to_be()
+    (((ns / 1_000_000_000) << 32) | (ns % 1_000_000_000)).to_be()
 }
 
 #[inline(always)]
@@ -137,7 +137,7 @@ pub fn reflect(frame: Frame, now_ns: u64) {
     frame.set_raw16::<98>(error);
     frame.set_raw16::<100>(0);
     // The sender's hop limit, and nothing.
-    frame.set_raw32::<102>(HOP_LIMIT as u32);
+    frame.set_raw32::<102>(u32::from(HOP_LIMIT));
     let after = packet_sum(frame);
     let checksum = checksum_after(frame.raw16::<60>(), fold(before), fold(after));
     // RFC 768: a sum of zero is sent as all ones.

@@ -109,11 +109,11 @@ mod tests {
         for at in 900..1020 {
             windows.push(at, &second(at));
         }
-        let recent: u64 = (1015..1020).sum();
-        assert_eq!((windows.whole(0).seconds, windows.whole(0).entered), (5, recent));
-        assert_eq!(windows.recent(3).entered, (1017..1020).sum());
-        assert_eq!(windows.whole(1).entered, (960..1020).sum());
-        assert_eq!(windows.whole(2).entered, (900..1020).sum());
+        let span = |from: u64| (from..1020).sum::<u64>();
+        assert_eq!((windows.whole(0).seconds, windows.whole(0).entered), (5, span(1015)));
+        assert_eq!(windows.recent(3).entered, span(1017));
+        assert_eq!(windows.whole(1).entered, span(960));
+        assert_eq!(windows.whole(2).entered, span(900));
         windows.push(1020, &second(0));
         assert_eq!(windows.whole(1).seconds, 56, "a step at a time");
         windows.push(3000, &second(7));
