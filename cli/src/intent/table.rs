@@ -2,9 +2,10 @@
 
 use comfy_table::{Table, presets};
 use selvedge_controller::api::wire::{
-    Application, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
+use selvedge_controller::api::wire_history::Touched;
 use selvedge_controller::api::wire_intent::{Entry, Plan};
 
 use crate::client::Answer;
@@ -59,7 +60,7 @@ fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
 
-fn or_dash(text: Option<&str>) -> String {
+pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
 }
 
@@ -155,9 +156,11 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) {
 }
 
 pub(super) fn slices(slices: &[Slice]) {
-    let mut table = new(["slice", "id", "class", "state", "endpoints", "hooks", "revision", "by"]);
+    let mut table =
+        new(["slice", "id", "class", "life", "state", "endpoints", "hooks", "revision", "by"]);
     for slice in slices {
         let state = match slice.state {
+            SliceState::Kept if slice.lifecycle == "designed" => "-".to_owned(),
             SliceState::Kept => "kept".to_owned(),
             SliceState::Degraded => format!("degraded: {}", slice.reasons.join("; ")),
         };
@@ -165,6 +168,7 @@ pub(super) fn slices(slices: &[Slice]) {
             slice.name.clone(),
             slice.id.to_string(),
             slice.class.clone(),
+            life(slice),
             state,
             slice.endpoints.join(" "),
             or_dash(Some(&slice.hooks.join(" "))),
@@ -173,6 +177,14 @@ pub(super) fn slices(slices: &[Slice]) {
         ]);
     }
     println!("{}", table.trim_fmt());
+}
+
+/// `active`, `reserved until 2026-11-24T13:00:00Z` ...
+fn life(slice: &Slice) -> String {
+    let until = slice.reserved_until.as_ref().map(|at| format!(" until {at}"));
+    let start = slice.start.as_ref().filter(|_| slice.lifecycle == "reserved" && until.is_none());
+    let start = start.map(|at| format!(", starts {at}"));
+    format!("{}{}", slice.lifecycle, until.or(start).unwrap_or_default())
 }
 
 pub(super) fn hooks(hooks: &[Hook]) {
@@ -225,15 +237,26 @@ pub(super) fn applications(applications: &[Application]) {
     println!("{}", table.trim_fmt());
 }
 
+pub(super) fn class_map(map: &ClassMap) {
+    match &map.name {
+        Some(name) => println!("ClassMap {name} over the tables of 3GPP TS 23.501"),
+        None => println!("no ClassMap: the tables of 3GPP TS 23.501 hold"),
+    }
+    let mut table = new(["by", "number", "class", "stated"]);
+    for row in &map.rows {
+        let stated = if row.stated { "ClassMap" } else { "3GPP" };
+        let cells = [row.by.clone(), row.number.to_string(), row.class.clone(), stated.to_owned()];
+        table.add_row(cells);
+    }
+    println!("{}", table.trim_fmt());
+}
+
 pub(super) fn events(lines: &[LogLine]) {
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     let mut table = new(["#", "ago", "severity", "kind", "about", "what"]);
     for line in lines {
         table.add_row([
             line.sequence.to_string(),
-            ago(now_ms.saturating_sub(line.at_ms)),
+            ago_of(line.at_ms),
             line.severity.clone(),
             line.kind.clone(),
             line.subject.clone(),
@@ -243,12 +266,23 @@ pub(super) fn events(lines: &[LogLine]) {
     println!("{}", table.trim_fmt());
 }
 
+pub(super) fn ago_of(at_ms: u64) -> String {
+    ago(now_ms().saturating_sub(at_ms))
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn ago(ms: u64) -> String {
     match ms / 1_000 {
         0 => format!("{ms} ms"),
         s @ 1..120 => format!("{s} s"),
         s @ 120..7_200 => format!("{} min", s / 60),
-        s => format!("{} h", s / 3_600),
+        s @ 7_200..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} d", s / 86_400),
     }
 }
 
@@ -300,12 +334,28 @@ pub(super) fn counters(counters: &Counters) {
     }
 }
 
+/// `+ NetworkSlice factory-control`.
+pub(super) fn touched(object: &Touched) -> String {
+    let sign = match object.verb.as_str() {
+        "added" => '+',
+        "deleted" => '-',
+        _ => '~',
+    };
+    format!("{sign} {} {}", object.kind, object.name)
+}
+
 pub(super) fn plan(plan: &Plan) {
+    for note in &plan.notes {
+        println!("{note}");
+    }
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }
     if plan.refusal.is_some() {
         return;
+    }
+    for object in &plan.objects {
+        println!("{}", touched(object));
     }
     let (mut added, mut changed, mut removed) = (0, 0, 0);
     for (switch, difference) in &plan.switches {
@@ -348,7 +398,13 @@ mod tests {
         for (us, want) in [(0, "0 us"), (999, "999 us"), (1_000, "1 ms"), (1_250, "1.25 ms")] {
             assert_eq!(delay(us), want);
         }
-        for (ms, want) in [(5, "5 ms"), (1_000, "1 s"), (120_000, "2 min"), (7_200_000, "2 h")] {
+        for (ms, want) in [
+            (5, "5 ms"),
+            (1_000, "1 s"),
+            (120_000, "2 min"),
+            (7_200_000, "2 h"),
+            (172_800_000, "2 d"),
+        ] {
             assert_eq!(ago(ms), want);
         }
         assert_eq!(segment("a-b.c"), "a-b.c");

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::derived::Derived;
 use crate::effect::{Effect, LogEntry, Severity};
 use crate::event::{Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
+use crate::history::History;
 use crate::hooks::Retry;
 use crate::intent::Intent;
 use crate::network::{LinkState, Network, Reason};
@@ -30,6 +31,7 @@ pub struct Core {
     pub(crate) network: Network,
     pub(crate) endpoints: Endpoints,
     pub(crate) intent: Intent,
+    pub(crate) history: Arc<History>,
     pub(crate) numbers: Numbers,
     /// The highest generation given to entries.
     pub(crate) generation: u64,
@@ -53,6 +55,8 @@ pub struct Core {
     /// `derived` is not of the present state.
     pub(crate) stale: bool,
     pub(crate) resync_at: Option<u64>,
+    /// When a start or end that was refused is tried again.
+    pub(crate) lifecycle_retry_ms: Option<u64>,
     /// Times that the shell was asked for.
     pub(crate) timers: BTreeMap<Timer, u64>,
     pub(crate) next_id: u64,
@@ -75,6 +79,7 @@ impl Core {
             network,
             endpoints: Endpoints::default(),
             intent: Intent::default(),
+            history: Arc::default(),
             numbers: Numbers::new(),
             generation: 0,
             derived,
@@ -88,6 +93,7 @@ impl Core {
             due_at: Some(0),
             stale: true,
             resync_at: None,
+            lifecycle_retry_ms: None,
             timers: BTreeMap::new(),
             next_id: 0,
             events: VecDeque::new(),
@@ -110,6 +116,7 @@ impl Core {
         if self.resync_at.is_none() {
             self.resync_at = Some(now_ms + self.config.resync_ms);
         }
+        self.lifecycle(now_ms, &mut out);
         self.take(event, now_ms, &mut out);
         self.advance(now_ms, &mut out);
         out
@@ -330,6 +337,7 @@ impl Core {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
+        self.log_seats(&before.seats, &after.seats, now_ms, out);
     }
 
     /// Computes what follows from the state. On an error nothing has changed.

@@ -12,10 +12,12 @@ use crate::Core;
 use crate::attach::Located;
 use crate::desired::{self, fabric, rules};
 use crate::effect::HookLoad;
+use crate::intent::Stored;
 use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
 use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::seats::Seats;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Derived {
@@ -30,6 +32,8 @@ pub(crate) struct Derived {
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
     pub(crate) hook_memory: HookMemory,
     pub(crate) ledger: Ledger,
+    /// Who is attached to slices that have a maximum.
+    pub(crate) seats: Seats,
     /// By name, without the default slice.
     pub(crate) slices: BTreeMap<String, SliceState>,
     /// Hosts that packets can be delivered to.
@@ -69,6 +73,7 @@ impl Derived {
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
             ledger: Ledger::new(),
+            seats: Seats::default(),
             slices: BTreeMap::new(),
             located: BTreeMap::new(),
             hooks: BTreeMap::new(),
@@ -92,6 +97,7 @@ impl Derived {
             ..Self::empty(&network.topology)
         };
         derived.admit(core, &mut numbers)?;
+        derived.seats = core.derived.seats.after(core, &derived.located);
         let mut tables: BTreeMap<NodeName, Table> = BTreeMap::new();
         fabric::fabric(
             network,
@@ -124,8 +130,11 @@ impl Derived {
         let order = in_order(core);
         let (ledger, unplaced) = Ledger::rebuilt(&self.placement(), order);
         self.ledger = ledger;
-        for name in core.intent.slices.keys() {
+        for (name, stored) in &core.intent.slices {
             numbers.slice(name.as_str())?;
+            if !stored.phase().holds_capacity() {
+                continue;
+            }
             let waived =
                 self.ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
             let why = unplaced.get(name).or(waived);
@@ -137,9 +146,10 @@ impl Derived {
     }
 }
 
-/// Slices in the order in which they were promised: who came first keeps what it has.
+/// Slices that hold capacity, in the order in which they were promised: who came first keeps what it has.
 fn in_order(core: &Core) -> Vec<&NetworkSlice> {
-    let mut slices: Vec<_> = core.intent.slices.values().collect();
+    let holds = |stored: &&Stored<NetworkSlice>| stored.phase().holds_capacity();
+    let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
     slices.sort_by_key(|stored| (stored.meta.revision, stored.object.name.clone()));
     slices.into_iter().map(|stored| &stored.object).collect()
 }

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_slices::{
-    Application, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
+    Application, ClassMap, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
 };
 use selvedge_topology::{NodeName, Topology};
 
-use crate::event::Change;
+use crate::event::{Change, ObjectId};
+use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
+use crate::view::{Touched, Verb};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Intent {
@@ -18,6 +20,8 @@ pub(crate) struct Intent {
     pub(crate) slices: BTreeMap<ObjectName, Stored<NetworkSlice>>,
     pub(crate) hooks: BTreeMap<ObjectName, Stored<Hook>>,
     pub(crate) applications: BTreeMap<ObjectName, Stored<Application>>,
+    /// One at most: see [`Intent::check`].
+    pub(crate) class_maps: BTreeMap<ObjectName, Stored<ClassMap>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,8 @@ pub(crate) struct Meta {
     pub(crate) revision: u64,
     pub(crate) author: String,
     pub(crate) changed_at_ms: u64,
+    /// Of a slice.
+    pub(crate) phase: Phase,
 }
 
 /// Puts an object, unless it is there already just so.
@@ -43,15 +49,78 @@ fn put<T: PartialEq>(
     object: T,
     meta: Meta,
 ) -> bool {
-    let same = |old: &Stored<T>| old.object == object && old.meta.module == meta.module;
-    if map.get(name).is_some_and(same) {
-        return false;
+    let same = |old: &&mut Stored<T>| old.object == object && old.meta.module == meta.module;
+    if let Some(old) = map.get_mut(name).filter(same) {
+        // Who came first keeps the place, whatever phase follows; who has held nothing does not.
+        if !old.meta.phase.holds_capacity() {
+            old.meta.revision = meta.revision;
+        }
+        return std::mem::replace(&mut old.meta.phase, meta.phase) != meta.phase;
     }
     map.insert(name.clone(), Stored { object, meta });
     true
 }
 
+/// What differs between two maps of objects, by the revision that each was put in.
+fn differing<'a, T>(
+    kind: ObjectKind,
+    before: &'a BTreeMap<ObjectName, Stored<T>>,
+    after: &'a BTreeMap<ObjectName, Stored<T>>,
+) -> impl Iterator<Item = Touched> + 'a {
+    let touched = move |verb, name: &ObjectName| Touched {
+        verb,
+        id: ObjectId { kind, name: ObjectName::clone(name) },
+    };
+    let put = after.iter().filter_map(move |(name, stored)| match before.get(name) {
+        None => Some(touched(Verb::Added, name)),
+        Some(old) if old.meta.revision != stored.meta.revision => {
+            Some(touched(Verb::Changed, name))
+        }
+        Some(_) => None,
+    });
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    put.chain(gone.map(move |name| touched(Verb::Deleted, name)))
+}
+
 impl Intent {
+    /// The objects that a later intent has otherwise.
+    pub(crate) fn touched(&self, later: &Self) -> Vec<Touched> {
+        differing(ObjectKind::NetworkSlice, &self.slices, &later.slices)
+            .chain(differing(ObjectKind::Hook, &self.hooks, &later.hooks))
+            .chain(differing(ObjectKind::Application, &self.applications, &later.applications))
+            .chain(differing(ObjectKind::ClassMap, &self.class_maps, &later.class_maps))
+            .collect()
+    }
+
+    /// An object, and of a hook the SHA-256 of its module.
+    pub(crate) fn object(&self, id: &ObjectId) -> Option<(Object, Option<String>)> {
+        let name = id.name.as_str();
+        let (object, meta) = match id.kind {
+            ObjectKind::NetworkSlice => {
+                let stored = self.slices.get(name)?;
+                (Object::NetworkSlice(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::Hook => {
+                let stored = self.hooks.get(name)?;
+                (Object::Hook(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::Application => {
+                let stored = self.applications.get(name)?;
+                (Object::Application(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::ClassMap => {
+                let stored = self.class_maps.get(name)?;
+                (Object::ClassMap(stored.object.clone()), &stored.meta)
+            }
+        };
+        Some((object, meta.module.clone()))
+    }
+
+    /// SHA-256 digests of the modules of hooks.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.hooks.values().filter_map(|stored| stored.meta.module.as_deref())
+    }
+
     /// The intent after a change; `None`: it would be the same.
     pub(crate) fn changed(
         &self,
@@ -73,6 +142,7 @@ impl Intent {
                 ObjectKind::NetworkSlice => next.slices.remove(&id.name).is_some(),
                 ObjectKind::Hook => next.hooks.remove(&id.name).is_some(),
                 ObjectKind::Application => next.applications.remove(&id.name).is_some(),
+                ObjectKind::ClassMap => next.class_maps.remove(&id.name).is_some(),
             };
             if !was_there {
                 return Err(Refusal::NotFound { kind: id.kind, name: id.name.clone() });
@@ -87,23 +157,48 @@ impl Intent {
                     let missing = || Refusal::ModuleMissing { hook: name.to_string() };
                     Some(change.modules.get(name).ok_or_else(missing)?.clone())
                 }
-                Object::NetworkSlice(_) | Object::Application(_) => None,
+                Object::NetworkSlice(_) | Object::Application(_) | Object::ClassMap(_) => None,
+            };
+            let phase = match object {
+                Object::NetworkSlice(slice) => {
+                    lifecycle::phase_of_put(self.slices.get(name), slice, now_ms)?
+                }
+                _ => Phase::default(),
             };
             let meta = Meta {
                 module,
                 revision: next.revision,
                 author: author.to_owned(),
                 changed_at_ms: now_ms,
+                phase,
             };
             different |= match object.clone() {
-                Object::NetworkSlice(slice) => put(&mut next.slices, name, slice, meta),
+                Object::NetworkSlice(mut slice) => {
+                    slice.classify(self.class_map());
+                    put(&mut next.slices, name, slice, meta)
+                }
                 Object::Hook(hook) => put(&mut next.hooks, name, hook, meta),
                 Object::Application(application) => {
                     put(&mut next.applications, name, application, meta)
                 }
+                Object::ClassMap(map) => put(&mut next.class_maps, name, map, meta),
             };
         }
+        next.classify();
         Ok(different.then_some(next))
+    }
+
+    /// The operator's classes; `None`: 3GPP's hold.
+    pub(crate) fn class_map(&self) -> Option<&ClassMap> {
+        self.class_maps.values().next().map(|stored| &stored.object)
+    }
+
+    /// Puts every slice into the class that the map gives it.
+    pub(crate) fn classify(&mut self) {
+        let map = self.class_maps.values().next().map(|stored| &stored.object);
+        for stored in self.slices.values_mut() {
+            stored.object.classify(map);
+        }
     }
 
     /// The intent after one traffic rule is replaced.
@@ -144,6 +239,7 @@ impl Intent {
             revision: next.revision,
             author: author.to_owned(),
             changed_at_ms: now_ms,
+            phase: Phase::default(),
         };
         Ok(Some(next))
     }
@@ -154,10 +250,17 @@ impl Intent {
     pub(crate) fn check(&self, before: &Self, topology: &Topology) -> Result<(), Refusal> {
         let is_host =
             |name: &NodeName| topology.nodes.get(name).is_some_and(|node| node.as_host().is_some());
+        let mut maps = self.class_maps.keys();
+        if let (Some(first), Some(second)) = (maps.next(), maps.next()) {
+            return Err(Refusal::SecondClassMap { first: first.clone(), second: second.clone() });
+        }
         let mut sides: BTreeMap<&NodeName, (Side, &ObjectName)> = BTreeMap::new();
         for (name, stored) in &self.slices {
             let slice = &stored.object;
             let is_new = before.slices.get(name).map(|old| &old.object) != Some(slice);
+            if let Some(number) = slice.unknown_five_qi(self.class_map()) {
+                return Err(Refusal::UnknownFiveQi { slice: name.clone(), number });
+            }
             for endpoint in &slice.endpoints {
                 let host = topology.nodes.get(&endpoint.name).and_then(|node| node.as_host());
                 let (slice, endpoint_name) = (name.to_string(), endpoint.name.to_string());

@@ -17,8 +17,10 @@ mod derived;
 mod desired;
 mod effect;
 mod event;
+mod history;
 mod hooks;
 mod intent;
+mod lifecycle;
 mod network;
 mod numbers;
 mod order;
@@ -29,6 +31,7 @@ mod reconcile;
 mod records;
 mod refusal;
 mod request;
+mod seats;
 mod truth;
 pub mod view;
 mod views;
@@ -40,6 +43,8 @@ pub use event::{
     Change, Compute, Counted, Event, HookState, HookStatus, LinkCount, Measured, Neighbor,
     ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Timer, WriteId,
 };
+pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
+pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;

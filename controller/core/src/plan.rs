@@ -21,6 +21,7 @@ use selvedge_topology::NodeName;
 
 use crate::effect::Update;
 use crate::refusal::Refusal;
+use crate::view::Touched;
 
 /// The entries of one switch.
 pub type Table = BTreeMap<Key, Entry>;
@@ -29,13 +30,18 @@ pub type Table = BTreeMap<Key, Entry>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub id: PlanId,
+    /// Objects that would be put or deleted.
+    pub objects: Vec<Touched>,
     /// Against what the switches should hold now. Switches with no difference are not listed.
     pub switches: BTreeMap<NodeName, Difference>,
     /// Why [`Request::Apply`](crate::Request::Apply) would be refused; then `switches` is empty
     /// unless the proof refused them.
     pub refusal: Option<Refusal>,
-    /// Promises that would be taken on but not kept at present.
+    /// Promises that would be taken on but not kept at present, and what is asked for but not
+    /// carried out by this version.
     pub warnings: Vec<String>,
+    /// What the documents did not state and a template filled in.
+    pub notes: Vec<String>,
 }
 
 /// Entries of one switch, in the order of their keys; the generation is left out.

@@ -3,9 +3,11 @@
 //! | key | holds |
 //! |---|---|
 //! | `meta` | format version, revision of the intent, highest generation |
-//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME` | an object as in its file, who put it and when |
+//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
+//! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
 //! | `number/POOL` | numbers given to names |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
+//! | `history/REVISION` | what a revision changed, and objects as they were before it |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
 //!
 //! Values are JSON. What a switch reported is kept so that a controller that starts again knows
@@ -14,19 +16,19 @@
 use std::collections::BTreeMap;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_slices::{Object, ObjectName};
+use selvedge_slices::{Object, ObjectName, document};
 use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Learned;
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
+use crate::history::{self, History};
 use crate::intent::{Meta, Stored};
+use crate::lifecycle::Phase;
 use crate::network::Switch;
 use crate::numbers::Pool;
 use crate::{Config, Core};
-
-mod document;
 
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
@@ -58,6 +60,36 @@ struct ObjectRecord {
     revision: u64,
     author: String,
     changed_at_ms: u64,
+    /// Of a slice; absent: active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase: Option<PhaseRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PhaseRecord {
+    Designed,
+    Reserved { until_ms: Option<u64> },
+    Deactivated,
+}
+
+impl PhaseRecord {
+    fn of(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Designed => Some(Self::Designed),
+            Phase::Reserved { until_ms } => Some(Self::Reserved { until_ms }),
+            Phase::Active => None,
+            Phase::Deactivated => Some(Self::Deactivated),
+        }
+    }
+
+    fn phase(self) -> Phase {
+        match self {
+            Self::Designed => Phase::Designed,
+            Self::Reserved { until_ms } => Phase::Reserved { until_ms },
+            Self::Deactivated => Phase::Deactivated,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +125,7 @@ struct PortRecord {
     neighbor: Option<(String, String)>,
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have string keys and no failing writers")
 }
 
@@ -120,6 +152,14 @@ impl Core {
             let object = Object::Application(stored.object.clone());
             let key = format!("intent/application/{name}");
             records.insert(key, object_record(&object, &stored.meta));
+        }
+        for (name, stored) in &intent.class_maps {
+            let object = Object::ClassMap(stored.object.clone());
+            records
+                .insert(format!("intent/class-map/{name}"), object_record(&object, &stored.meta));
+        }
+        for (slice, seated) in self.derived.seats.seated() {
+            records.insert(format!("attached/{slice}"), json(&seated));
         }
         for (key, pool) in self.numbers.pools() {
             records.insert(format!("number/{key}"), json(pool));
@@ -168,6 +208,7 @@ impl Core {
         for key in self.stored.keys().filter(|key| !records.contains_key(*key)) {
             changes.push(RecordChange { key: key.clone(), value: None });
         }
+        changes.extend(History::take_unsaved(&mut self.history));
         if !changes.is_empty() {
             self.stored = std::sync::Arc::new(records);
             out.push(Effect::Persist(changes));
@@ -185,12 +226,16 @@ impl Core {
         records: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<Self, RestoreError> {
         let mut core = Self::new(topology, config);
-        let records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
+        let mut records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
         for (key, value) in &records {
             core.take_record(key, value)
                 .map_err(|reason| RestoreError { key: key.clone(), reason })?;
         }
+        std::sync::Arc::make_mut(&mut core.history).restored(core.intent.revision);
+        // The history says itself what it wants changed.
+        records.retain(|key, _| !key.starts_with(history::PREFIX));
         core.stored = std::sync::Arc::new(records);
+        core.intent.classify();
         core.derive_or_keep();
         Ok(core)
     }
@@ -208,6 +253,7 @@ impl Core {
         let (kind, name) = key.split_once('/').ok_or_else(foreign)?;
         match kind {
             "intent" => self.take_object(name.split_once('/').ok_or_else(foreign)?, value),
+            "history" => std::sync::Arc::make_mut(&mut self.history).restore(name, value),
             "number" => {
                 let pool: Pool = parse(value)?;
                 let sound = self.numbers.restore(name, pool);
@@ -231,6 +277,14 @@ impl Core {
                 }
                 Ok(())
             }
+            "attached" => {
+                let slice: ObjectName = name.parse().map_err(|_| foreign())?;
+                let seated: Vec<String> = parse(value)?;
+                let seated: Result<Vec<NodeName>, _> = seated.iter().map(|s| s.parse()).collect();
+                let derived = std::sync::Arc::make_mut(&mut self.derived);
+                derived.seats.restore(slice, seated.map_err(|_| foreign())?);
+                Ok(())
+            }
             "switch" => {
                 let name: NodeName = name.parse().map_err(|_| foreign())?;
                 self.take_switch(&name, parse(value)?);
@@ -244,8 +298,9 @@ impl Core {
         let record: ObjectRecord = parse(value)?;
         let name: ObjectName = name.parse().map_err(|error| format!("{error}"))?;
         let object = document::object(&record.object)?;
-        let ObjectRecord { module, revision, author, changed_at_ms, .. } = record;
-        let meta = Meta { module, revision, author, changed_at_ms };
+        let ObjectRecord { module, revision, author, changed_at_ms, phase, .. } = record;
+        let phase = phase.map_or(Phase::Active, PhaseRecord::phase);
+        let meta = Meta { module, revision, author, changed_at_ms, phase };
         if *object.name() != name {
             return Err(format!("it holds {}", object.name()));
         }
@@ -258,6 +313,9 @@ impl Core {
             }
             ("application", Object::Application(object)) => {
                 self.intent.applications.insert(name, Stored { object, meta });
+            }
+            ("class-map", Object::ClassMap(object)) => {
+                self.intent.class_maps.insert(name, Stored { object, meta });
             }
             (_, object) => return Err(format!("it holds a {}", object.kind())),
         }
@@ -292,9 +350,10 @@ fn object_record(object: &Object, meta: &Meta) -> Vec<u8> {
         revision: meta.revision,
         author: meta.author.clone(),
         changed_at_ms: meta.changed_at_ms,
+        phase: PhaseRecord::of(meta.phase),
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|error| error.to_string())
 }

@@ -114,7 +114,7 @@ impl Core {
             members: members.remove(&SliceId::DEFAULT).unwrap_or_default(),
         };
         slices.insert(SliceId::DEFAULT, default);
-        for (name, stored) in &self.intent.slices {
+        for (name, stored) in self.intent.active() {
             let slice = &stored.object;
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
             let state = self.derived.slices.get(name.as_str());
@@ -149,12 +149,14 @@ impl Core {
     /// By host. Fills in who is in which slice.
     fn truth_endpoints(&self, members: &mut BTreeMap<SliceId, Vec<u32>>) -> Vec<Option<Endpoint>> {
         let mut named: BTreeMap<&NodeName, (Side, Vec<SliceId>)> = BTreeMap::new();
-        for (name, stored) in &self.intent.slices {
+        for (name, stored) in self.intent.active() {
             let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
             for endpoint in &stored.object.endpoints {
                 let (_, slices) =
                     named.entry(&endpoint.name).or_insert((endpoint.side, Vec::new()));
-                slices.push(id);
+                if !self.derived.seats.waits(name, &endpoint.name) {
+                    slices.push(id);
+                }
             }
         }
         let mut kinds: BTreeSet<Arc<Member>> = BTreeSet::new();
@@ -162,6 +164,10 @@ impl Core {
         for (number, (name, host)) in (0..).zip(self.network.topology.hosts()) {
             let (side, mut slices) =
                 named.remove(name).unwrap_or((Side::Ue, vec![SliceId::DEFAULT]));
+            if slices.is_empty() {
+                endpoints.push(None); // every slice that names it is full
+                continue;
+            }
             slices.sort_unstable();
             slices.dedup();
             for slice in &slices {

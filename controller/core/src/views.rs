@@ -5,21 +5,35 @@ use std::collections::VecDeque;
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::usable;
 use selvedge_slices::rules::RuleState;
-use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
+use selvedge_slices::{Application, Hook, NetworkSlice, Object, TrafficRule};
 use selvedge_topology::{ArcIx, NodeName, Topology};
 
 use crate::Core;
 use crate::attach::prefixes;
 use crate::effect::LogEntry;
 use crate::event::ObjectId;
+use crate::intent::Stored;
+use crate::lifecycle::Phase;
 use crate::network::{LinkState, Use};
 use crate::numbers::DEFAULT_SLICE;
 use crate::plan::Table;
 use crate::reconcile::generation_of;
 use crate::view::{
-    ApplicationView, EndpointView, Explanation, HookInstanceView, HookView, LinkView, MeterView,
-    NodeView, PortView, SliceState, SliceView, Status,
+    ApplicationView, ClassMapView, EndpointView, Explanation, HookInstanceView, HookView,
+    Lifecycle, LinkView, MeterView, NodeView, ObjectChange, PortView, Revision, SliceState,
+    SliceView, Status,
 };
+
+fn lifecycle(stored: &Stored<NetworkSlice>, kept: bool) -> Lifecycle {
+    let phase = stored.phase();
+    let enabled = kept && phase.holds_capacity();
+    Lifecycle {
+        phase,
+        administrative_state: if phase == Phase::Active { "UNLOCKED" } else { "LOCKED" },
+        operational_state: if enabled { "ENABLED" } else { "DISABLED" },
+        schedule: stored.object.schedule,
+    }
+}
 
 impl Core {
     pub fn topology(&self) -> &Topology {
@@ -146,7 +160,7 @@ impl Core {
     pub fn endpoints(&self) -> Vec<EndpointView> {
         let topology = &self.network.topology;
         let view = |(name, host): (&NodeName, &selvedge_topology::Host)| {
-            let slices = self.intent.slices.iter().filter(|(_, stored)| {
+            let slices = self.intent.active().filter(|(_, stored)| {
                 stored.object.endpoints.iter().any(|endpoint| endpoint.name == *name)
             });
             let mut slices: Vec<String> = slices.map(|(name, _)| name.to_string()).collect();
@@ -169,7 +183,7 @@ impl Core {
 
     /// Those of the intent; the default slice has no promise and is not listed.
     pub fn slices(&self) -> Vec<SliceView> {
-        let view = |stored: &crate::intent::Stored<NetworkSlice>| {
+        let view = |stored: &Stored<NetworkSlice>| {
             let slice = &stored.object;
             let state = self.derived.slices.get(slice.name.as_str());
             let reasons = state.map(|state| state.reasons.clone()).unwrap_or_default();
@@ -178,6 +192,7 @@ impl Core {
                 id: self.numbers.known_slice(slice.name.as_str()).map_or(0, |id| id.0),
                 class: slice.class.to_string(),
                 state: if reasons.is_empty() { SliceState::Kept } else { SliceState::Degraded },
+                lifecycle: lifecycle(stored, reasons.is_empty()),
                 reasons,
                 endpoints: slice.endpoints.iter().map(|e| e.name.to_string()).collect(),
                 hooks: slice.through.iter().map(|through| through.hook.to_string()).collect(),
@@ -240,21 +255,23 @@ impl Core {
 
     /// An object as it was put.
     pub fn object(&self, id: &ObjectId) -> Option<Object> {
-        let name = id.name.as_str();
-        match id.kind {
-            ObjectKind::NetworkSlice => {
-                self.intent.slices.get(name).map(|s| Object::NetworkSlice(s.object.clone()))
-            }
-            ObjectKind::Hook => self.intent.hooks.get(name).map(|s| Object::Hook(s.object.clone())),
-            ObjectKind::Application => {
-                self.intent.applications.get(name).map(|s| Object::Application(s.object.clone()))
-            }
-        }
+        self.intent.object(id).map(|(object, _)| object)
     }
 
-    /// SHA-256 digests of modules that hooks of the intent have: what the shell must keep.
+    /// SHA-256 digests of modules that hooks have or had, as far as the history goes back: what
+    /// the shell must keep.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
-        self.intent.hooks.values().filter_map(|stored| stored.meta.module.as_deref())
+        self.intent.modules().chain(self.history.modules())
+    }
+
+    /// Changes of intent that were taken, oldest first.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = Revision> {
+        self.history.views()
+    }
+
+    /// What a revision did to each object; `None`: the history does not have it.
+    pub fn changes_of(&self, revision: u64) -> Option<Vec<ObjectChange>> {
+        self.history.changes(revision, &self.intent)
     }
 
     /// The latest lines of the event log, oldest first.
@@ -311,10 +328,39 @@ impl Core {
             slice: slice.to_owned(),
             id: id.0,
             state: if reasons.is_empty() { SliceState::Kept } else { SliceState::Degraded },
+            phase: stored.phase(),
             reasons,
             placement: self.derived.ledger.explain(&self.derived.placement(), slice),
             meters,
             protection,
+            notes: self.notes(&stored.object),
         })
+    }
+
+    fn notes(&self, slice: &NetworkSlice) -> Vec<String> {
+        let filled = slice.from_template();
+        let attached = self.derived.seats.explain(&slice.name);
+        filled.into_iter().chain(attached).chain(slice.not_enforced()).collect()
+    }
+
+    /// Slices of the intent with their states, for other systems.
+    pub fn exported(&self) -> Vec<selvedge_slices::ts28541::Exported> {
+        let views = self.slices();
+        let of = |(stored, view): (&Stored<NetworkSlice>, SliceView)| {
+            selvedge_slices::ts28541::Exported {
+                slice: stored.object.clone(),
+                administrative_state: view.lifecycle.administrative_state,
+                operational_state: view.lifecycle.operational_state,
+            }
+        };
+        self.intent.slices.values().zip(views).map(of).collect()
+    }
+
+    pub fn class_map(&self) -> ClassMapView {
+        let map = self.intent.class_map();
+        ClassMapView {
+            name: map.map(|map| map.name.to_string()),
+            rows: selvedge_slices::class_map::rows(map),
+        }
     }
 }

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{assure, counters, intent, read, trace};
+use super::{assure, counters, export, history, intent, lifecycle, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,12 +32,19 @@ use super::{assure, counters, intent, read, trace};
         assure::slice,
         assure::slices,
         assure::metrics,
+        read::class_map,
+        export::ts28541,
+        lifecycle::feasibility,
+        lifecycle::activate,
+        lifecycle::deactivate,
         read::hooks,
         read::hook,
         read::applications,
         read::application,
         intent::plan,
         intent::apply,
+        history::history,
+        history::revision,
         intent::delete_slice,
         intent::delete_hook,
         intent::delete_application,

@@ -26,7 +26,10 @@ mod caller;
 mod change;
 mod counters;
 mod docs;
+mod export;
+mod history;
 mod intent;
+mod lifecycle;
 pub mod problem;
 mod read;
 pub(crate) mod serve;
@@ -35,7 +38,9 @@ pub mod wire;
 pub mod wire_assure;
 pub mod wire_counters;
 pub mod wire_explain;
+pub mod wire_history;
 pub mod wire_intent;
+pub mod wire_lifecycle;
 pub mod wire_trace;
 
 pub(crate) use caller::Caller;
@@ -90,10 +95,17 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices/{name}/assurance", get(assure::slice))
         .route("/v1/assurance", get(assure::slices))
         .route("/metrics", get(assure::metrics))
+        .route("/v1/slices/{name}/activate", post(lifecycle::activate))
+        .route("/v1/slices/{name}/deactivate", post(lifecycle::deactivate))
+        .route("/v1/feasibility", post(lifecycle::feasibility))
+        .route("/v1/export/ts28541", get(export::ts28541))
+        .route("/v1/class-map", get(read::class_map))
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))
         .route("/v1/applications/{name}", get(read::application).delete(intent::delete_application))
+        .route("/v1/history", get(history::history))
+        .route("/v1/history/{revision}", get(history::revision))
         .route("/v1/plan", post(intent::plan))
         .route("/v1/apply", post(intent::apply))
         .route("/v1/trace", post(trace::trace))

@@ -37,7 +37,7 @@ pub(super) fn meters(
             entered.insert(&member.located.switch);
         }
     }
-    for (name, stored) in &core.intent.slices {
+    for (name, stored) in core.intent.active() {
         let id = numbers.slice(name.as_str())?;
         let kept = derived.slices.get(name.as_str()).is_some_and(|s| s.reasons.is_empty());
         for direction in [Direction::Downlink, Direction::Uplink] {

@@ -23,6 +23,7 @@ use crate::derived::Derived;
 use crate::numbers::{DEFAULT_SLICE, Numbers};
 use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::seats::Seats;
 
 /// An endpoint that packets can be delivered to, and what it is in.
 pub(super) struct Member<'a> {
@@ -53,7 +54,7 @@ pub(crate) fn slices(
     tables: &mut BTreeMap<NodeName, Table>,
 ) -> Result<(), Refusal> {
     let located = derived.located.clone();
-    let members = members(core, &located, numbers)?;
+    let members = members(core, &located, &derived.seats, numbers)?;
     let ways = Ways::new(core, derived, numbers)?;
     let mut at: BTreeMap<&NodeName, Vec<&Member<'_>>> = BTreeMap::new();
     for member in &members {
@@ -139,10 +140,11 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
 fn members<'a>(
     core: &'a Core,
     located: &'a BTreeMap<NodeName, Located>,
+    seats: &Seats,
     numbers: &mut Numbers,
 ) -> Result<Vec<Member<'a>>, Refusal> {
     // Best slice first, so that each member's list is in order.
-    let mut by_rank: Vec<_> = core.intent.slices.iter().collect();
+    let mut by_rank: Vec<_> = core.intent.active().collect();
     by_rank.sort_by_key(|(name, stored)| (std::cmp::Reverse(stored.object.priority), *name));
     let mut named: BTreeMap<&NodeName, (Side, Vec<&ObjectName>)> = BTreeMap::new();
     for (name, stored) in &by_rank {
@@ -156,10 +158,15 @@ fn members<'a>(
     for (host, located) in located {
         let declared = core.network.topology.nodes.get(host).and_then(|node| node.as_host());
         let Some(declared) = declared else { continue };
-        let (side, slices) = match named.remove(host) {
+        let (side, mut slices) = match named.remove(host) {
             Some((side, slices)) => (Some(side), slices),
             None => (None, Vec::new()),
         };
+        slices.retain(|slice| !seats.waits(slice, host));
+        // A slice that is full does not make its endpoint everybody's.
+        if side.is_some() && slices.is_empty() {
+            continue;
+        }
         let set = set(core, side, &slices, numbers)?;
         members.push(Member { host, located, prefixes: prefixes(declared), side, slices, set });
     }

@@ -74,7 +74,7 @@ impl Ways {
             hooks: BTreeMap::new(),
             on_failure: BTreeMap::new(),
         };
-        for (name, stored) in &core.intent.slices {
+        for (name, stored) in core.intent.active() {
             let slice = &stored.object;
             match derived.ledger.get(name.as_str()) {
                 Some(admitted) => {

@@ -3,10 +3,13 @@
 mod assure;
 mod failures;
 mod forward;
+mod history;
 mod hooks;
 mod intent;
 mod joining;
 mod lab;
+mod lifecycle;
+mod maxima;
 mod moves;
 mod net;
 mod packets;
