@@ -8,6 +8,7 @@ use selvedge_controller::api::wire_intent::Change;
 use crate::Output;
 use crate::client::ControllerArg;
 
+pub(crate) mod assurance;
 mod change;
 mod drain;
 mod exchange;

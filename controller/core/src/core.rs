@@ -8,6 +8,7 @@ use selvedge_pipeline::{HookId, PortId};
 use selvedge_slices::ObjectName;
 use selvedge_topology::{NodeName, Topology};
 
+use crate::assure::Assurance;
 use crate::attach::{Endpoints, Seen};
 use crate::config::Config;
 use crate::derived::Derived;
@@ -69,6 +70,7 @@ pub struct Core {
     pub(crate) next_id: u64,
     pub(crate) events: VecDeque<LogEntry>,
     pub(crate) sequence: u64,
+    pub(crate) assurance: Arc<Assurance>,
 }
 
 impl Core {
@@ -107,6 +109,7 @@ impl Core {
             next_id: 0,
             events: VecDeque::new(),
             sequence: 0,
+            assurance: Arc::default(),
         };
         core.derive_or_keep();
         core
@@ -160,6 +163,7 @@ impl Core {
             Event::HookChanged { switch, hook, status } => {
                 self.hook_changed(&switch, hook, status, now_ms, out);
             }
+            Event::Measured { switch, measured } => self.measured(&switch, measured, now_ms, out),
             Event::EntriesRead { switch, read, result } => {
                 self.entries_read(&switch, read, result, now_ms, out);
             }

@@ -9,6 +9,7 @@
 //!
 //! Units: times are milliseconds on the shell's clock, rates bits per second, sizes bytes.
 
+pub mod assure;
 mod attach;
 mod config;
 mod core;
@@ -41,8 +42,9 @@ pub use crate::core::Core;
 pub use config::Config;
 pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
 pub use event::{
-    Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report,
-    Request, RequestId, Target, TargetKind, Timer, WriteId,
+    Change, Compute, Counted, Event, HookState, HookStatus, LinkCount, Measured, Neighbor,
+    ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Target, TargetKind, Timer,
+    WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
 pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};

@@ -5,7 +5,9 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{backup, counters, export, history, intent, lifecycle, metrics, read, trace};
+use super::{
+    assure, backup, counters, export, history, intent, lifecycle, metrics, read, trace,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +31,9 @@ use super::{backup, counters, export, history, intent, lifecycle, metrics, read,
         read::slices,
         read::slice,
         read::explanation,
+        assure::slice,
+        assure::slices,
+        assure::metrics,
         read::class_map,
         export::ts28541,
         lifecycle::feasibility,

@@ -22,6 +22,7 @@ use crate::modules::Modules;
 use crate::store::Store;
 use selvedge_topology::Topology;
 
+mod assure;
 mod backup;
 mod caller;
 mod change;
@@ -38,6 +39,7 @@ mod read;
 pub(crate) mod serve;
 mod trace;
 pub mod wire;
+pub mod wire_assure;
 pub mod wire_counters;
 pub mod wire_explain;
 pub mod wire_history;
@@ -106,6 +108,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices", get(read::slices))
         .route("/v1/slices/{name}", get(read::slice).delete(intent::delete_slice))
         .route("/v1/slices/{name}/explanation", get(read::explanation))
+        .route("/v1/slices/{name}/assurance", get(assure::slice))
+        .route("/v1/assurance", get(assure::slices))
+        .route("/metrics", get(assure::metrics))
         .route("/v1/slices/{name}/activate", post(lifecycle::activate))
         .route("/v1/slices/{name}/deactivate", post(lifecycle::deactivate))
         .route("/v1/feasibility", post(lifecycle::feasibility))

@@ -1,5 +1,6 @@
 //! The core against a made-up network: see [`lab::Lab`].
 
+mod assure;
 mod drain;
 mod failures;
 mod forward;
