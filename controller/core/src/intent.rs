@@ -184,7 +184,9 @@ impl Intent {
                 Object::ClassMap(map) => put(&mut next.class_maps, name, map, meta),
             };
         }
-        next.classify();
+        if next.class_maps != self.class_maps {
+            next.classify();
+        }
         Ok(different.then_some(next))
     }
 

@@ -242,6 +242,7 @@ impl Core {
         records.retain(|key, _| !key.starts_with(history::PREFIX));
         core.stored = std::sync::Arc::new(records);
         core.intent.classify();
+        core.lifecycle_at_ms = core.intent.next_due_ms();
         core.derive_or_keep();
         Ok(core)
     }
