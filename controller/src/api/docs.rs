@@ -38,6 +38,7 @@ use super::{backup, counters, export, history, intent, lifecycle, read, trace};
         read::hook,
         read::applications,
         read::application,
+        read::application_explanation,
         intent::plan,
         intent::apply,
         history::history,
