@@ -87,6 +87,12 @@ impl Client {
         Ok(Self { runtime, addresses, leader: RefCell::default() })
     }
 
+    /// Asks this one first from now on: the leader, as another has named it.
+    pub(crate) fn prefer(&self, leader: &str) -> anyhow::Result<()> {
+        self.leader.replace(Some(parse(leader)?));
+        Ok(())
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Answer<T>> {
         self.call(Method::GET, path, Bytes::new())
     }
