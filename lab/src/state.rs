@@ -34,6 +34,9 @@ pub(crate) struct State {
     pub(crate) file: PathBuf,
     pub(crate) binary: PathBuf,
     pub(crate) control: Control,
+    /// Their number, where they are in control; with more than one the store is in etcd.
+    #[serde(default = "one")]
+    pub(crate) controllers: u8,
     pub(crate) metering: bool,
     /// Files that are the controller's whole intent.
     #[serde(default)]
@@ -43,6 +46,10 @@ pub(crate) struct State {
     pub(crate) nodes: BTreeMap<String, NodeState>,
     pub(crate) links: Vec<Cable>,
     pub(crate) processes: BTreeMap<ProcessName, Pid>,
+}
+
+fn one() -> u8 {
+    1
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +177,7 @@ impl State {
         file: PathBuf,
         binary: PathBuf,
         control: Control,
+        controllers: u8,
         metering: bool,
         next_index: u32,
         nodes: BTreeMap<String, NodeState>,
@@ -185,6 +193,7 @@ impl State {
             file,
             binary,
             control,
+            controllers,
             metering,
             intent: None,
             next_index,

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, export, history, intent, lifecycle, metrics, read, trace};
+use super::{backup, counters, export, history, intent, lifecycle, metrics, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -47,6 +47,7 @@ use super::{counters, export, history, intent, lifecycle, metrics, read, trace};
         intent::delete_application,
         trace::trace,
         metrics::metrics,
+        backup::backup,
         document,
         reader,
     ),

@@ -115,13 +115,22 @@ impl Api {
         let _one_at_a_time = self.changing.lock().await;
         self.modules.keep(modules).await.map_err(|error| RequestError::Store(error.into()))?;
         let reply = self.handle.request(author, request).await;
-        self.sweep().await;
+        // A store that has just failed is not asked again before the client has its answer.
+        if !matches!(reply, Err(RequestError::Store(_))) {
+            self.sweep().await;
+        }
         reply
     }
 
+    /// As [`sweep`](Self::sweep), while nobody changes anything.
+    pub(crate) async fn sweep_alone(&self) {
+        let _one_at_a_time = self.changing.lock().await;
+        self.sweep().await;
+    }
+
     /// Forgets modules and services that nothing refers to any more. What cannot be forgotten
-    /// now is forgotten after the next change.
-    pub(crate) async fn sweep(&self) {
+    /// now is forgotten after the next change that is taken.
+    async fn sweep(&self) {
         let used = self.handle.query(|core| core.modules().map(str::to_owned).collect()).await;
         let Ok(used) = used else { return };
         if let Err(error) = self.modules.retain(&used).await {

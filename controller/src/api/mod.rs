@@ -16,12 +16,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::engine::Handle;
+use crate::engine::{Handle, Role};
 use crate::mec::MecPlatform;
 use crate::modules::Modules;
 use crate::store::Store;
 use selvedge_topology::Topology;
 
+mod backup;
 mod caller;
 mod change;
 mod counters;
@@ -29,6 +30,7 @@ mod docs;
 mod export;
 mod history;
 mod intent;
+mod leader;
 mod lifecycle;
 mod metrics;
 pub mod problem;
@@ -46,6 +48,7 @@ pub mod wire_trace;
 pub(crate) use caller::Caller;
 pub(crate) use change::lines;
 pub use docs::openapi;
+pub use leader::LEADER;
 pub use problem::Problem;
 
 /// Largest body of `/v1/plan` and `/v1/apply`: four modules of the largest size, in base64.
@@ -77,6 +80,10 @@ impl Api {
         let modules = Modules::new(Arc::clone(&store));
         let (changing, intent_dir) = (Arc::default(), None);
         Self { handle, store, modules, topology, platform, changing, intent_dir }
+    }
+
+    pub(crate) fn role(&self) -> tokio::sync::watch::Receiver<Role> {
+        self.handle.role()
     }
 }
 
@@ -112,9 +119,11 @@ pub fn router(api: Api) -> Router {
         .route("/v1/plan", post(intent::plan))
         .route("/v1/apply", post(intent::apply))
         .route("/v1/trace", post(trace::trace))
+        .route("/v1/backup", get(backup::backup))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(api)
+        .with_state(api.clone())
         .merge(mec)
+        .layer(middleware::from_fn_with_state(api, leader::leader_only))
         .layer(middleware::from_fn(time_limit));
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
     Router::new()
