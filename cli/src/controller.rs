@@ -45,8 +45,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    let Args { topology, store, store_tls, advertise, tls, southbound, api_socket, api, intent } =
-        args;
+    let Args { topology, store, store_tls, advertise, tls, southbound, .. } = args;
+    let Args { api_socket, api, intent, .. } = args;
     let options =
         Options { topology, store, store_tls, advertise, tls, southbound, api_socket, api, intent };
     crate::out::log();

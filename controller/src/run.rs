@@ -103,8 +103,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let Options { topology, store: location, store_tls, advertise, tls, southbound, .. } = options;
-    let Options { api_socket, api, intent, .. } = options;
+    let Options { topology, store: location, store_tls, advertise, tls, .. } = options;
+    let Options { southbound, api_socket, api, intent, .. } = options;
     let read = selvedge_topology::read::from_path(&topology).map_err(RunError::Topology)?;
     for assumption in &read.assumptions {
         tracing::info!("{assumption}");
@@ -159,9 +159,9 @@ pub async fn run(
     let mut servers = JoinSet::new();
     servers.spawn(sweep_when_leading(api.clone(), stopped.clone()));
     match intent {
-        Some(dir) => drop(servers.spawn(IntentDir::new(dir, api.clone()).run(stopped.clone()))),
-        None => intent_dir::forget(&api).await,
-    }
+        Some(dir) => servers.spawn(IntentDir::new(dir, api.clone()).run(stopped.clone())),
+        None => servers.spawn(intent_dir::forget(api.clone())),
+    };
     let router = api::router(api);
     servers.spawn(serve_http(socket, router.clone(), stopped.clone()));
     if let Some(listener) = tcp {

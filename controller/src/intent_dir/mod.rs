@@ -52,7 +52,7 @@ pub(crate) struct IntentDir {
 
 /// Without a directory of files everything may be changed by the API, and what files once had
 /// says nothing any more.
-pub(crate) async fn forget(api: &Api) {
+pub(crate) async fn forget(api: Api) {
     if let Err(error) = api.store.commit(Transaction::default().delete(TAKEN_KEY)).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "{TAKEN_KEY} is kept");
     }
