@@ -30,8 +30,6 @@ use crate::refusal::Refusal;
 
 /// The longest time that a reservation is given.
 pub const MAX_RESERVATION_MS: u64 = 30 * 86_400_000;
-/// Recommendations are relaxed at most so often: rates of two directions, and latency twice.
-const RELAXED_AT_MOST: usize = 4;
 /// A start or end that could not be carried out is tried again after this time.
 const TRY_AGAIN_MS: u64 = 10_000;
 
@@ -401,14 +399,7 @@ impl Core {
     fn recommended(&self, slice: &NetworkSlice, author: &str, now_ms: u64) -> Option<NetworkSlice> {
         let mut slice = slice.clone();
         slice.classify(self.intent.class_map());
-        for _ in 0..RELAXED_AT_MOST {
-            let mut ledger = self.derived.ledger.clone();
-            let refusal = ledger.admit(&self.derived.placement(), &slice).err()?;
-            slice = slice.relaxed(&refusal)?;
-            if self.tried(&slice, author, now_ms).is_ok() {
-                return Some(slice);
-            }
-        }
-        None
+        let offers = self.offers(&slice).into_iter().map(|offer| offer.applied(&slice));
+        offers.into_iter().find(|offer| self.tried(offer, author, now_ms).is_ok())
     }
 }

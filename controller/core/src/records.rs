@@ -30,6 +30,8 @@ use crate::network::Switch;
 use crate::numbers::Pool;
 use crate::{Config, Core};
 
+mod epoch;
+
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
 
@@ -133,12 +135,7 @@ impl Core {
     /// Every record of the present state.
     fn records(&self) -> BTreeMap<String, Vec<u8>> {
         let mut records = BTreeMap::new();
-        let meta = MetaRecord {
-            format: FORMAT,
-            revision: self.intent.revision,
-            generation: self.generation,
-        };
-        records.insert("meta".to_owned(), json(&meta));
+        records.insert(Self::META.to_owned(), json(&self.meta_record()));
         let intent = &self.intent;
         for (name, stored) in &intent.slices {
             let object = Object::NetworkSlice(stored.object.clone());
@@ -174,6 +171,11 @@ impl Core {
             records.insert(format!("switch/{name}"), json(&self.switch_record(name, switch)));
         }
         records
+    }
+
+    fn meta_record(&self) -> MetaRecord {
+        let (revision, generation) = (self.intent.revision, self.generation);
+        MetaRecord { format: FORMAT, revision, generation }
     }
 
     fn switch_record(&self, name: &NodeName, switch: &Switch) -> SwitchRecord {
@@ -242,7 +244,7 @@ impl Core {
 
     fn take_record(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
         let foreign = || String::from("not a record of this version");
-        if key == "meta" {
+        if key == Self::META {
             let meta: MetaRecord = parse(value)?;
             if meta.format != FORMAT {
                 return Err(format!("format {}, not {FORMAT}", meta.format));
