@@ -7,18 +7,20 @@ mod admission;
 mod forward;
 mod net;
 mod paths;
+mod placement;
 mod report;
 mod te;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench admission | forward | paths | te
+usage: bench admission | forward | paths | placement | te
 
   admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
             beside the kernel's own SRv6 encapsulation
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
+  placement instances onto nodes together with their paths, beside HiGHS and simple rules
   te        utilisation of the fullest link on 260 networks, beside shortest paths
 ";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["admission"] => admission::run().and_then(|rows| report::write_values("admission", &rows)),
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
         ["paths"] => paths::run(),
+        ["placement"] => placement::run().and_then(|rows| report::write_values("placement", &rows)),
         ["te"] => te::run().and_then(|rows| report::write_values("te", &rows)),
         _ => {
             eprint!("{USAGE}");

@@ -12,6 +12,7 @@ pub(crate) mod assurance;
 mod change;
 mod exchange;
 mod explain;
+mod explain_application;
 mod files;
 mod get;
 mod history;
@@ -174,6 +175,9 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         }
         Command::Explain { kind: explain::Kind::Slice, name, controller } => {
             explain::slice(&name, &controller, output)
+        }
+        Command::Explain { kind: explain::Kind::Application, name, controller } => {
+            explain_application::run(&name, &controller, output)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Multi-document YAML of objects (DESIGN §11), checked in one go.
 
+mod demand;
+
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
@@ -368,6 +370,7 @@ impl Reader {
     fn application(&mut self, name: ObjectName, mut spec: Fields<'_>) -> Option<Application> {
         let endpoint = spec.required(&mut self.d, "endpoint");
         let endpoint = endpoint.and_then(|value| self.d.parse(value, "an endpoint's name"));
+        let demand = self.demand(&mut spec);
         let mut traffic_rules = Vec::new();
         if let Some(value) = spec.optional("trafficRules") {
             let items = self.d.items(value, "trafficRules");
@@ -386,7 +389,7 @@ impl Reader {
             }
         }
         spec.finish(&mut self.d);
-        Some(Application { name, endpoint: endpoint?, traffic_rules })
+        Some(Application { name, endpoint: endpoint?, demand, traffic_rules })
     }
 
     fn rule(&mut self, value: &Value) -> Option<(TrafficRule, Range<usize>)> {

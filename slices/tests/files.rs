@@ -55,6 +55,14 @@ kind: Application
 metadata: { name: monitor }
 spec:
   endpoint: plc
+  computeDescriptor: { cpu: 2, memory: 1Gi, architecture: x86_64, accelerators: {} }
+  latency: 5ms
+  placement:
+    sites: [east, west]
+    preferredSites: east
+    area: { position: [49.6, 6.13], radius: 20km }
+    antiAffinity: [vision]
+    movingCost: 7.5W
   trafficRules:
     - trafficRuleId: block-telnet
       filterType: FLOW

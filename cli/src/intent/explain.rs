@@ -1,4 +1,4 @@
-//! `selvedge explain`: why a slice goes where it goes, and what its delay is made of.
+//! `selvedge explain slice`: why a slice goes where it goes, and what its delay is made of.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,8 @@ use crate::client::{Client, ControllerArg};
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Kind {
     Slice,
+    #[value(alias = "app")]
+    Application,
 }
 
 pub(super) fn slice(

@@ -8,6 +8,7 @@ use selvedge_controller::api::wire::{
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_history::Touched;
 use selvedge_controller::api::wire_intent::{Entry, Plan};
+use selvedge_controller::api::wire_placement::Placed;
 
 use crate::client::Answer;
 
@@ -225,7 +226,7 @@ pub(super) fn hooks(hooks: &[Hook]) {
 }
 
 pub(super) fn applications(applications: &[Application]) {
-    let mut table = new(["application", "endpoint", "rule", "state", "revision", "by"]);
+    let mut table = new(["application", "endpoint", "node", "rule", "state", "revision", "by"]);
     for application in applications {
         let rules = application.rules.iter().map(|rule| {
             let state = if rule.active { "ACTIVE" } else { "INACTIVE" };
@@ -236,6 +237,7 @@ pub(super) fn applications(applications: &[Application]) {
             table.add_row([
                 application.name.clone(),
                 application.endpoint.clone(),
+                application.placement.as_ref().map_or("-".to_owned(), placed),
                 rule,
                 state,
                 application.revision.to_string(),
@@ -244,6 +246,16 @@ pub(super) fn applications(applications: &[Application]) {
         }
     }
     println!("{}", table.trim_fmt());
+}
+
+/// Where an application is, in a few words.
+fn placed(placed: &Placed) -> String {
+    match (&placed.node, placed.seen, &placed.reason) {
+        (None, ..) => "NONE".to_owned(),
+        (Some(node), _, Some(_)) => format!("{node}, UNKEPT"),
+        (Some(node), true, None) => format!("{node}, seen"),
+        (Some(node), false, None) => node.clone(),
+    }
 }
 
 pub(super) fn class_map(map: &ClassMap) {

@@ -228,7 +228,7 @@ impl Endpoints {
 
 /// Whether an endpoint can still be at a place: its port is there and up, on a switch that
 /// answers or that at least one link still leads to.
-fn attached(
+pub(crate) fn attached(
     network: &Network,
     links: &BTreeMap<selvedge_topology::LinkIx, LinkState>,
     (node, port): &(NodeName, String),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::ObjectName;
 use selvedge_topology::{NodeName, Topology};
 
 use crate::assure::Assurance;
@@ -33,6 +34,8 @@ pub struct Core {
     pub(crate) intent: Intent,
     pub(crate) history: Arc<History>,
     pub(crate) numbers: Numbers,
+    /// Switches of placed applications.
+    pub(crate) places: BTreeMap<ObjectName, NodeName>,
     /// The highest generation given to entries.
     pub(crate) generation: u64,
     /// What follows from all of the above.
@@ -55,6 +58,8 @@ pub struct Core {
     /// `derived` is not of the present state.
     pub(crate) stale: bool,
     pub(crate) resync_at: Option<u64>,
+    /// When a slice's phase changes next by itself; follows from the intent.
+    pub(crate) lifecycle_at_ms: Option<u64>,
     /// When a start or end that was refused is tried again.
     pub(crate) lifecycle_retry_ms: Option<u64>,
     /// Times that the shell was asked for.
@@ -81,6 +86,7 @@ impl Core {
             intent: Intent::default(),
             history: Arc::default(),
             numbers: Numbers::new(),
+            places: BTreeMap::new(),
             generation: 0,
             derived,
             sessions,
@@ -93,6 +99,7 @@ impl Core {
             due_at: Some(0),
             stale: true,
             resync_at: None,
+            lifecycle_at_ms: None,
             lifecycle_retry_ms: None,
             timers: BTreeMap::new(),
             next_id: 0,
@@ -337,6 +344,7 @@ impl Core {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
+        self.log_places(before, &after, now_ms, out);
         self.log_seats(&before.seats, &after.seats, now_ms, out);
     }
 
@@ -345,6 +353,7 @@ impl Core {
         let (derived, numbers) = Derived::compute(self)?;
         self.derived = Arc::new(derived);
         self.numbers = numbers;
+        self.take_places();
         self.truth = self.truth_now();
         self.stale = false;
         Ok(())

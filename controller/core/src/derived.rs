@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use selvedge_pipeline::HookId;
 use selvedge_slices::admission::{Attachment, HookMemory, Network as Placement};
-use selvedge_slices::{Ledger, NetworkSlice, ObjectName};
+use selvedge_slices::{Ledger, ObjectName};
 use selvedge_topology::{Bytes, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
 
 use crate::Core;
 use crate::attach::Located;
 use crate::desired::{self, fabric, rules};
 use crate::effect::HookLoad;
-use crate::intent::Stored;
 use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
+use crate::placement::{self, Place};
 use crate::plan::Table;
 use crate::refusal::Refusal;
 use crate::seats::Seats;
@@ -32,6 +32,8 @@ pub(crate) struct Derived {
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
     pub(crate) hook_memory: HookMemory,
     pub(crate) ledger: Ledger,
+    /// Where applications are that are to be placed.
+    pub(crate) places: BTreeMap<ObjectName, Place>,
     /// Who is attached to slices that have a maximum.
     pub(crate) seats: Seats,
     /// By name, without the default slice.
@@ -73,6 +75,7 @@ impl Derived {
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
             ledger: Ledger::new(),
+            places: BTreeMap::new(),
             seats: Seats::default(),
             slices: BTreeMap::new(),
             located: BTreeMap::new(),
@@ -127,9 +130,15 @@ impl Derived {
     }
 
     fn admit(&mut self, core: &Core, numbers: &mut Numbers) -> Result<(), Refusal> {
-        let order = in_order(core);
-        let (ledger, unplaced) = Ledger::rebuilt(&self.placement(), order);
-        self.ledger = ledger;
+        let settled = placement::settle(core, self.placement(), &self.links, false);
+        let unplaced = settled.unplaced;
+        (self.ledger, self.places) = (settled.ledger, settled.places);
+        if let Some((attachments, memory)) = settled.placed {
+            (self.attachments, self.hook_memory) = (attachments, memory);
+        }
+        for host in placement::misplaced(core, &self.places) {
+            self.located.remove(host);
+        }
         for (name, stored) in &core.intent.slices {
             numbers.slice(name.as_str())?;
             if !stored.phase().holds_capacity() {
@@ -146,17 +155,16 @@ impl Derived {
     }
 }
 
-/// Slices that hold capacity, in the order in which they were promised: who came first keeps what it has.
-fn in_order(core: &Core) -> Vec<&NetworkSlice> {
-    let holds = |stored: &&Stored<NetworkSlice>| stored.phase().holds_capacity();
-    let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
-    slices.sort_by_key(|stored| (stored.meta.revision, stored.object.name.clone()));
-    slices.into_iter().map(|stored| &stored.object).collect()
+/// Why promises would not be kept even if all switches had joined.
+#[derive(Default)]
+pub(crate) struct Unfit {
+    pub(crate) slices: BTreeMap<String, String>,
+    pub(crate) applications: BTreeMap<ObjectName, String>,
 }
 
-/// Would every slice be kept, or at least not for another reason, once all switches have
-/// joined? Answers why not, by slice: for changes made before the network is up.
-pub(crate) fn unfit_when_joined(core: &Core) -> BTreeMap<String, String> {
+/// Would every slice be kept and every application placed, or at least not for another reason,
+/// once all switches have joined? Answers why not: for changes made before the network is up.
+pub(crate) fn unfit_when_joined(core: &Core) -> Unfit {
     let links = core.network.link_states();
     let waits = |state: &LinkState| matches!(state, LinkState::Unusable(Reason::NotJoined(_)));
     let down =
@@ -169,13 +177,17 @@ pub(crate) fn unfit_when_joined(core: &Core) -> BTreeMap<String, String> {
     derived.hook_nodes = hook_nodes(core, &snapshot);
     derived.hook_memory = hook_memory(core, &snapshot);
     derived.snapshot = Arc::new(snapshot);
-    let (ledger, unplaced) = Ledger::rebuilt(&derived.placement(), in_order(core));
+    let settled = placement::settle(core, derived.placement(), &links, true);
     let why = |name: &ObjectName| {
-        let waived = || ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
-        let reason = unplaced.get(name).or_else(waived)?;
+        let admitted = settled.ledger.get(name.as_str());
+        let waived = || admitted.and_then(|admitted| admitted.waived.as_ref());
+        let reason = settled.unplaced.get(name).or_else(waived)?;
         Some((name.to_string(), reason.to_string()))
     };
-    core.intent.slices.keys().filter_map(why).collect()
+    let slices = core.intent.slices.keys().filter_map(why).collect();
+    let places = settled.places.into_iter();
+    let applications = places.filter_map(|(name, place)| Some((name, place.reason?))).collect();
+    Unfit { slices, applications }
 }
 
 /// The network that is left, and its trees: those of before if the same links are left.

@@ -184,7 +184,9 @@ impl Intent {
                 Object::ClassMap(map) => put(&mut next.class_maps, name, map, meta),
             };
         }
-        next.classify();
+        if next.class_maps != self.class_maps {
+            next.classify();
+        }
         Ok(different.then_some(next))
     }
 
@@ -297,8 +299,26 @@ impl Intent {
                 return Err(Refusal::UnknownHook { slice, hook });
             }
         }
+        let mut placed: BTreeMap<&NodeName, &ObjectName> = BTreeMap::new();
         for (name, stored) in &self.applications {
             let is_new = before.applications.get(name) != Some(stored);
+            if stored.object.demand.is_some() {
+                let endpoint = &stored.object.endpoint;
+                if let Some(first) = placed.insert(endpoint, name) {
+                    return Err(Refusal::EndpointShared {
+                        endpoint: endpoint.to_string(),
+                        first: first.to_string(),
+                        second: name.to_string(),
+                    });
+                }
+                if is_new && let Some((_, _, at)) = topology.attachment(endpoint) {
+                    return Err(Refusal::EndpointIsLinked {
+                        application: name.to_string(),
+                        endpoint: endpoint.to_string(),
+                        at: at.to_string(),
+                    });
+                }
+            }
             if is_new && !is_host(&stored.object.endpoint) {
                 let endpoint = stored.object.endpoint.to_string();
                 return Err(Refusal::UnknownApplicationEndpoint {

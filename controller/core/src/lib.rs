@@ -24,6 +24,7 @@ mod lifecycle;
 mod network;
 mod numbers;
 mod order;
+mod placement;
 pub mod plan;
 mod prove;
 mod queue;

@@ -312,7 +312,7 @@ impl Core {
     /// Starts, ends and expiries that are due.
     pub(crate) fn lifecycle(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         let wait = self.lifecycle_retry_ms.is_some_and(|at| at > now_ms);
-        if wait || self.intent.next_due_ms().is_none_or(|at| at > now_ms) {
+        if wait || self.lifecycle_at_ms.is_none_or(|at| at > now_ms) {
             return;
         }
         self.lifecycle_retry_ms = None;
@@ -352,7 +352,7 @@ impl Core {
 
     /// When [`Core::lifecycle`] has something to do next.
     pub(crate) fn lifecycle_due_ms(&self) -> Option<u64> {
-        let due = self.intent.next_due_ms()?;
+        let due = self.lifecycle_at_ms?;
         Some(self.lifecycle_retry_ms.map_or(due, |retry| retry.max(due)))
     }
 

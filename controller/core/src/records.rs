@@ -6,6 +6,7 @@
 //! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
 //! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
 //! | `number/POOL` | numbers given to names |
+//! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
 //! | `history/REVISION` | what a revision changed, and objects as they were before it |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
@@ -161,6 +162,9 @@ impl Core {
         for (key, pool) in self.numbers.pools() {
             records.insert(format!("number/{key}"), json(pool));
         }
+        for (application, node) in &self.places {
+            records.insert(format!("placement/{application}"), json(&node.as_str()));
+        }
         for (host, learned) in &self.endpoints.learned {
             let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
             let Learned { mac, mac_stale, ousted, .. } = *learned;
@@ -238,6 +242,7 @@ impl Core {
         records.retain(|key, _| !key.starts_with(history::PREFIX));
         core.stored = std::sync::Arc::new(records);
         core.intent.classify();
+        core.lifecycle_at_ms = core.intent.next_due_ms();
         core.derive_or_keep();
         Ok(core)
     }
@@ -264,6 +269,12 @@ impl Core {
                 } else {
                     Err(String::from("numbers that cannot have been given"))
                 }
+            }
+            "placement" => {
+                let application: ObjectName = name.parse().map_err(|_| foreign())?;
+                let node: String = parse(value)?;
+                self.places.insert(application, node.parse().map_err(|_| foreign())?);
+                Ok(())
             }
             "endpoint" => {
                 let host: NodeName = name.parse().map_err(|_| foreign())?;

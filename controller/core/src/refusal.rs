@@ -67,6 +67,19 @@ pub enum Refusal {
     /// No number is left: the data plane counts slices, sets and policies in 16 bits or fewer.
     #[error("no number is left for {what}: there are at most {limit}")]
     NumbersExhausted { what: &'static str, limit: usize },
+    #[error(
+        "application {application:?} is to be placed, but its endpoint {endpoint:?} hangs on \
+         {at}; give it an endpoint without a link, or no computeDescriptor"
+    )]
+    EndpointIsLinked { application: String, endpoint: String, at: String },
+    #[error(
+        "applications {first:?} and {second:?} have the same endpoint {endpoint:?}, and both are \
+         to be placed"
+    )]
+    EndpointShared { endpoint: String, first: String, second: String },
+    /// Placement's own words: what each node lacks, what would fit.
+    #[error("application {application:?} cannot be placed: {reason}")]
+    NoPlace { application: String, reason: String },
     /// Admission's own words: link, shortfall, what would fit.
     #[error("slice {slice:?} does not fit: {reason}{}", instead(.offers))]
     DoesNotFit {

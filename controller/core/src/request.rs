@@ -9,7 +9,7 @@ use selvedge_slices::{NetworkSlice, Object, Side};
 use selvedge_topology::NodeName;
 
 use crate::Core;
-use crate::derived::unfit_when_joined;
+use crate::derived::{Unfit, unfit_when_joined};
 use crate::effect::{Effect, Reply, Severity};
 use crate::event::{Change, Request, RequestId};
 use crate::history::Note;
@@ -103,10 +103,24 @@ impl Core {
         next.check(&self.intent, &self.network.topology)?;
         let mut trial = self.clone();
         trial.intent = next;
+        trial.lifecycle_at_ms = trial.intent.next_due_ms();
         trial.release_numbers();
         trial.derive()?;
-        let mut unfit: Option<BTreeMap<String, String>> = None;
+        let mut unfit: Option<Unfit> = None;
         // Only what this change brings about is held against it.
+        for (name, place) in &trial.derived.places {
+            let before = self.derived.places.get(name);
+            let object = |core: &Self| core.intent.applications.get(name).map(|s| s.object.clone());
+            let was_kept = before.is_none_or(|before| before.reason.is_none());
+            if place.reason.is_none() || (object(self) == object(&trial) && !was_kept) {
+                continue;
+            }
+            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
+            if let Some(reason) = unfit.applications.get(name) {
+                let (application, reason) = (name.to_string(), reason.clone());
+                return Err(Refusal::NoPlace { application, reason });
+            }
+        }
         for (name, slice) in &trial.derived.slices {
             let before = self.derived.slices.get(name);
             let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
@@ -117,7 +131,7 @@ impl Core {
             }
             // Before all switches have joined it is what is declared that counts.
             let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.get(name) {
+            if let Some(reason) = unfit.slices.get(name) {
                 let (slice, reason) = (name.clone(), reason.clone());
                 let object = trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
                 let offers = object.map_or_else(Vec::new, |object| trial.offers(object));
@@ -169,6 +183,7 @@ impl Core {
     /// What a change would do, on a copy.
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
+        let mut places = self.places.clone();
         let mut warnings: Vec<String> = change.put.iter().flat_map(Object::not_enforced).collect();
         let mut notes: Vec<String> = change.put.iter().flat_map(Object::filled_in).collect();
         let mut refusal = None;
@@ -191,6 +206,12 @@ impl Core {
                         warnings.push(format!("slice {name}: {reason}"));
                     }
                 }
+                for (name, place) in &trial.derived.places {
+                    let reason = place.reason.iter();
+                    warnings.extend(reason.map(|reason| format!("application {name}: {reason}")));
+                }
+                notes.extend(trial.places_new_to(self));
+                places = trial.places;
             }
             Err(why) => refusal = Some(why),
         }
@@ -199,7 +220,8 @@ impl Core {
             Some(refusal) => format!("{network:?} refused: {refusal}"),
             None => {
                 let change = resolved.as_deref().unwrap_or(change);
-                format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete))
+                let change = (&change.put, &change.modules, &change.delete);
+                format!("{network:?} {change:?} {places:?}")
             }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::placement::Cost;
 use selvedge_slices::schedule::Schedule;
 use selvedge_topology::NodeName;
 
@@ -166,10 +167,45 @@ pub struct HookInstanceView {
 pub struct ApplicationView {
     pub name: String,
     pub endpoint: NodeName,
+    /// `None`: it is not placed by the controller.
+    pub placement: Option<PlacementView>,
     /// Rule id and whether it is ACTIVE, in the order of its descriptor.
     pub rules: Vec<(String, bool)>,
     pub revision: u64,
     pub author: String,
+}
+
+/// Where an application is that the controller places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacementView {
+    /// `None`: no node takes it at present.
+    pub node: Option<NodeName>,
+    /// It was seen there. Else this is a decision, and nothing has started it yet.
+    pub seen: bool,
+    /// Why it has no node, or why what it needs is not kept there.
+    pub reason: Option<String>,
+}
+
+/// Why an application is where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplicationExplanation {
+    pub application: String,
+    pub endpoint: NodeName,
+    /// `None`: it is not placed by the controller; then `nodes` is empty too.
+    pub placement: Option<PlacementView>,
+    /// Slices that lead to it.
+    pub slices: Vec<String>,
+    /// Every node with compute.
+    pub nodes: Vec<NodeVerdict>,
+}
+
+/// What a node would be for an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeVerdict {
+    pub node: NodeName,
+    /// With its slices tried there; `None`: it lacks something.
+    pub cost: Option<Cost>,
+    pub lacks: Vec<String>,
 }
 
 /// Why a slice goes where it goes, and what its meters are.

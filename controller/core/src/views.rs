@@ -238,6 +238,7 @@ impl Core {
             ApplicationView {
                 name: application.name.to_string(),
                 endpoint: application.endpoint.clone(),
+                placement: self.placement_of(&application.name),
                 rules: rules.map(|r| (r.id.clone(), r.state == RuleState::Active)).collect(),
                 revision: stored.meta.revision,
                 author: stored.meta.author.clone(),

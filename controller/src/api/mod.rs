@@ -43,6 +43,7 @@ pub mod wire_explain;
 pub mod wire_history;
 pub mod wire_intent;
 pub mod wire_lifecycle;
+pub mod wire_placement;
 pub mod wire_trace;
 
 pub(crate) use caller::Caller;
@@ -111,6 +112,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))
+        .route("/v1/applications/{name}/explanation", get(read::application_explanation))
         .route("/v1/applications/{name}", get(read::application).delete(intent::delete_application))
         .route("/v1/history", get(history::history))
         .route("/v1/history/{revision}", get(history::revision))

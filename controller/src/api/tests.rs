@@ -573,3 +573,4 @@ async fn too_many_requests_are_told_to_come_back() {
 
 mod assure;
 mod history;
+mod lifecycle;

@@ -9,6 +9,8 @@ use selvedge_slices::schedule::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::wire_placement::Placed;
+
 /// How the network stands to what is wanted.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -427,6 +429,9 @@ fn hook_state(state: HookState) -> &'static str {
 pub struct Application {
     pub name: String,
     pub endpoint: String,
+    /// Absent: the controller does not place it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placed>,
     /// In the order of its descriptor.
     pub rules: Vec<Rule>,
     pub revision: u64,
@@ -445,6 +450,7 @@ impl From<view::ApplicationView> for Application {
         Self {
             name: view.name,
             endpoint: view.endpoint.to_string(),
+            placement: view.placement.map(Placed::from),
             rules: view.rules.into_iter().map(rule).collect(),
             revision: view.revision,
             author: view.author,

@@ -13,6 +13,7 @@ mod maxima;
 mod moves;
 mod net;
 mod packets;
+mod placement;
 mod properties;
 mod rules;
 mod scale;
