@@ -18,6 +18,7 @@ use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
 use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
+use crate::records::{MadeOf, Records};
 use crate::truth::Truth;
 
 /// The controller's brain. See the crate's documentation.
@@ -46,7 +47,8 @@ pub struct Core {
     pub(crate) hooks_sent: BTreeMap<(NodeName, HookId), u64>,
     pub(crate) hook_retries: BTreeMap<(NodeName, HookId), Retry>,
     /// Records as the store has them.
-    pub(crate) stored: Arc<BTreeMap<String, Vec<u8>>>,
+    pub(crate) stored: Arc<Records>,
+    pub(crate) made_of: Arc<MadeOf>,
     /// When to plan anew; `None`: nothing has changed.
     pub(crate) due_at: Option<u64>,
     /// `derived` is not of the present state.
@@ -82,7 +84,8 @@ impl Core {
             blocked: None,
             hooks_sent: BTreeMap::new(),
             hook_retries: BTreeMap::new(),
-            stored: Arc::new(BTreeMap::new()),
+            stored: Arc::default(),
+            made_of: Arc::default(),
             due_at: Some(0),
             stale: true,
             resync_at: None,

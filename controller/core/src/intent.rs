@@ -2,6 +2,7 @@
 //! not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use selvedge_slices::{
     Application, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
@@ -11,13 +12,14 @@ use selvedge_topology::{NodeName, Topology};
 use crate::event::Change;
 use crate::refusal::Refusal;
 
+/// Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Intent {
     /// Counts up with every change that was taken.
     pub(crate) revision: u64,
-    pub(crate) slices: BTreeMap<ObjectName, Stored<NetworkSlice>>,
-    pub(crate) hooks: BTreeMap<ObjectName, Stored<Hook>>,
-    pub(crate) applications: BTreeMap<ObjectName, Stored<Application>>,
+    pub(crate) slices: BTreeMap<ObjectName, Arc<Stored<NetworkSlice>>>,
+    pub(crate) hooks: BTreeMap<ObjectName, Arc<Stored<Hook>>>,
+    pub(crate) applications: BTreeMap<ObjectName, Arc<Stored<Application>>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,16 +40,16 @@ pub(crate) struct Meta {
 
 /// Puts an object, unless it is there already just so.
 fn put<T: PartialEq>(
-    map: &mut BTreeMap<ObjectName, Stored<T>>,
+    map: &mut BTreeMap<ObjectName, Arc<Stored<T>>>,
     name: &ObjectName,
     object: T,
     meta: Meta,
 ) -> bool {
-    let same = |old: &Stored<T>| old.object == object && old.meta.module == meta.module;
+    let same = |old: &Arc<Stored<T>>| old.object == object && old.meta.module == meta.module;
     if map.get(name).is_some_and(same) {
         return false;
     }
-    map.insert(name.clone(), Stored { object, meta });
+    map.insert(name.clone(), Arc::new(Stored { object, meta }));
     true
 }
 
@@ -121,6 +123,7 @@ impl Intent {
         let mut next = self.clone();
         next.revision += 1;
         let stored = next.applications.get_mut(application).ok_or_else(not_found)?;
+        let stored = Arc::make_mut(stored);
         let (application, rule) = names(new);
         if new.id != old.id {
             return Err(Refusal::UnknownRule { application, rule });

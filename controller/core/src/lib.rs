@@ -12,6 +12,7 @@
 mod attach;
 mod config;
 mod core;
+mod declared;
 mod derived;
 mod desired;
 mod effect;
@@ -28,6 +29,7 @@ mod reconcile;
 mod records;
 mod refusal;
 mod request;
+mod table;
 mod truth;
 pub mod view;
 mod views;

@@ -186,7 +186,7 @@ impl Core {
                 changed_at_ms: stored.meta.changed_at_ms,
             }
         };
-        self.intent.slices.values().map(view).collect()
+        self.intent.slices.values().map(|stored| view(stored)).collect()
     }
 
     pub fn hooks(&self) -> Vec<HookView> {
@@ -213,7 +213,7 @@ impl Core {
                 author: stored.meta.author.clone(),
             }
         };
-        self.intent.hooks.values().map(view).collect()
+        self.intent.hooks.values().map(|stored| view(stored)).collect()
     }
 
     pub fn applications(&self) -> Vec<ApplicationView> {
@@ -228,7 +228,7 @@ impl Core {
                 author: stored.meta.author.clone(),
             }
         };
-        self.intent.applications.values().map(view).collect()
+        self.intent.applications.values().map(|stored| view(stored)).collect()
     }
 
     /// The rules of an application, in the order of its descriptor; `None`: there is none of

@@ -21,7 +21,7 @@ pub mod rate;
 pub mod value;
 
 /// Version of everything in this crate that lies in pinned maps; part of the pins' path.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Ports `1..=255` are the switch's, as P4Runtime numbers them.
 pub const MAX_PORT_ID: u16 = 255;
@@ -34,9 +34,10 @@ pub const MAX_HOOKS: u16 = 256;
 pub const PORT_SLOTS: u32 = 512;
 
 /// Slices are `1..=MAX_SLICE_ID`.
-pub const MAX_SLICE_ID: u16 = 4095;
-/// Slots indexed by `slice << 1 | direction`.
-pub const SLICE_SLOTS: u32 = 8192;
+pub const MAX_SLICE_ID: u16 = 16_383;
+/// Slots indexed by `slice << 1 | direction`. Their meters take 4 MiB, their counters what is
+/// counted times these for each processor.
+pub const SLICE_SLOTS: u32 = 32_768;
 
 /// Node ids are `1..=MAX_NODE_SID`.
 pub const MAX_NODE_SID: u16 = 4095;

@@ -66,6 +66,6 @@ pub(crate) fn fabric(
 
 /// Adds an entry; no two of one key are ever wanted.
 pub(super) fn put(table: &mut Table, entry: Entry) {
-    let before = table.insert(entry.key(), entry);
+    let before = table.insert(entry);
     debug_assert!(before.is_none(), "two entries of one key: {before:?}");
 }

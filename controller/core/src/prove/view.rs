@@ -28,6 +28,9 @@ use super::world::{Member, World};
 use super::{CounterExample, Defect};
 use crate::plan::Table;
 
+/// What an unknown switch is supposed to hold.
+const EMPTY: Table = Table::new();
+
 /// Node ids are below.
 const FIRST_FUNCTION: u16 = 0xE000;
 
@@ -87,8 +90,8 @@ pub(super) struct Dirty {
     groups: BTreeSet<usize>,
     sets: BTreeSet<(usize, SliceSet)>,
     routes: Vec<(usize, SliceSet, IpNet)>,
-    /// Endpoints that groups of a switch send to.
-    towards: Vec<(usize, u32)>,
+    /// Endpoints that groups of a switch may send to in a slice.
+    towards: Vec<(usize, SliceId, u32)>,
     policies: BTreeSet<(usize, PolicyId)>,
     /// Policies whose way is another, though not its end.
     ways: BTreeSet<(usize, PolicyId)>,
@@ -134,28 +137,22 @@ impl View {
         }
         for node in 0..self.nodes.len() {
             let table = tables.get(world.name(node));
-            let known = &self.nodes[node].base;
+            let known = &self.nodes[node].table;
             let same = match (known, table) {
                 (Some(known), Some(table)) => Arc::ptr_eq(known, table),
                 (None, None) => true,
                 _ => false,
             };
-            if same && self.nodes[node].is_settled() {
+            if same {
                 continue;
             }
-            let empty = Table::new();
-            let changes = self.nodes[node].towards(table.map_or(&empty, Arc::as_ref));
+            let changes = self.nodes[node].towards(table.map_or(&EMPTY, Arc::as_ref));
             if known.is_some() != table.is_some() {
                 self.known_changed(node, &mut dirty);
             }
-            let was_known = Arc::make_mut(&mut self.nodes[node]);
-            was_known.base.get_or_insert_default();
             self.change(node, changes, &mut dirty);
-            let here = Arc::make_mut(&mut self.nodes[node]);
-            match table {
-                Some(table) => here.rebase(table.clone()),
-                None => here.base = None,
-            }
+            // The same entries, but shared.
+            Arc::make_mut(&mut self.nodes[node]).table = table.cloned();
         }
         self.settle(dirty);
     }
@@ -165,7 +162,7 @@ impl View {
         let mut dirty = Dirty::default();
         for (node, changes) in steps {
             if !self.nodes[node].known() {
-                Arc::make_mut(&mut self.nodes[node]).base = Some(Arc::default());
+                Arc::make_mut(&mut self.nodes[node]).table = Some(Arc::default());
                 self.known_changed(node, &mut dirty);
             }
             self.change(node, changes, &mut dirty);
@@ -214,7 +211,7 @@ impl View {
             Topic::Delivery(node, slice, net) => self.delivery(*node, *slice, *net, text),
             Topic::Source(host) => self.source(*host, text),
             Topic::Pair(node, set, member, to) => {
-                let froms = self.nodes[*node].groups.get(set).and_then(|g| g.get(member))?;
+                let froms = self.nodes[*node].groups().get(set).and_then(|g| g.get(member))?;
                 self.pair((*node, *set), member, froms, *to, text)
             }
             Topic::Meter(slice, direction) => self.meters(*slice, *direction, text),
@@ -297,7 +294,7 @@ impl View {
                     if !to.is_empty() {
                         let switches = world.switches_of(slice);
                         for host in to {
-                            dirty.towards.extend(switches.iter().map(|from| (*from, host)));
+                            dirty.towards.extend(switches.iter().map(|from| (*from, slice, host)));
                         }
                     }
                 }
@@ -323,7 +320,7 @@ impl View {
         let Some(endpoint) = self.world.endpoint(host) else { return };
         for slice in &endpoint.member.slices {
             let switches = self.world.switches_of(*slice).into_iter();
-            dirty.towards.extend(switches.map(|from| (from, host)));
+            dirty.towards.extend(switches.map(|from| (from, *slice, host)));
         }
     }
 
@@ -417,10 +414,8 @@ impl View {
 
     fn slice_dirty(&self, slice: SliceId, dirty: &mut Dirty) {
         for node in self.world.switches_of(slice) {
-            let sets = self.nodes[node].groups.iter().filter(|(_, groups)| {
-                groups.keys().any(|member| member.slices.binary_search(&slice).is_ok())
-            });
-            dirty.sets.extend(sets.map(|(set, _)| (node, *set)));
+            let sets = self.nodes[node].sets_in(slice).into_iter();
+            dirty.sets.extend(sets.map(|set| (node, set)));
             for direction in super::DIRECTIONS {
                 dirty.sources.insert((node, slice, direction));
             }
@@ -446,7 +441,7 @@ impl View {
                     dirty.topics.push(Topic::Delivery(node, *slice, *net));
                 }
                 let switches = world.switches_of(*slice).into_iter();
-                dirty.towards.extend(switches.map(|from| (from, host)));
+                dirty.towards.extend(switches.map(|from| (from, *slice, host)));
                 for direction in super::DIRECTIONS {
                     dirty.topics.push(Topic::Meter(*slice, direction));
                     dirty.sources.insert((node, *slice, direction));
@@ -498,7 +493,7 @@ impl View {
         }
         dirty.groups.extend(0..self.nodes.len());
         for (node, here) in self.nodes.iter().enumerate() {
-            dirty.sets.extend(here.groups.keys().map(|set| (node, *set)));
+            dirty.sets.extend(here.groups().keys().map(|set| (node, *set)));
         }
         for id in world.slices.keys() {
             dirty.topics.extend(super::DIRECTIONS.map(|direction| Topic::Meter(*id, direction)));
@@ -604,7 +599,7 @@ impl View {
         let world = self.world.clone();
         for node in std::mem::take(&mut dirty.groups) {
             let groups = self.nodes[node].regrouped(node, &world);
-            let before = &self.nodes[node].groups;
+            let before = self.nodes[node].groups();
             if groups == *before {
                 continue;
             }
@@ -620,7 +615,7 @@ impl View {
                     }
                 }
             }
-            Arc::make_mut(&mut self.nodes[node]).groups = groups;
+            Arc::make_mut(&mut self.nodes[node]).set_groups(groups);
         }
     }
 
@@ -643,7 +638,7 @@ impl View {
                 Arc::make_mut(&mut self.pairs).remove(&(*node, *set));
             }
             let here = self.nodes[*node].clone();
-            let Some(groups) = here.groups.get(set) else { continue };
+            let Some(groups) = here.groups().get(set) else { continue };
             // Besides those that it should reach, those that it does.
             let mut stray: Vec<u32> = Vec::new();
             for route in here.routes_of(*set) {
@@ -669,7 +664,7 @@ impl View {
                 continue;
             }
             let here = self.nodes[*node].clone();
-            let Some(groups) = here.groups.get(set) else { continue };
+            let Some(groups) = here.groups().get(set) else { continue };
             let mut to = Vec::new();
             self.world.hosts.overlapping(*net, |host| to.push(host));
             for (member, froms) in groups {
@@ -681,9 +676,10 @@ impl View {
         }
         dirty.towards.sort_unstable();
         dirty.towards.dedup();
-        for (node, to) in &dirty.towards {
+        for (node, slice, to) in &dirty.towards {
             let here = self.nodes[*node].clone();
-            for (set, groups) in here.groups.iter().filter(|(set, _)| !whole(*node, **set)) {
+            for set in here.sets_in(*slice).iter().filter(|set| !whole(*node, **set)) {
+                let Some(groups) = here.groups().get(set) else { continue };
                 for (member, froms) in groups {
                     self.settle_pair((*node, *set), member, froms, *to, &mut wrong);
                 }
@@ -699,7 +695,7 @@ impl View {
         set: SliceSet,
         sources: &mut BTreeSet<(usize, SliceId, Direction)>,
     ) {
-        for member in self.nodes[node].groups.get(&set).into_iter().flat_map(BTreeMap::keys) {
+        for member in self.nodes[node].groups().get(&set).into_iter().flat_map(BTreeMap::keys) {
             let promised = |id: &&SliceId| {
                 self.world.slices.get(id).is_some_and(|slice| slice.guaranteed_bps != [0; 2])
             };
