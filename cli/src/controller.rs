@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use selvedge_controller::store::Location;
 use selvedge_controller::{Options, RunError};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,9 +16,13 @@ pub(crate) struct Args {
     /// The network as declared: .yaml, .graphml or .graph.
     #[arg(long, value_name = "FILE")]
     topology: PathBuf,
-    /// Where intent is kept; made if it is not there.
-    #[arg(long, value_name = "FILE")]
-    store: PathBuf,
+    /// Where intent is kept: a file, made if it is not there, or etcd's members, which several
+    /// controllers can share.
+    #[arg(long, value_name = "FILE|etcd://HOST:PORT,...[/PREFIX]")]
+    store: Location,
+    /// How the other controllers name this one to their clients. Default: the API's address.
+    #[arg(long, value_name = "TEXT")]
+    advertise: Option<String>,
     /// Directory with ca.pem, controller.pem and controller.key; see `selvedge pki init`.
     #[arg(long, value_name = "DIR")]
     tls: PathBuf,
@@ -33,8 +38,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    let Args { topology, store, tls, southbound, api_socket, api } = args;
-    let options = Options { topology, store, tls, southbound, api_socket, api };
+    let Args { topology, store, advertise, tls, southbound, api_socket, api } = args;
+    let options = Options { topology, store, advertise, tls, southbound, api_socket, api };
     crate::out::log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -30,13 +30,14 @@ pub(crate) struct Args {
     /// Directory with ca.pem, NAME.pem and NAME.key; see `selvedge pki init`.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["unmanaged", "remove"])]
     tls: Option<PathBuf>,
-    /// The controller's southbound address.
+    /// The controller's southbound address; given several times, the controllers': the one
+    /// that leads is found.
     #[arg(
         long,
         value_name = "https://HOST:PORT",
         required_unless_present_any = ["unmanaged", "remove"]
     )]
-    controller: Option<String>,
+    controller: Vec<String>,
     /// Obey any P4Runtime client, in the clear; keep neither generation nor election id.
     #[arg(long, conflicts_with_all = ["tls", "controller"])]
     unmanaged: bool,
@@ -89,8 +90,10 @@ fn options(args: Args) -> anyhow::Result<Options> {
     let name = args.name.context("a switch needs a --name")?;
     let instance = args.instance.unwrap_or_else(|| name.clone());
     let management = match (args.unmanaged, args.tls, args.controller) {
-        (false, Some(tls), Some(controller)) => Management::Managed { tls, controller },
-        (true, None, None) => Management::Unmanaged,
+        (false, Some(tls), controllers) if !controllers.is_empty() => {
+            Management::Managed { tls, controllers }
+        }
+        (true, None, _) => Management::Unmanaged,
         _ => anyhow::bail!("give --tls and --controller, or --unmanaged"),
     };
     let compute = match (args.compute_socket, args.cpu, args.memory) {

@@ -8,6 +8,7 @@
 pub mod api;
 mod clock;
 mod engine;
+mod lead;
 mod mec;
 mod modules;
 pub mod pki;
@@ -19,7 +20,7 @@ mod testing;
 mod text;
 mod trace;
 
-pub use engine::{Handle, RequestError};
+pub use engine::{Handle, RequestError, Role};
 pub use modules::MAX_MODULE_BYTES;
 pub use run::{Options, RunError, run};
 pub use text::rate;

@@ -1,6 +1,5 @@
 //! Putting it together: start, serve, stop.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -10,27 +9,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
-use selvedge_core::{Config, Core};
 use selvedge_southbound::tls::Credentials;
-use selvedge_topology::{Problems, Topology};
+use selvedge_topology::Problems;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::serve::{self, ListenError};
 use crate::api::{self, Api};
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::lead::{self, Records, Start};
 use crate::modules::Modules;
 use crate::pki::NodeFiles;
 use crate::southbound::listen::{self, TlsError};
 use crate::southbound::{self, Dialer, Southbound};
-use crate::store::{RedbStore, Store, StoreError, Transaction};
+use crate::store::{ELECTION_KEY, Location, StoreError};
 
 /// The controller's name in certificates.
 const NAME: &str = "controller";
-/// The last election id that this controller has used, in decimal.
-const ELECTION_KEY: &str = "controller/election";
 /// What requests under way may take to finish once we are told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -39,7 +36,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Options {
     /// The network as declared; see `selvedge_topology::read`.
     pub topology: PathBuf,
-    pub store: PathBuf,
+    pub store: Location,
+    /// How the other controllers name this one to their clients; the API's address if absent.
+    pub advertise: Option<String>,
     /// Directory with `ca.pem`, `controller.pem` and `controller.key`.
     pub tls: PathBuf,
     /// Where switches register.
@@ -74,9 +73,9 @@ pub enum RunError {
     },
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("what is in the store {} cannot be used with this topology", path.display())]
+    #[error("what is in the store {store} cannot be used with this topology")]
     Restore {
-        path: PathBuf,
+        store: Location,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -92,7 +91,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let Options { topology, store: store_path, tls, southbound, api_socket, api } = options;
+    let Options { topology, store: location, advertise, tls, southbound, api_socket, api } =
+        options;
     let read = selvedge_topology::read::from_path(&topology).map_err(RunError::Topology)?;
     for assumption in &read.assumptions {
         tracing::info!("{assumption}");
@@ -102,12 +102,13 @@ pub async fn run(
         .map_err(|source| RunError::Credentials { dir: tls.clone(), source })?;
     let server_tls = listen::server_config(&NodeFiles::of(&tls, NAME))?;
 
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&store_path)?);
-    let election_id = next_election_id(store.as_ref()).await?;
-    let elected = Transaction::default().put(ELECTION_KEY, election_id.to_string());
-    let kept = store.commit(elected).await;
+    let name = advertise.unwrap_or_else(|| match api {
+        Some(address) => format!("http://{address}"),
+        None => format!("unix:{}", api_socket.display()),
+    });
+    let records = Records { topology: Arc::clone(&topology), location: location.clone() };
     let clock = Clock::start();
-    let core = restore(&topology, store.as_ref(), &store_path).await?;
+    let (store, first) = lead::begin(&location, &records).await?;
 
     let switches = topology.switches().map(|(name, _)| name.clone()).collect();
     let southbound_listener = TcpListener::bind(southbound)
@@ -122,22 +123,24 @@ pub async fn run(
     let (stopping, stopped) = watch::channel(false);
     // The engine stops last: what is under way elsewhere still gets its answers.
     let (engine_stopping, engine_stopped) = watch::channel(false);
-    let (mut engine, handle) = Engine::new(core, Arc::clone(&store), clock);
-    // A store that can be read is enough to serve; the next id is greater by the clock.
-    match kept {
-        Err(error) if error.is_retryable() => {
-            engine.owe(ELECTION_KEY, election_id.to_string().into_bytes(), &error);
-        }
-        kept => drop(kept?),
+    let Start { core, role, owed } = first;
+    let several = role.election_id().is_none();
+    let (mut engine, handle) = Engine::new(core, Arc::clone(&store), clock, role);
+    if let Some((value, error)) = owed {
+        engine.owe(ELECTION_KEY, value, &error);
     }
     let engine = tokio::spawn(engine.run(engine_stopped));
 
-    let dialer = Dialer { credentials, election_id: election_id.into() };
+    let dialer = Dialer { credentials };
     let modules = Modules::new(Arc::clone(&store));
     let switch_side = Southbound::new(handle.clone(), switches, modules, dialer, stopped.clone());
     let mut switch_server =
         tokio::spawn(southbound::serve(southbound_listener, server_tls, switch_side));
 
+    let candidate = several.then(|| {
+        let (store, handle) = (Arc::clone(&store), handle.clone());
+        tokio::spawn(lead::stand_for_ever(store, handle, records, name))
+    });
     let api = Api::new(handle, store, Arc::clone(&topology));
     api.sweep().await;
     let router = api::router(api);
@@ -150,7 +153,7 @@ pub async fn run(
         network = %topology.name,
         southbound = %southbound,
         api = %api_socket.display(),
-        election_id,
+        store = %location,
         "controller runs"
     );
     ready();
@@ -169,6 +172,9 @@ pub async fn run(
         }
     };
     let ended = tokio::time::timeout(STOP_TIMEOUT, rest).await.ok().flatten();
+    if let Some(candidate) = candidate {
+        lead::resign(candidate).await;
+    }
     engine_stopping.send_replace(true);
     // A panic of the engine has been reported where it happened.
     drop(tokio::time::timeout(STOP_TIMEOUT, engine).await);
@@ -191,31 +197,4 @@ where
     if let Err(error) = served.await {
         tracing::error!(error = &error as &dyn std::error::Error, "the API's server failed");
     }
-}
-
-/// A greater id than any before: the store's plus one, or the time in seconds where that is
-/// more, so that a store restored from a backup does not fall behind either.
-async fn next_election_id(store: &dyn Store) -> Result<u64, StoreError> {
-    let last = store.get(ELECTION_KEY).await?.and_then(|stored| {
-        let text = String::from_utf8(stored.value).ok()?;
-        text.parse::<u64>().ok()
-    });
-    Ok(last.map_or(1, |last| last.saturating_add(1)).max(clock::unix_ms() / 1_000))
-}
-
-/// The core as the store has it. Keys of ours that are not the core's are left out.
-async fn restore(
-    topology: &Arc<Topology>,
-    store: &dyn Store,
-    path: &std::path::Path,
-) -> Result<Core, RunError> {
-    let mut records = BTreeMap::new();
-    for key in store.keys("").await? {
-        let ours = ["controller/", "module/", "mec/"].iter().any(|prefix| key.starts_with(prefix));
-        if !ours && let Some(stored) = store.get(&key).await? {
-            records.insert(key, stored.value);
-        }
-    }
-    Core::restore(Topology::clone(topology), Config::default(), records)
-        .map_err(|source| RunError::Restore { path: path.to_owned(), source: source.into() })
 }

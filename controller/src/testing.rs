@@ -15,8 +15,10 @@ use selvedge_topology::{NodeName, Topology};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::engine::{Command, Engine, Handle, Input, SessionId, SwitchLink};
-use crate::store::{RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch};
+use crate::engine::{Command, Engine, Handle, Input, Role, SessionId, SwitchLink};
+use crate::store::{
+    Leadership, RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch,
+};
 
 pub(crate) const PAIR: &str = r#"
 name: pair
@@ -57,7 +59,8 @@ impl Controller {
         });
         let topology = pair();
         let core = Core::new(Topology::clone(&topology), Config::default());
-        let (engine, handle) = Engine::new(core, store.clone(), Clock::start());
+        let (engine, handle) =
+            Engine::new(core, store.clone(), Clock::start(), Role::Leader { election_id: 1 });
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(engine.run(stopped));
         Self { handle, store, topology, _stop: stop, dir }
@@ -111,6 +114,14 @@ impl Store for FaultyStore {
 
     fn watch(&self, prefix: &str) -> Watch {
         self.store.watch(prefix)
+    }
+
+    fn campaign<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Leadership, StoreError>> {
+        self.store.campaign(name)
+    }
+
+    fn leader(&self) -> Option<String> {
+        self.store.leader()
     }
 }
 

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nix::mount::{MsFlags, mount};
 use selvedge_controller::pki::{self, Node, Validity};
+use selvedge_controller::store::Location;
 use selvedge_controller::{Options, RunError, run};
 use selvedge_pipeline::Entry;
 use selvedge_southbound::selvedge::v1::{Port, from_switch, to_switch};
@@ -71,7 +72,8 @@ impl Place {
         let at = |name: &str| self.dir.path().join(name);
         Options {
             topology: at("pair.yaml"),
-            store: self.disk().join("controller.redb"),
+            store: Location::File(self.disk().join("controller.redb")),
+            advertise: None,
             tls: self.pki(),
             southbound,
             api_socket: at("api.sock"),
@@ -367,7 +369,7 @@ async fn what_is_missing_or_taken_is_named() {
 
     let own_store = |name: &str| {
         let store = place.dir.path().join(name);
-        Options { store, ..place.options(anywhere) }
+        Options { store: Location::File(store), ..place.options(anywhere) }
     };
     let text = fails(own_store("2.redb")).await;
     assert!(text.contains("api.sock") && text.contains("another controller"), "{text}");

@@ -145,7 +145,7 @@ pub async fn run_until(
             None
         }
     };
-    if let (Some(credentials), Management::Managed { controller, .. }) =
+    if let (Some(credentials), Management::Managed { controllers, .. }) =
         (credentials, &options.management)
     {
         let compute = options
@@ -154,7 +154,7 @@ pub async fn run_until(
             .map(|compute| v1::Compute { cpu: compute.cpu, memory_bytes: compute.memory_bytes });
         let session = Session {
             credentials,
-            controller: controller.clone(),
+            controllers: controllers.clone(),
             p4runtime: options.p4runtime,
             device_id: options.device_id,
             compute,

@@ -45,8 +45,8 @@ pub enum Management {
     Managed {
         /// Directory with `ca.pem`, `<name>.pem` and `<name>.key`.
         tls: PathBuf,
-        /// `https://host:port` of its southbound address.
-        controller: String,
+        /// `https://host:port` of the southbound address of each controller.
+        controllers: Vec<String>,
     },
     /// Any P4Runtime client, in the clear; neither generation nor election id is kept.
     Unmanaged,
@@ -138,7 +138,11 @@ impl Options {
                 }
             }
         }
-        if let Management::Managed { controller, .. } = &self.management {
+        let controllers = match &self.management {
+            Management::Managed { controllers, .. } => controllers.as_slice(),
+            Management::Unmanaged => &[],
+        };
+        for controller in controllers {
             let authority = controller.strip_prefix("https://").map(|a| a.trim_end_matches('/'));
             let complete =
                 authority.and_then(|a| a.rsplit_once(':')).is_some_and(|(host, port)| {
@@ -219,7 +223,7 @@ mod tests {
     }
 
     fn managed(controller: &str) -> Management {
-        Management::Managed { tls: "pki".into(), controller: controller.into() }
+        Management::Managed { tls: "pki".into(), controllers: vec![controller.into()] }
     }
 
     #[test]

@@ -28,6 +28,11 @@ use crate::report::{HookStatus, Report, changes};
 /// Messages under way to the controller; when it does not read, the session waits, and the
 /// report goes on changing behind it.
 const OUTGOING: usize = 64;
+/// Longest pause where there are several controllers: one of them may lead already.
+const SEEKING: Duration = Duration::from_millis(300);
+/// Where there are several controllers: how long one may be silent before it is asked whether
+/// it is there, and how long it may take to answer, to connect or to register.
+const ALIVE_AMONG_SEVERAL: Duration = Duration::from_secs(1);
 /// A `LoadHook`: its module and what surrounds it.
 const MESSAGE_MAX: usize = compute::MAX_MODULE + compute::MAX_MESSAGE;
 
@@ -35,8 +40,8 @@ const MESSAGE_MAX: usize = compute::MAX_MODULE + compute::MAX_MESSAGE;
 #[derive(Clone, Debug)]
 pub struct Session {
     pub credentials: Credentials,
-    /// `https://host:port`.
-    pub controller: String,
+    /// `https://host:port` of each controller; the one that leads takes us.
+    pub controllers: Vec<String>,
     /// Where our P4Runtime server listens; an unspecified address is filled in.
     pub p4runtime: SocketAddr,
     pub device_id: u64,
@@ -77,41 +82,51 @@ impl Session {
     pub async fn run(self, report: watch::Sender<Report>, commands: Option<mpsc::Sender<Command>>) {
         let mut backoff = Backoff::default();
         let mut quiet = false; // the same failure again and again is told once
+        let mut turn = 0;
         loop {
+            let controller = &self.controllers[turn % self.controllers.len()];
             let mut registered = false;
-            let ended = self.once(&report, commands.as_ref(), &mut registered).await;
+            let ended = self.once(controller, &report, commands.as_ref(), &mut registered).await;
             if registered {
                 backoff.reset();
                 quiet = false;
             }
             let Err(error) = ended;
             say(&error, quiet);
+            turn += 1;
             quiet = true;
-            tokio::time::sleep(backoff.next(random())).await;
+            let pause = backoff.next(random());
+            let several = self.controllers.len() > 1;
+            tokio::time::sleep(if several { pause.min(SEEKING) } else { pause }).await;
         }
     }
 
     async fn once(
         &self,
+        controller: &str,
         report: &watch::Sender<Report>,
         commands: Option<&mpsc::Sender<Command>>,
         registered: &mut bool,
     ) -> Result<std::convert::Infallible, SessionError> {
         let transport = |doing| move |source| SessionError::Transport { doing, source };
-        let connecting = Endpoint::from_shared(self.controller.clone())
+        let (interval, timeout, patience) = if self.controllers.len() > 1 {
+            (ALIVE_AMONG_SEVERAL, ALIVE_AMONG_SEVERAL, ALIVE_AMONG_SEVERAL)
+        } else {
+            (limits::KEEP_ALIVE_INTERVAL, limits::KEEP_ALIVE_TIMEOUT, limits::CONNECT_TIMEOUT)
+        };
+        let connecting = Endpoint::from_shared(controller.to_owned())
             .and_then(|endpoint| endpoint.tls_config(self.credentials.client(CONTROLLER)))
             .map_err(transport("use the controller's address"))?
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
+            .connect_timeout(patience)
+            .http2_keep_alive_interval(interval)
+            .keep_alive_timeout(timeout)
             .keep_alive_while_idle(true);
         let doing = "connect to the controller";
-        let channel = within(doing, limits::CONNECT_TIMEOUT, connecting.connect())
-            .await?
-            .map_err(transport(doing))?;
+        let channel =
+            within(doing, patience, connecting.connect()).await?.map_err(transport(doing))?;
         let mut client = ControllerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
 
-        let address = self.own_address().await.map_err(SessionError::OwnAddress)?;
+        let address = self.own_address(controller).await.map_err(SessionError::OwnAddress)?;
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let mut changed = report.subscribe();
         let mut told = {
@@ -123,7 +138,8 @@ impl Session {
         };
         changed.mark_changed(); // what is not in a registration follows it
         let opening = client.session(ReceiverStream::new(messages));
-        let mut answers = within("register", limits::CALL_TIMEOUT, opening)
+        let answer = if self.controllers.len() > 1 { patience } else { limits::CALL_TIMEOUT };
+        let mut answers = within("register", answer, opening)
             .await?
             .map_err(|status| SessionError::Refused(Status(status)))?
             .into_inner();
@@ -158,11 +174,11 @@ impl Session {
     }
 
     /// Our P4Runtime address as the controller can dial it.
-    async fn own_address(&self) -> io::Result<SocketAddr> {
+    async fn own_address(&self, controller: &str) -> io::Result<SocketAddr> {
         if !self.p4runtime.ip().is_unspecified() {
             return Ok(self.p4runtime);
         }
-        let authority = self.controller.trim_start_matches("https://").trim_end_matches('/');
+        let authority = controller.trim_start_matches("https://").trim_end_matches('/');
         let peer = tokio::net::lookup_host(authority).await?.next();
         let peer = peer.ok_or(io::ErrorKind::NotFound)?;
         let any: IpAddr = match peer.ip() {

@@ -138,7 +138,7 @@ fn nodes(topology: &mut Topology) -> BTreeMap<String, NodeState> {
         let state = match node {
             Node::Switch(switch) => {
                 switches += 1;
-                let compute = switch.compute.map(|compute| ComputeState {
+                let compute = switch.compute.as_ref().map(|compute| ComputeState {
                     cpu: compute.cpu,
                     memory_bytes: compute.memory_bytes,
                 });

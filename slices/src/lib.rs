@@ -1,5 +1,5 @@
 //! What operators promise and applications ask for: slices, hooks, applications; whether the
-//! network can keep it, and why.
+//! network can keep it, where it runs, and why.
 //!
 //! Pure but for [`check`], which reads one file.
 
@@ -8,6 +8,7 @@ pub mod class;
 pub mod limits;
 mod names;
 mod object;
+pub mod placement;
 mod read;
 pub mod rules;
 mod schema;

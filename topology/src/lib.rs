@@ -53,7 +53,7 @@ pub use read::{Assumption, Format, Read};
 pub use routes::Routes;
 pub use snapshot::{Arc, ArcIx, LinkIx, NodeIx, Snapshot};
 pub use sssp::{EqualCost, Scratch, lengths_from};
-pub use units::{BitRate, Bytes, Delay, Loss, Position, UnitError};
+pub use units::{BitRate, Bytes, Cpu, Delay, Loss, Position, Power, UnitError};
 pub use yen::{Shortest, k_shortest};
 
 /// What a link without a `cost` counts in [`Metric::Cost`] (the default of IS-IS, RFC 1195).

@@ -26,5 +26,10 @@ pub const MAX_CAPACITY_BPS: u64 = 10_000_000_000_000;
 pub const MAX_SRLGS: usize = 32;
 /// Administrative groups of one network, a bit each.
 pub const MAX_AFFINITIES: usize = 64;
+/// Kinds of accelerators of one node, and how many of a kind.
+pub const MAX_ACCELERATORS: usize = 16;
+pub const MAX_ACCELERATOR_COUNT: u64 = 4096;
+/// What a processor in use draws: 10 kW.
+pub const MAX_ENERGY_MW: u64 = 10_000_000;
 /// A site's name, in bytes.
 pub const MAX_TEXT: usize = 253;

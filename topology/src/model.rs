@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::{BitRate, Delay, Loss, NodeName, PortName, Position};
+use crate::{BitRate, Delay, Loss, NodeName, PortName, Position, Power};
 
 /// Nodes and the links between them. A value of this type that a reader returned is valid:
 /// links join existing nodes, each port is used once, a host has at most one link, and that to
@@ -56,11 +56,17 @@ impl Role {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compute {
     /// Whole processors.
     pub cpu: u32,
     pub memory_bytes: u64,
+    /// Such as `x86_64`.
+    pub architecture: Option<String>,
+    /// How many there are of each kind, such as `gpu`.
+    pub accelerators: BTreeMap<String, u32>,
+    /// What the node draws more for each processor in use.
+    pub energy: Option<Power>,
 }
 
 /// An endpoint: what sends and receives the users' packets.

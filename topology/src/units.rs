@@ -18,6 +18,14 @@ pub struct Delay(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
+/// Milliwatts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Power(pub u64);
+
+/// Thousandths of a processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cpu(pub u64);
+
 /// A share of packets, in parts per million; at most 1,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Loss(u32);
@@ -64,6 +72,8 @@ const SIZE_UNITS: Units = &[
     ("Ti", 1 << 40),
     ("TiB", 1 << 40),
 ];
+
+const POWER_UNITS: Units = &[("mW", 1), ("W", 1_000), ("kW", 1_000_000)];
 
 /// A decimal number (`12`, `1.5`) times a unit, exactly, in integers.
 fn quantity(
@@ -182,6 +192,48 @@ impl fmt::Display for Delay {
     }
 }
 
+impl FromStr for Power {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        quantity(text, "a power such as 12W", POWER_UNITS, "W", &[("watt", "W")]).map(Self)
+    }
+}
+
+impl fmt::Display for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_quantity(f, self.0, POWER_UNITS)
+    }
+}
+
+impl FromStr for Cpu {
+    type Err = UnitError;
+
+    /// Processors such as `2` and `1.5`, or thousandths such as `500m`.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let milli = match text.strip_suffix('m') {
+            Some(thousandths) => decimal(thousandths, 1),
+            None => decimal(text, 1_000),
+        };
+        let error = || UnitError {
+            text: text.to_owned(),
+            what: "a number of processors such as 2, 1.5 or 500m",
+            suggestion: None,
+        };
+        milli.map(Self).ok_or_else(error)
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 1000, format!("{:03}", self.0 % 1000));
+        match rest.trim_end_matches('0') {
+            "" => f.pad(&whole.to_string()),
+            rest => f.pad(&format!("{whole}.{rest}")),
+        }
+    }
+}
+
 impl FromStr for Bytes {
     type Err = UnitError;
 
@@ -277,6 +329,33 @@ impl Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_and_power() {
+        // (input, thousandths and as it is written)
+        let cpus = [
+            ("2", Some((2_000, "2"))),
+            ("1.5", Some((1_500, "1.5"))),
+            ("500m", Some((500, "0.5"))),
+            ("0.001", Some((1, "0.001"))),
+            ("0", Some((0, "0"))),
+            ("0.0001", None),
+            ("0.5m", None),
+            ("m", None),
+            ("-1", None),
+            ("2 cores", None),
+        ];
+        for (text, want) in cpus {
+            let got = text.parse::<Cpu>().ok().map(|cpu| (cpu.0, cpu.to_string()));
+            assert_eq!(got.as_ref().map(|(n, t)| (*n, t.as_str())), want, "{text:?}");
+        }
+        let powers =
+            [("12W", Some((12_000, "12W"))), ("1.5W", Some((1_500, "1500mW"))), ("12", None)];
+        for (text, want) in powers {
+            let got = text.parse::<Power>().ok().map(|power| (power.0, power.to_string()));
+            assert_eq!(got.as_ref().map(|(n, t)| (*n, t.as_str())), want, "{text:?}");
+        }
+    }
 
     #[test]
     fn rates() {

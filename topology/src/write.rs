@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Link, Node, Topology};
+use crate::{Bytes, Compute, Link, Node, Topology};
 
 /// Words that other YAML readers take for something else than a text.
 const NOT_TEXT: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
@@ -51,10 +51,7 @@ fn node_yaml(node: &Node) -> String {
             keys.extend(switch.position.map(|p| {
                 format!("position: [{}, {}]", p.latitude_degrees(), p.longitude_degrees())
             }));
-            keys.extend(switch.compute.map(|compute| {
-                let memory = crate::Bytes(compute.memory_bytes);
-                format!("compute: {{ cpu: {}, memory: {memory} }}", compute.cpu)
-            }));
+            keys.extend(switch.compute.as_ref().map(compute_yaml));
         }
         Node::Host(host) => {
             keys.push("kind: host".to_owned());
@@ -67,6 +64,22 @@ fn node_yaml(node: &Node) -> String {
         }
     }
     keys.join(", ")
+}
+
+fn compute_yaml(compute: &Compute) -> String {
+    let memory = Bytes(compute.memory_bytes);
+    let mut keys = vec![format!("cpu: {}, memory: {memory}", compute.cpu)];
+    keys.extend(
+        compute.architecture.as_ref().map(|name| format!("architecture: {}", quoted(name))),
+    );
+    if !compute.accelerators.is_empty() {
+        let kinds = compute.accelerators.iter();
+        let kinds: Vec<String> =
+            kinds.map(|(kind, count)| format!("{}: {count}", quoted(kind))).collect();
+        keys.push(format!("accelerators: {{ {} }}", kinds.join(", ")));
+    }
+    keys.extend(compute.energy.map(|energy| format!("energy: {energy}")));
+    format!("compute: {{ {} }}", keys.join(", "))
 }
 
 fn link_yaml(link: &Link) -> String {

@@ -239,6 +239,15 @@ impl Wrong {
     }
 }
 
+/// An architecture, a kind of accelerator or another word of the operator's own.
+pub fn word(text: &str) -> Result<String, Wrong> {
+    let valid = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    if (1..=63).contains(&text.len()) && text.bytes().all(valid) {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(format!("{text:?} is not 1 to 63 of letters, digits, '-', '_' and '.'")))
+}
+
 impl From<UnitError> for Wrong {
     fn from(error: UnitError) -> Self {
         let help = error.suggestion.as_ref().map(|near| format!("did you mean {near}?"));

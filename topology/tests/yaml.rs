@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use selvedge_topology::{
-    BitRate, Compute, Delay, End, Format, Host, Link, Loss, Node, Position, Role, Switch, Topology,
-    read,
+    BitRate, Compute, Delay, End, Format, Host, Link, Loss, Node, Position, Power, Role, Switch,
+    Topology, read,
 };
 
 /// line:column: message [help]
@@ -32,7 +32,7 @@ topology:
     s1: { kind: switch, rol: access }
     S2: { kind: switch }
     s3: { kind: swich }
-    s4: { kind: switch, position: [91, 6], compute: { cpu: 0, memory: 4G } }
+    s4: { kind: switch, position: [91, 6], compute: { cpu: 0, memory: 4G, energy: 12, accelerators: { gpu: 0 } } }
     h1: { kind: host, ipv4: 10.0.0.1, site: north }
     h2: { kind: host, ipv4: 10.0.0.2/32, ipv6: 5f00::1/128 }
     h3: { kind: host, ipv4: 10.0.0.0/24 }
@@ -57,6 +57,8 @@ topology:
         "9:36: \"91\" is not degrees from -90 to 90",
         "9:60: \"0\" is not a whole number from 1 to 4096",
         "9:71: \"4G\" is not a size such as 30kB or 4Gi [did you mean 4GB?]",
+        "9:83: \"12\" is not a power such as 12W [did you mean 12W?]",
+        "9:108: \"0\" is not a whole number from 1 to 4096",
         "10:29: \"10.0.0.1\" is not an address block such as 10.1.0.11/32 or fd10::11/128 \
          [did you mean 10.0.0.1/32?]",
         "10:39: a node has no \"site\": only a switch has one",
@@ -156,12 +158,19 @@ fn switch() -> impl Strategy<Value = Switch> {
     let site = proptest::option::of("[ -~é\u{a0}]{1,20}".prop_map(String::from));
     let position =
         proptest::option::of((-90_000_000..=90_000_000i32, -180_000_000..=180_000_000i32));
-    let compute = proptest::option::of((1..=4096u32, (1u64 << 20)..=(1 << 50)));
+    let accelerators = proptest::collection::btree_map("[a-zA-Z0-9._-]{1,8}", 1..=4096u32, 0..3);
+    let energy = proptest::option::of((0..=10_000_000u64).prop_map(Power));
+    let compute = (1..=4096u32, (1u64 << 20)..=(1 << 50));
+    let more = (proptest::option::of("[a-z0-9_]{1,8}"), accelerators, energy);
+    let compute = proptest::option::of((compute, more));
     (role, site, position, compute).prop_map(|(role, site, position, compute)| {
         let position = position.and_then(|(lat, lon)| {
             Position::from_degrees(f64::from(lat) / 1e6, f64::from(lon) / 1e6)
         });
-        let compute = compute.map(|(cpu, memory_bytes)| Compute { cpu, memory_bytes });
+        let compute = compute.map(|((cpu, memory_bytes), more)| {
+            let (architecture, accelerators, energy) = more;
+            Compute { cpu, memory_bytes, architecture, accelerators, energy }
+        });
         Switch { role, site, position, compute }
     })
 }

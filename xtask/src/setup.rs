@@ -13,7 +13,8 @@ const BUILD_PACKAGES: &[&str] =
 /// For labs and the demo: `ip`, the traffic generator behind `lab iperf`, a MEC client.
 const LAB_PACKAGES: &[&str] = &["iproute2", "iperf3", "curl"];
 /// For tests alone: other people's clients.
-const TEST_PACKAGES: &[&str] = &["python3", "python3-venv", "ethtool", "iputils-ping"];
+const TEST_PACKAGES: &[&str] =
+    &["python3", "python3-venv", "ethtool", "iputils-ping", "etcd-server"];
 
 const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";

@@ -215,7 +215,7 @@ fn hook_memory(core: &Core, snapshot: &Snapshot) -> HookMemory {
             return switch.compute.map(|compute| Bytes(compute.memory_bytes));
         }
         let declared = core.network.topology.nodes.get(name)?.as_switch()?;
-        declared.compute.map(|compute| Bytes(compute.memory_bytes))
+        declared.compute.as_ref().map(|compute| Bytes(compute.memory_bytes))
     };
     let hooks = core.intent.hooks.iter();
     HookMemory {

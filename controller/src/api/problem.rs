@@ -65,6 +65,9 @@ impl From<StoreError> for Problem {
         let status = match &error {
             StoreError::Precondition { .. } => StatusCode::PRECONDITION_FAILED,
             StoreError::Limit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            StoreError::NotLeader { .. } | StoreError::Unreachable { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             _ => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, chain(&error))

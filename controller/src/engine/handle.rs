@@ -10,13 +10,14 @@ use selvedge_southbound::client::CounterCell;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Input;
+use super::{Input, Role};
 use crate::store::StoreError;
 
 #[derive(Clone)]
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
     logged: watch::Receiver<u64>,
+    role: watch::Receiver<Role>,
     /// Table entries sent to switches since this process started.
     writes: Arc<AtomicU64>,
 }
@@ -48,8 +49,12 @@ pub(crate) enum CountersError {
 }
 
 impl Handle {
-    pub(super) fn new(inputs: mpsc::Sender<Input>, logged: watch::Receiver<u64>) -> Self {
-        Self { inputs, logged, writes: Arc::default() }
+    pub(super) fn new(
+        inputs: mpsc::Sender<Input>,
+        logged: watch::Receiver<u64>,
+        role: watch::Receiver<Role>,
+    ) -> Self {
+        Self { inputs, logged, role, writes: Arc::default() }
     }
 
     /// Ready when the answer is durable.
@@ -73,6 +78,11 @@ impl Handle {
     /// Changes whenever a line is added to the event log: its sequence number.
     pub fn logged(&self) -> watch::Receiver<u64> {
         self.logged.clone()
+    }
+
+    /// Whether this controller leads, and changes of that.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.clone()
     }
 
     /// These cells of a switch's counters, in the order given, as the switch has them now.

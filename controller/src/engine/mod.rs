@@ -54,6 +54,11 @@ pub(crate) enum Input {
         request: Request,
         answer: oneshot::Sender<Result<Reply, RequestError>>,
     },
+    /// The core as the store has it now, if it is to be replaced, and who leads.
+    Role {
+        core: Option<Box<Core>>,
+        role: Role,
+    },
     Query(Box<dyn FnOnce(&Core) + Send>),
     /// Handed to the switch's task; the core has no part in it.
     ReadCounters {
@@ -61,6 +66,24 @@ pub(crate) enum Input {
         cells: Vec<(CounterKind, u32)>,
         answer: CountersAnswer,
     },
+}
+
+/// Whether this controller decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It does, and switches obey it under this id.
+    Leader { election_id: u128 },
+    /// It answers questions from what the store has; who leads, if anybody does.
+    Follower { leader: Option<String> },
+}
+
+impl Role {
+    pub fn election_id(&self) -> Option<u128> {
+        match self {
+            Self::Leader { election_id } => Some(*election_id),
+            Self::Follower { .. } => None,
+        }
+    }
 }
 
 pub(crate) struct Engine {
@@ -80,6 +103,7 @@ pub(crate) struct Engine {
     next_request: u64,
     /// Sequence number of the newest line of the event log.
     logged: watch::Sender<u64>,
+    role: watch::Sender<Role>,
 }
 
 /// The request that a call of the core answers, and how to undo it.
@@ -90,9 +114,15 @@ struct Open {
 }
 
 impl Engine {
-    pub(crate) fn new(core: Core, store: Arc<dyn Store>, clock: Clock) -> (Self, Handle) {
+    pub(crate) fn new(
+        core: Core,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        role: Role,
+    ) -> (Self, Handle) {
         let (sender, inputs) = mpsc::channel(INPUTS);
         let (logged, log) = watch::channel(0);
+        let (role, roles) = watch::channel(role);
         let engine = Self {
             core,
             store,
@@ -106,8 +136,9 @@ impl Engine {
             retry_at_ms: None,
             next_request: 0,
             logged,
+            role,
         };
-        (engine, Handle::new(sender, log))
+        (engine, Handle::new(sender, log, roles))
     }
 
     /// Before the start: what the store did not take, and why. It is offered again until it does.
@@ -150,6 +181,9 @@ impl Engine {
 
     async fn take(&mut self, input: Input) {
         match input {
+            Input::Role { core, role } => self.change_role(core, role).await,
+            // Its session ends as well.
+            Input::Joined { .. } if !self.leads() => {}
             Input::Joined { switch, link, event } => {
                 // Dropping the old link ends its task; what that still says is not current.
                 self.sessions.insert(switch, link);
@@ -166,6 +200,11 @@ impl Engine {
                     self.handle(Event::SwitchLeft { switch }).await;
                 }
             }
+            Input::Request { answer, .. } if !self.leads() => {
+                let leader = self.store.leader();
+                let error = RequestError::Store(StoreError::NotLeader { leader });
+                drop(answer.send(Err(error)));
+            }
             Input::Request { author, request, answer } => {
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
@@ -181,6 +220,29 @@ impl Engine {
                 Some(link) => link.read_counters(cells, answer),
                 None => drop(answer.send(Err(CountersError::NotJoined))),
             },
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.role.borrow().election_id().is_some()
+    }
+
+    /// Whoever leads no more has no sessions; whoever begins to has what the store has.
+    async fn change_role(&mut self, core: Option<Box<Core>>, role: Role) {
+        self.sessions.clear();
+        self.timers.clear();
+        self.unsaved.clear();
+        (self.retry_at_ms, self.unwritable) = (None, false);
+        if let Some(core) = core {
+            self.core = *core;
+        }
+        self.role.send_if_modified(|was| {
+            let changed = *was != role;
+            *was = role;
+            changed
+        });
+        if self.leads() {
+            self.handle(Event::TimerDue(Timer::Batch)).await;
         }
     }
 
@@ -210,6 +272,9 @@ impl Engine {
 
     /// Tells the core, and then what could not be done of what it wanted.
     async fn handle(&mut self, event: Event) {
+        if !self.leads() {
+            return;
+        }
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let effects = self.core.handle(event, self.clock.now_ms());

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::message::{self, Registration};
 use super::switch::{Dialer, SwitchTask};
 use super::{listen, switch};
-use crate::engine::{Handle, Input, SessionId, SwitchLink};
+use crate::engine::{Handle, Input, Role, SessionId, SwitchLink};
 use crate::modules::Modules;
 
 /// Messages that may wait to be sent to one switch; each can be a module of 8 MiB.
@@ -135,6 +135,7 @@ struct Session {
     id: SessionId,
     /// Ends when the engine drops its end: another session took over.
     task: tokio::task::JoinHandle<()>,
+    election_id: u128,
     to_switch: mpsc::Sender<Result<ToSwitch, Status>>,
 }
 
@@ -145,6 +146,14 @@ impl Session {
         registration: Registration,
         to_switch: mpsc::Sender<Result<ToSwitch, Status>>,
     ) -> Result<Self, Status> {
+        let role = southbound.handle.role().borrow().clone();
+        let election_id = match role {
+            Role::Leader { election_id } => election_id,
+            Role::Follower { leader } => {
+                let leads = crate::store::leads(leader.as_deref());
+                return Err(Status::unavailable(format!("this controller does not lead; {leads}")));
+            }
+        };
         let stopping = |_| Status::unavailable("the controller is stopping");
         let id = SessionId(southbound.sessions.fetch_add(1, Ordering::Relaxed) + 1);
         let (link, commands) = SwitchLink::new(id);
@@ -156,6 +165,7 @@ impl Session {
             southbound: Arc::clone(southbound),
             switch: switch.clone(),
             session: id,
+            election_id,
             target: switch::Target { address: p4runtime_address, device_id },
             to_switch: to_switch.clone(),
         };
@@ -163,17 +173,25 @@ impl Session {
         let input = Input::Joined { switch: switch.clone(), link, event };
         southbound.handle.send(input).await.map_err(stopping)?;
         let task = tokio::spawn(task.run(commands));
-        Ok(Self { southbound: Arc::clone(southbound), switch, id, task, to_switch })
+        Ok(Self { southbound: Arc::clone(southbound), switch, id, task, election_id, to_switch })
     }
 
     async fn run(mut self, mut messages: Streaming<FromSwitch>) {
         let mut stop = self.southbound.stop.clone();
+        let mut role = self.southbound.handle.role();
+        let id = Some(self.election_id);
         let reason = loop {
             let next = tokio::select! {
                 // While stopping, the core need not know: it comes back to this state.
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => {
                     self.task.abort();
                     return;
+                }
+                _ = role.wait_for(|role| role.election_id() != id) => {
+                    let status = Status::unavailable("this controller leads no more");
+                    // One that does not read learns it by the end of the stream.
+                    drop(self.to_switch.try_send(Err(status)));
+                    break "this controller leads no more".to_owned();
                 }
                 _ = &mut self.task => break "another session took its place".to_owned(),
                 next = messages.message() => next,

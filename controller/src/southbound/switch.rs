@@ -39,7 +39,6 @@ fn sent(updates: &[client::Update], result: &Result<(), WriteError>) -> usize {
 /// As whom we dial switches.
 pub(crate) struct Dialer {
     pub(crate) credentials: Credentials,
-    pub(crate) election_id: u128,
 }
 
 /// Where a switch's P4Runtime server is.
@@ -52,6 +51,8 @@ pub(crate) struct SwitchTask {
     pub(crate) southbound: Arc<Southbound>,
     pub(crate) switch: NodeName,
     pub(crate) session: SessionId,
+    /// Under which this controller leads.
+    pub(crate) election_id: u128,
     pub(crate) target: Target,
     pub(crate) to_switch: mpsc::Sender<Result<ToSwitch, Status>>,
 }
@@ -99,7 +100,7 @@ impl SwitchTask {
     fn said(&self, event: &ChannelEvent) {
         match event {
             ChannelEvent::Arbitration { primary: false, highest } => {
-                let ours = self.southbound.dialer.election_id;
+                let ours = self.election_id;
                 tracing::warn!(node = %self.switch, highest, ours, "another controller took over");
             }
             ChannelEvent::Arbitration { primary: true, .. } | ChannelEvent::PacketIn(_) => {}
@@ -231,13 +232,14 @@ impl SwitchTask {
     }
 
     async fn dial(&self) -> Result<(P4Client, Channel), String> {
-        let Dialer { credentials, election_id } = &self.southbound.dialer;
+        let Dialer { credentials } = &self.southbound.dialer;
+        let election_id = self.election_id;
         let target = client::Target {
             uri: format!("https://{}", self.target.address),
             tls: Some(credentials.client(self.switch.as_str())),
             device_id: self.target.device_id,
             role: CONTROLLER_ROLE.to_owned(),
-            election_id: *election_id,
+            election_id,
         };
         let (client, channel) = P4Client::connect(target).await.map_err(|error| chain(&error))?;
         if !channel.is_primary() {

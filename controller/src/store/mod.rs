@@ -2,8 +2,8 @@
 //!
 //! A flat, ordered map from text keys (`slice/factory-control`) to bytes. Every commit gets
 //! the next *revision*, `1..`; a key remembers the revision that last wrote it. A commit is
-//! all or nothing and is on disk before it is acknowledged. Leases and leader election are
-//! not here: one controller on an embedded store has nobody to elect.
+//! all or nothing and is on disk before it is acknowledged. Leases stay inside
+//! [`Store::campaign`], which is all that they are used for.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,8 +11,15 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
+mod election;
+mod etcd;
+mod etcd_rpc;
+mod location;
 mod overlay;
 mod redb;
+pub use self::election::Leadership;
+pub use self::etcd::EtcdStore;
+pub use self::location::Location;
 pub use self::redb::RedbStore;
 
 /// Longest key, in bytes.
@@ -23,6 +30,9 @@ pub const MAX_VALUE_BYTES: usize = 16 << 20;
 pub const MAX_OPERATIONS: usize = 65_536;
 /// Changes a watcher may fall behind before it is told to list again.
 pub const WATCH_BACKLOG: usize = 1024;
+
+/// The last election id that was used with this store, in decimal.
+pub const ELECTION_KEY: &str = "controller/election";
 
 /// Number of a commit; `0` before the first.
 pub type Revision = u64;
@@ -96,10 +106,10 @@ pub struct Change {
     pub revision: Revision,
 }
 
-/// Changes under a prefix, from the moment of the call on.
+/// Changes under a prefix, from the moment of the call on; those just before may be among them.
 pub struct Watch {
     prefix: String,
-    changes: broadcast::Receiver<Change>,
+    changes: broadcast::Receiver<Option<Change>>,
 }
 
 /// Why a watch has nothing to say.
@@ -108,6 +118,9 @@ pub enum WatchError {
     /// The watcher fell more than [`WATCH_BACKLOG`] changes behind: list, then go on.
     #[error("{missed} changes were missed; list again")]
     Lagged { missed: u64 },
+    /// The store has forgotten changes that were not told yet.
+    #[error("changes were missed; list again")]
+    Forgotten,
     #[error("the store is closed")]
     Closed,
 }
@@ -117,8 +130,9 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Change, WatchError> {
         loop {
             match self.changes.recv().await {
-                Ok(change) if change.key.starts_with(&self.prefix) => return Ok(change),
-                Ok(_) => {}
+                Ok(Some(change)) if change.key.starts_with(&self.prefix) => return Ok(change),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(WatchError::Forgotten),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     return Err(WatchError::Lagged { missed });
                 }
@@ -170,19 +184,42 @@ pub enum StoreError {
     /// The key as it is: `None` if there is none.
     #[error("{key} in the store {} has been changed by somebody else", path.display())]
     Precondition { path: PathBuf, key: String, found: Option<Revision> },
+    /// Whether a transaction was carried out is not known. If it was, the store's next commit
+    /// finds that out, and this controller leads no more until it has read everything again.
+    #[error("the store {} does not answer; whether it has what was sent is not known", path.display())]
+    Unreachable {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another controller writes to this store, or none does yet.
+    #[error("this controller does not lead; {}", leads(leader.as_deref()))]
+    NotLeader { leader: Option<String> },
     #[error("{what} is {size}, the store takes at most {limit}")]
     Limit { what: &'static str, size: usize, limit: usize },
+}
+
+/// Who leads, in words.
+pub(crate) fn leads(leader: Option<&str>) -> String {
+    match leader {
+        Some(leader) => format!("{leader} does"),
+        None => "no controller does at this moment".to_owned(),
+    }
 }
 
 impl StoreError {
     /// Whether the same transaction may succeed later without anybody changing it.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Write { .. } | Self::Read { .. } | Self::Open { .. } => true,
+            Self::Write { .. }
+            | Self::Read { .. }
+            | Self::Open { .. }
+            | Self::Unreachable { .. } => true,
             Self::InUse { .. }
             | Self::Damaged { .. }
             | Self::NewerFormat { .. }
             | Self::Precondition { .. }
+            | Self::NotLeader { .. }
             | Self::Limit { .. } => false,
         }
     }
@@ -207,7 +244,7 @@ impl StoreError {
     }
 }
 
-/// Implemented by the embedded [`RedbStore`]; a replicated one fits here.
+/// Implemented by the embedded [`RedbStore`] for one controller, and by [`EtcdStore`] for several.
 pub trait Store: Send + Sync + 'static {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Versioned>, StoreError>>;
 
@@ -224,4 +261,12 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
     fn watch(&self, prefix: &str) -> Watch;
+
+    /// Stands for election under `name`, which is how others tell their clients who leads;
+    /// ready when elected. From the call on, [`commit`](Self::commit) is refused unless and
+    /// while this store's holder leads.
+    fn campaign<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Leadership, StoreError>>;
+
+    /// The name of who leads, as last heard.
+    fn leader(&self) -> Option<String>;
 }

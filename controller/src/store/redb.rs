@@ -27,6 +27,8 @@ use super::{
     Change, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Precondition, Revision,
     Store, StoreError, Transaction, Versioned, WATCH_BACKLOG, Watch,
 };
+use super::{ELECTION_KEY, Leadership};
+use crate::clock;
 
 /// Layout of the tables below. Raised when an older program would misread them.
 const FORMAT: u64 = 1;
@@ -50,7 +52,7 @@ struct Inner {
     path: PathBuf,
     /// `None` after a failure, until it could be opened again.
     database: Mutex<Option<Opened>>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<Option<Change>>,
 }
 
 struct Opened {
@@ -124,6 +126,25 @@ impl Store for RedbStore {
     fn watch(&self, prefix: &str) -> Watch {
         Watch { prefix: prefix.to_owned(), changes: self.inner.changes.subscribe() }
     }
+
+    /// Whoever has the file open leads. The id is greater than any before: the store's plus
+    /// one, or the time in seconds where that is more, so that a store that is restored from a
+    /// backup does not fall behind. The caller commits it under [`ELECTION_KEY`].
+    fn campaign<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Leadership, StoreError>> {
+        Box::pin(async {
+            let last = self
+                .get(ELECTION_KEY)
+                .await?
+                .and_then(|stored| String::from_utf8(stored.value).ok()?.parse::<u128>().ok());
+            let now_s = u128::from(clock::unix_ms() / 1_000);
+            let next = last.map_or(1, |last| last.saturating_add(1)).max(now_s);
+            Ok(Leadership::for_ever(next))
+        })
+    }
+
+    fn leader(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Inner {
@@ -180,7 +201,7 @@ impl Inner {
                 Operation::Delete { key } => (key, None),
             };
             // Without a watcher the change is nobody's to miss.
-            drop(self.changes.send(Change { key, value, revision }));
+            drop(self.changes.send(Some(Change { key, value, revision })));
         }
         Ok(revision)
     }
@@ -301,7 +322,7 @@ fn commit(
     Ok(revision)
 }
 
-fn check_limits(transaction: &Transaction) -> Result<(), StoreError> {
+pub(super) fn check_limits(transaction: &Transaction) -> Result<(), StoreError> {
     let operations = transaction.operations.len();
     if operations > MAX_OPERATIONS {
         let what = "the number of operations";

@@ -107,7 +107,10 @@ impl Controller for Listener {
 pub(crate) fn managed(place: &Place) -> Options {
     let pki = place.dir.path().to_owned();
     let controller = "https://127.0.0.1:9558".to_owned();
-    Options { management: Management::Managed { tls: pki, controller }, ..place.unmanaged() }
+    Options {
+        management: Management::Managed { tls: pki, controllers: vec![controller] },
+        ..place.unmanaged()
+    }
 }
 
 pub(crate) async fn dial(

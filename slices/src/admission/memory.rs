@@ -58,4 +58,13 @@ impl HookMemory {
         let each = ledger.iter().map(|(name, admitted)| (name.clone(), taken(admitted)));
         each.filter(|(_, bytes)| bytes.0 > 0).collect()
     }
+
+    /// What all hooks take of a node.
+    pub(crate) fn held(&self, ledger: &Ledger, at: NodeIx) -> Bytes {
+        if self.needs.is_empty() {
+            return Bytes(0);
+        }
+        let holders = self.holders(ledger, at);
+        Bytes(holders.iter().fold(0, |sum: u64, (_, held)| sum.saturating_add(held.0)))
+    }
 }

@@ -222,6 +222,11 @@ impl Ledger {
         self.admitted.remove(name)
     }
 
+    /// Puts back what [`Self::remove`] gave, with everything else as it was then.
+    pub(crate) fn restore(&mut self, _network: &Network<'_>, admitted: Admitted) {
+        self.admitted.insert(admitted.slice.name.clone(), admitted);
+    }
+
     pub fn get(&self, name: &str) -> Option<&Admitted> {
         self.admitted.get(name)
     }

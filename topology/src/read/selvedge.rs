@@ -8,13 +8,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Read, assumption};
 use crate::limits::{
-    MAX_AFFINITIES, MAX_CAPACITY_BPS, MAX_COST, MAX_DELAY_US, MAX_LINKS, MAX_NODES, MAX_PORTS,
-    MAX_SRLGS, MAX_TEXT, MIN_CAPACITY_BPS,
+    MAX_ACCELERATOR_COUNT, MAX_ACCELERATORS, MAX_AFFINITIES, MAX_CAPACITY_BPS, MAX_COST,
+    MAX_DELAY_US, MAX_ENERGY_MW, MAX_LINKS, MAX_NODES, MAX_PORTS, MAX_SRLGS, MAX_TEXT,
+    MIN_CAPACITY_BPS,
 };
-use crate::yaml::{self, Decoder, Fields, Value, Wrong};
+use crate::yaml::{self, Decoder, Fields, Value, Wrong, word};
 use crate::{
     BitRate, Bytes, Compute, Delay, End, Host, Link, Loss, Node, NodeName, PortName, Position,
-    Problem, Role, Switch, Topology,
+    Power, Problem, Role, Switch, Topology,
 };
 
 pub(super) fn read(text: &str) -> Result<Read, Vec<Problem>> {
@@ -162,9 +163,35 @@ impl Reader {
         let memory = fields.required(&mut self.d, "memory");
         let range = Bytes(1 << 20)..=Bytes(1 << 50);
         let memory = memory.and_then(|v| self.d.parse_in(v, "memory", range));
+        let architecture = fields.optional("architecture");
+        let architecture = architecture.and_then(|v| self.d.parse_with(v, "an architecture", word));
+        let accelerators = fields.optional("accelerators").map(|value| self.accelerators(value));
+        let energy = fields.optional("energy").and_then(|value| {
+            self.d.parse_in(value, "a processor's power", Power(0)..=Power(MAX_ENERGY_MW))
+        });
         fields.finish(&mut self.d);
         let cpu = u32::try_from(cpu?).expect("bounded above");
-        Some(Compute { cpu, memory_bytes: memory?.0 })
+        let accelerators = accelerators.unwrap_or_default();
+        Some(Compute { cpu, memory_bytes: memory?.0, architecture, accelerators, energy })
+    }
+
+    fn accelerators(&mut self, value: &Value) -> BTreeMap<String, u32> {
+        let entries = self.d.entries(value, "accelerators");
+        if entries.len() > MAX_ACCELERATORS {
+            let message = format!("a node has at most {MAX_ACCELERATORS} kinds of accelerators");
+            self.d.problem(Problem::new(entries[MAX_ACCELERATORS].0.span.clone(), message));
+        }
+        let mut accelerators = BTreeMap::new();
+        for (key, value) in entries {
+            if let Err(wrong) = word(&key.text) {
+                self.d.problem(Problem::new(key.span.clone(), wrong.message));
+            }
+            let count =
+                self.d.integer(value, "a number of accelerators", 1..=MAX_ACCELERATOR_COUNT);
+            let count = count.map(|count| u32::try_from(count).expect("bounded above"));
+            accelerators.extend(count.map(|count| (key.text.clone(), count)));
+        }
+        accelerators
     }
 
     fn host(&mut self, name: Option<&NodeName>, mut fields: Fields<'_>) -> Host {

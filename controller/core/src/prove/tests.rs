@@ -47,7 +47,8 @@ fn core(with_objects: bool) -> Core {
             mac: [2, 0, 0, 0, index, u8::try_from(id).unwrap()],
             up: true,
         };
-        let compute = switch.compute.map(|c| Compute { cpu: c.cpu, memory_bytes: c.memory_bytes });
+        let compute =
+            switch.compute.as_ref().map(|c| Compute { cpu: c.cpu, memory_bytes: c.memory_bytes });
         let ports = (1..).zip(ends).map(port).collect();
         let report = Report { ports, compute, ..Report::default() };
         core.handle(Event::SwitchJoined { switch: name.clone(), report }, 1);

@@ -53,7 +53,7 @@ impl Net {
     pub(crate) fn report(&self, switch: &NodeName) -> Report {
         let real = &self.switches[switch];
         let compute = match &self.topology.nodes[switch] {
-            Node::Switch(switch) => switch.compute,
+            Node::Switch(switch) => switch.compute.as_ref(),
             Node::Host(_) => None,
         };
         let status = |load: &HookLoad| HookStatus {
