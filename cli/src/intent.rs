@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use selvedge_controller::api::wire_intent::Change;
+
 use crate::Output;
 use crate::client::ControllerArg;
 
@@ -10,6 +12,7 @@ mod change;
 mod explain;
 mod files;
 mod get;
+mod history;
 mod table;
 mod validate;
 
@@ -28,22 +31,22 @@ pub(crate) enum Command {
     Plan {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Keep the plan for `apply --plan`.
-        #[arg(long, value_name = "FILE")]
+        /// Keep the plan in a file, for `apply`.
+        #[arg(short = 'o', long, value_name = "FILE")]
         save: Option<PathBuf>,
         #[command(flatten)]
         controller: ControllerArg,
     },
     /// Make it so: everything in the files, or nothing.
     Apply {
+        /// Files of objects, or one saved plan.
         #[arg(required_unless_present = "plan", value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Apply a saved plan; refused if the network's intent has changed since.
         #[arg(long, value_name = "FILE", conflicts_with = "files")]
         plan: Option<PathBuf>,
-        /// Wait until the switches hold it, at most so many seconds.
-        #[arg(long, value_name = "SECONDS")]
-        wait: Option<u64>,
+        #[command(flatten)]
+        how: How,
         #[command(flatten)]
         controller: ControllerArg,
     },
@@ -52,9 +55,26 @@ pub(crate) enum Command {
         /// A file, or slice/NAME, hook/NAME, application/NAME.
         #[arg(required = true, value_name = "FILE|KIND/NAME")]
         what: Vec<String>,
-        /// Wait until the switches hold it, at most so many seconds.
-        #[arg(long, value_name = "SECONDS")]
-        wait: Option<u64>,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        controller: ControllerArg,
+    },
+    /// What was changed when, by whom and why; with a revision, what exactly.
+    History {
+        revision: Option<u64>,
+        #[command(flatten)]
+        controller: ControllerArg,
+    },
+    /// Make every object what it was at a revision. A change like any other: planned, proven,
+    /// refused if it does not fit, and a revision of its own.
+    Rollback {
+        revision: u64,
+        /// Show what it would do, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        how: How,
         #[command(flatten)]
         controller: ControllerArg,
     },
@@ -81,17 +101,36 @@ pub(crate) enum Command {
     },
 }
 
+/// How a change is made, and what is written down of it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct How {
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// On whose behalf, for the history; you are written down beside it.
+    #[arg(long, value_name = "NAME")]
+    author: Option<String>,
+    /// Wait until the switches hold it, at most so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+}
+
 pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     match command {
         Command::Validate { files } => validate::run(&files, output),
         Command::Plan { files, save, controller } => {
             change::plan(&files, save.as_deref(), &controller, output)
         }
-        Command::Apply { files, plan, wait, controller } => {
-            change::apply(&files, plan.as_deref(), wait, &controller, output)
+        Command::Apply { files, plan, how, controller } => {
+            change::apply(&files, plan.as_deref(), &how, &controller, output)
         }
-        Command::Delete { what, wait, controller } => {
-            change::delete(&what, wait, &controller, output)
+        Command::Delete { what, how, controller } => {
+            change::delete(&what, &how, &controller, output)
+        }
+        Command::History { revision, controller } => history::run(revision, &controller, output),
+        Command::Rollback { revision, dry_run, how, controller } => {
+            let change = Change { rollback: Some(revision), ..Change::default() };
+            change::planned(change, dry_run, &how, &controller, output)
         }
         Command::Get { kind, name, desired, controller } => {
             get::run(kind, name.as_deref(), desired, &controller, output)

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use selvedge_controller::api::wire::Status;
 use selvedge_controller::api::wire_intent::{Applied, Change, Documents, ObjectRef, Plan};
 
-use super::{files, print_json, table};
+use super::{How, files, print_json, table};
 use crate::Output;
 use crate::client::{Answer, Client, ControllerArg};
 
@@ -42,24 +42,51 @@ pub(super) fn plan(
 pub(super) fn apply(
     paths: &[PathBuf],
     plan: Option<&Path>,
-    wait: Option<u64>,
+    how: &How,
     controller: &ControllerArg,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let change = match plan {
-        Some(path) => saved(path)?,
-        None => change_of(paths)?,
+    let change = match (plan, paths) {
+        (Some(path), _) => saved(path)?,
+        (None, [path]) if is_saved(path) => saved(path)?,
+        (None, paths) => change_of(paths)?,
     };
-    send(&change, wait, controller, output)
+    send(change, how, controller, output)
 }
 
 pub(super) fn delete(
     what: &[String],
-    wait: Option<u64>,
+    how: &How,
     controller: &ControllerArg,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    send(&deletion_of(what)?, wait, controller, output)
+    send(deletion_of(what)?, how, controller, output)
+}
+
+/// Shows what the change would do, and then makes it, unless something else has changed
+/// meanwhile.
+pub(super) fn planned(
+    mut change: Change,
+    dry_run: bool,
+    how: &How,
+    controller: &ControllerArg,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let answer = Client::find(controller)?.post::<Plan>("/v1/plan", &change)?;
+    match output {
+        Output::Json if dry_run => print_json(&answer)?,
+        Output::Json => {}
+        Output::Text => table::plan(&answer.value),
+    }
+    if let Some(refusal) = &answer.value.refusal {
+        eprintln!("refused: {refusal}");
+        return Ok(ExitCode::FAILURE);
+    }
+    if dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    change.plan = Some(answer.value.id);
+    send(change, how, controller, output)
 }
 
 /// `what`: files, or objects by kind and name.
@@ -99,6 +126,13 @@ pub(crate) fn change_of(paths: &[PathBuf]) -> anyhow::Result<Change> {
     Ok(Change { documents: Documents::Many(documents), modules, ..Change::default() })
 }
 
+/// Whether a file is a plan that was saved, as JSON, and no document.
+fn is_saved(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.trim_start().starts_with('{')
+        && serde_json::from_str(&text).is_ok_and(|change: Change| change.plan.is_some())
+}
+
 fn saved(path: &Path) -> anyhow::Result<Change> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
@@ -109,13 +143,16 @@ fn saved(path: &Path) -> anyhow::Result<Change> {
 }
 
 fn send(
-    change: &Change,
-    wait: Option<u64>,
+    mut change: Change,
+    how: &How,
     controller: &ControllerArg,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
+    let How { reason, author, wait } = how.clone();
+    change.reason = reason.or(change.reason);
+    change.author = author.or(change.author);
     let client = Client::find(controller)?;
-    let answer = commit(&client, change)?;
+    let answer = commit(&client, &change)?;
     if let Some(seconds) = wait {
         converge(&client, Duration::from_secs(seconds))?;
     }

@@ -5,6 +5,7 @@ use selvedge_controller::api::wire::{
     Application, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
+use selvedge_controller::api::wire_history::Touched;
 use selvedge_controller::api::wire_intent::{Entry, Plan};
 
 use crate::client::Answer;
@@ -59,7 +60,7 @@ fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
 
-fn or_dash(text: Option<&str>) -> String {
+pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
 }
 
@@ -226,14 +227,11 @@ pub(super) fn applications(applications: &[Application]) {
 }
 
 pub(super) fn events(lines: &[LogLine]) {
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     let mut table = new(["#", "ago", "severity", "kind", "about", "what"]);
     for line in lines {
         table.add_row([
             line.sequence.to_string(),
-            ago(now_ms.saturating_sub(line.at_ms)),
+            ago_of(line.at_ms),
             line.severity.clone(),
             line.kind.clone(),
             line.subject.clone(),
@@ -243,12 +241,23 @@ pub(super) fn events(lines: &[LogLine]) {
     println!("{}", table.trim_fmt());
 }
 
+pub(super) fn ago_of(at_ms: u64) -> String {
+    ago(now_ms().saturating_sub(at_ms))
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn ago(ms: u64) -> String {
     match ms / 1_000 {
         0 => format!("{ms} ms"),
         s @ 1..120 => format!("{s} s"),
         s @ 120..7_200 => format!("{} min", s / 60),
-        s => format!("{} h", s / 3_600),
+        s @ 7_200..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} d", s / 86_400),
     }
 }
 
@@ -300,12 +309,25 @@ pub(super) fn counters(counters: &Counters) {
     }
 }
 
+/// `+ NetworkSlice factory-control`.
+pub(super) fn touched(object: &Touched) -> String {
+    let sign = match object.verb.as_str() {
+        "added" => '+',
+        "deleted" => '-',
+        _ => '~',
+    };
+    format!("{sign} {} {}", object.kind, object.name)
+}
+
 pub(super) fn plan(plan: &Plan) {
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }
     if plan.refusal.is_some() {
         return;
+    }
+    for object in &plan.objects {
+        println!("{}", touched(object));
     }
     let (mut added, mut changed, mut removed) = (0, 0, 0);
     for (switch, difference) in &plan.switches {
@@ -348,7 +370,13 @@ mod tests {
         for (us, want) in [(0, "0 us"), (999, "999 us"), (1_000, "1 ms"), (1_250, "1.25 ms")] {
             assert_eq!(delay(us), want);
         }
-        for (ms, want) in [(5, "5 ms"), (1_000, "1 s"), (120_000, "2 min"), (7_200_000, "2 h")] {
+        for (ms, want) in [
+            (5, "5 ms"),
+            (1_000, "1 s"),
+            (120_000, "2 min"),
+            (7_200_000, "2 h"),
+            (172_800_000, "2 d"),
+        ] {
             assert_eq!(ago(ms), want);
         }
         assert_eq!(segment("a-b.c"), "a-b.c");

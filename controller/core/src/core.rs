@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::derived::Derived;
 use crate::effect::{Effect, LogEntry, Severity};
 use crate::event::{Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
+use crate::history::History;
 use crate::hooks::Retry;
 use crate::intent::Intent;
 use crate::network::{LinkState, Network, Reason};
@@ -30,6 +31,7 @@ pub struct Core {
     pub(crate) network: Network,
     pub(crate) endpoints: Endpoints,
     pub(crate) intent: Intent,
+    pub(crate) history: Arc<History>,
     pub(crate) numbers: Numbers,
     /// The highest generation given to entries.
     pub(crate) generation: u64,
@@ -75,6 +77,7 @@ impl Core {
             network,
             endpoints: Endpoints::default(),
             intent: Intent::default(),
+            history: Arc::default(),
             numbers: Numbers::new(),
             generation: 0,
             derived,

@@ -162,6 +162,10 @@ pub struct Change {
     /// module's bytes under that digest before it sends the request.
     pub modules: BTreeMap<ObjectName, String>,
     pub delete: Vec<ObjectId>,
+    /// Puts and deletes what makes every object what it was at this revision, and nothing else.
+    pub rollback: Option<u64>,
+    /// Why, for the history.
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

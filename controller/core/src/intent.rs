@@ -9,8 +9,9 @@ use selvedge_slices::{
 };
 use selvedge_topology::{NodeName, Topology};
 
-use crate::event::Change;
+use crate::event::{Change, ObjectId};
 use crate::refusal::Refusal;
+use crate::view::{Touched, Verb};
 
 /// Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,7 +54,61 @@ fn put<T: PartialEq>(
     true
 }
 
+/// What differs between two maps of objects, by the revision that each was put in.
+fn differing<'a, T>(
+    kind: ObjectKind,
+    before: &'a BTreeMap<ObjectName, Arc<Stored<T>>>,
+    after: &'a BTreeMap<ObjectName, Arc<Stored<T>>>,
+) -> impl Iterator<Item = Touched> + 'a {
+    let touched = move |verb, name: &ObjectName| Touched {
+        verb,
+        id: ObjectId { kind, name: ObjectName::clone(name) },
+    };
+    let put = after.iter().filter_map(move |(name, stored)| match before.get(name) {
+        None => Some(touched(Verb::Added, name)),
+        Some(old) if old.meta.revision != stored.meta.revision => {
+            Some(touched(Verb::Changed, name))
+        }
+        Some(_) => None,
+    });
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    put.chain(gone.map(move |name| touched(Verb::Deleted, name)))
+}
+
 impl Intent {
+    /// The objects that a later intent has otherwise.
+    pub(crate) fn touched(&self, later: &Self) -> Vec<Touched> {
+        differing(ObjectKind::NetworkSlice, &self.slices, &later.slices)
+            .chain(differing(ObjectKind::Hook, &self.hooks, &later.hooks))
+            .chain(differing(ObjectKind::Application, &self.applications, &later.applications))
+            .collect()
+    }
+
+    /// An object, and of a hook the SHA-256 of its module.
+    pub(crate) fn object(&self, id: &ObjectId) -> Option<(Object, Option<String>)> {
+        let name = id.name.as_str();
+        let (object, meta) = match id.kind {
+            ObjectKind::NetworkSlice => {
+                let stored = self.slices.get(name)?;
+                (Object::NetworkSlice(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::Hook => {
+                let stored = self.hooks.get(name)?;
+                (Object::Hook(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::Application => {
+                let stored = self.applications.get(name)?;
+                (Object::Application(stored.object.clone()), &stored.meta)
+            }
+        };
+        Some((object, meta.module.clone()))
+    }
+
+    /// SHA-256 digests of the modules of hooks.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.hooks.values().filter_map(|stored| stored.meta.module.as_deref())
+    }
+
     /// The intent after a change; `None`: it would be the same.
     pub(crate) fn changed(
         &self,

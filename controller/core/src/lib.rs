@@ -17,6 +17,7 @@ mod derived;
 mod desired;
 mod effect;
 mod event;
+mod history;
 mod hooks;
 mod intent;
 mod network;
@@ -41,8 +42,9 @@ pub use event::{
     Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report,
     Request, RequestId, Timer, WriteId,
 };
+pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;
-pub use records::RestoreError;
+pub use records::{RestoreError, document::of as document};
 pub use refusal::Refusal;

@@ -21,6 +21,7 @@ use selvedge_topology::NodeName;
 
 use crate::effect::Update;
 use crate::refusal::Refusal;
+use crate::view::Touched;
 
 pub use crate::table::Table;
 
@@ -28,6 +29,8 @@ pub use crate::table::Table;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub id: PlanId,
+    /// Objects that would be put or deleted.
+    pub objects: Vec<Touched>,
     /// Against what the switches should hold now. Switches with no difference are not listed.
     pub switches: BTreeMap<NodeName, Difference>,
     /// Why [`Request::Apply`](crate::Request::Apply) would be refused; then `switches` is empty

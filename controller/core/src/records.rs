@@ -6,6 +6,7 @@
 //! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME` | an object as in its file, who put it and when |
 //! | `number/POOL` | numbers given to names |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
+//! | `history/REVISION` | what a revision changed, and objects as they were before it |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
 //!
 //! Values are JSON. What a switch reported is kept so that a controller that starts again knows
@@ -22,12 +23,13 @@ use serde::{Deserialize, Serialize};
 use crate::attach::Learned;
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
+use crate::history::{self, History};
 use crate::intent::{Intent, Meta, Stored};
 use crate::network::Switch;
 use crate::numbers::{Numbers, Pool};
 use crate::{Config, Core};
 
-mod document;
+pub(crate) mod document;
 
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
@@ -107,7 +109,7 @@ pub(crate) struct MadeOf {
     hooks_sent: BTreeMap<(NodeName, HookId), u64>,
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have string keys and no failing writers")
 }
 
@@ -210,6 +212,7 @@ impl Core {
             changes.push(RecordChange { key: key.clone(), value: None });
         }
         self.stored = Arc::new(records);
+        changes.extend(History::take_unsaved(&mut self.history));
         if !changes.is_empty() {
             out.push(Effect::Persist(changes));
         }
@@ -226,11 +229,14 @@ impl Core {
         records: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<Self, RestoreError> {
         let mut core = Self::new(topology, config);
-        let records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
+        let mut records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
         for (key, value) in &records {
             core.take_record(key, value)
                 .map_err(|reason| RestoreError { key: key.clone(), reason })?;
         }
+        Arc::make_mut(&mut core.history).restored(core.intent.revision);
+        // The history says itself what it wants changed.
+        records.retain(|key, _| !key.starts_with(history::PREFIX));
         let records = records.into_iter().map(|(key, value)| (key, Arc::new(value)));
         core.stored = Arc::new(records.collect());
         core.derive_or_keep();
@@ -250,6 +256,7 @@ impl Core {
         let (kind, name) = key.split_once('/').ok_or_else(foreign)?;
         match kind {
             "intent" => self.take_object(name.split_once('/').ok_or_else(foreign)?, value),
+            "history" => std::sync::Arc::make_mut(&mut self.history).restore(name, value),
             "number" => {
                 let pool: Pool = parse(value)?;
                 let sound = self.numbers.restore(name, pool);
@@ -337,6 +344,6 @@ fn object_record(object: &Object, meta: &Meta) -> Vec<u8> {
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|error| error.to_string())
 }

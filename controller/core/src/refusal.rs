@@ -54,6 +54,13 @@ pub enum Refusal {
         "the plan was made on another state (plan {asked}, now it would be {now}); make it again"
     )]
     OtherPlan { asked: PlanId, now: PlanId },
+    #[error("there is no revision {revision}: the newest is {last}")]
+    NoRevision { revision: u64, last: u64 },
+    #[error(
+        "revision {revision} is no longer in the history; the oldest that can be gone back to is \
+         {oldest}"
+    )]
+    RevisionGone { revision: u64, oldest: u64 },
     #[error("the plan is not safe: {0}")]
     NotProven(CounterExample),
 }

@@ -1,5 +1,6 @@
 //! Requests: tried on a copy, proven, and only then taken.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,8 +8,9 @@ use selvedge_topology::NodeName;
 
 use crate::Core;
 use crate::derived::unfit_when_joined;
-use crate::effect::{Effect, Reply};
+use crate::effect::{Effect, Reply, Severity};
 use crate::event::{Change, Request, RequestId};
+use crate::history::Note;
 use crate::intent::Intent;
 use crate::plan::{Difference, Plan, PlanId};
 use crate::prove;
@@ -32,7 +34,9 @@ impl Core {
             }
             Request::ReplaceTrafficRule { application, old, new } => {
                 let next = self.intent.with_rule(&application, &old, &new, author, now_ms);
-                next.and_then(|next| self.take_intent(next, now_ms, out))
+                let reason = format!("traffic rule {} of application {application}", new.id);
+                let note = Note { author: author.to_owned(), reason, rollback: None };
+                next.and_then(|next| self.take_intent(next, note, now_ms, out))
             }
         };
         out.push(Effect::Reply { request: id, reply });
@@ -52,24 +56,40 @@ impl Core {
                 return Err(Refusal::OtherPlan { asked: asked.clone(), now });
             }
         }
-        let next = self.intent.changed(change, author, now_ms)?;
-        self.take_intent(next, now_ms, out)
+        let next = self.intent.changed(&*self.resolved(change)?, author, now_ms)?;
+        let (author, reason) = (author.to_owned(), change.reason.clone());
+        self.take_intent(next, Note { author, reason, rollback: change.rollback }, now_ms, out)
+    }
+
+    /// A rollback as what it puts and deletes.
+    fn resolved<'a>(&self, change: &'a Change) -> Result<Cow<'a, Change>, Refusal> {
+        match change.rollback {
+            Some(revision) => self.history.back_to(revision, &self.intent).map(Cow::Owned),
+            None => Ok(Cow::Borrowed(change)),
+        }
     }
 
     /// Takes a new intent if everything about it is right; else nothing has changed.
     fn take_intent(
         &mut self,
         next: Option<Intent>,
+        note: Note,
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let Some(next) = next else {
             return Ok(Reply::Applied { changed: false, revision: self.intent.revision });
         };
-        let trial = self.trial(next)?;
+        let mut trial = self.trial(next)?;
         let before = self.derived.clone();
+        let text = note.text();
+        let extent = self.extent(&trial);
+        let history = Arc::make_mut(&mut trial.history);
+        history.add((&self.intent, &trial.intent), note, extent, now_ms);
         *self = trial;
         self.persist(out);
+        let subject = format!("revision {}", self.intent.revision);
+        self.log(Severity::Info, "intent-changed", subject, text, now_ms, out);
         self.log_differences(&before, now_ms, out);
         self.due_at = Some(now_ms);
         Ok(Reply::Applied { changed: true, revision: self.intent.revision })
@@ -137,15 +157,19 @@ impl Core {
         let mut differences = BTreeMap::new();
         let mut warnings = Vec::new();
         let mut refusal = None;
-        let trial = match self.intent.changed(change, author, now_ms) {
-            Ok(None) => Ok(None),
-            Ok(Some(next)) => self.trial(next).map(Some),
-            Err(refusal) => Err(refusal),
-        };
+        let mut objects = Vec::new();
+        let resolved = self.resolved(change);
+        let trial = resolved.as_ref().map_err(Refusal::clone).and_then(|change| {
+            match self.intent.changed(change, author, now_ms)? {
+                None => Ok(None),
+                Some(next) => self.trial(next).map(Some),
+            }
+        });
         match trial {
             Ok(None) => {}
             Ok(Some(trial)) => {
                 differences = self.differences(&trial);
+                objects = self.intent.touched(&trial.intent);
                 for (name, slice) in &trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
@@ -157,10 +181,21 @@ impl Core {
         let network = (self.derived.snapshot.down(), &self.derived.located);
         let text = match &refusal {
             Some(refusal) => format!("{network:?} refused: {refusal}"),
-            None => format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete)),
+            None => {
+                let change = resolved.as_deref().unwrap_or(change);
+                format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete))
+            }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, switches: differences, refusal, warnings }
+        Plan { id, objects, switches: differences, refusal, warnings }
+    }
+
+    /// Table entries that a trial adds, changes and removes, and on how many switches.
+    fn extent(&self, trial: &Self) -> [usize; 4] {
+        let differences = self.differences(trial);
+        differences.values().fold([0, 0, 0, differences.len()], |[a, c, r, switches], d| {
+            [a + d.added.len(), c + d.changed.len(), r + d.removed.len(), switches]
+        })
     }
 
     fn differences(&self, trial: &Self) -> BTreeMap<NodeName, Difference> {

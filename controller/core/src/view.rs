@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_topology::NodeName;
 
-use crate::event::{Compute, HookState};
+use selvedge_slices::Object;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Compute, HookState, ObjectId};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -181,4 +184,48 @@ pub struct MeterView {
     pub class: &'static str,
     pub guaranteed_bps: u64,
     pub maximum_bps: u64,
+}
+
+/// What a change did to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    Added,
+    Changed,
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Touched {
+    pub verb: Verb,
+    pub id: ObjectId,
+}
+
+/// A change of intent that was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    pub revision: u64,
+    pub at_ms: u64,
+    pub author: String,
+    /// Empty: none was given.
+    pub reason: String,
+    /// The revision that was gone back to.
+    pub rollback: Option<u64>,
+    pub touched: Vec<Touched>,
+    /// A rollback may lead past it.
+    pub undoable: bool,
+    /// Table entries, all switches together.
+    pub added: usize,
+    pub changed: usize,
+    pub removed: usize,
+    /// Switches whose entries were to change.
+    pub switches: usize,
+}
+
+/// An object before and after a change; where the history keeps names only, neither.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectChange {
+    pub touched: Touched,
+    pub before: Option<Object>,
+    pub after: Option<Object>,
 }

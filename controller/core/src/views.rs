@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::usable;
 use selvedge_slices::rules::RuleState;
-use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
+use selvedge_slices::{Application, Hook, NetworkSlice, Object, TrafficRule};
 use selvedge_topology::{ArcIx, NodeName, Topology};
 
 use crate::Core;
@@ -18,7 +18,7 @@ use crate::plan::Table;
 use crate::reconcile::generation_of;
 use crate::view::{
     ApplicationView, EndpointView, Explanation, HookInstanceView, HookView, LinkView, MeterView,
-    NodeView, PortView, SliceState, SliceView, Status,
+    NodeView, ObjectChange, PortView, Revision, SliceState, SliceView, Status,
 };
 
 impl Core {
@@ -240,21 +240,23 @@ impl Core {
 
     /// An object as it was put.
     pub fn object(&self, id: &ObjectId) -> Option<Object> {
-        let name = id.name.as_str();
-        match id.kind {
-            ObjectKind::NetworkSlice => {
-                self.intent.slices.get(name).map(|s| Object::NetworkSlice(s.object.clone()))
-            }
-            ObjectKind::Hook => self.intent.hooks.get(name).map(|s| Object::Hook(s.object.clone())),
-            ObjectKind::Application => {
-                self.intent.applications.get(name).map(|s| Object::Application(s.object.clone()))
-            }
-        }
+        self.intent.object(id).map(|(object, _)| object)
     }
 
-    /// SHA-256 digests of modules that hooks of the intent have: what the shell must keep.
+    /// SHA-256 digests of modules that hooks have or had, as far as the history goes back: what
+    /// the shell must keep.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
-        self.intent.hooks.values().filter_map(|stored| stored.meta.module.as_deref())
+        self.intent.modules().chain(self.history.modules())
+    }
+
+    /// Changes of intent that were taken, oldest first.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = Revision> {
+        self.history.views()
+    }
+
+    /// What a revision did to each object; `None`: the history does not have it.
+    pub fn changes_of(&self, revision: u64) -> Option<Vec<ObjectChange>> {
+        self.history.changes(revision, &self.intent)
     }
 
     /// The latest lines of the event log, oldest first.

@@ -14,12 +14,18 @@ use crate::modules::{MAX_MODULE_BYTES, sha256};
 
 /// Documents in one change.
 const MAX_DOCUMENTS: usize = 256;
+/// Why a change is made, in bytes of UTF-8.
+const MAX_REASON_BYTES: usize = 1024;
+/// On whose behalf, in bytes of UTF-8.
+const MAX_AUTHOR_BYTES: usize = 128;
 
 /// The core's change, and the modules that it needs kept: digest and bytes.
 pub(super) struct Checked {
     pub(super) change: core::Change,
     pub(super) modules: Vec<(String, Vec<u8>)>,
     pub(super) plan: Option<core::PlanId>,
+    /// As the caller gave it.
+    pub(super) author: Option<String>,
 }
 
 /// Every problem of every document in one answer.
@@ -53,15 +59,40 @@ pub(super) fn check(body: Change) -> Result<Checked, Problem> {
         problems.push(format!("plan: {error}"));
         None
     });
-    if problems.is_empty() && put.is_empty() && delete.is_empty() {
+    let objects = !put.is_empty() || !delete.is_empty();
+    if problems.is_empty() && !objects && body.rollback.is_none() {
         problems.push("nothing to put and nothing to delete".to_owned());
     }
+    if objects && body.rollback.is_some() {
+        problems.push("rollback: it goes alone, without documents and `delete`".to_owned());
+    }
+    let reason = note("reason", body.reason, MAX_REASON_BYTES, &mut problems);
+    let author = note("author", body.author, MAX_AUTHOR_BYTES, &mut problems);
     if !problems.is_empty() {
         return Err(Problem::unprocessable(problems.join("\n")));
     }
     let digests = modules.iter().map(|(hook, digest, _)| (hook.clone(), digest.clone())).collect();
     let modules = modules.into_iter().map(|(_, digest, bytes)| (digest, bytes)).collect();
-    Ok(Checked { change: core::Change { put, modules: digests, delete }, modules, plan })
+    let (rollback, reason) = (body.rollback, reason.unwrap_or_default());
+    let change = core::Change { put, modules: digests, delete, rollback, reason };
+    Ok(Checked { change, modules, plan, author })
+}
+
+/// A line for the history; an empty one is none.
+fn note(
+    what: &str,
+    text: Option<String>,
+    limit: usize,
+    problems: &mut Vec<String>,
+) -> Option<String> {
+    let text = text?.trim().to_owned();
+    if text.len() > limit {
+        problems.push(format!("{what}: {} bytes are too many, at most {limit}", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        problems.push(format!("{what}: it is one line, without control characters"));
+    }
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// `file:line:column: message (help)`.

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, intent, read, trace};
+use super::{counters, history, intent, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,6 +35,8 @@ use super::{counters, intent, read, trace};
         read::application,
         intent::plan,
         intent::apply,
+        history::history,
+        history::revision,
         intent::delete_slice,
         intent::delete_hook,
         intent::delete_application,

@@ -26,8 +26,9 @@ pub(super) async fn plan(
     caller: Caller,
     body: Result<Body<wire_intent::Change>, Problem>,
 ) -> Result<Json<Plan>, Problem> {
-    let Checked { change, .. } = check(body?.0)?;
-    match api.handle.request(caller.to_string(), Request::Plan(change)).await? {
+    let Checked { change, author, .. } = check(body?.0)?;
+    let author = caller.author(author.as_deref()).await;
+    match api.handle.request(author, Request::Plan(change)).await? {
         Reply::Plan(plan) => Ok(Json(plan.into())),
         Reply::Applied { .. } => Err(unexpected()),
     }
@@ -59,14 +60,15 @@ pub(super) async fn apply(
 }
 
 async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Applied>, Problem> {
-    let Checked { change, modules, plan } = checked;
+    let Checked { change, modules, plan, author } = checked;
+    let author = caller.author(author.as_deref()).await;
     let api = api.clone();
     // A task of its own: a client that hangs up half-way leaves nothing half done.
     let done = tokio::spawn(async move {
         let _one_at_a_time = api.changing.lock().await;
         api.modules.keep(modules).await?;
         let request = Request::Apply { change, plan };
-        let reply = api.handle.request(caller.to_string(), request).await;
+        let reply = api.handle.request(author, request).await;
         api.sweep().await;
         Ok::<_, Problem>(reply?)
     });
@@ -106,7 +108,8 @@ impl Api {
         let id = object_id(&ObjectRef { kind: kind.to_string(), name: name.clone() })
             .map_err(|_| Problem::not_found(kind.as_str(), &name))?;
         let wanted = Change { delete: vec![id], ..Change::default() };
-        change(self, caller, Checked { change: wanted, modules: Vec::new(), plan: None }).await
+        let (modules, plan, author) = (Vec::new(), None, None);
+        change(self, caller, Checked { change: wanted, modules, plan, author }).await
     }
 }
 

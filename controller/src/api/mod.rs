@@ -25,6 +25,7 @@ mod caller;
 mod change;
 mod counters;
 mod docs;
+mod history;
 mod intent;
 pub mod problem;
 mod read;
@@ -33,6 +34,7 @@ mod trace;
 pub mod wire;
 pub mod wire_counters;
 pub mod wire_explain;
+pub mod wire_history;
 pub mod wire_intent;
 pub mod wire_trace;
 
@@ -89,6 +91,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))
         .route("/v1/applications/{name}", get(read::application).delete(intent::delete_application))
+        .route("/v1/history", get(history::history))
+        .route("/v1/history/{revision}", get(history::revision))
         .route("/v1/plan", post(intent::plan))
         .route("/v1/apply", post(intent::apply))
         .route("/v1/trace", post(trace::trace))

@@ -50,7 +50,9 @@ impl From<RequestError> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
-            Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
+            Refusal::NotFound { .. }
+            | Refusal::NoRevision { .. }
+            | Refusal::RevisionGone { .. } => StatusCode::NOT_FOUND,
             Refusal::OtherPlan { .. } | Refusal::RuleChanged { .. } => {
                 StatusCode::PRECONDITION_FAILED
             }

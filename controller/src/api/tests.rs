@@ -334,7 +334,7 @@ async fn a_full_store_refuses_intent_and_reads_go_on() {
 }
 
 #[tokio::test]
-async fn modules_are_kept_while_a_hook_uses_them() {
+async fn modules_are_kept_while_a_hook_or_a_rollback_needs_them() {
     let api = Fixture::new();
     let kept = || async { api.controller.store.keys("module/").await.unwrap() };
     let body = |module: &str| json!({ "documents": HOOK, "modules": { "hooks/dedup.wasm": STANDARD.encode(module) } });
@@ -345,10 +345,17 @@ async fn modules_are_kept_while_a_hook_uses_them() {
     let (status, _) = api.post("/v1/plan", body("\0asm planned")).await;
     assert_eq!((status, kept().await), (200, vec![one]), "a plan keeps nothing");
     let (status, _) = api.post("/v1/apply", body("\0asm two")).await;
-    assert_eq!(status, 200);
-    assert_eq!(kept().await, [format!("module/{}", crate::modules::sha256(b"\0asm two"))]);
+    assert_eq!((status, kept().await.len()), (200, 2));
     let (status, _) = api.call("DELETE", "/v1/hooks/dedup", None).await;
-    assert_eq!((status, kept().await.len()), (200, 0));
+    assert_eq!((status, kept().await.len()), (200, 2));
+    let (status, applied) = api.post("/v1/apply", json!({ "rollback": 1 })).await;
+    assert_eq!((status, &applied["revision"]), (200, &json!(4)), "{applied}");
+    assert_eq!(api.get("/v1/hooks/dedup").await["sha256"], crate::modules::sha256(b"\0asm one"));
+    // Those of hooks that the history no longer has go.
+    for n in 0..selvedge_core::HISTORY_MODULES + 3 {
+        assert_eq!(api.post("/v1/apply", body(&format!("\0asm {n}"))).await.0, 200);
+    }
+    assert_eq!(kept().await.len(), selvedge_core::HISTORY_MODULES + 1);
 }
 
 #[tokio::test]
@@ -563,3 +570,5 @@ async fn too_many_requests_are_told_to_come_back() {
     }
     assert_eq!(api.call("GET", "/v1/status", None).await.0, 200);
 }
+
+mod history;

@@ -7,6 +7,7 @@ use selvedge_pipeline::Entry as PipelineEntry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::wire_history::Touched;
 use crate::text;
 
 /// Objects to put and to delete, all of it or nothing.
@@ -22,6 +23,16 @@ pub struct Change {
     pub modules: BTreeMap<String, String>,
     #[serde(default)]
     pub delete: Vec<ObjectRef>,
+    /// Instead of all of these: makes every object what it was at this revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<u64>,
+    /// Why, for the history: at most 1,024 bytes, without control characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// On whose behalf, for the history, where that is not the caller: at most 128 bytes. The
+    /// caller is written down beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// To apply: the id of the plan this has to be; on any other state it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
@@ -62,6 +73,9 @@ pub struct ObjectRef {
 pub struct Plan {
     /// Names the plan by the state it was made on and what it would change.
     pub id: String,
+    /// Objects that would be put or deleted.
+    #[serde(default)]
+    pub objects: Vec<Touched>,
     /// Switches whose entries would change, by name.
     pub switches: BTreeMap<String, Difference>,
     /// Why it would be refused; then there is nothing else.
@@ -119,6 +133,7 @@ impl From<plan::Plan> for Plan {
         });
         Self {
             id: plan.id.to_string(),
+            objects: plan.objects.iter().map(Touched::from).collect(),
             switches: switches.collect(),
             refusal: plan.refusal.as_ref().map(ToString::to_string),
             warnings: plan.warnings,

@@ -11,8 +11,8 @@ use selvedge_slices::{
 use selvedge_topology::Loss;
 use serde_json::{Map, Value, json};
 
-/// The object as a document.
-pub(super) fn of(object: &Object) -> Value {
+/// The object as a document, as its file has it but for comments and order.
+pub fn of(object: &Object) -> Value {
     let spec = match object {
         Object::NetworkSlice(slice) => slice_spec(slice),
         Object::Hook(hook) => hook_spec(hook),
@@ -27,7 +27,7 @@ pub(super) fn of(object: &Object) -> Value {
 }
 
 /// The object of a document.
-pub(super) fn object(document: &Value) -> Result<Object, String> {
+pub(crate) fn object(document: &Value) -> Result<Object, String> {
     let mut text = String::new();
     yaml(document, &mut text);
     let objects = selvedge_slices::parse("record", &text).map_err(|problems| {

@@ -2,6 +2,7 @@
 
 mod failures;
 mod forward;
+mod history;
 mod hooks;
 mod intent;
 mod joining;
