@@ -84,7 +84,7 @@ impl Core {
         trial.derive()?;
         let mut unfit: Option<BTreeMap<String, String>> = None;
         // Only what this change brings about is held against it.
-        for (name, slice) in &trial.derived.slices {
+        for (name, slice) in &*trial.derived.slices {
             let before = self.derived.slices.get(name);
             let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
                 == trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
@@ -146,7 +146,7 @@ impl Core {
             Ok(None) => {}
             Ok(Some(trial)) => {
                 differences = self.differences(&trial);
-                for (name, slice) in &trial.derived.slices {
+                for (name, slice) in &*trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
                     }
