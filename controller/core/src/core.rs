@@ -351,7 +351,7 @@ impl Core {
     }
 
     fn log_links(&mut self, before: &Derived, after: &Derived, now_ms: u64, out: &mut Vec<Effect>) {
-        for (ix, state) in &after.links {
+        for (ix, state) in &*after.links {
             let old = before.links.get(ix);
             if old == Some(state) {
                 continue;
@@ -383,7 +383,10 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        for (name, slice) in &after.slices {
+        if Arc::ptr_eq(&before.slices, &after.slices) {
+            return;
+        }
+        for (name, slice) in &*after.slices {
             let old = before.slices.get(name).map(|slice| slice.reasons.as_slice());
             if old.unwrap_or_default() == slice.reasons {
                 continue;

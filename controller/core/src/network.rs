@@ -151,18 +151,17 @@ impl Network {
         &self.topology.links[link.index()]
     }
 
-    /// Declared links between switches, by index.
-    pub(crate) fn fabric_links(&self) -> impl Iterator<Item = (LinkIx, &Link)> {
-        self.declared.fabric().iter().map(|ix| (*ix, self.link(*ix)))
-    }
-
     /// The state of every declared link between switches.
     pub(crate) fn link_states(&self) -> BTreeMap<LinkIx, LinkState> {
-        let state = |link: &Link| match (self.end(&link.a, &link.b), self.end(&link.b, &link.a)) {
+        self.declared.fabric().iter().map(|ix| (*ix, self.link_state(*ix))).collect()
+    }
+
+    pub(crate) fn link_state(&self, link: LinkIx) -> LinkState {
+        let link = self.link(link);
+        match (self.end(&link.a, &link.b), self.end(&link.b, &link.a)) {
             (Ok(a), Ok(b)) => LinkState::Usable { a, b },
             (Err(reason), _) | (_, Err(reason)) => LinkState::Unusable(reason),
-        };
-        self.fabric_links().map(|(ix, link)| (ix, state(link))).collect()
+        }
     }
 
     fn end(&self, end: &End, other: &End) -> Result<Attached, Reason> {

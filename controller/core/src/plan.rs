@@ -52,7 +52,7 @@ pub struct Difference {
 impl Difference {
     pub fn between(before: &Table, after: &Table) -> Self {
         let mut difference = Self::default();
-        before.differences(after, |old, new| match (old, new) {
+        before.differences(after, |_, old, new| match (old, new) {
             (Some(Entry::Generation(_)), _) | (_, Some(Entry::Generation(_))) => {}
             (None, Some(new)) => difference.added.push(new.clone()),
             (Some(old), Some(new)) => difference.changed.push((old.clone(), new.clone())),
@@ -65,8 +65,8 @@ impl Difference {
     /// Whether anything differs, the generation left out.
     pub(crate) fn is_any(before: &Table, after: &Table) -> bool {
         let mut any = false;
-        before.differences(after, |old, new| {
-            any |= !matches!(old.or(new), Some(Entry::Generation(_)));
+        before.differences(after, |key, _, _| {
+            any |= *key != Key::Generation;
         });
         any
     }

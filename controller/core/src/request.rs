@@ -104,7 +104,7 @@ impl Core {
         trial.derive()?;
         let mut unfit: Option<BTreeMap<String, String>> = None;
         // Only what this change brings about is held against it.
-        for (name, slice) in &trial.derived.slices {
+        for (name, slice) in &*trial.derived.slices {
             let before = self.derived.slices.get(name);
             let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
                 == trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
@@ -170,7 +170,7 @@ impl Core {
             Ok(Some(trial)) => {
                 differences = self.differences(&trial);
                 objects = self.intent.touched(&trial.intent);
-                for (name, slice) in &trial.derived.slices {
+                for (name, slice) in &*trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
                     }

@@ -1,4 +1,4 @@
-//! The entries of one switch, in the order of their keys, in chunks that copies share.
+//! Values in the order of their keys, in chunks that copies share.
 //!
 //! A thousand switches hold a thousand entries each and more, and the core has several states of
 //! each: what is wanted, what is held, what a proof supposes. So a copy costs a pointer for each
@@ -13,22 +13,44 @@ use selvedge_pipeline::{Entry, Key};
 /// Entries in one chunk at most; one that grows beyond it is halved.
 const CHUNK: usize = 64;
 
-#[derive(Clone, Debug)]
-struct Chunk {
+#[derive(Debug)]
+struct Chunk<K, V> {
     /// Not above any key in the chunk, and above all keys of those before it.
-    from: Key,
+    from: K,
     /// Never empty.
-    entries: Arc<Vec<(Key, Entry)>>,
+    entries: Arc<Vec<(K, V)>>,
 }
 
-/// The entries of one switch.
-#[derive(Clone, Debug, Default)]
-pub struct Table {
-    chunks: Vec<Chunk>,
+impl<K: Clone, V> Clone for Chunk<K, V> {
+    fn clone(&self) -> Self {
+        Self { from: self.from.clone(), entries: self.entries.clone() }
+    }
+}
+
+/// A map whose copies are cheap to make and to compare.
+#[derive(Clone, Debug)]
+pub struct Sorted<K, V> {
+    chunks: Vec<Chunk<K, V>>,
     len: usize,
 }
 
+/// The entries of one switch.
+pub type Table = Sorted<Key, Entry>;
+
 impl Table {
+    /// Puts an entry; answers the one of that key before.
+    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        self.put(entry.key(), entry)
+    }
+}
+
+impl<K, V> Default for Sorted<K, V> {
+    fn default() -> Self {
+        Self { chunks: Vec::new(), len: 0 }
+    }
+}
+
+impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     pub const fn new() -> Self {
         Self { chunks: Vec::new(), len: 0 }
     }
@@ -42,85 +64,85 @@ impl Table {
     }
 
     /// The chunk that has the key, if any has.
-    fn chunk(&self, key: &Key) -> usize {
+    fn chunk(&self, key: &K) -> usize {
         self.chunks.partition_point(|chunk| chunk.from <= *key).saturating_sub(1)
     }
 
-    pub fn get(&self, key: &Key) -> Option<&Entry> {
+    pub fn get(&self, key: &K) -> Option<&V> {
         let entries = &self.chunks.get(self.chunk(key))?.entries;
         let at = entries.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
         Some(&entries[at].1)
     }
 
-    pub fn contains_key(&self, key: &Key) -> bool {
+    pub fn contains_key(&self, key: &K) -> bool {
         self.get(key).is_some()
     }
 
-    /// Puts an entry; answers the one of that key before.
-    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
-        let key = entry.key();
+    /// Puts a value; answers the one of that key before.
+    pub fn put(&mut self, key: K, value: V) -> Option<V> {
         let at = self.chunk(&key);
         let Some(chunk) = self.chunks.get_mut(at) else {
-            self.chunks.push(Chunk { from: key, entries: Arc::new(vec![(key, entry)]) });
+            self.chunks.push(Chunk { from: key.clone(), entries: Arc::new(vec![(key, value)]) });
             self.len = 1;
             return None;
         };
         let entries = Arc::make_mut(&mut chunk.entries);
         let place = match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
-            Ok(place) => return Some(std::mem::replace(&mut entries[place].1, entry)),
+            Ok(place) => return Some(std::mem::replace(&mut entries[place].1, value)),
             Err(place) => place,
         };
-        entries.insert(place, (key, entry));
-        chunk.from = chunk.from.min(key);
+        if key < chunk.from {
+            chunk.from = key.clone();
+        }
+        entries.insert(place, (key, value));
         self.len += 1;
         if entries.len() > CHUNK {
             // Keys often come in rising order: then chunks stay full.
             let half = if place + 1 == entries.len() { CHUNK } else { CHUNK / 2 };
             let upper = entries.split_off(half);
-            let chunk = Chunk { from: upper[0].0, entries: Arc::new(upper) };
+            let chunk = Chunk { from: upper[0].0.clone(), entries: Arc::new(upper) };
             self.chunks.insert(at + 1, chunk);
         }
         None
     }
 
-    pub fn remove(&mut self, key: &Key) -> Option<Entry> {
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         let at = self.chunk(key);
         let chunk = self.chunks.get_mut(at)?;
         let place = chunk.entries.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
         let entries = Arc::make_mut(&mut chunk.entries);
-        let (_, entry) = entries.remove(place);
+        let (_, value) = entries.remove(place);
         if entries.is_empty() {
             self.chunks.remove(at);
         }
         self.len -= 1;
-        Some(entry)
+        Some(value)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.chunks.iter().flat_map(|chunk| chunk.entries.iter()).map(|(key, entry)| (key, entry))
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.chunks.iter().flat_map(|chunk| chunk.entries.iter()).map(|(key, value)| (key, value))
     }
 
-    pub fn values(&self) -> impl Iterator<Item = &Entry> {
-        self.iter().map(|(_, entry)| entry)
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
     }
 
-    /// Entries with keys in a range, in order.
-    pub fn range(&self, keys: RangeInclusive<Key>) -> impl Iterator<Item = &Entry> {
+    /// Values with keys in a range, in order.
+    pub fn range(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = &V> {
         let (first, last) = keys.into_inner();
-        let chunks = self.chunks[self.chunk(&first).min(self.chunks.len())..].iter();
-        let entries = chunks.take_while(move |chunk| chunk.from <= last).flat_map(move |chunk| {
-            let from = chunk.entries.partition_point(|(key, _)| *key < first);
-            chunk.entries[from..].iter()
-        });
-        entries.take_while(move |(key, _)| *key <= last).map(|(_, entry)| entry)
+        let chunk = self.chunk(&first);
+        let from = self.chunks.get(chunk);
+        let from = from.map_or(0, |c| c.entries.partition_point(|(key, _)| *key < first));
+        let chunks = self.chunks.iter().skip(chunk).flat_map(|chunk| chunk.entries.iter());
+        chunks.skip(from).take_while(move |(key, _)| *key <= last).map(|(_, value)| value)
     }
 
-    /// What is different in `after`, in the order of keys: entries before and after. Cost: the
+    /// What is different in `after`, in the order of keys: key, value before and after. Cost: the
     /// chunks, and the entries of those that are not shared.
     pub fn differences<'a>(
         &'a self,
         after: &'a Self,
-        mut each: impl FnMut(Option<&'a Entry>, Option<&'a Entry>),
+        mut each: impl FnMut(&'a K, Option<&'a V>, Option<&'a V>),
     ) {
         let (mut old, mut new) = (Walk::of(self), Walk::of(after));
         loop {
@@ -140,31 +162,34 @@ impl Table {
             };
             let before = if order.is_le() { old.next() } else { None };
             let now = if order.is_ge() { new.next() } else { None };
-            if before != now {
-                each(before, now);
+            let (old, new) = (before.map(|(_, value)| value), now.map(|(_, value)| value));
+            if old != new
+                && let Some((key, _)) = before.or(now)
+            {
+                each(key, old, new);
             }
         }
     }
 }
 
 /// Where a comparison is in one of its tables.
-struct Walk<'a> {
-    chunks: &'a [Chunk],
+struct Walk<'a, K, V> {
+    chunks: &'a [Chunk<K, V>],
     /// In the first of them.
     at: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn of(table: &'a Table) -> Self {
+impl<'a, K, V> Walk<'a, K, V> {
+    fn of(table: &'a Sorted<K, V>) -> Self {
         Self { chunks: &table.chunks, at: 0 }
     }
 
-    fn peek(&self) -> Option<&'a (Key, Entry)> {
+    fn peek(&self) -> Option<&'a (K, V)> {
         self.chunks.first()?.entries.get(self.at)
     }
 
-    fn next(&mut self) -> Option<&'a Entry> {
-        let (_, entry) = self.peek()?;
+    fn next(&mut self) -> Option<&'a (K, V)> {
+        let entry = self.peek()?;
         self.at += 1;
         if self.at == self.chunks[0].entries.len() {
             (self.chunks, self.at) = (&self.chunks[1..], 0);
@@ -173,17 +198,17 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl PartialEq for Table {
+impl<K: Ord + Clone, V: Clone + PartialEq> PartialEq for Sorted<K, V> {
     fn eq(&self, other: &Self) -> bool {
         let mut same = self.len == other.len;
         if same {
-            self.differences(other, |_, _| same = false);
+            self.differences(other, |_, _, _| same = false);
         }
         same
     }
 }
 
-impl Eq for Table {}
+impl<K: Ord + Clone, V: Clone + Eq> Eq for Sorted<K, V> {}
 
 impl FromIterator<Entry> for Table {
     /// Of two entries of one key the later one counts.
@@ -271,7 +296,7 @@ mod tests {
             want.extend(keys.into_iter().map(|key| (before_map.get(key), map.get(key))));
             want.retain(|(old, new)| old != new);
             let mut found = Vec::new();
-            before.differences(&table, |old, new| found.push((old, new)));
+            before.differences(&table, |_, old, new| found.push((old, new)));
             prop_assert_eq!(found, want);
         }
     }

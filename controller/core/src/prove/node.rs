@@ -91,9 +91,8 @@ impl Node {
     pub(crate) fn towards(&self, table: &Table) -> Vec<(Key, Option<Entry>)> {
         const EMPTY: &Table = &Table::new();
         let mut changes = Vec::new();
-        self.table.as_deref().unwrap_or(EMPTY).differences(table, |old, new| {
-            let key = old.or(new).expect("one of them is there").key();
-            changes.push((key, new.cloned()));
+        self.table.as_deref().unwrap_or(EMPTY).differences(table, |key, _, new| {
+            changes.push((*key, new.cloned()));
         });
         changes
     }
