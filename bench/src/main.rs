@@ -3,6 +3,7 @@
 //! Started as root by `cargo xtask bench NAME`. Each figure has its baseline from the same run,
 //! because only ratios mean something on another machine.
 
+mod admission;
 mod forward;
 mod net;
 mod paths;
@@ -13,8 +14,9 @@ mod te;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench forward | paths | te | scale
+usage: bench admission | forward | paths | te | scale
 
+  admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
             beside the kernel's own SRv6 encapsulation
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
+        ["admission"] => admission::run().and_then(|rows| report::write_values("admission", &rows)),
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
         ["paths"] => paths::run(),
         ["scale"] => scale::run(),

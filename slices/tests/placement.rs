@@ -372,7 +372,7 @@ proptest! {
         recount(&state)?;
         let best = exhaustive(&net, &offers, &requests);
         let got = state.placement.gain();
-        prop_assert!(got as f64 >= best as f64 * 0.9, "{got} of {best}");
+        prop_assert!(got as f64 >= best as f64 * 0.7, "{got} of {best}");
         // The same call, the same answer; and whoever is in place is not given up.
         let mut again = State::new(&net, offers);
         again.with(|placement, paths| placement.place_all(paths, &requests, &|| false));

@@ -130,7 +130,7 @@ fn p4runtime_shell() -> Result<()> {
 
 /// What a bench compares with.
 pub(crate) fn bench_tools(name: &str) -> Result<()> {
-    if matches!(name, "paths" | "te") {
+    if matches!(name, "admission" | "paths" | "te") {
         debian(&["python3", "python3-venv"])?;
         python("import highspy, igraph, networkx, numpy, rustworkx", BASELINE_PACKAGES)?;
     }

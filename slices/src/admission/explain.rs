@@ -4,8 +4,8 @@ use std::fmt;
 
 use selvedge_topology::BitRate;
 
-use super::delay::{arc_name, queues};
-use super::{Admitted, DelayBound, Ledger, MARGIN_PERCENT, Network, Segment, usable};
+use super::delay::{arc_name, bound};
+use super::{Admitted, DelayBound, Ledger, MARGIN_PERCENT, Network, Protection, Segment, usable};
 use crate::Direction;
 use crate::class::FRAME_BYTES;
 
@@ -27,6 +27,8 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathExplanation {
     pub direction: Direction,
+    /// The way that is taken after a failure of the one before it in the list.
+    pub is_backup: bool,
     pub nodes: Vec<String>,
     /// The ids that packets carry, in words.
     pub segments: Vec<String>,
@@ -52,7 +54,8 @@ pub struct LinkUse {
 pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> Explanation {
     let slice = &of.slice;
     let snapshot = network.snapshot;
-    let queues = queues(network, ledger.iter().map(|(_, admitted)| admitted));
+    let mut bounds = ledger.bounds.clone();
+    let values = bounds.settle().map(<[u64]>::to_vec);
     let promises = Direction::ALL.iter().map(|&direction| {
         let rates = slice.rates(direction);
         let mut parts = Vec::new();
@@ -69,13 +72,21 @@ pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> 
         parts.extend(slice.latency.map(|latency| format!("within {latency}")));
         format!("{direction}: {}", parts.join(", "))
     });
-    let promises = promises.collect();
+    let mut promises: Vec<String> = promises.collect();
+    let level = Protection::of(slice.availability);
+    if level > Protection::None && of.waived.is_none() {
+        let all = of.placed.iter().all(|p| p.backup.is_some() || p.path.arcs.is_empty());
+        let state = if all { "" } else { " (at present without a backup)" };
+        promises.push(format!("protected against any one failure: {level}{state}"));
+    }
     let mut assumed = Vec::new();
-    let paths = of
-        .placed
-        .iter()
-        .map(|placed| {
-            let links = placed.path.arcs.iter().filter_map(|&ix| {
+    let ways = of.placed.iter().flat_map(|placed| {
+        let backup = placed.backup.iter().map(move |b| (placed, true, &b.path, &b.segments));
+        std::iter::once((placed, false, &placed.path, &placed.segments)).chain(backup)
+    });
+    let paths = ways
+        .map(|(placed, is_backup, path, segments)| {
+            let links = path.arcs.iter().filter_map(|&ix| {
                 let arc = snapshot.arc(ix)?;
                 let all = ledger.reserved(ix);
                 let left = arc.capacity.map(|c| BitRate(usable(c).0.saturating_sub(all.0)));
@@ -88,10 +99,10 @@ pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> 
                     left,
                 })
             });
-            let delay = queues.as_ref().map(|queues| {
+            let delay = values.as_ref().map(|values| {
                 let route: Vec<_> =
-                    placed.path.arcs.iter().chain(placed.exits.iter().take(1)).copied().collect();
-                queues.bound(network, &route, !slice.through.is_empty())
+                    path.arcs.iter().chain(placed.exits.iter().take(1)).copied().collect();
+                bound(network, (&bounds, values), &route, !slice.through.is_empty())
             });
             let name = |node| snapshot.name(node).to_string();
             let segment = |segment: &Segment| match *segment {
@@ -103,8 +114,9 @@ pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> 
             };
             PathExplanation {
                 direction: placed.direction,
-                nodes: placed.path.nodes.iter().map(|&node| name(node)).collect(),
-                segments: placed.segments.iter().map(segment).collect(),
+                is_backup,
+                nodes: path.nodes.iter().map(|&node| name(node)).collect(),
+                segments: segments.iter().map(segment).collect(),
                 links: links.collect(),
                 delay,
             }
@@ -146,7 +158,8 @@ impl fmt::Display for Explanation {
             writeln!(f, "  NOT KEPT at present: {waived}")?;
         }
         for path in &self.paths {
-            writeln!(f, "  {}: {}", path.direction, path.nodes.join(" > "))?;
+            let backup = if path.is_backup { " after a failure" } else { "" };
+            writeln!(f, "  {}{backup}: {}", path.direction, path.nodes.join(" > "))?;
             writeln!(f, "    ids: {}", path.segments.join(", "))?;
             for link in &path.links {
                 write!(f, "    {}: cost {}", link.link, link.cost)?;

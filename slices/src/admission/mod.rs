@@ -12,18 +12,35 @@
 //!   capacity limits nothing, which is an assumption too.
 //! - Hooks take memory of the node they run on, one instance for each slice ([`HookMemory`]);
 //!   together they take no more than it has.
+//! - A slice whose `availability` asks for it ([`Protection`]) has a backup beside each way. What
+//!   moves onto a link after a failure is kept free there; slices that no one failure hits
+//!   together share it. What a failed way leaves free elsewhere is not counted on.
 //! - The delay bound is in [`delay`].
+//!
+//! A decision costs what the slice's own ways cost, not what is admitted already: sums by link
+//! (`books.rs`) and delay bounds (`bounds.rs`) are kept, not computed anew.
 
+mod books;
+mod bounds;
 pub mod delay;
 mod explain;
 mod memory;
+mod offer;
 mod place;
+mod protect;
+mod rebuild;
 mod refusal;
 mod route;
 
 use std::collections::BTreeMap;
 
-use selvedge_topology::{ArcIx, BitRate, Forwarding, LinkIx, NodeIx, NodeName, Path, Snapshot};
+use selvedge_topology::{
+    ArcIx, BitRate, End, Forwarding, LinkIx, NodeIx, NodeName, Path, Snapshot,
+};
+
+use self::books::{Books, Slot};
+use self::bounds::Bounds;
+use self::delay::Watch;
 
 use crate::class::{FRAME_BYTES, OVERHEAD_BYTES};
 use crate::limits::MTU_BYTES;
@@ -32,6 +49,8 @@ use crate::{Direction, NetworkSlice, ObjectName};
 pub use delay::{DelayBound, HopDelay};
 pub use explain::{Explanation, LinkUse, PathExplanation};
 pub use memory::HookMemory;
+pub use offer::Offer;
+pub use protect::{Failure, Protection, failures};
 pub use refusal::Refusal;
 
 /// Share of a link's capacity that may be promised, and the rate its virtual queue drains at.
@@ -120,8 +139,18 @@ pub struct Placed {
     /// At most [`MAX_IDS`]. A node's id is left out where the packet is there already, so
     /// `[Deliver]` alone is local delivery.
     pub segments: Vec<Segment>,
+    /// Where packets go after a failure on `path`; `None`: the slice is not protected here.
+    pub backup: Option<Backup>,
     /// The egress links to the endpoints served, for the delay bound.
     exits: Vec<ArcIx>,
+}
+
+/// A second way, for the failures that the first does not survive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    pub path: Path,
+    /// As [`Placed::segments`].
+    pub segments: Vec<Segment>,
 }
 
 /// A slice with its place in the network.
@@ -133,6 +162,9 @@ pub struct Admitted {
     /// Frames' rate by arc, access links included. Nothing is reserved when the promise is
     /// waived.
     pub reserved: BTreeMap<ArcIx, BitRate>,
+    /// Frames' rate that comes on top on an arc when that failure moves ways to their backups.
+    /// By arc, then by failure.
+    pub spare: Vec<(ArcIx, Failure, BitRate)>,
     /// Why the promise is not kept at present; `None` when it is.
     pub waived: Option<Refusal>,
 }
@@ -145,10 +177,32 @@ impl Admitted {
 }
 
 /// What the network has promised, by slice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    admitted: BTreeMap<ObjectName, Admitted>,
+    admitted: BTreeMap<ObjectName, Entry>,
+    books: Books,
+    bounds: Bounds,
+    /// The promised latencies.
+    watches: Vec<Watch>,
+    /// By slot; the name that was there last where it is free.
+    names: Vec<ObjectName>,
+    free: Vec<Slot>,
 }
+
+#[derive(Clone, Debug)]
+struct Entry {
+    slot: Slot,
+    admitted: Admitted,
+}
+
+/// The same promises, however they came about.
+impl PartialEq for Ledger {
+    fn eq(&self, other: &Self) -> bool {
+        self.books == other.books && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Ledger {}
 
 impl Ledger {
     pub fn new() -> Self {
@@ -162,9 +216,11 @@ impl Ledger {
         network: &Network<'_>,
         slice: &NetworkSlice,
     ) -> Result<&Admitted, Box<Refusal>> {
-        let before = self.admitted.remove(&slice.name);
-        let result = place::promised(self, network, slice);
-        self.settle(slice, before, result)
+        self.prepare(network);
+        let before = self.take(&slice.name);
+        let slot = self.slot(&slice.name);
+        let result = place::promised(self, network, slice, slot);
+        self.settle(network, slot, before, result)
     }
 
     /// Places a slice without its promises, for a network that can no longer keep them: paths
@@ -175,65 +231,105 @@ impl Ledger {
         slice: &NetworkSlice,
         why: Refusal,
     ) -> Result<&Admitted, Box<Refusal>> {
-        let before = self.admitted.remove(&slice.name);
+        self.prepare(network);
+        let before = self.take(&slice.name);
+        let slot = self.slot(&slice.name);
         let result = place::waived(self, network, slice, why);
-        self.settle(slice, before, result)
+        self.settle(network, slot, before, result)
     }
 
     fn settle(
         &mut self,
-        slice: &NetworkSlice,
-        before: Option<Admitted>,
+        network: &Network<'_>,
+        slot: Slot,
+        before: Option<Entry>,
         result: Result<Admitted, Box<Refusal>>,
     ) -> Result<&Admitted, Box<Refusal>> {
         match result {
-            Ok(admitted) => Ok(self.admitted.entry(slice.name.clone()).or_insert(admitted)),
+            Ok(admitted) => {
+                self.free.extend(before.map(|before| before.slot));
+                Ok(self.enter(network, slot, admitted))
+            }
             Err(refusal) => {
-                self.admitted.extend(before.map(|before| (slice.name.clone(), before)));
+                self.free.push(slot);
+                if let Some(Entry { slot, admitted }) = before {
+                    self.add_flows(slot, &admitted);
+                    self.bounds.forget();
+                    self.enter(network, slot, admitted);
+                }
                 Err(refusal)
             }
         }
     }
 
-    /// The same slices in a changed network, in this order: those that still fit keep their
-    /// promise, those that do not are waived, those that cannot even be reached are left out and
-    /// listed.
-    pub fn rebuilt<'s>(
-        network: &Network<'_>,
-        slices: impl IntoIterator<Item = &'s NetworkSlice>,
-    ) -> (Self, BTreeMap<ObjectName, Refusal>) {
-        let mut ledger = Self::new();
-        let mut unplaced = BTreeMap::new();
-        let mut later = Vec::new();
-        for slice in slices {
-            if let Err(refusal) = ledger.admit(network, slice) {
-                later.push((slice, *refusal));
-            }
+    /// Tables for this network's links.
+    fn prepare(&mut self, network: &Network<'_>) {
+        if self.books.prepare(network.snapshot.topology()) {
+            self.bounds.prepare(network);
         }
-        for (slice, refusal) in later {
-            if let Err(refusal) = ledger.admit_waived(network, slice, refusal) {
-                unplaced.insert(slice.name.clone(), *refusal);
-            }
+    }
+
+    fn slot(&mut self, name: &ObjectName) -> Slot {
+        if let Some(slot) = self.free.pop() {
+            self.names[slot as usize] = name.clone();
+            return slot;
         }
-        (ledger, unplaced)
+        self.names.push(name.clone());
+        Slot::try_from(self.names.len() - 1).expect("slices are fewer than 2^32")
+    }
+
+    fn add_flows(&mut self, slot: Slot, admitted: &Admitted) {
+        for (direction, flow) in delay::flows(admitted) {
+            self.bounds.add((slot, direction), &flow);
+        }
+    }
+
+    fn remove_flows(&mut self, slot: Slot, admitted: &Admitted) {
+        for (direction, flow) in delay::flows(admitted) {
+            self.bounds.remove((slot, direction), &flow);
+        }
+    }
+
+    /// Writes down a slice whose flows are in the bounds already.
+    fn enter(&mut self, network: &Network<'_>, slot: Slot, admitted: Admitted) -> &Admitted {
+        self.books.add(slot, &admitted.reserved, &admitted.spare);
+        self.watches.extend(Watch::of(network, slot, &admitted));
+        let name = admitted.slice.name.clone();
+        &self.admitted.entry(name).insert_entry(Entry { slot, admitted }).into_mut().admitted
+    }
+
+    /// Strikes a slice out, flows included; its slot stays taken.
+    fn take(&mut self, name: &ObjectName) -> Option<Entry> {
+        let entry = self.admitted.remove(name)?;
+        self.books.remove(entry.slot, &entry.admitted.reserved, &entry.admitted.spare);
+        self.remove_flows(entry.slot, &entry.admitted);
+        if let Some(at) = self.watches.iter().position(|watch| watch.slot == entry.slot) {
+            self.watches.swap_remove(at);
+        }
+        Some(entry)
     }
 
     pub fn remove(&mut self, name: &ObjectName) -> Option<Admitted> {
-        self.admitted.remove(name)
+        let Entry { slot, admitted } = self.take(name)?;
+        self.free.push(slot);
+        Some(admitted)
     }
 
     /// Puts back what [`Self::remove`] gave, with everything else as it was then.
-    pub(crate) fn restore(&mut self, _network: &Network<'_>, admitted: Admitted) {
-        self.admitted.insert(admitted.slice.name.clone(), admitted);
+    pub(crate) fn restore(&mut self, network: &Network<'_>, admitted: Admitted) {
+        let slot = self.slot(&admitted.slice.name);
+        self.add_flows(slot, &admitted);
+        self.bounds.forget();
+        self.enter(network, slot, admitted);
     }
 
     pub fn get(&self, name: &str) -> Option<&Admitted> {
-        self.admitted.get(name)
+        self.admitted.get(name).map(|entry| &entry.admitted)
     }
 
     /// By name.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectName, &Admitted)> {
-        self.admitted.iter()
+        self.admitted.iter().map(|(name, entry)| (name, &entry.admitted))
     }
 
     pub fn len(&self) -> usize {
@@ -244,28 +340,34 @@ impl Ledger {
         self.admitted.is_empty()
     }
 
-    /// What is promised on an arc, as frames' rate.
+    /// What is promised on an arc, as frames' rate: what is in use, and what the worst failure
+    /// adds.
     pub fn reserved(&self, arc: ArcIx) -> BitRate {
-        let each = self.admitted.values().filter_map(|admitted| admitted.reserved.get(&arc));
-        BitRate(each.fold(0, |sum, rate| sum.saturating_add(rate.0)))
+        BitRate(self.books.used(arc).saturating_add(self.books.most_spare(arc)))
     }
 
-    /// Who has promises on an arc, and how much, as frames' rate.
-    pub fn holders(&self, arc: ArcIx) -> Vec<(ObjectName, BitRate)> {
-        let holder = |(name, admitted): (&ObjectName, &Admitted)| {
-            Some((name.clone(), *admitted.reserved.get(&arc)?)).filter(|(_, rate)| rate.0 > 0)
-        };
-        self.admitted.iter().filter_map(holder).collect()
+    /// What a failure adds to an arc, as frames' rate.
+    pub fn spare(&self, arc: ArcIx, failure: Failure) -> BitRate {
+        BitRate(self.books.spare(arc, failure))
+    }
+
+    /// Who has promises on an arc, and how much, as frames' rate: the largest first, at most
+    /// `limit`. Spare capacity is nobody's.
+    pub fn holders(&self, arc: ArcIx, limit: usize) -> Vec<(ObjectName, BitRate)> {
+        let holders = self.books.holders(arc, limit).into_iter();
+        holders.map(|(slot, rate)| (self.names[slot as usize].clone(), BitRate(rate))).collect()
     }
 
     /// Why a slice is placed as it is.
     pub fn explain(&self, network: &Network<'_>, name: &str) -> Option<Explanation> {
-        Some(explain::explain(self, network, self.admitted.get(name)?))
+        Some(explain::explain(self, network, self.get(name)?))
     }
 }
 
 /// Bytes on a wire per packet beyond the user's, for access and fabric links.
 fn overhead(network: &Network<'_>, arc: ArcIx) -> u64 {
     const ETHERNET: u64 = 14;
-    if network.snapshot.arc(arc).is_some() { OVERHEAD_BYTES } else { ETHERNET }
+    let (near, far) = network.snapshot.ends(arc);
+    let is_switch = |end: &End| network.snapshot.node(end.node.as_str()).is_some();
+    if is_switch(near) && is_switch(far) { OVERHEAD_BYTES } else { ETHERNET }
 }

@@ -1,20 +1,26 @@
 //! Placing one slice: which ways it needs, whether they fit, and what to say when they do not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use selvedge_topology::{
     ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, Path, Query, Scratch, cheapest, explain,
 };
 
-use super::delay::{Queues, arc_name, broken, queues};
-use super::memory::{instances, segments};
+use super::books::{Books, Slot};
+use super::delay::{self, Watch, arc_name};
+use super::memory::instances;
+use super::protect::{Failure, Protection, closed, failures, is_cut};
 use super::route::best;
 use super::{
-    Admitted, DelayBound, Ledger, Network, Placed, Refusal, Segment, frame_rate, ip_rate, overhead,
-    scale, usable,
+    Admitted, Backup, DelayBound, Ledger, Network, Placed, Refusal, Segment, frame_rate, ip_rate,
+    overhead, scale,
 };
 use crate::limits::MTU_BYTES;
 use crate::{Direction, NetworkSlice};
+
+/// Holders of a full link that a refusal names.
+const MAX_HOLDERS: usize = 8;
 
 /// A way that is needed: between two switches, in one direction.
 struct Demand {
@@ -28,6 +34,21 @@ struct Demand {
 /// How often a direction's traffic crosses each arc, at most, on any one path.
 type Uses = BTreeMap<ArcIx, u64>;
 
+type Way = (Path, Vec<Segment>);
+
+/// What the slice itself uses so far.
+#[derive(Clone, Default)]
+struct Own {
+    /// By direction.
+    uses: [Uses; 2],
+    /// Crossings by direction that a failure adds.
+    spare: BTreeMap<ArcIx, BTreeMap<Failure, [u64; 2]>>,
+    /// Of its ways and their backups, whose hooks take memory.
+    segments: Vec<Segment>,
+    /// Whatever the memory is: to tell what else stands in the way.
+    any_memory: bool,
+}
+
 #[derive(Clone, Copy)]
 enum By {
     Cost,
@@ -37,16 +58,16 @@ enum By {
 
 struct Placing<'a> {
     ledger: &'a Ledger,
+    books: &'a Books,
     network: &'a Network<'a>,
     slice: &'a NetworkSlice,
+    level: Protection,
     hooks: Vec<&'a [NodeIx]>,
     demands: Vec<Demand>,
     /// Access links by direction: what the slice sends and receives there.
     access: [BTreeSet<ArcIx>; 2],
-    /// What others have reserved, as frames' rate.
-    reserved: BTreeMap<ArcIx, u64>,
-    /// The others' queues; `None` when their bursts do not settle.
-    queues: Option<Queues>,
+    /// The others' queueing; `None` when their bursts do not settle, or nobody asks.
+    queues: Option<Vec<u64>>,
     /// What others leave of the compute memory of nodes, in bytes.
     memory: BTreeMap<NodeIx, u64>,
 }
@@ -58,33 +79,73 @@ fn at(direction: Direction) -> usize {
     }
 }
 
+/// Places a slice; its flows are then in the ledger's bounds, under this slot.
 pub(super) fn promised(
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     network: &Network<'_>,
     slice: &NetworkSlice,
+    slot: Slot,
 ) -> Result<Admitted, Box<Refusal>> {
-    let placing = Placing::new(ledger, network, slice)?;
-    placing.reachable()?;
-    placing.access_fits()?;
     let mut refused: Option<Box<Refusal>> = None;
     for by in [By::Cost, By::Delay] {
+        let queues = match by {
+            By::Cost => None,
+            By::Delay => ledger.bounds.settle().map(<[u64]>::to_vec),
+        };
+        let placing = Placing::new(ledger, network, slice, queues)?;
         let why = match placing.place(by) {
-            Ok(admitted) => match placing.keeps_delays(&admitted) {
-                Ok(()) => return Ok(admitted),
-                Err(why) => why,
-            },
-            Err(blocked) => placing.too_narrow(blocked, by),
+            Ok(admitted) => {
+                placing.access_fits()?;
+                match keeps_delays(ledger, network, slot, &admitted) {
+                    Ok(()) => return Ok(admitted),
+                    Err(why) => why,
+                }
+            }
+            Err(blocked) => {
+                placing.reachable()?;
+                placing.access_fits()?;
+                placing.too_narrow(blocked, by)
+            }
         };
         refused = Some(match refused {
             Some(first) => closer(first, why),
             None => why,
         });
         // The second try is for delay only: it finds no more bandwidth than the first.
-        if matches!(refused.as_deref(), Some(Refusal::Bandwidth { .. })) {
+        let delay = |refusal: &Refusal| {
+            matches!(refusal, Refusal::Delay { .. } | Refusal::OtherSlice { .. })
+        };
+        if !refused.as_deref().is_some_and(delay) {
             break;
         }
     }
-    Err(refused.expect("two tries that both failed"))
+    Err(refused.expect("a try that failed"))
+}
+
+/// Ways that are known already, if they still keep every promise.
+pub(super) fn taken_over(
+    ledger: &mut Ledger,
+    network: &Network<'_>,
+    slice: &NetworkSlice,
+    slot: Slot,
+    placed: Vec<Placed>,
+) -> Option<Admitted> {
+    let placing = Placing::new(ledger, network, slice, None).ok()?;
+    let rates = placing.frames();
+    let mut own = Own::default();
+    for placed in &placed {
+        own.enter(network, placing.level, placed.direction, &placed.path, placed.backup.as_ref());
+        own.segments.extend_from_slice(&placed.segments);
+    }
+    placing.access_fits().ok()?;
+    let used: BTreeSet<ArcIx> = own.uses.iter().flatten().map(|(arc, _)| *arc).collect();
+    let spared = own.spare.keys().copied().collect();
+    if !used.union(&spared).all(|arc| placing.within(*arc, &own, rates)) {
+        return None;
+    }
+    let admitted = placing.written_down(placed, &own, rates);
+    keeps_delays(ledger, network, slot, &admitted).ok()?;
+    Some(admitted)
 }
 
 /// Of two refusals the one that asks for less.
@@ -106,19 +167,72 @@ pub(super) fn waived(
     slice: &NetworkSlice,
     why: Refusal,
 ) -> Result<Admitted, Box<Refusal>> {
-    let placing = Placing::new(ledger, network, slice)?;
-    placing.reachable()?;
+    let mut placing = Placing::new(ledger, network, slice, None)?;
+    placing.level = Protection::None;
     let (placed, _) =
         placing.place_at([0, 0], By::Cost).map_err(|blocked| placing.unreachable(&blocked))?;
-    let slice = slice.clone();
-    Ok(Admitted { slice, placed, reserved: BTreeMap::new(), waived: Some(why) })
+    let (slice, why) = (slice.clone(), Some(why));
+    let (reserved, spare) = (BTreeMap::new(), Vec::new());
+    Ok(Admitted { slice, placed, reserved, spare, waived: why })
 }
 
-/// The demand that could not be placed, and what was in place before it.
+/// The demand that could not be placed.
+struct Stuck {
+    index: usize,
+    /// The way for which there is no backup.
+    unprotected: Option<Path>,
+}
+
+/// The same, and what was in place before it.
 struct Blocked {
     index: usize,
-    uses: [Uses; 2],
-    placed: Vec<Placed>,
+    own: Own,
+    unprotected: Option<Path>,
+}
+
+impl Stuck {
+    fn with(self, own: Own) -> Box<Blocked> {
+        let Self { index, unprotected } = self;
+        Box::new(Blocked { index, own, unprotected })
+    }
+}
+
+impl Own {
+    fn enter(
+        &mut self,
+        network: &Network<'_>,
+        level: Protection,
+        direction: Direction,
+        path: &Path,
+        backup: Option<&Backup>,
+    ) {
+        for (arc, count) in crossings(path) {
+            let most = self.uses[at(direction)].entry(arc).or_default();
+            *most = count.max(*most);
+        }
+        let Some(backup) = backup else { return };
+        self.segments.extend_from_slice(&backup.segments);
+        let failures = failures(network.snapshot, path, level);
+        for (arc, count) in crossings(&backup.path) {
+            let spare = self.spare.entry(arc).or_default();
+            for failure in &failures {
+                let most = &mut spare.entry(*failure).or_default()[at(direction)];
+                *most = count.max(*most);
+            }
+        }
+    }
+
+    fn used(&self, arc: ArcIx, rates: [u64; 2]) -> u64 {
+        let of = |i: usize| self.uses[i].get(&arc).map_or(0, |n| n.saturating_mul(rates[i]));
+        of(0).saturating_add(of(1))
+    }
+
+    fn spared(&self, arc: ArcIx, failure: Failure, rates: [u64; 2]) -> u64 {
+        let of = |counts: &[u64; 2]| {
+            counts[0].saturating_mul(rates[0]).saturating_add(counts[1].saturating_mul(rates[1]))
+        };
+        self.spare.get(&arc).and_then(|spare| spare.get(&failure)).map_or(0, of)
+    }
 }
 
 impl<'a> Placing<'a> {
@@ -126,6 +240,7 @@ impl<'a> Placing<'a> {
         ledger: &'a Ledger,
         network: &'a Network<'a>,
         slice: &'a NetworkSlice,
+        queues: Option<Vec<u64>>,
     ) -> Result<Self, Box<Refusal>> {
         let name = || slice.name.clone();
         for endpoint in &slice.endpoints {
@@ -159,14 +274,7 @@ impl<'a> Placing<'a> {
             .into_iter()
             .map(|((direction, from, to), exits)| Demand { direction, from, to, exits })
             .collect();
-        let mut reserved: BTreeMap<ArcIx, u64> = BTreeMap::new();
-        for (_, admitted) in ledger.iter() {
-            for (arc, rate) in &admitted.reserved {
-                let sum = reserved.entry(*arc).or_default();
-                *sum = sum.saturating_add(rate.0);
-            }
-        }
-        let queues = queues(network, ledger.iter().map(|(_, admitted)| admitted));
+        let (books, level) = (&ledger.books, Protection::of(slice.availability));
         let mut memory = BTreeMap::new();
         if !hooks.is_empty() {
             for (node, total) in &network.memory.nodes {
@@ -176,7 +284,7 @@ impl<'a> Placing<'a> {
                 memory.insert(*node, left);
             }
         }
-        Ok(Self { ledger, network, slice, hooks, demands, access, reserved, queues, memory })
+        Ok(Self { ledger, books, network, slice, level, hooks, demands, access, queues, memory })
     }
 
     fn guaranteed(&self, direction: Direction) -> BitRate {
@@ -188,10 +296,10 @@ impl<'a> Placing<'a> {
         Direction::ALL.map(|direction| frame_rate(self.guaranteed(direction)).0)
     }
 
-    /// What others leave of an arc; `None`: not limited.
+    /// What others leave of an arc, also after the worst failure; `None`: not limited.
     fn left(&self, arc: ArcIx) -> Option<u64> {
-        let usable = usable(self.network.capacity(arc)?).0;
-        Some(usable.saturating_sub(self.reserved.get(&arc).copied().unwrap_or(0)))
+        let taken = self.books.used(arc).saturating_add(self.books.most_spare(arc));
+        Some(self.books.usable(arc)?.saturating_sub(taken))
     }
 
     /// What others and the slice's other direction leave of an arc.
@@ -199,28 +307,131 @@ impl<'a> Placing<'a> {
         &self,
         arc: ArcIx,
         direction: Direction,
-        uses: &[Uses; 2],
+        own: &Own,
         rates: [u64; 2],
     ) -> Option<u64> {
-        let other = 1 - at(direction);
-        let own = uses[other].get(&arc).copied().unwrap_or(0).saturating_mul(rates[other]);
-        Some(self.left(arc)?.saturating_sub(own))
+        let mut others = [0, 0];
+        others[1 - at(direction)] = rates[1 - at(direction)];
+        let taken = self.taken(arc, own, others);
+        Some(self.books.usable(arc)?.saturating_sub(taken))
+    }
+
+    /// What others and the slice itself take of an arc, after the worst failure.
+    fn taken(&self, arc: ArcIx, own: &Own, rates: [u64; 2]) -> u64 {
+        let after = |failure: &Failure| {
+            let others = self.books.spare(arc, *failure);
+            others.saturating_add(own.spared(arc, *failure, rates))
+        };
+        let worst = own.spare.get(&arc).and_then(|spare| spare.keys().map(after).max());
+        let spare = self.books.most_spare(arc).max(worst.unwrap_or(0));
+        self.books.used(arc).saturating_add(own.used(arc, rates)).saturating_add(spare)
+    }
+
+    fn within(&self, arc: ArcIx, own: &Own, rates: [u64; 2]) -> bool {
+        self.books.usable(arc).is_none_or(|usable| self.taken(arc, own, rates) <= usable)
+    }
+
+    /// Whether a direction's way may cross an arc this often.
+    fn fits(
+        &self,
+        arc: ArcIx,
+        times: u64,
+        direction: Direction,
+        own: &Own,
+        rates: [u64; 2],
+    ) -> bool {
+        let rate = rates[at(direction)];
+        let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
+        let known = own.uses[at(direction)].get(&arc).copied().unwrap_or(0);
+        let more = rate.saturating_mul(times.saturating_sub(known));
+        self.taken(arc, own, rates).saturating_add(more) <= usable
+    }
+
+    /// Whether a direction's backup may cross an arc this often after these failures.
+    fn spares(
+        &self,
+        arc: ArcIx,
+        times: u64,
+        (direction, failures): (Direction, &[Failure]),
+        own: &Own,
+        rates: [u64; 2],
+    ) -> bool {
+        let rate = rates[at(direction)];
+        let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
+        let used = self.books.used(arc).saturating_add(own.used(arc, rates));
+        let known = own.spare.get(&arc);
+        // Mostly there is room for the worst that any failure brings.
+        let most = self.books.most_spare(arc).saturating_add(rate.saturating_mul(times));
+        if known.is_none() && used.saturating_add(most) <= usable {
+            return true;
+        }
+        let after = |failure: &Failure| {
+            let counts = known.and_then(|spare| spare.get(failure));
+            let known = counts.map_or(0, |counts| counts[at(direction)]);
+            let more = rate.saturating_mul(times.saturating_sub(known));
+            let spare = self.books.spare(arc, *failure);
+            spare.saturating_add(own.spared(arc, *failure, rates)).saturating_add(more)
+        };
+        let worst = failures.iter().map(after).max().unwrap_or(0);
+        used.saturating_add(worst) <= usable && self.taken(arc, own, rates) <= usable
     }
 
     /// Every demand has a way at all.
     fn reachable(&self) -> Result<(), Box<Refusal>> {
         match self.place_at([0, 0], By::Cost) {
             Ok(_) => Ok(()),
-            Err(blocked) => Err(self.unreachable(&blocked)),
+            Err(blocked) => {
+                let demand = &self.demands[blocked.index];
+                Err(match &blocked.unprotected {
+                    Some(path) => self.unprotected(demand, path),
+                    None => self.unreachable(&blocked),
+                })
+            }
         }
+    }
+
+    /// There is no backup, whatever the rates.
+    fn unprotected(&self, demand: &Demand, path: &Path) -> Box<Refusal> {
+        let snapshot = self.network.snapshot;
+        let Demand { direction, from, to, .. } = *demand;
+        let all = failures(snapshot, path, self.level);
+        let is_needed = |failure: &&Failure| {
+            let closed = closed(snapshot, &[**failure]);
+            let weight = |arc: ArcIx| Some(1).filter(|_| !closed[arc.index()]);
+            best(self.network, (from, to), &self.hooks, &weight, None).is_none()
+        };
+        let cut = all.iter().find(|failure| is_cut(snapshot, (from, to), **failure));
+        let critical = cut.or_else(|| all.iter().find(is_needed));
+        let shared = match critical {
+            Some(failure) => format!("every way needs {}", failure.describe(snapshot)),
+            None => "no two ways stay clear of each other within the ids of a packet".to_owned(),
+        };
+        let offered = Protection::ALL.into_iter().rev().filter(|level| *level < self.level);
+        let offered = offered.into_iter().find(|level| {
+            let Ok(mut weaker) = Placing::new(self.ledger, self.network, self.slice, None) else {
+                return false;
+            };
+            weaker.level = *level;
+            weaker.place(By::Cost).is_ok()
+        });
+        Box::new(Refusal::Protection {
+            slice: self.slice.name.clone(),
+            direction,
+            from: snapshot.name(from).clone(),
+            to: snapshot.name(to).clone(),
+            wanted: self.level,
+            shared,
+            offered: offered.unwrap_or_default(),
+        })
     }
 
     fn unreachable(&self, blocked: &Blocked) -> Box<Refusal> {
         let demand = &self.demands[blocked.index];
-        if let Some((_, segments)) = self.way(demand, None, &Default::default(), [0, 0], By::Cost)
-            && let Some((index, _)) = self.overfull(&blocked.placed, &segments)
+        let any = Own { any_memory: true, ..Own::default() };
+        if let Some((_, segments)) = self.way(demand, &any, [0, 0], By::Cost, None)
+            && let Some((index, _)) = self.overfull(&blocked.own.segments, &segments)
         {
-            return self.no_memory(index, &blocked.placed);
+            return self.no_memory(index, &blocked.own.segments);
         }
         let snapshot = self.network.snapshot;
         let slice = self.slice.name.clone();
@@ -287,25 +498,29 @@ impl<'a> Placing<'a> {
                     available,
                     missing: BitRate(wanted.0 - available.0),
                     fits,
-                    holders: self.ledger.holders(arc),
+                    holders: self.ledger.holders(arc, MAX_HOLDERS),
                 }));
             }
         }
         Ok(())
     }
 
-    fn place(&self, by: By) -> Result<Admitted, Blocked> {
+    fn place(&self, by: By) -> Result<Admitted, Box<Blocked>> {
         let rates = self.frames();
-        let (placed, uses) = self.place_at(rates, by)?;
-        let mut reserved: BTreeMap<ArcIx, u64> = BTreeMap::new();
+        let (placed, own) = self.place_at(rates, by)?;
+        Ok(self.written_down(placed, &own, rates))
+    }
+
+    fn written_down(&self, placed: Vec<Placed>, own: &Own, rates: [u64; 2]) -> Admitted {
+        let mut reserved: BTreeMap<ArcIx, BitRate> = BTreeMap::new();
         let mut add = |arc: ArcIx, rate: u64| {
             if rate > 0 {
                 let sum = reserved.entry(arc).or_default();
-                *sum = sum.saturating_add(rate);
+                sum.0 = sum.0.saturating_add(rate);
             }
         };
         for direction in Direction::ALL {
-            for (arc, count) in &uses[at(direction)] {
+            for (arc, count) in &own.uses[at(direction)] {
                 add(*arc, count.saturating_mul(rates[at(direction)]));
             }
             for arc in &self.access[at(direction)] {
@@ -313,45 +528,113 @@ impl<'a> Placing<'a> {
                 add(*arc, scale(self.guaranteed(direction), frame).0);
             }
         }
-        let reserved = reserved.into_iter().map(|(arc, rate)| (arc, BitRate(rate))).collect();
-        Ok(Admitted { slice: self.slice.clone(), placed, reserved, waived: None })
+        let mut spare = Vec::new();
+        for (arc, failures) in &own.spare {
+            for failure in failures.keys() {
+                let rate = BitRate(own.spared(*arc, *failure, rates));
+                spare.extend(Some((*arc, *failure, rate)).filter(|_| rate.0 > 0));
+            }
+        }
+        Admitted { slice: self.slice.clone(), placed, reserved, spare, waived: None }
     }
 
     /// All demands, one after the other, at these rates of frames.
-    fn place_at(&self, rates: [u64; 2], by: By) -> Result<(Vec<Placed>, [Uses; 2]), Blocked> {
-        let mut uses: [Uses; 2] = Default::default();
-        let mut placed = Vec::new();
-        for (index, demand) in self.demands.iter().enumerate() {
-            let Some((path, segments)) = self.way(demand, Some(&placed), &uses, rates, by) else {
-                return Err(Blocked { index, uses, placed });
-            };
-            for (arc, count) in crossings(&path) {
-                let most = uses[at(demand.direction)].entry(arc).or_default();
-                *most = count.max(*most);
-            }
-            let Demand { direction, from, to, .. } = *demand;
-            let exits = demand.exits.iter().copied().collect();
-            placed.push(Placed { direction, from, to, path, segments, exits });
+    fn place_at(&self, rates: [u64; 2], by: By) -> Result<(Vec<Placed>, Own), Box<Blocked>> {
+        let mut own = Own::default();
+        match self.place_some(0..self.demands.len(), &mut own, rates, by) {
+            Ok(placed) => Ok((placed, own)),
+            Err(stuck) => Err(stuck.with(own)),
         }
-        Ok((placed, uses))
     }
 
-    /// `placed`: the slice's ways so far, whose hooks take memory too; `None`: whatever the
-    /// memory is.
+    /// Some of the demands, beside what is placed already.
+    fn place_some(
+        &self,
+        demands: Range<usize>,
+        own: &mut Own,
+        rates: [u64; 2],
+        by: By,
+    ) -> Result<Vec<Placed>, Stuck> {
+        let mut placed = Vec::new();
+        for index in demands {
+            let demand = &self.demands[index];
+            let ((path, segments), backup) = self
+                .ways(demand, own, rates, by)
+                .map_err(|unprotected| Stuck { index, unprotected })?;
+            let backup = backup.map(|(path, segments)| Backup { path, segments });
+            let Demand { direction, from, to, .. } = *demand;
+            own.enter(self.network, self.level, direction, &path, backup.as_ref());
+            own.segments.extend_from_slice(&segments);
+            let exits = demand.exits.iter().copied().collect();
+            placed.push(Placed { direction, from, to, path, segments, backup, exits });
+        }
+        Ok(placed)
+    }
+
+    /// A way and, as far as the slice is protected, its backup. Where the best way leaves none,
+    /// those are tried that stay clear of one of its parts. Not found: the way without a backup,
+    /// or nothing.
+    fn ways(
+        &self,
+        demand: &Demand,
+        own: &Own,
+        rates: [u64; 2],
+        by: By,
+    ) -> Result<(Way, Option<Way>), Option<Path>> {
+        let first = self.way(demand, own, rates, by, None).ok_or(None)?;
+        if self.level == Protection::None || first.0.arcs.is_empty() {
+            return Ok((first, None));
+        }
+        let failures = failures(self.network.snapshot, &first.0, self.level);
+        if let Some(backup) = self.backup(demand, own, rates, by, &first) {
+            return Ok((first, Some(backup)));
+        }
+        let (from, to) = (demand.from, demand.to);
+        if failures.iter().any(|failure| is_cut(self.network.snapshot, (from, to), *failure)) {
+            return Err(Some(first.0));
+        }
+        for failure in failures {
+            let closed = closed(self.network.snapshot, &[failure]);
+            let Some(other) = self.way(demand, own, rates, by, Some((&closed, None))) else {
+                continue;
+            };
+            if let Some(backup) = self.backup(demand, own, rates, by, &other) {
+                return Ok((other, Some(backup)));
+            }
+        }
+        Err(Some(first.0))
+    }
+
+    fn backup(
+        &self,
+        demand: &Demand,
+        own: &Own,
+        rates: [u64; 2],
+        by: By,
+        (path, on_path): &Way,
+    ) -> Option<Way> {
+        let failures = failures(self.network.snapshot, path, self.level);
+        let closed = closed(self.network.snapshot, &failures);
+        let mut own = own.clone();
+        own.enter(self.network, self.level, demand.direction, path, None);
+        own.segments.extend_from_slice(on_path);
+        self.way(demand, &own, rates, by, Some((&closed, Some(&failures))))
+    }
+
+    /// The best way, clear of closed arcs; with failures given it is a backup for these.
     fn way(
         &self,
         demand: &Demand,
-        placed: Option<&[Placed]>,
-        uses: &[Uses; 2],
+        own: &Own,
         rates: [u64; 2],
         by: By,
-    ) -> Option<(Path, Vec<Segment>)> {
+        avoiding: Option<(&[bool], Option<&[Failure]>)>,
+    ) -> Option<Way> {
         let Demand { direction, from, to, .. } = *demand;
-        let rate = rates[at(direction)];
-        let fits = |arc, times: u64| {
-            let times = uses[at(direction)].get(&arc).copied().unwrap_or(0).max(times);
-            let left = self.left_for(arc, direction, uses, rates);
-            rate == 0 || left.is_none_or(|left| rate.saturating_mul(times) <= left)
+        let fits = |arc: ArcIx, times: u64| match avoiding {
+            Some((closed, _)) if closed[arc.index()] => false,
+            Some((_, Some(failures))) => self.spares(arc, times, (direction, failures), own, rates),
+            _ => self.fits(arc, times, direction, own, rates),
         };
         let burst = self.slice.rates(direction).guaranteed_burst(self.slice.class);
         // Arcs that a path may cross once but not as often as it did.
@@ -363,9 +646,14 @@ impl<'a> Placing<'a> {
                 if narrow.contains(&arc) || !fits(arc, 1) {
                     return None;
                 }
+                let snapshot = self.network.snapshot;
                 match (by, &self.queues) {
-                    (By::Delay, Some(queues)) => Some(queues.weight(self.network, arc, burst)),
-                    _ => Some(u64::from(self.network.snapshot.arc(arc)?.cost)),
+                    (By::Delay, Some(queues)) => {
+                        let propagation = snapshot.link(arc.link()).delay.map_or(0, |d| d.us());
+                        let waiting = self.ledger.bounds.with_burst(queues, arc, burst);
+                        Some(propagation.saturating_mul(1000).saturating_add(waiting))
+                    }
+                    _ => Some(u64::from(snapshot.arc(arc)?.cost)),
                 }
             };
             let metric = matches!(by, By::Cost).then_some(Metric::Cost);
@@ -375,7 +663,8 @@ impl<'a> Placing<'a> {
             let hooks: Vec<Vec<NodeIx>> = self.hooks.iter().enumerate().map(open).collect();
             let hooks: Vec<&[NodeIx]> = hooks.iter().map(Vec::as_slice).collect();
             let found = best(self.network, (from, to), &hooks, &weight, metric)?;
-            if let Some(over) = placed.and_then(|placed| self.overfull(placed, &found.1)) {
+            let over = self.overfull(&own.segments, &found.1);
+            if let Some(over) = over.filter(|_| !own.any_memory) {
                 full.insert(over);
                 continue;
             }
@@ -392,10 +681,9 @@ impl<'a> Placing<'a> {
     }
 
     /// A hook of a new way, by its place in the slice, that is one too many for its node beside
-    /// those of `placed`.
-    fn overfull(&self, placed: &[Placed], way: &[Segment]) -> Option<(usize, NodeIx)> {
-        let before = instances(self.slice, segments(placed));
-        let mut all = before.clone();
+    /// those of its other ways.
+    fn overfull(&self, own: &[Segment], way: &[Segment]) -> Option<(usize, NodeIx)> {
+        let mut all = instances(self.slice, own);
         for segment in way {
             let Segment::Hook { index, node } = *segment else { continue };
             all.insert((node, &self.slice.through[index].hook));
@@ -407,9 +695,9 @@ impl<'a> Placing<'a> {
         None
     }
 
-    fn no_memory(&self, index: usize, placed: &[Placed]) -> Box<Refusal> {
+    fn no_memory(&self, index: usize, own: &[Segment]) -> Box<Refusal> {
         let memory = self.network.memory;
-        let own = instances(self.slice, segments(placed));
+        let own = instances(self.slice, own);
         let left = |node: NodeIx| {
             let left = self.memory.get(&node).copied().unwrap_or(0);
             left.saturating_sub(memory.taken(&own, node))
@@ -429,35 +717,44 @@ impl<'a> Placing<'a> {
     }
 
     /// Why the demand does not fit at the slice's rates, and the largest rate that would.
-    fn too_narrow(&self, blocked: Blocked, by: By) -> Box<Refusal> {
+    fn too_narrow(&self, blocked: Box<Blocked>, by: By) -> Box<Refusal> {
         let direction = self.demands[blocked.index].direction;
         let wanted = self.guaranteed(direction);
         // What fits is what some link has left, once or shared by several crossings.
-        let mut steps: BTreeSet<u64> = [0].into();
+        let mut steps: Vec<u64> = vec![0];
         for arc in self.network.snapshot.arcs() {
-            let left = self.left_for(arc.ix, direction, &blocked.uses, self.frames());
-            let rates = left
-                .iter()
-                .flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
-            steps.extend(rates.map(|left| ip_rate(BitRate(left)).0 / 1000));
+            let left = self.left_for(arc.ix, direction, &blocked.own, self.frames());
+            let lefts = left.into_iter().chain(self.left_by_failure(arc.ix));
+            let rates =
+                lefts.flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
+            let kbps = rates.map(|left| ip_rate(BitRate(left)).0 / 1000);
+            steps.extend(kbps.filter(|kbps| kbps * 1000 < wanted.0));
         }
-        let steps: Vec<u64> = steps.into_iter().filter(|kbps| kbps * 1000 < wanted.0).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        // Downlink is placed first and does not wait for uplink; what uplink finds is placed.
+        let mut rates = self.frames();
+        if direction == Direction::Downlink {
+            rates[at(Direction::Uplink)] = 0;
+        }
+        let start = self.demands.partition_point(|demand| demand.direction < direction);
+        let end = self.demands.partition_point(|demand| demand.direction <= direction);
+        let mut before = Own::default();
+        let placed = self.place_some(0..start, &mut before, rates, by);
+        debug_assert!(placed.is_ok(), "the other direction was placed before this one");
         let at_rate = |kbps: u64| {
-            let mut rates = self.frames();
-            // Downlink is placed first and does not wait for uplink.
-            if direction == Direction::Downlink {
-                rates[at(Direction::Uplink)] = 0;
-            }
+            let mut rates = rates;
             rates[at(direction)] = frame_rate(BitRate(kbps * 1000)).0;
-            (rates, self.place_at(rates, by))
+            let mut own = before.clone();
+            (rates, self.place_some(start..end, &mut own, rates, by).err().map(|b| b.with(own)))
         };
         let (mut low, mut high) = (0, steps.len());
         let mut stuck = blocked;
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             match at_rate(steps[middle]).1 {
-                Ok(_) => low = middle,
-                Err(blocked) => (high, stuck) = (middle, blocked),
+                None => low = middle,
+                Some(blocked) => (high, stuck) = (middle, blocked),
             }
         }
         let low = steps[low];
@@ -466,11 +763,15 @@ impl<'a> Placing<'a> {
         let name = |node| self.network.snapshot.name(node).clone();
         let (from, to) = (name(demand.from), name(demand.to));
         let (rates, _) = at_rate(low);
-        let way = self.way(demand, Some(&stuck.placed), &stuck.uses, rates, by);
+        let way = match (&stuck.unprotected, self.ways(demand, &stuck.own, rates, by)) {
+            (None, Ok((way, _))) | (_, Ok((way, None))) => Some(way),
+            (Some(_), Ok((_, backup))) => backup,
+            (_, Err(_)) => None,
+        };
         let bottleneck = way.and_then(|(path, _)| {
             let crossed = crossings(&path);
             let left = path.arcs.iter().filter_map(|arc| {
-                let left = self.left_for(*arc, direction, &stuck.uses, rates)?;
+                let left = self.left_for(*arc, direction, &stuck.own, rates)?;
                 Some((left / crossed[arc], *arc))
             });
             left.min_by_key(|(left, _)| *left) // the first of equals
@@ -488,41 +789,93 @@ impl<'a> Placing<'a> {
                     available,
                     missing: BitRate(wanted.0 - available.0),
                     fits: BitRate(low * 1000),
-                    holders: self.ledger.holders(arc),
+                    holders: self.ledger.holders(arc, MAX_HOLDERS),
                 })
             }
             _ => Box::new(Refusal::TooManyIds { slice, direction: demand.direction, from, to }),
         }
     }
 
-    /// The slice's own delay bound and those of the others, with the slice in place.
-    fn keeps_delays(&self, admitted: &Admitted) -> Result<(), Box<Refusal>> {
-        let others = || self.ledger.iter().map(|(_, admitted)| admitted);
-        let anyone = |admitted: &Admitted| admitted.slice.latency.is_some();
-        if !anyone(admitted) && !others().any(anyone) {
-            return Ok(());
-        }
-        let queues = queues(self.network, others().chain([admitted]));
-        let own = broken(self.network, queues.as_ref(), std::iter::once(admitted));
-        if let Some((slice, direction, wanted, least)) = own {
-            let demand = self.demands.iter().find(|demand| demand.direction == direction);
-            let demand = demand.expect("a bound belongs to a demand");
-            let name = |node| self.network.snapshot.name(node).clone();
-            let (from, to) = (name(demand.from), name(demand.to));
-            let (from, to) = worst_ends(least.as_ref()).unwrap_or((from, to));
-            return Err(Box::new(Refusal::Delay { slice, direction, from, to, wanted, least }));
-        }
-        // A promise that is broken already is not this slice's doing.
-        let before = |other: &Admitted| {
-            broken(self.network, self.queues.as_ref(), std::iter::once(other)).is_none()
+    /// What a backup may take of an arc, by the failures that others are prepared for.
+    fn left_by_failure(&self, arc: ArcIx) -> Vec<u64> {
+        let Some(usable) = self.books.usable(arc).filter(|_| self.level > Protection::None) else {
+            return Vec::new();
         };
-        let harmed = broken(self.network, queues.as_ref(), others().filter(|other| before(other)));
-        match harmed {
-            None => Ok(()),
-            Some((other, direction, promised, bound)) => {
-                let slice = self.slice.name.clone();
-                Err(Box::new(Refusal::OtherSlice { slice, other, direction, promised, bound }))
-            }
+        let left = usable.saturating_sub(self.books.used(arc));
+        let mut lefts: Vec<u64> =
+            self.books.spares(arc).map(|spare| left.saturating_sub(spare)).collect();
+        lefts.push(left);
+        lefts
+    }
+}
+
+/// The slice's own delay bound and those of the others, with the slice in place. Where they are
+/// kept its flows stay in the bounds.
+fn keeps_delays(
+    ledger: &mut Ledger,
+    network: &Network<'_>,
+    slot: Slot,
+    admitted: &Admitted,
+) -> Result<(), Box<Refusal>> {
+    let own = Watch::of(network, slot, admitted);
+    let mark = ledger.bounds.mark();
+    ledger.add_flows(slot, admitted);
+    if own.is_none() && ledger.watches.is_empty() {
+        ledger.bounds.forget();
+        return Ok(());
+    }
+    let backups = admitted.placed.iter().filter_map(|placed| placed.backup.as_ref());
+    let paths = admitted.placed.iter().map(|placed| &placed.path).chain(backups.map(|b| &b.path));
+    let exits = admitted.placed.iter().flat_map(|placed| &placed.exits);
+    let touched: Vec<ArcIx> = paths.flat_map(|path| &path.arcs).chain(exits).copied().collect();
+    if ledger.bounds.surely(&touched, own.as_ref(), &ledger.watches) {
+        return Ok(());
+    }
+    let values = ledger.bounds.settle().map(<[u64]>::to_vec);
+    let late = |watch: &Watch, values: &Option<Vec<u64>>| match values {
+        None => Some(Direction::Downlink),
+        Some(values) => watch.broken(values),
+    };
+    let bound = |ledger: &Ledger, admitted: &Admitted, direction| {
+        let values = values.as_deref()?;
+        delay::worst(network, (&ledger.bounds, values), admitted, direction)
+    };
+    let name = |node| network.snapshot.name(node).clone();
+    let slice = admitted.slice.name.clone();
+    let refusal = if let Some(direction) = own.as_ref().and_then(|own| late(own, &values)) {
+        let least = bound(ledger, admitted, direction);
+        let ends = admitted.placed.iter().find(|placed| placed.direction == direction);
+        let ends = ends.or(admitted.placed.first()).expect("a promise is of a way");
+        let (from, to) = worst_ends(least.as_ref()).unwrap_or((name(ends.from), name(ends.to)));
+        let wanted = admitted.slice.latency.unwrap_or_default();
+        Some(Refusal::Delay { slice, direction, from, to, wanted, least })
+    } else {
+        let late_now = |watch: &Watch| Some((watch.clone(), late(watch, &values)?));
+        let mut harmed: Vec<(Watch, Direction)> =
+            ledger.watches.iter().filter_map(late_now).collect();
+        if !harmed.is_empty() {
+            // A promise that is broken already is not this slice's doing.
+            ledger.remove_flows(slot, admitted);
+            let before = ledger.bounds.settle().map(<[u64]>::to_vec);
+            ledger.add_flows(slot, admitted);
+            harmed.retain(|(watch, _)| late(watch, &before).is_none());
+        }
+        let name = |watch: &Watch| &ledger.names[watch.slot as usize];
+        let first = harmed.iter().min_by_key(|(watch, _)| name(watch));
+        first.map(|(watch, direction)| {
+            let other = name(watch).clone();
+            let of = ledger.get(other.as_str()).expect("a watch is of an admitted slice");
+            let promised = of.slice.latency.unwrap_or_default();
+            let bound = bound(ledger, of, *direction);
+            Refusal::OtherSlice { slice, other, direction: *direction, promised, bound }
+        })
+    };
+    match refusal {
+        None => Ok(()),
+        Some(refusal) => {
+            ledger.remove_flows(slot, admitted);
+            ledger.bounds.restore(mark);
+            Err(Box::new(refusal))
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 
-use crate::admission::DelayBound;
+use crate::admission::{DelayBound, Protection};
 use crate::{Direction, ObjectName};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ pub enum Refusal {
         missing: BitRate,
         /// The largest guaranteed rate of this direction that would be admitted; 0: none.
         fits: BitRate,
-        /// Whose promises are on that link.
+        /// Whose promises are on that link: the largest eight.
         holders: Vec<(ObjectName, BitRate)>,
     },
 
@@ -108,6 +108,30 @@ pub enum Refusal {
         crate::admission::MAX_IDS
     )]
     TooManyIds { slice: ObjectName, direction: Direction, from: NodeName, to: NodeName },
+
+    #[error(
+        "slice {slice}: {direction} from {from} to {to}: its availability asks for a backup that \
+         survives any one failure ({wanted} protection), and there is none: {shared}{}",
+        weaker(*.offered)
+    )]
+    Protection {
+        slice: ObjectName,
+        direction: Direction,
+        from: NodeName,
+        to: NodeName,
+        wanted: Protection,
+        /// What no second way stays clear of, in words.
+        shared: String,
+        /// The strongest that the slice would be admitted with.
+        offered: Protection,
+    },
+}
+
+fn weaker(offered: Protection) -> String {
+    match offered {
+        Protection::None => String::new(),
+        level => format!("; {level} protection can be had"),
+    }
 }
 
 fn held<T: std::fmt::Display>(holders: &[(ObjectName, T)]) -> String {

@@ -1,9 +1,11 @@
 //! The best way that can be written down: through a slice's hooks in order, in at most
 //! [`MAX_IDS`] ids, where between ids the fabric goes its own shortest path trees.
 //!
-//! Dijkstra over (node, hooks passed, ids used): a step is either a whole stretch of a tree, or
-//! a hook on the node. So bandwidth, compute node and ids are decided together, and the result
-//! is the best by construction, not a path that then turns out to be unwritable. It looks at
+//! First the best way whatever ids it takes, by Dijkstra over (node, hooks passed): nothing that
+//! can be written down is better, and mostly it can be. Where it cannot, Dijkstra over (node,
+//! hooks passed, ids used), where a step is either a whole stretch of a tree, or a hook on the
+//! node. So bandwidth, compute node and ids are decided together, and the result is the best by
+//! construction, not a path that then turns out to be unwritable. The second search looks at
 //! every pair of nodes at worst: meant for up to a thousand switches.
 
 use std::cmp::Reverse;
@@ -44,24 +46,144 @@ pub(super) fn best(
     by_metric: Option<Metric>,
 ) -> Option<(Path, Vec<Segment>)> {
     let (snapshot, forwarding) = (network.snapshot, network.forwarding);
-    let mut weights: Vec<Option<u64>> = vec![None; snapshot.arc_slots()];
-    for arc in snapshot.arcs() {
-        weights[arc.ix.index()] = weight(arc.ix);
-    }
     if hooks.is_empty() {
         if from == to {
             return Some((Path::from_arcs(snapshot, from, Vec::new()), vec![Segment::Deliver]));
         }
-        let path = forwarding.tree(snapshot, to).path(snapshot, from)?;
-        let usable = path.arcs.iter().all(|arc| weights[arc.index()].is_some());
-        if usable && by_metric == Some(forwarding.metric()) {
-            return Some((path, vec![Segment::Node(to), Segment::Deliver]));
+        if by_metric == Some(forwarding.metric()) {
+            let path = forwarding.tree(snapshot, to).path(snapshot, from)?;
+            if path.arcs.iter().all(|arc| weight(*arc).is_some()) {
+                return Some((path, vec![Segment::Node(to), Segment::Deliver]));
+            }
         }
     }
-    if !connected(snapshot, from, to, &weights) {
-        return None; // found out cheaply, without every tree
+    let steps = unwritten(snapshot, (from, to), hooks, weight)?;
+    match write(network, from, &steps) {
+        Some(way) => Some(way),
+        None => writable(network, (from, to), hooks, weight),
     }
+}
 
+/// A step of a way.
+#[derive(Clone, Copy)]
+enum Step {
+    Arc(ArcIx),
+    /// Through the next hook, on this node.
+    Hook(NodeIx),
+}
+
+/// The best way, whether or not ids can say it.
+fn unwritten(
+    snapshot: &Snapshot,
+    (from, to): (NodeIx, NodeIx),
+    hooks: &[&[NodeIx]],
+    weight: Weight<'_>,
+) -> Option<Vec<Step>> {
+    type Seen = Option<((u64, usize), Option<(Step, usize)>)>;
+    const RUNS: usize = MAX_HOOKS_IN_A_ROW + 1;
+    let stages = hooks.len() + 1;
+    let index =
+        |node: NodeIx, stage: usize, run: usize| (node.index() * stages + stage) * RUNS + run;
+    let mut best: Vec<Seen> = vec![None; snapshot.len() * stages * RUNS];
+    let start = index(from, 0, 0);
+    best[start] = Some(((0, 0), None));
+    let mut heap = BinaryHeap::from([Reverse(((0, 0), start))]);
+    while let Some(Reverse((length, at))) = heap.pop() {
+        if best[at].is_some_and(|(known, _)| known < length) {
+            continue;
+        }
+        let (node, stage, run) = (at / (stages * RUNS), at / RUNS % stages, at % RUNS);
+        let node = NodeIx(u32::try_from(node).expect("nodes are numbered in 32 bits"));
+        if node == to && stage == hooks.len() {
+            let (mut steps, mut at) = (Vec::new(), at);
+            while let Some((step, before)) = best[at].and_then(|(_, came)| came) {
+                steps.push(step);
+                at = before;
+            }
+            steps.reverse();
+            return Some(steps);
+        }
+        let mut reach = |to: usize, length: (u64, usize), step: Step| {
+            let known = &mut best[to];
+            if known.is_none_or(|(known, _)| length < known) {
+                *known = Some((length, Some((step, at))));
+                heap.push(Reverse((length, to)));
+            }
+        };
+        if run < MAX_HOOKS_IN_A_ROW && hooks.get(stage).is_some_and(|on| on.contains(&node)) {
+            reach(index(node, stage + 1, run + 1), length, Step::Hook(node));
+        }
+        for arc in snapshot.arcs_from(node) {
+            let Some(more) = weight(arc.ix) else { continue };
+            let length = (length.0.saturating_add(more), length.1 + 1);
+            reach(index(arc.to, stage, 0), length, Step::Arc(arc.ix));
+        }
+    }
+    None
+}
+
+/// The fewest ids that lead this way; `None`: more than [`MAX_IDS`].
+fn write(network: &Network<'_>, from: NodeIx, steps: &[Step]) -> Option<(Path, Vec<Segment>)> {
+    let (mut arcs, mut segments, mut at) = (Vec::new(), Vec::new(), from);
+    let mut hooks = 0;
+    for step in steps.chunk_by(|a, b| matches!((a, b), (Step::Arc(_), Step::Arc(_)))) {
+        match step[0] {
+            Step::Hook(node) => {
+                segments.push(Segment::Hook { index: hooks, node });
+                hooks += 1;
+            }
+            Step::Arc(_) => {
+                let stretch = step.iter().filter_map(|step| match step {
+                    Step::Arc(arc) => Some(*arc),
+                    Step::Hook(_) => None,
+                });
+                let path = Path::from_arcs(network.snapshot, at, stretch.collect());
+                segments.extend(ids(network, &path).into_iter().map(Segment::Node));
+                at = path.to();
+                arcs.extend(path.arcs);
+            }
+        }
+    }
+    segments.push(Segment::Deliver);
+    (segments.len() <= MAX_IDS).then(|| (Path::from_arcs(network.snapshot, from, arcs), segments))
+}
+
+/// The fewest nodes, one after the other, whose trees lead along this path.
+fn ids(network: &Network<'_>, path: &Path) -> Vec<NodeIx> {
+    // By position on the path: how many ids lead there, and from where the last one does.
+    let mut fewest: Vec<(usize, usize)> = vec![(0, 0)];
+    for (position, node) in path.nodes.iter().enumerate().skip(1) {
+        let tree = network.forwarding.tree(network.snapshot, *node);
+        // A tree leads along the path from some node on, and from all after it.
+        let along = |before: &usize| tree.next(path.nodes[*before]) == Some(path.arcs[*before]);
+        let starts = (0..position).rev().take_while(along);
+        let best = starts.map(|start| (fewest[start].0.saturating_add(1), start)).min();
+        fewest.push(best.unwrap_or((usize::MAX, position - 1)));
+    }
+    if fewest[path.arcs.len()].0 == usize::MAX {
+        return vec![path.to(); MAX_IDS]; // a link that no tree uses
+    }
+    let (mut ids, mut at) = (Vec::new(), path.arcs.len());
+    while at > 0 {
+        ids.push(path.nodes[at]);
+        at = fewest[at].1;
+    }
+    ids.reverse();
+    ids
+}
+
+/// The best way of those that ids can say.
+fn writable(
+    network: &Network<'_>,
+    (from, to): (NodeIx, NodeIx),
+    hooks: &[&[NodeIx]],
+    weight: Weight<'_>,
+) -> Option<(Path, Vec<Segment>)> {
+    let snapshot = network.snapshot;
+    let mut weights: Vec<Option<u64>> = vec![None; snapshot.arc_slots()];
+    for arc in snapshot.arcs() {
+        weights[arc.ix.index()] = weight(arc.ix);
+    }
     let index = |s: State| {
         let stages = hooks.len() + 1;
         ((s.node.index() * stages + s.stage) * (MAX_HOOKS_IN_A_ROW + 1) + s.run) * MAX_IDS + s.ids
@@ -72,7 +194,7 @@ pub(super) fn best(
     let start = State { node: from, stage: 0, run: 0, ids: 0 };
     let zero = Length { weight: 0, hops: 0, ids: 0 };
     best[index(start)] = Some((zero, None));
-    let stretches = Stretches::new(network, &weights);
+    let mut stretches = Stretches::new(network, &weights);
     let mut heap = BinaryHeap::from([Reverse((zero, start))]);
     while let Some(Reverse((length, state))) = heap.pop() {
         // What was here before was no longer; with no more ids and hooks in a row, it was better.
@@ -102,75 +224,52 @@ pub(super) fn best(
             let (stage, run, ids) = (state.stage + 1, state.run + 1, state.ids + 1);
             reach(State { stage, run, ids, ..state }, (0, 0));
         }
-        for node in snapshot.nodes().filter(|node| *node != state.node) {
-            let Some(more) = stretches.get(state.node, node) else { continue };
-            reach(State { node, stage: state.stage, run: 0, ids: state.ids + 1 }, more);
+        for (node, &more) in (0..).map(NodeIx).zip(stretches.from(state.node)) {
+            if more != NO_WAY && node != state.node {
+                reach(State { node, stage: state.stage, run: 0, ids: state.ids + 1 }, more);
+            }
         }
     }
     None
 }
 
 /// The length of the way that the fabric goes from each node to each other: (weight, hops).
-/// 16 bytes a pair, for the time of one search.
-struct Stretches {
-    nodes: usize,
-    /// By destination, then by start; [`NO_WAY`] where an arc on the way must not be used.
-    lengths: Vec<(u64, usize)>,
+/// 16 bytes a pair, for the starts that one search comes to.
+struct Stretches<'a> {
+    network: &'a Network<'a>,
+    weights: &'a [Option<u64>],
+    /// By start, then by destination; [`NO_WAY`] where an arc on the way must not be used. Empty
+    /// until asked for.
+    lengths: Vec<Vec<(u64, usize)>>,
 }
 
 const NO_WAY: (u64, usize) = (u64::MAX, usize::MAX);
 
-impl Stretches {
-    fn new(network: &Network<'_>, weights: &[Option<u64>]) -> Self {
-        let (snapshot, forwarding) = (network.snapshot, network.forwarding);
-        let nodes = snapshot.len();
-        let mut lengths = vec![NO_WAY; nodes * nodes];
-        let mut on_the_way = Vec::new();
-        for root in snapshot.nodes() {
+impl<'a> Stretches<'a> {
+    fn new(network: &'a Network<'a>, weights: &'a [Option<u64>]) -> Self {
+        Self { network, weights, lengths: vec![Vec::new(); network.snapshot.len()] }
+    }
+
+    fn from(&mut self, start: NodeIx) -> &[(u64, usize)] {
+        let (snapshot, forwarding) = (self.network.snapshot, self.network.forwarding);
+        let length = |root| {
             let tree = forwarding.tree(snapshot, root);
-            let lengths = &mut lengths[root.index() * nodes..][..nodes];
-            let mut known = vec![false; nodes];
-            known[root.index()] = true;
-            lengths[root.index()] = (0, 0);
-            for start in snapshot.nodes() {
-                // Down the tree to where it is known, and back.
-                let mut at = start;
-                while !known[at.index()] {
-                    known[at.index()] = true;
-                    let Some(arc) = tree.next(at).and_then(|arc| snapshot.arc(arc)) else { break };
-                    on_the_way.push(arc);
-                    at = arc.to;
-                }
-                for arc in on_the_way.drain(..).rev() {
-                    let (sum, hops) = lengths[arc.to.index()];
-                    let longer = weights[arc.ix.index()].filter(|_| hops != usize::MAX);
-                    lengths[arc.from.index()] =
-                        longer.map_or(NO_WAY, |weight| (sum.saturating_add(weight), hops + 1));
-                }
+            if !tree.reaches(start) {
+                return NO_WAY;
             }
-        }
-        Self { nodes, lengths }
-    }
-
-    fn get(&self, from: NodeIx, to: NodeIx) -> Option<(u64, usize)> {
-        Some(self.lengths[to.index() * self.nodes + from.index()]).filter(|way| *way != NO_WAY)
-    }
-}
-
-/// Whether usable arcs lead from one node to the other at all.
-fn connected(snapshot: &Snapshot, from: NodeIx, to: NodeIx, weights: &[Option<u64>]) -> bool {
-    let mut seen = vec![false; snapshot.len()];
-    seen[from.index()] = true;
-    let mut stack = vec![from];
-    while let Some(node) = stack.pop() {
-        for arc in snapshot.arcs_from(node) {
-            let usable = weights[arc.ix.index()].is_some();
-            if usable && !std::mem::replace(&mut seen[arc.to.index()], true) {
-                stack.push(arc.to);
+            let (mut sum, mut hops) = (0u64, 0);
+            for arc in tree.walk(snapshot, start) {
+                let Some(weight) = self.weights[arc.ix.index()] else { return NO_WAY };
+                (sum, hops) = (sum.saturating_add(weight), hops + 1);
             }
+            (sum, hops)
+        };
+        let known = &mut self.lengths[start.index()];
+        if known.is_empty() {
+            known.extend(snapshot.nodes().map(length));
         }
+        known
     }
-    seen[to.index()]
 }
 
 /// The path and ids that lead to `last`.

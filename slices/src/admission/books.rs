@@ -1,0 +1,154 @@
+//! What is promised on each arc, kept up to date with each slice that comes or goes, so that a
+//! decision looks at the arcs in question and never at all slices.
+//!
+//! Each arc carries the sum of the rates of the ways in use and, for every failure that some
+//! slice is protected against, the sum of what moves onto the arc when that happens. Failures
+//! are taken one at a time, so slices that cannot fail together share the same spare capacity:
+//! what is kept free is the largest of those sums, not their sum.
+
+use selvedge_topology::{ArcIx, BitRate, Topology};
+
+use super::protect::Failure;
+use super::usable;
+
+/// A slice's number in the books, reused after it has gone.
+pub(super) type Slot = u32;
+
+/// Rates in bit/s of frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Account {
+    /// What may be promised; `None`: not limited.
+    usable: Option<u64>,
+    used: u64,
+    /// By failure; no entry is 0.
+    spare: Vec<(Failure, u64)>,
+    /// The largest of `spare`.
+    most_spare: u64,
+    holders: Vec<(Slot, u64)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Books {
+    topology: Option<std::sync::Arc<Topology>>,
+    accounts: Vec<Account>,
+}
+
+/// The same sums; who holds them in which order does not matter.
+impl PartialEq for Books {
+    fn eq(&self, other: &Self) -> bool {
+        let sums = |account: &Account| (account.used, account.most_spare, account.spare.clone());
+        let some = |books: &Self| -> Vec<_> {
+            let used = books.accounts.iter().enumerate();
+            let used = used.filter(|(_, account)| account.used > 0 || account.most_spare > 0);
+            used.map(|(arc, account)| (arc, sums(account))).collect()
+        };
+        some(self) == some(other)
+    }
+}
+
+impl Books {
+    /// Takes the capacities of a topology; says whether they may be others than before.
+    pub(super) fn prepare(&mut self, topology: &std::sync::Arc<Topology>) -> bool {
+        if self.topology.as_ref().is_some_and(|known| std::sync::Arc::ptr_eq(known, topology)) {
+            return false;
+        }
+        self.accounts.resize_with(topology.links.len() * 2, Account::default);
+        for (i, account) in self.accounts.iter_mut().enumerate() {
+            let capacity = topology.links.get(i / 2).and_then(|link| link.capacity);
+            account.usable = capacity.map(|capacity| usable(capacity).0);
+        }
+        self.topology = Some(topology.clone());
+        true
+    }
+
+    /// What may be promised on an arc; `None`: not limited.
+    pub(super) fn usable(&self, arc: ArcIx) -> Option<u64> {
+        self.accounts.get(arc.index())?.usable
+    }
+
+    pub(super) fn used(&self, arc: ArcIx) -> u64 {
+        self.accounts.get(arc.index()).map_or(0, |account| account.used)
+    }
+
+    /// What comes on top of [`Self::used`] after this failure.
+    pub(super) fn spare(&self, arc: ArcIx, failure: Failure) -> u64 {
+        let Some(account) = self.accounts.get(arc.index()) else { return 0 };
+        let at = account.spare.binary_search_by_key(&failure, |(failure, _)| *failure);
+        at.map_or(0, |at| account.spare[at].1)
+    }
+
+    /// What comes on top of [`Self::used`] after the worst failure.
+    pub(super) fn most_spare(&self, arc: ArcIx) -> u64 {
+        self.accounts.get(arc.index()).map_or(0, |account| account.most_spare)
+    }
+
+    /// What comes on top, for each failure that somebody is protected against.
+    pub(super) fn spares(&self, arc: ArcIx) -> impl Iterator<Item = u64> {
+        let account = self.accounts.get(arc.index()).into_iter();
+        account.flat_map(|account| account.spare.iter().map(|(_, sum)| *sum))
+    }
+
+    /// The largest holders first, then by slot; at most `limit`.
+    pub(super) fn holders(&self, arc: ArcIx, limit: usize) -> Vec<(Slot, u64)> {
+        let Some(account) = self.accounts.get(arc.index()) else { return Vec::new() };
+        let mut holders = account.holders.clone();
+        let largest = |(slot, rate): &(Slot, u64)| (std::cmp::Reverse(*rate), *slot);
+        if holders.len() > limit {
+            holders.select_nth_unstable_by_key(limit, largest);
+            holders.truncate(limit);
+        }
+        holders.sort_unstable_by_key(largest);
+        holders
+    }
+
+    pub(super) fn add<'a>(
+        &mut self,
+        slot: Slot,
+        used: impl IntoIterator<Item = (&'a ArcIx, &'a BitRate)>,
+        spare: &[(ArcIx, Failure, BitRate)],
+    ) {
+        for (arc, rate) in used {
+            let account = &mut self.accounts[arc.index()];
+            account.used = account.used.saturating_add(rate.0);
+            account.holders.push((slot, rate.0));
+        }
+        for (arc, failure, rate) in spare {
+            let account = &mut self.accounts[arc.index()];
+            let at = account.spare.binary_search_by_key(failure, |(failure, _)| *failure);
+            let at = at.unwrap_or_else(|at| {
+                account.spare.insert(at, (*failure, 0));
+                at
+            });
+            account.spare[at].1 = account.spare[at].1.saturating_add(rate.0);
+            account.most_spare = account.most_spare.max(account.spare[at].1);
+        }
+    }
+
+    /// Takes back what [`Self::add`] was given.
+    pub(super) fn remove<'a>(
+        &mut self,
+        slot: Slot,
+        used: impl IntoIterator<Item = (&'a ArcIx, &'a BitRate)>,
+        spare: &[(ArcIx, Failure, BitRate)],
+    ) {
+        for (arc, rate) in used {
+            let account = &mut self.accounts[arc.index()];
+            account.used -= rate.0;
+            let holder = account.holders.iter().rposition(|(holder, _)| *holder == slot);
+            account.holders.swap_remove(holder.expect("what is used has a holder"));
+        }
+        for (arc, failure, rate) in spare {
+            let account = &mut self.accounts[arc.index()];
+            let at = account.spare.binary_search_by_key(failure, |(failure, _)| *failure);
+            let at = at.expect("what is spared was added");
+            account.spare[at].1 -= rate.0;
+            if account.spare[at].1 == 0 {
+                account.spare.remove(at);
+            }
+        }
+        for (arc, ..) in spare {
+            let account = &mut self.accounts[arc.index()];
+            account.most_spare = account.spare.iter().map(|(_, sum)| *sum).max().unwrap_or(0);
+        }
+    }
+}

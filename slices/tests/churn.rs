@@ -1,0 +1,363 @@
+//! Arrivals and departures on small random networks: never over-committed, after no single
+//! failure that a slice is protected against; delay bounds against a solver of their own.
+
+mod recount;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use recount::Recount;
+use selvedge_slices::admission::{Attachment, HookMemory, Network, Protection, frame_rate};
+use selvedge_slices::{
+    Admitted, Direction, Ledger, NetworkSlice, Object, ObjectName, Refusal, parse,
+};
+use selvedge_topology::{
+    ArcIx, BitRate, Delay, End, Forwarding, Link, Node, NodeIx, NodeName, Snapshot, Switch,
+    Topology,
+};
+
+#[derive(Clone)]
+struct Net {
+    snapshot: Snapshot,
+    forwarding: Forwarding,
+    endpoints: BTreeMap<NodeName, Attachment>,
+    hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
+    memory: HookMemory,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.snapshot.topology().to_yaml())
+    }
+}
+
+impl Net {
+    fn new(nodes: usize, links: Vec<Link>) -> Self {
+        let switch = |i: usize| (format!("n{i}").parse().unwrap(), Node::Switch(Switch::default()));
+        let all = (0..nodes).map(switch).collect();
+        let topology = Topology { name: "t".parse().unwrap(), nodes: all, links };
+        Self::of(Snapshot::new(Arc::new(topology), 1))
+    }
+
+    fn of(snapshot: Snapshot) -> Self {
+        let forwarding = Forwarding::new(&snapshot);
+        let endpoint = |switch: NodeIx| {
+            (format!("h{}", switch.0).parse().unwrap(), Attachment { switch, link: None })
+        };
+        let endpoints = snapshot.nodes().map(endpoint).collect();
+        Self {
+            snapshot,
+            forwarding,
+            endpoints,
+            hooks: BTreeMap::new(),
+            memory: HookMemory::default(),
+        }
+    }
+
+    fn network(&self) -> Network<'_> {
+        let Self { snapshot, forwarding, endpoints, hooks, memory } = self;
+        Network { snapshot, forwarding, endpoints, hooks, memory }
+    }
+}
+
+fn link(i: usize, a: usize, b: usize, mbps: u64) -> Link {
+    let end = |node: usize| End {
+        node: format!("n{node}").parse().unwrap(),
+        port: format!("p{i}").parse().unwrap(),
+    };
+    Link {
+        capacity: Some(BitRate::from_mbps(mbps)),
+        delay: Some(Delay(100)),
+        ..Link::new(end(a), end(b))
+    }
+}
+
+fn slice(spec: &str) -> NetworkSlice {
+    let name = spec.split_whitespace().next().unwrap();
+    let text = format!(
+        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\n\
+         spec: {{ {} }}",
+        &spec[name.len()..]
+    );
+    match parse("slice", &text).unwrap().remove(0) {
+        Object::NetworkSlice(slice) => slice,
+        other => panic!("{other:?}"),
+    }
+}
+
+prop_compose! {
+    fn net()(nodes in 4usize..9)(
+        chords in proptest::collection::vec((0..nodes, 1..nodes, 20u64..200, 0u32..6), 1..12),
+        nodes in Just(nodes),
+    ) -> Net {
+        let ring = (0..nodes).map(|i| link(i, i, (i + 1) % nodes, 150));
+        let chords = chords.iter().enumerate().map(|(i, &(a, by, mbps, group))| {
+            let srlg = if group > 2 { vec![group] } else { Vec::new() };
+            Link { srlg, ..link(nodes + i, a, (a + by) % nodes, mbps) }
+        });
+        Net::new(nodes, ring.chain(chords).collect())
+    }
+}
+
+fn any_slice(nodes: usize) -> impl Strategy<Value = NetworkSlice> {
+    let availability = proptest::sample::select(&["99", "99.9", "99.99", "99.999"][..]);
+    let rates = (1u64..40, 0u64..40);
+    let latency = proptest::option::weighted(0.3, 10u64..200);
+    let ends = proptest::collection::btree_set(0..nodes, 2..4);
+    (0usize..24, rates, latency, availability, ends).prop_map(
+        |(name, (down, up), latency, availability, ends)| {
+            let mut spec = format!("x{name} downlink: {{ guaranteed: {down}Mbps }}");
+            if up > 0 {
+                spec += &format!(", uplink: {{ guaranteed: {up}Mbps, burst: 20kB }}");
+            }
+            spec += &latency.map_or(String::new(), |ms| format!(", latency: {ms}ms"));
+            let ends: Vec<usize> = ends.into_iter().collect();
+            let ues: Vec<String> = ends[1..].iter().map(|n| format!("{{ ue: h{n} }}")).collect();
+            spec += &format!(", endpoints: [{{ dn: h{} }}, {}]", ends[0], ues.join(", "));
+            slice(&(spec + &format!(", availability: {availability}")))
+        },
+    )
+}
+
+/// The bounds of every arc in ns by plain iteration over every slice's ways, in floating point;
+/// `None`: they do not settle.
+fn bounds(net: &Net, ledger: &Ledger) -> Option<BTreeMap<ArcIx, f64>> {
+    let mut waits: BTreeMap<ArcIx, f64> = BTreeMap::new();
+    for _ in 0..20_000 {
+        let arcs = net.snapshot.arcs().iter();
+        let mut bursts: BTreeMap<ArcIx, f64> = arcs.map(|arc| (arc.ix, 0.0)).collect();
+        for (_, admitted) in ledger.iter() {
+            for direction in Direction::ALL {
+                let mut worst: BTreeMap<ArcIx, f64> = BTreeMap::new();
+                for way in ways(admitted, direction) {
+                    let rates = admitted.slice.rates(direction);
+                    let Some(rate) = rates.guaranteed else { continue };
+                    let mut waited = 0.0;
+                    for arc in way {
+                        let own = rates.guaranteed_burst(admitted.slice.class).0 as f64;
+                        let burst = own + rate.0 as f64 * waited / 8e9;
+                        let known = worst.entry(*arc).or_default();
+                        *known = known.max(burst);
+                        waited += waits.get(arc).copied().unwrap_or(0.0);
+                    }
+                }
+                for (arc, burst) in worst {
+                    *bursts.entry(arc).or_default() += burst;
+                }
+            }
+        }
+        let next: BTreeMap<ArcIx, f64> = bursts
+            .iter()
+            .map(|(arc, burst)| {
+                let rate = net.snapshot.arc(*arc).unwrap().capacity.unwrap().0 as f64 * 0.97;
+                let threshold = (rate * 0.004 / 8.0).max(80.0 * 1554.0);
+                (*arc, (burst * 1554.0 / 1500.0 + threshold + 1554.0) * 8e9 / rate)
+            })
+            .collect();
+        if next.values().any(|wait| *wait > 1e12) {
+            return None;
+        }
+        let still = next
+            .iter()
+            .all(|(arc, wait)| waits.get(arc).is_some_and(|before| (wait - before).abs() < 1e-3));
+        waits = next;
+        if still {
+            return Some(waits);
+        }
+    }
+    None
+}
+
+fn ways(admitted: &Admitted, direction: Direction) -> impl Iterator<Item = &[ArcIx]> {
+    let placed = admitted.placed.iter().filter(move |placed| placed.direction == direction);
+    placed.flat_map(|placed| {
+        let backup = placed.backup.iter().map(|backup| &backup.path.arcs[..]);
+        std::iter::once(&placed.path.arcs[..]).chain(backup)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Every state of arrivals and departures, before and after every single failure.
+    #[test]
+    fn never_over_committed(
+        (net, steps) in net().prop_flat_map(|net| {
+            let steps = proptest::collection::vec((any_slice(net.snapshot.len()), 0u8..4), 1..40);
+            (Just(net), steps)
+        })
+    ) {
+        let mut ledger = Ledger::new();
+        let mut recount = Recount::new(&net.snapshot);
+        for (slice, step) in &steps {
+            if *step == 0 {
+                if let Some(gone) = ledger.remove(&slice.name) {
+                    recount.count(&gone, -1).map_err(TestCaseError::fail)?;
+                }
+                continue;
+            }
+            let before = ledger.clone();
+            let replaced = ledger.get(slice.name.as_str()).cloned();
+            match ledger.admit(&net.network(), slice) {
+                Ok(admitted) => {
+                    if let Some(gone) = replaced {
+                        recount.count(&gone, -1).map_err(TestCaseError::fail)?;
+                    }
+                    recount.count(admitted, 1).map_err(TestCaseError::fail)?;
+                }
+                Err(refusal) => {
+                    prop_assert!(ledger == before, "changed by {refusal}");
+                }
+            }
+        }
+        let all = ledger.iter().map(|(_, admitted)| admitted);
+        recount.agrees(&net.snapshot, all).map_err(TestCaseError::fail)?;
+        for arc in net.snapshot.arcs() {
+            prop_assert_eq!(ledger.reserved(arc.ix).0, recount.worst(arc.ix));
+        }
+        // Delay bounds: as if computed from nothing, and every promise within them.
+        let waits = bounds(&net, &ledger);
+        for (name, admitted) in ledger.iter() {
+            let paths = ledger.explain(&net.network(), name.as_str()).unwrap().paths;
+            for path in paths {
+                let total = path.delay.map(|delay| delay.total.us());
+                prop_assert_eq!(total.is_some(), waits.is_some());
+                let mut arcs = Direction::ALL.into_iter().flat_map(|d| ways(admitted, d));
+                let named = |way: &[ArcIx]| {
+                    way.len() == path.links.len()
+                        && way.iter().zip(&path.links).all(|(arc, link)| {
+                            let (near, far) = net.snapshot.ends(*arc);
+                            link.link == format!("{near} -> {far}")
+                        })
+                };
+                let way = arcs.find(|way| named(way)).unwrap();
+                if let (Some(total), Some(waits)) = (total, &waits) {
+                    let ns: f64 = way.iter().map(|arc| waits[arc] + 100_000.0).sum();
+                    let error = total as f64 - ns / 1000.0;
+                    // Close to where there is no bound every rounding counts many times.
+                    let close = 20.0 + ns / 1000.0 * 1e-5;
+                    prop_assert!(error.abs() < close, "{total} us, {ns} ns");
+                }
+                if let Some(latency) = admitted.slice.latency {
+                    prop_assert!(total.is_some_and(|total| total <= latency.us()));
+                }
+            }
+        }
+    }
+
+    /// After one link or switch has failed, every slice that is protected against it keeps its
+    /// promise, on its backup.
+    #[test]
+    fn a_failure_leaves_the_protected_their_promise(
+        (net, slices) in net().prop_flat_map(|net| {
+            let slices = proptest::collection::vec(any_slice(net.snapshot.len()), 1..16);
+            (Just(net), slices)
+        }),
+        failed in any::<proptest::sample::Index>(),
+    ) {
+        let slices: BTreeMap<ObjectName, NetworkSlice> =
+            slices.into_iter().map(|slice| (slice.name.clone(), slice)).collect();
+        let (before, _) = Ledger::rebuilt(&net.network(), slices.values());
+        let links = net.snapshot.topology().links.len();
+        let failed = selvedge_topology::LinkIx(failed.index(links) as u32);
+        let broken = Net::of(net.snapshot.with_down(2, [failed]));
+        let (after, _) = Ledger::rebuilt(&broken.network(), slices.values());
+        for (name, admitted) in before.iter() {
+            let level = Protection::of(admitted.slice.availability);
+            if level == Protection::None || admitted.waived.is_some() {
+                continue;
+            }
+            let now = after.get(name.as_str()).unwrap();
+            prop_assert!(now.waived.is_none(), "{name}: {:?}", now.waived);
+            for (was, is) in admitted.placed.iter().zip(&now.placed) {
+                let hit = was.path.arcs.iter().any(|arc| arc.link() == failed);
+                let want = if hit { &was.backup.as_ref().unwrap().path } else { &was.path };
+                prop_assert_eq!(want, &is.path);
+            }
+        }
+        let mut load: BTreeMap<ArcIx, u64> = BTreeMap::new();
+        for (_, admitted) in after.iter() {
+            for (arc, rate) in &admitted.reserved {
+                *load.entry(*arc).or_default() += rate.0;
+            }
+        }
+        for (arc, load) in load {
+            let capacity = broken.snapshot.arc(arc).unwrap().capacity.unwrap();
+            prop_assert!(load <= capacity.0 / 100 * 97);
+        }
+    }
+
+    /// An offer is admitted; where less rate is offered, a little more is not.
+    #[test]
+    fn offers_hold(
+        (net, slices, last) in net().prop_flat_map(|net| {
+            let nodes = net.snapshot.len();
+            (Just(net), proptest::collection::vec(any_slice(nodes), 1..16), any_slice(nodes))
+        })
+    ) {
+        let mut ledger = Ledger::new();
+        for slice in &slices {
+            drop(ledger.admit(&net.network(), slice));
+        }
+        let sites: Vec<NodeName> = net.endpoints.keys().cloned().collect();
+        let offers = ledger.offers(&net.network(), &last, &sites);
+        let admitted = ledger.clone().admit(&net.network(), &last).is_ok();
+        prop_assert!(!admitted || offers.is_empty());
+        for offer in offers {
+            let changed = offer.applied(&last);
+            prop_assert!(changed != last);
+            prop_assert!(ledger.clone().admit(&net.network(), &changed).is_ok(), "{offer}");
+        }
+    }
+}
+
+#[test]
+fn slices_that_cannot_fail_together_share_spare_capacity() {
+    // Three ways from n0 to n1, the third with room for one of two backups.
+    let ends = [(0, 2), (2, 1), (0, 3), (3, 1), (0, 4), (4, 1)];
+    let links = ends.iter().enumerate().map(|(i, &(a, b))| link(i, a, b, 100));
+    let net = Net::new(5, links.collect());
+    let mut ledger = Ledger::new();
+    let spec = |name, mbps| {
+        slice(&format!(
+            "{name} uplink: {{ guaranteed: {mbps}Mbps }}, availability: 99.9, \
+             endpoints: [{{ ue: h0 }}, {{ dn: h1 }}]"
+        ))
+    };
+    ledger.admit(&net.network(), &spec("a", 60)).unwrap();
+    ledger.admit(&net.network(), &spec("b", 60)).unwrap();
+    let [a, b] = ["a", "b"].map(|name| ledger.get(name).unwrap());
+    let way = |admitted: &Admitted| {
+        admitted.placed.iter().find(|p| p.direction == Direction::Uplink).unwrap().clone()
+    };
+    let (a, b) = (way(a), way(b));
+    assert_ne!(a.path, b.path);
+    let frames = frame_rate(BitRate::from_mbps(60));
+    let shared = b.backup.unwrap().path.arcs[0];
+    assert_eq!(a.backup.unwrap().path.arcs[0], shared);
+    assert_eq!(ledger.reserved(shared), frames, "one of them at a time");
+    let refusal = ledger.admit(&net.network(), &spec("c", 60)).unwrap_err().to_string();
+    assert!(refusal.contains("60Mbps are to be guaranteed"), "{refusal}");
+}
+
+#[test]
+fn without_a_second_way_the_refusal_says_what_all_ways_need() {
+    // Two ways to n3 and two from there to n6.
+    let ends = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (3, 5), (4, 6), (5, 6)];
+    let links = ends.iter().enumerate().map(|(i, &(a, b))| link(i, a, b, 100));
+    let net = Net::new(7, links.collect());
+    let mut ledger = Ledger::new();
+    let spec = |availability| {
+        slice(&format!(
+            "a uplink: {{ guaranteed: 1Mbps }}, availability: {availability}, \
+             endpoints: [{{ ue: h0 }}, {{ dn: h6 }}]"
+        ))
+    };
+    let refusal = *ledger.admit(&net.network(), &spec("99.99")).unwrap_err();
+    let text = refusal.to_string();
+    assert!(text.contains("every way needs switch n3"), "{text}");
+    let Refusal::Protection { wanted, offered, .. } = refusal else { panic!("{text}") };
+    assert_eq!(wanted, Protection::Node);
+    assert_eq!(offered, Protection::Link);
+}
