@@ -9,10 +9,12 @@ use crate::Output;
 use crate::client::ControllerArg;
 
 mod change;
+mod exchange;
 mod explain;
 mod files;
 mod get;
 mod history;
+mod slice;
 mod table;
 mod validate;
 
@@ -52,7 +54,7 @@ pub(crate) enum Command {
     },
     /// Delete what files declare, or objects by kind and name.
     Delete {
-        /// A file, or slice/NAME, hook/NAME, application/NAME.
+        /// A file, or slice/NAME, hook/NAME, application/NAME, class-map/NAME.
         #[arg(required = true, value_name = "FILE|KIND/NAME")]
         what: Vec<String>,
         #[command(flatten)]
@@ -78,8 +80,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         controller: ControllerArg,
     },
-    /// Show the network: status, nodes, links, endpoints, slices, hooks, applications, events,
-    /// topology, or the entries or counters of a node.
+    /// Show the network: status, nodes, links, endpoints, slices, hooks, applications, the class
+    /// map, events, topology, or the entries or counters of a node.
     Get {
         #[arg(value_enum, default_value_t = get::Kind::Status)]
         kind: get::Kind,
@@ -91,6 +93,28 @@ pub(crate) enum Command {
         #[command(flatten)]
         controller: ControllerArg,
     },
+    /// The life of a slice: whether it would fit, reserve, activate, deactivate.
+    Slice {
+        #[command(subcommand)]
+        verb: slice::Verb,
+    },
+    /// Slices for other systems, as JSON.
+    Export {
+        #[arg(value_enum)]
+        what: exchange::What,
+        /// 3GPP TS 28.541: NetworkSlice and ServiceProfile.
+        #[arg(long, value_enum, default_value_t = exchange::Format::Ts28541)]
+        format: exchange::Format,
+        /// MCC and MNC of the network, such as 00101: then S-NSSAIs are in plmnInfoList.
+        #[arg(long)]
+        plmn: Option<String>,
+        #[command(flatten)]
+        controller: ControllerArg,
+    },
+    /// Slices of 3GPP TS 28.541 (JSON) as documents for `apply`; names what they do not keep.
+    Import(exchange::Import),
+    /// The JSON Schema of slices, hooks, applications and class maps, for editors.
+    Schema,
     /// Why something is as it is.
     Explain {
         #[arg(value_enum)]
@@ -134,6 +158,18 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         }
         Command::Get { kind, name, desired, controller } => {
             get::run(kind, name.as_deref(), desired, &controller, output)
+        }
+        Command::Slice { verb } => slice::run(verb, output),
+        Command::Export {
+            what: exchange::What::Slices,
+            format: exchange::Format::Ts28541,
+            plmn,
+            controller,
+        } => exchange::export(plmn.as_deref(), &controller),
+        Command::Import(args) => exchange::import(&args, output),
+        Command::Schema => {
+            println!("{}", serde_json::to_string_pretty(&selvedge_slices::json_schema())?);
+            Ok(ExitCode::SUCCESS)
         }
         Command::Explain { kind: explain::Kind::Slice, name, controller } => {
             explain::slice(&name, &controller, output)

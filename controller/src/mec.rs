@@ -1,5 +1,6 @@
 //! The platform that the MEC APIs stand on: rules from the core, services from the store.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use selvedge_core::{Refusal, Request};
@@ -143,9 +144,9 @@ fn refused(error: RequestError) -> PlatformError {
     }
 }
 
-fn unavailable(error: StoreError) -> PlatformError {
-    match error {
+fn unavailable(error: impl Borrow<StoreError>) -> PlatformError {
+    match error.borrow() {
         StoreError::Precondition { .. } => PlatformError::Changed,
-        error => PlatformError::Unavailable(chain(&error)),
+        error => PlatformError::Unavailable(chain(error)),
     }
 }

@@ -2,7 +2,7 @@
 //! switches that live in a task and keep their tables in a map.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl Controller {
         let store = Arc::new(FaultyStore {
             store: RedbStore::open(path).unwrap(),
             full: AtomicBool::new(false),
+            commits: AtomicUsize::new(0),
         });
         let topology = pair();
         let core = Core::new(Topology::clone(&topology), Config::default());
@@ -85,6 +86,7 @@ impl Controller {
 pub(crate) struct FaultyStore {
     store: RedbStore,
     pub(crate) full: AtomicBool,
+    pub(crate) commits: AtomicUsize,
 }
 
 impl Store for FaultyStore {
@@ -109,6 +111,7 @@ impl Store for FaultyStore {
             let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
             return Box::pin(async { Err(StoreError::Write { path, source }) });
         }
+        self.commits.fetch_add(1, Ordering::SeqCst);
         self.store.commit(transaction)
     }
 

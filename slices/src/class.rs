@@ -73,9 +73,9 @@ fn bytes_in(rate: BitRate, time: Delay) -> u64 {
 pub enum ClassReason {
     /// `class:` says so.
     Stated,
-    /// Its 5QI (3GPP TS 23.501, table 5.7.4-1).
+    /// Its 5QI (3GPP TS 23.501, table 5.7.4-1, or the operator's map).
     FiveQi(u8),
-    /// Its slice/service type (3GPP TS 23.501, table 5.15.2.2-1).
+    /// Its slice/service type (3GPP TS 23.501, table 5.15.2.2-1, or the operator's map).
     Sst(u8),
     /// It has a guaranteed rate.
     Rate,
@@ -99,31 +99,35 @@ impl std::fmt::Display for ClassReason {
 pub fn of_five_qi(number: u8) -> Option<Class> {
     match number {
         82..=90 => Some(Class::Urllc),
-        1..=4 | 65..=67 | 71..=76 => Some(Class::Guaranteed),
+        1..=4 | 65..=67 | 71..=74 | 76 => Some(Class::Guaranteed),
         5..=10 | 69 | 70 | 79 | 80 => Some(Class::BestEffort),
         _ => None,
     }
 }
 
-/// The class a slice is in: what is stated, else its 5QI, else SST 2 (URLLC), else guaranteed
-/// when it has a guaranteed rate. A 5QI for best effort gives way to a guaranteed rate.
+/// The class that a slice/service type asks for (TS 23.501, table 5.15.2.2-1): URLLC is urllc;
+/// the others decide nothing.
+pub fn of_sst(number: u8) -> Option<Class> {
+    (number == 2).then_some(Class::Urllc)
+}
+
+/// The class a slice is in: what is stated, else its 5QI, else its SST, else guaranteed when it
+/// has a guaranteed rate. A 5QI or SST for best effort gives way to what follows. `five_qi`,
+/// `sst`: the number and its class.
 pub fn derive(
     stated: Option<Class>,
-    five_qi: Option<u8>,
-    sst: Option<u8>,
+    five_qi: Option<(u8, Class)>,
+    sst: Option<(u8, Class)>,
     has_guarantee: bool,
 ) -> (Class, ClassReason) {
-    let by_five_qi = five_qi.and_then(|number| Some((of_five_qi(number)?, number)));
-    match (stated, by_five_qi, sst) {
-        (Some(class), ..) => (class, ClassReason::Stated),
-        (_, Some((class, number)), _) if class != Class::BestEffort => {
-            (class, ClassReason::FiveQi(number))
-        }
-        (.., Some(2)) => (Class::Urllc, ClassReason::Sst(2)),
-        _ if has_guarantee => (Class::Guaranteed, ClassReason::Rate),
-        (_, Some((class, number)), _) => (class, ClassReason::FiveQi(number)),
-        _ => (Class::BestEffort, ClassReason::Nothing),
-    }
+    let five_qi = five_qi.map(|(number, class)| (class, ClassReason::FiveQi(number)));
+    let sst = sst.map(|(number, class)| (class, ClassReason::Sst(number)));
+    let stated = stated.map(|class| (class, ClassReason::Stated));
+    let above =
+        |by: Option<(Class, ClassReason)>| by.filter(|(class, _)| *class != Class::BestEffort);
+    let by_rate = has_guarantee.then_some((Class::Guaranteed, ClassReason::Rate));
+    let chosen = stated.or(above(five_qi)).or(above(sst)).or(by_rate).or(five_qi).or(sst);
+    chosen.unwrap_or((Class::BestEffort, ClassReason::Nothing))
 }
 
 #[cfg(test)]
@@ -148,6 +152,8 @@ mod tests {
             ((None, Some(9), Some(2), true), Urllc),
         ];
         for ((stated, five_qi, sst, rate), want) in cases {
+            let five_qi = five_qi.and_then(|number| Some((number, of_five_qi(number)?)));
+            let sst = sst.and_then(|number| Some((number, of_sst(number)?)));
             let (class, _) = derive(stated, five_qi, sst, rate);
             assert_eq!(class, want, "{stated:?} {five_qi:?} {sst:?} {rate}");
         }

@@ -5,21 +5,30 @@
 
 pub mod admission;
 pub mod class;
+pub mod class_map;
+pub mod document;
 pub mod limits;
 mod names;
+mod notes;
 mod object;
 pub mod placement;
 mod read;
+mod recommend;
 pub mod rules;
+pub mod schedule;
 mod schema;
+pub mod template;
+pub mod ts28541;
 
 pub use admission::{Admitted, Explanation, Ledger, Refusal};
 pub use class::Class;
+pub use class_map::ClassMap;
 pub use names::{ObjectName, ObjectNameError, Snssai, SnssaiError};
 pub use object::{
     Application, Availability, Direction, Endpoint, Hook, NetworkSlice, Object, ObjectKind,
-    OnFailure, Rates, Side, Through,
+    OnFailure, Rates, ResourceSharingLevel, Side, Through,
 };
 pub use read::{check, parse};
 pub use rules::{TrafficFilter, TrafficRule};
 pub use schema::json_schema;
+pub use template::Template;

@@ -8,6 +8,8 @@ pub const MAX_SLICES: usize = 16_382;
 pub const MAX_HOOKS: usize = 256;
 /// Endpoints that one slice names; its pairs are up to a million.
 pub const MAX_ENDPOINTS: usize = 1024;
+/// What `maxNumberofUEs` and `maxNumberofPDUSessions` may say.
+pub const MAX_MAXIMUM: u64 = 1_000_000_000;
 /// Hooks that one slice goes through: each costs an id of six, and the end two.
 pub const MAX_THROUGH: usize = 3;
 /// What a meter can hold, in bit/s (DESIGN §6): 1 Mbit/s to 100 Gbit/s, and below that down to

@@ -6,7 +6,9 @@ use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 
 use crate::class::{Class, ClassReason};
 use crate::limits::{MAX_BURST_BYTES, MTU_BYTES};
-use crate::{ObjectName, Snssai, TrafficRule};
+use crate::schedule::Schedule;
+use crate::template::FromTemplate;
+use crate::{ClassMap, ObjectName, Snssai, TrafficRule};
 
 /// One object of a file: `apiVersion: selvedge/v1` and a `kind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub enum Object {
     NetworkSlice(NetworkSlice),
     Hook(Hook),
     Application(Application),
+    ClassMap(ClassMap),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,16 +24,18 @@ pub enum ObjectKind {
     NetworkSlice,
     Hook,
     Application,
+    ClassMap,
 }
 
 impl ObjectKind {
-    pub const ALL: [Self; 3] = [Self::NetworkSlice, Self::Hook, Self::Application];
+    pub const ALL: [Self; 4] = [Self::NetworkSlice, Self::Hook, Self::Application, Self::ClassMap];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NetworkSlice => "NetworkSlice",
             Self::Hook => "Hook",
             Self::Application => "Application",
+            Self::ClassMap => "ClassMap",
         }
     }
 }
@@ -47,6 +52,7 @@ impl Object {
             Self::NetworkSlice(_) => ObjectKind::NetworkSlice,
             Self::Hook(_) => ObjectKind::Hook,
             Self::Application(_) => ObjectKind::Application,
+            Self::ClassMap(_) => ObjectKind::ClassMap,
         }
     }
 
@@ -55,6 +61,7 @@ impl Object {
             Self::NetworkSlice(slice) => &slice.name,
             Self::Hook(hook) => &hook.name,
             Self::Application(application) => &application.name,
+            Self::ClassMap(map) => &map.name,
         }
     }
 }
@@ -64,6 +71,7 @@ impl Object {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSlice {
     pub name: ObjectName,
+    pub template: Option<FromTemplate>,
     pub s_nssai: Option<Snssai>,
     pub five_qi: Option<u8>,
     pub class: Class,
@@ -77,6 +85,13 @@ pub struct NetworkSlice {
     /// One way, between the switches' access ports (dLLatency, uLLatency).
     pub latency: Option<Delay>,
     pub availability: Option<Availability>,
+    pub resource_sharing_level: ResourceSharingLevel,
+    /// Of `ue` endpoints that may be attached at one time (maxNumberofUEs).
+    pub max_ues: Option<u32>,
+    /// Of their sessions at one time (maxNumberofPDUSessions).
+    pub max_pdu_sessions: Option<u32>,
+    /// `None`: from when it is put until it is deactivated or deleted.
+    pub schedule: Option<Schedule>,
     /// Without duplicates.
     pub endpoints: Vec<Endpoint>,
     /// Hooks on the path, in the order that packets of either direction meet them.
@@ -122,10 +137,48 @@ impl Availability {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Whether a slice's resources may be shared with other slices (TS 28.541 §6.4.1,
+/// resourceSharingLevel).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceSharingLevel {
+    #[default]
+    Shared,
+    /// The links of its paths and the nodes of its hooks are no other slice's.
+    NonShared,
+}
+
+impl ResourceSharingLevel {
+    pub const WORDS: [(&'static str, Self); 2] =
+        [("shared", Self::Shared), ("non-shared", Self::NonShared)];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub side: Side,
     pub name: NodeName,
+    /// Of this endpoint's own traffic from `dn` to `ue` (dLThptPerUE), within the slice's total.
+    /// Without a burst.
+    pub downlink: Rates,
+    /// From `ue` to `dn` (uLThptPerUE).
+    pub uplink: Rates,
+}
+
+impl Endpoint {
+    /// One without rates of its own.
+    pub fn new(side: Side, name: NodeName) -> Self {
+        Self { side, name, downlink: Rates::default(), uplink: Rates::default() }
+    }
+
+    pub fn rates(&self, direction: Direction) -> &Rates {
+        match direction {
+            Direction::Downlink => &self.downlink,
+            Direction::Uplink => &self.uplink,
+        }
+    }
+
+    pub fn has_rates(&self) -> bool {
+        Direction::ALL.iter().any(|&direction| *self.rates(direction) != Rates::default())
+    }
 }
 
 /// Which side of the slice an endpoint is on. What a `ue` sends is uplink, what a `dn` sends
@@ -191,6 +244,13 @@ impl NetworkSlice {
             Direction::Downlink => &self.downlink,
             Direction::Uplink => &self.uplink,
         }
+    }
+
+    /// How many `ue` endpoints may be attached at one time; `None`: all. An endpoint is one
+    /// interface with its addresses, and so one PDU session: the lower of the two maxima holds.
+    pub fn most_ues(&self) -> Option<usize> {
+        let most = [self.max_ues, self.max_pdu_sessions].into_iter().flatten().min()?;
+        Some(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     pub fn endpoints_on(&self, side: Side) -> impl Iterator<Item = &NodeName> {

@@ -7,17 +7,23 @@ use std::path::Path;
 use selvedge_topology::yaml::{self, Decoder, Fields, Value, Wrong};
 use selvedge_topology::{BitRate, Bytes, Delay, Problem, Problems};
 
-use crate::class::{self, Class};
+use crate::class::{self, Class, ClassReason};
+use crate::class_map::OPERATOR_FIVE_QIS;
 use crate::limits::{
-    MAX_BURST_BYTES, MAX_CONFIG_BYTES, MAX_ENDPOINTS, MAX_FILE_BYTES, MAX_FUEL, MAX_LATENCY_US,
+    MAX_BURST_BYTES, MAX_CONFIG_BYTES, MAX_FILE_BYTES, MAX_FUEL, MAX_LATENCY_US, MAX_MAXIMUM,
     MAX_MEMORY_BYTES, MAX_PATH_BYTES, MAX_PRIORITY, MAX_RATE_BPS, MAX_RULES, MAX_THROUGH,
     MIN_LATENCY_US, MIN_MEMORY_BYTES, MIN_RATE_BPS, MTU_BYTES,
 };
 use crate::rules::{self, FilterType, RuleState};
+use crate::template::{Attribute, FromTemplate, Template};
 use crate::{
-    Application, Availability, Endpoint, Hook, NetworkSlice, Object, ObjectKind, ObjectName,
-    OnFailure, Rates, Side, Snssai, Through, TrafficFilter, TrafficRule,
+    Application, Availability, Hook, NetworkSlice, Object, ObjectKind, ObjectName, OnFailure,
+    Rates, ResourceSharingLevel, Snssai, Through, TrafficFilter, TrafficRule,
 };
+
+mod class_map;
+mod endpoints;
+mod schedule;
 
 /// `apiVersion` of every object.
 pub(crate) const API_VERSION: &str = "selvedge/v1";
@@ -95,6 +101,7 @@ impl Reader {
             ObjectKind::NetworkSlice => self.slice(named, spec?).map(Object::NetworkSlice),
             ObjectKind::Hook => self.hook(named, spec?).map(Object::Hook),
             ObjectKind::Application => self.application(named, spec?).map(Object::Application),
+            ObjectKind::ClassMap => Some(Object::ClassMap(self.class_map(named, spec?))),
         };
         name?;
         Some((object?, span))
@@ -119,8 +126,11 @@ impl Reader {
     }
 
     fn slice(&mut self, name: ObjectName, mut spec: Fields<'_>) -> Option<NetworkSlice> {
-        let s_nssai = spec.optional("sNssai").and_then(|value| self.snssai(value));
-        let five_qi = spec.optional("5qi").and_then(|value| self.five_qi(value));
+        let template = spec.optional("template");
+        let template = template.and_then(|v| self.d.choice(v, "a template", &Template::WORDS));
+        let mut filled = Vec::new();
+        let s_nssai = self.identity(spec.optional("sNssai"), template, &mut filled);
+        let five_qi = spec.optional("5qi").map(|value| self.five_qi(value));
         let words = Class::ALL.map(|class| (class.as_str(), class));
         let class_value = spec.optional("class");
         let stated = class_value.and_then(|value| self.d.choice(value, "a class", &words));
@@ -128,52 +138,103 @@ impl Reader {
         let priority = priority.and_then(|v| self.d.integer(v, "a priority", 0..=MAX_PRIORITY));
         let downlink = spec.optional("downlink").map(|v| self.rates(v, "downlink"));
         let uplink = spec.optional("uplink").map(|v| self.rates(v, "uplink"));
-        let latency = spec.optional("latency").and_then(|value| {
+        let latency = spec.optional("latency").map(|value| {
             let range = Delay(MIN_LATENCY_US)..=Delay(MAX_LATENCY_US);
             self.d.parse_in(value, "a latency", range)
         });
         let availability = spec.optional("availability").and_then(|value| self.availability(value));
-        let endpoints = spec.required(&mut self.d, "endpoints");
-        let endpoints = endpoints.map(|value| self.endpoints(value)).unwrap_or_default();
+        let level = spec.optional("resourceSharingLevel").and_then(|value| {
+            self.d.choice(value, "a resource sharing level", &ResourceSharingLevel::WORDS)
+        });
+        let max_ues = self.maximum(spec.optional("maxNumberofUEs"));
+        let max_pdu_sessions = self.maximum(spec.optional("maxNumberofPDUSessions"));
+        let schedule = spec.optional("schedule").and_then(|value| self.schedule(value));
+        let endpoints_value = spec.required(&mut self.d, "endpoints");
         let through = spec.optional("through").map(|v| self.through(v)).unwrap_or_default();
-        spec.finish(&mut self.d);
-
-        let (downlink, uplink) = (downlink.unwrap_or_default(), uplink.unwrap_or_default());
-        let has_guarantee = downlink.guaranteed.or(uplink.guaranteed).is_some();
-        let sst = s_nssai.map(Snssai::sst);
-        let (class, class_reason) = class::derive(stated, five_qi, sst, has_guarantee);
-        if let Some(value) = class_value {
-            let clash = match (class, has_guarantee) {
-                (Class::BestEffort, true) => Some("best effort is promised no rate"),
-                (Class::Guaranteed, false) => Some("nothing is guaranteed here"),
-                _ => None,
-            };
-            if let Some(clash) = clash {
-                let message = format!("class {class} does not go with the slice's rates");
-                self.d.problem(Problem::new(value.span.clone(), message).label(clash));
-            }
-        }
-        let priority = priority.map_or(0, |n| u8::try_from(n).expect("bounded above"));
-        Some(NetworkSlice {
+        let defaults = template.map(Template::defaults);
+        let five_qi = five_qi.unwrap_or_else(|| {
+            filled.extend(template.map(|_| Attribute::FiveQi));
+            defaults.map(|defaults| defaults.five_qi)
+        });
+        let latency = latency.unwrap_or_else(|| {
+            let latency = defaults.and_then(|defaults| defaults.latency);
+            filled.extend(latency.map(|_| Attribute::Latency));
+            latency
+        });
+        let mut slice = NetworkSlice {
             name,
+            template: template.map(|template| FromTemplate { template, filled }),
             s_nssai,
             five_qi,
-            class,
-            class_reason,
-            priority,
-            downlink,
-            uplink,
+            class: stated.unwrap_or(Class::BestEffort),
+            class_reason: stated.map_or(ClassReason::Nothing, |_| ClassReason::Stated),
+            priority: priority.map_or(0, |n| u8::try_from(n).expect("bounded above")),
+            downlink: downlink.unwrap_or_default(),
+            uplink: uplink.unwrap_or_default(),
             latency,
             availability,
-            endpoints,
+            resource_sharing_level: level.unwrap_or_default(),
+            max_ues,
+            max_pdu_sessions,
+            schedule,
+            endpoints: Vec::new(),
             through,
-        })
+        };
+        if let Some(value) = endpoints_value {
+            slice.endpoints = self.endpoints(value, &slice);
+        }
+        spec.finish(&mut self.d);
+        slice.classify(None);
+        self.class_fits(&slice, class_value);
+        Some(slice)
     }
 
-    fn snssai(&mut self, value: &Value) -> Option<Snssai> {
+    /// A class that was stated goes with the slice's rates.
+    fn class_fits(&mut self, slice: &NetworkSlice, class: Option<&Value>) {
+        let Some(value) = class.filter(|_| slice.class_reason == ClassReason::Stated) else {
+            return;
+        };
+        let has_guarantee = slice.downlink.guaranteed.or(slice.uplink.guaranteed).is_some();
+        let clash = match (slice.class, has_guarantee) {
+            (Class::BestEffort, true) => "best effort is promised no rate",
+            (Class::Guaranteed, false) => "nothing is guaranteed here",
+            _ => return,
+        };
+        let message = format!("class {} does not go with the slice's rates", slice.class);
+        self.d.problem(Problem::new(value.span.clone(), message).label(clash));
+    }
+
+    fn maximum(&mut self, value: Option<&Value>) -> Option<u32> {
+        let number = self.d.integer(value?, "a maximum", 1..=MAX_MAXIMUM)?;
+        Some(u32::try_from(number).expect("bounded above"))
+    }
+
+    /// `sNssai`, its SST from the template where it is not stated.
+    fn identity(
+        &mut self,
+        value: Option<&Value>,
+        template: Option<Template>,
+        filled: &mut Vec<Attribute>,
+    ) -> Option<Snssai> {
+        let default = template.map(|template| template.defaults().sst);
+        let Some(value) = value else {
+            filled.extend(default.map(|_| Attribute::Sst));
+            return default.and_then(|sst| Snssai::new(sst, None).ok());
+        };
+        let states_sst = matches!(&value.kind, yaml::Kind::Mapping(entries)
+            if entries.iter().any(|(key, _)| key.text == "sst"));
+        filled.extend(default.filter(|_| !states_sst).map(|_| Attribute::Sst));
+        self.snssai(value, default.filter(|_| !states_sst))
+    }
+
+    fn snssai(&mut self, value: &Value, default: Option<u8>) -> Option<Snssai> {
         let mut fields = self.d.fields(value, "sNssai")?;
-        let sst = fields.required(&mut self.d, "sst");
-        let sst = sst.and_then(|value| self.d.integer(value, "a slice/service type", 0..=255));
+        let sst = match default {
+            Some(sst) => Some(u64::from(sst)),
+            None => fields
+                .required(&mut self.d, "sst")
+                .and_then(|value| self.d.integer(value, "a slice/service type", 0..=255)),
+        };
         let sd = fields.optional("sd").map(|value| {
             self.d.parse_with(value, "a slice differentiator", |text| {
                 Snssai::new(0, Some(text)).map(|_| text.to_owned()).map_err(|error| Wrong {
@@ -194,7 +255,7 @@ impl Reader {
     fn five_qi(&mut self, value: &Value) -> Option<u8> {
         let number = self.d.integer(value, "a 5QI", 1..=255)?;
         let number = u8::try_from(number).expect("bounded above");
-        if class::of_five_qi(number).is_none() {
+        if class::of_five_qi(number).is_none() && !OPERATOR_FIVE_QIS.contains(&number) {
             let message = format!("{number} is not a standardized 5QI");
             let problem = Problem::new(value.span.clone(), message).label("a 5QI");
             self.d.problem(problem.help("see 3GPP TS 23.501, table 5.7.4-1; or state a class"));
@@ -241,43 +302,6 @@ impl Reader {
                 ))),
             }
         })
-    }
-
-    fn endpoints(&mut self, value: &Value) -> Vec<Endpoint> {
-        let items = self.d.items(value, "endpoints");
-        if !(2..=MAX_ENDPOINTS).contains(&items.len()) {
-            let message =
-                format!("a slice has 2 to {MAX_ENDPOINTS} endpoints, not {}", items.len());
-            let end = value.span.end.min(value.span.start + 40);
-            self.d.problem(Problem::new(value.span.start..end, message));
-        }
-        let mut seen: HashMap<selvedge_topology::NodeName, Range<usize>> = HashMap::new();
-        let mut endpoints = Vec::new();
-        for item in items {
-            let Some(mut fields) = self.d.fields(item, "an endpoint") else { continue };
-            let sides = [(Side::Ue, fields.optional("ue")), (Side::Dn, fields.optional("dn"))];
-            let span = fields.span.clone();
-            fields.finish(&mut self.d);
-            let stated: Vec<_> = sides.iter().filter_map(|(s, v)| Some((*s, (*v)?))).collect();
-            let [(side, value)] = stated[..] else {
-                let problem = Problem::new(span, "an endpoint is either a ue or a dn");
-                self.d.problem(problem.help("such as { ue: robot-1 } or { dn: plc }"));
-                continue;
-            };
-            let Some(name) =
-                self.d.parse::<selvedge_topology::NodeName>(value, "an endpoint's name")
-            else {
-                continue;
-            };
-            if let Some(first) = seen.insert(name.clone(), value.span.clone()) {
-                let message = format!("endpoint {name} is here twice");
-                let problem = Problem::new(value.span.clone(), message).label("again here");
-                self.d.problem(problem.also(first, "first here"));
-                continue;
-            }
-            endpoints.push(Endpoint { side, name });
-        }
-        endpoints
     }
 
     fn through(&mut self, value: &Value) -> Vec<Through> {

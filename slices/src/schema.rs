@@ -2,6 +2,8 @@
 //! (rates that contradict each other, names twice) only [`crate::parse`] finds.
 #![allow(dead_code, reason = "these types are read by schemars, at compile time")]
 
+use std::collections::BTreeMap;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 
 macro_rules! pattern {
@@ -24,6 +26,11 @@ pattern!(Name, "a name", "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$");
 pattern!(Rate, "a bit rate", r"^[0-9]+(\.[0-9]+)? *([kKMGT]?bps)$");
 pattern!(Time, "a time", r"^[0-9]+(\.[0-9]+)? *(us|µs|ms|s)$");
 pattern!(Size, "a size", r"^[0-9]+(\.[0-9]+)? *([kMG]?B|[KMGT]iB?)$");
+pattern!(
+    Moment,
+    "a moment, RFC 3339",
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+);
 pattern!(Address, "an IP address or prefix", r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 
 #[derive(JsonSchema)]
@@ -32,6 +39,7 @@ enum ObjectFile {
     NetworkSlice(ObjectOf<SliceSpec>),
     Hook(ObjectOf<HookSpec>),
     Application(ObjectOf<ApplicationSpec>),
+    ClassMap(ObjectOf<ClassMapSpec>),
 }
 
 #[derive(JsonSchema)]
@@ -59,6 +67,8 @@ struct Metadata {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct SliceSpec {
+    /// Fills what is not stated: sst, 5qi and latency (GSMA NG.116, 3GPP TS 23.501).
+    template: Option<TemplateSpec>,
     /// Slice identity (3GPP TS 23.003 §28.4.2).
     s_nssai: Option<SnssaiSpec>,
     /// A standardized 5QI (3GPP TS 23.501, table 5.7.4-1); decides the class.
@@ -76,6 +86,16 @@ struct SliceSpec {
     /// Percent of time.
     #[schemars(range(max = 100))]
     availability: Option<f64>,
+    /// Of links and nodes with other slices; shared by default (3GPP TS 28.541).
+    resource_sharing_level: Option<SharingSpec>,
+    /// ue endpoints that may be attached at one time (3GPP TS 28.541).
+    #[schemars(rename = "maxNumberofUEs", range(min = 1, max = 1_000_000_000))]
+    max_ues: Option<u32>,
+    /// Their sessions at one time; an attached ue endpoint is one (3GPP TS 28.541).
+    #[schemars(rename = "maxNumberofPDUSessions", range(min = 1, max = 1_000_000_000))]
+    max_pdu_sessions: Option<u32>,
+    /// When it starts and ends; at least one of both.
+    schedule: Option<ScheduleSpec>,
     #[schemars(length(min = 2, max = 1024))]
     endpoints: Vec<EndpointSpec>,
     /// Hooks on the path, in order.
@@ -94,7 +114,8 @@ enum ClassSpec {
 #[derive(JsonSchema)]
 #[schemars(rename = "Snssai", deny_unknown_fields)]
 struct SnssaiSpec {
-    sst: u8,
+    /// Required without a template.
+    sst: Option<u8>,
     #[schemars(regex(pattern = "^[0-9A-Fa-f]{6}$"))]
     sd: Option<String>,
 }
@@ -108,11 +129,74 @@ struct RatesSpec {
     burst: Option<Size>,
 }
 
+/// Either a ue or a dn.
 #[derive(JsonSchema)]
-#[schemars(rename = "Endpoint", rename_all = "lowercase")]
+#[schemars(rename = "Endpoint", untagged)]
 enum EndpointSpec {
-    Ue(Name),
-    Dn(Name),
+    Ue(UeSpec),
+    Dn(DnSpec),
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, deny_unknown_fields)]
+struct UeSpec {
+    ue: Name,
+    /// To this endpoint, within the slice's (dLThptPerUE).
+    downlink: Option<OwnRatesSpec>,
+    /// From this endpoint, within the slice's (uLThptPerUE).
+    uplink: Option<OwnRatesSpec>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, deny_unknown_fields)]
+struct DnSpec {
+    dn: Name,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "OwnRates", deny_unknown_fields)]
+struct OwnRatesSpec {
+    guaranteed: Option<Rate>,
+    maximum: Option<Rate>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Schedule", deny_unknown_fields)]
+struct ScheduleSpec {
+    start: Option<Moment>,
+    end: Option<Moment>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Template")]
+enum TemplateSpec {
+    #[schemars(rename = "eMBB")]
+    Embb,
+    #[schemars(rename = "URLLC")]
+    Urllc,
+    #[schemars(rename = "MIoT")]
+    Miot,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "ResourceSharingLevel", rename_all = "kebab-case")]
+enum SharingSpec {
+    Shared,
+    NonShared,
+}
+
+/// Which class 5QIs, SSTs and DSCPs stand for, where 3GPP's tables are not to hold. One in a
+/// network.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ClassMapSpec {
+    /// By slice/service type, 0 to 255: of a slice.
+    sst: Option<BTreeMap<String, ClassSpec>>,
+    /// By 5QI, standardized (3GPP TS 23.501, table 5.7.4-1) or 128 to 254: of a slice.
+    #[schemars(rename = "5qi")]
+    five_qi: Option<BTreeMap<String, ClassSpec>>,
+    /// By DSCP, 0 to 63: of packets inside a slice. Not enforced by switches yet.
+    dscp: Option<BTreeMap<String, ClassSpec>>,
 }
 
 #[derive(JsonSchema)]

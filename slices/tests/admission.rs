@@ -459,9 +459,9 @@ prop_compose! {
         slice.latency = latency.map(Delay::from_ms);
         slice.endpoints = endpoints
             .into_iter()
-            .map(|(n, ue)| Endpoint {
-                side: if ue { Side::Ue } else { Side::Dn },
-                name: format!("h{n}").parse().unwrap(),
+            .map(|(n, ue)| {
+                let side = if ue { Side::Ue } else { Side::Dn };
+                Endpoint::new(side, format!("h{n}").parse().unwrap())
             })
             .collect();
         slice.through = (0..through)

@@ -115,6 +115,7 @@ fn object(text: &str) -> Option<ObjectRef> {
         "slice" | "slices" | "networkslice" => "NetworkSlice",
         "hook" | "hooks" => "Hook",
         "application" | "applications" | "app" => "Application",
+        "class-map" | "classmap" => "ClassMap",
         _ => return None,
     };
     Some(ObjectRef { kind: kind.to_owned(), name: name.to_owned() })
@@ -153,11 +154,21 @@ fn send(
     change.author = author.or(change.author);
     let client = Client::find(controller)?;
     let answer = commit(&client, &change)?;
+    report(&client, &answer, wait, output)
+}
+
+/// Says what became of a change, once the switches hold it if that is waited for.
+pub(super) fn report(
+    client: &Client,
+    answer: &Answer<Applied>,
+    wait: Option<u64>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
     if let Some(seconds) = wait {
-        converge(&client, Duration::from_secs(seconds))?;
+        converge(client, Duration::from_secs(seconds))?;
     }
     match output {
-        Output::Json => print_json(&answer)?,
+        Output::Json => print_json(answer)?,
         Output::Text => match answer.value {
             Applied { changed: true, revision } => println!("applied, revision {revision}"),
             Applied { changed: false, revision } => {
@@ -202,6 +213,7 @@ mod tests {
             ("NetworkSlice/a", Some(("NetworkSlice", "a"))),
             ("hook/h", Some(("Hook", "h"))),
             ("app/x", Some(("Application", "x"))),
+            ("class-map/m", Some(("ClassMap", "m"))),
             ("slice/a/b", None),
             ("slices.yaml", None),
             ("examples/slice.yaml", None),

@@ -30,10 +30,14 @@ pub(super) fn slice(
 }
 
 fn show(explanation: &Explanation) {
-    let Explanation { slice, id, state, reasons, placement, meters, protection } = explanation;
-    let state = match state {
-        SliceState::Kept => "its promise is kept",
-        SliceState::Degraded => "DEGRADED",
+    let Explanation { slice, id, state, lifecycle, reasons, placement, .. } = explanation;
+    let Explanation { meters, protection, notes, .. } = explanation;
+    let state = match (state, lifecycle.as_str()) {
+        (SliceState::Degraded, "active") => "DEGRADED",
+        (SliceState::Kept, "active") => "its promise is kept",
+        (SliceState::Degraded, _) => "not active, and DEGRADED",
+        (SliceState::Kept, "designed") => "designed, nothing is held for it",
+        (SliceState::Kept, _) => "not active, its capacity is held",
     };
     println!("slice {slice} (number {id}): {state}");
     for reason in reasons {
@@ -44,6 +48,9 @@ fn show(explanation: &Explanation) {
         None => println!("there is no place for it in the network as it is"),
     }
     println!("protection: {protection}");
+    for note in notes {
+        println!("note: {note}");
+    }
     if !meters.is_empty() {
         println!("\nmetered, by the user's IP bytes, at");
         let mut table = new(["switch", "direction", "class", "guaranteed", "maximum"]);

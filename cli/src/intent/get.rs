@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use selvedge_controller::api::wire::{
-    Application, Endpoint, Hook, Link, LogLine, Node, Slice, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Slice, Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_intent::Entry;
@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     Hooks,
     #[value(alias = "application", alias = "apps", alias = "app")]
     Applications,
+    ClassMap,
     #[value(alias = "event")]
     Events,
     Topology,
@@ -55,6 +56,7 @@ pub(super) fn run(
         (Kind::Applications, name) => {
             get.list::<Application>("applications", name, table::applications)?;
         }
+        (Kind::ClassMap, None) => get.one::<ClassMap>("/v1/class-map", table::class_map)?,
         (Kind::Links, None) => get.list::<Link>("links", None, table::links)?,
         (Kind::Events, None) => get.list::<LogLine>("events", None, table::events)?,
         (Kind::Topology, None) => get.topology()?,
@@ -73,9 +75,10 @@ pub(super) fn run(
         (Kind::Entries, None) => {
             anyhow::bail!("entries of which node? `selvedge get entries NODE`")
         }
-        (Kind::Status | Kind::Links | Kind::Events | Kind::Topology, Some(name)) => {
-            anyhow::bail!("{name:?} is one too many: there is only a list of these")
-        }
+        (
+            Kind::Status | Kind::Links | Kind::ClassMap | Kind::Events | Kind::Topology,
+            Some(name),
+        ) => anyhow::bail!("{name:?} is one too many: there is only a list of these"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use comfy_table::{Table, presets};
 use selvedge_controller::api::wire::{
-    Application, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_history::Touched;
@@ -156,9 +156,11 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) {
 }
 
 pub(super) fn slices(slices: &[Slice]) {
-    let mut table = new(["slice", "id", "class", "state", "endpoints", "hooks", "revision", "by"]);
+    let mut table =
+        new(["slice", "id", "class", "life", "state", "endpoints", "hooks", "revision", "by"]);
     for slice in slices {
         let state = match slice.state {
+            SliceState::Kept if slice.lifecycle == "designed" => "-".to_owned(),
             SliceState::Kept => "kept".to_owned(),
             SliceState::Degraded => format!("degraded: {}", slice.reasons.join("; ")),
         };
@@ -166,6 +168,7 @@ pub(super) fn slices(slices: &[Slice]) {
             slice.name.clone(),
             slice.id.to_string(),
             slice.class.clone(),
+            life(slice),
             state,
             slice.endpoints.join(" "),
             or_dash(Some(&slice.hooks.join(" "))),
@@ -174,6 +177,14 @@ pub(super) fn slices(slices: &[Slice]) {
         ]);
     }
     println!("{}", table.trim_fmt());
+}
+
+/// `active`, `reserved until 2026-11-24T13:00:00Z` ...
+fn life(slice: &Slice) -> String {
+    let until = slice.reserved_until.as_ref().map(|at| format!(" until {at}"));
+    let start = slice.start.as_ref().filter(|_| slice.lifecycle == "reserved" && until.is_none());
+    let start = start.map(|at| format!(", starts {at}"));
+    format!("{}{}", slice.lifecycle, until.or(start).unwrap_or_default())
 }
 
 pub(super) fn hooks(hooks: &[Hook]) {
@@ -222,6 +233,20 @@ pub(super) fn applications(applications: &[Application]) {
                 application.author.clone(),
             ]);
         }
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn class_map(map: &ClassMap) {
+    match &map.name {
+        Some(name) => println!("ClassMap {name} over the tables of 3GPP TS 23.501"),
+        None => println!("no ClassMap: the tables of 3GPP TS 23.501 hold"),
+    }
+    let mut table = new(["by", "number", "class", "stated"]);
+    for row in &map.rows {
+        let stated = if row.stated { "ClassMap" } else { "3GPP" };
+        let cells = [row.by.clone(), row.number.to_string(), row.class.clone(), stated.to_owned()];
+        table.add_row(cells);
     }
     println!("{}", table.trim_fmt());
 }
@@ -320,6 +345,9 @@ pub(super) fn touched(object: &Touched) -> String {
 }
 
 pub(super) fn plan(plan: &Plan) {
+    for note in &plan.notes {
+        println!("{note}");
+    }
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }

@@ -58,7 +58,7 @@ pub(super) fn run(files: &[impl AsRef<Path>], output: Output) -> anyhow::Result<
 struct Checked {
     /// `metro: 8 switches, 4 hosts, 16 links`; `2 NetworkSlices, 1 Hook`.
     what: String,
-    /// What was taken for granted.
+    /// What was taken for granted, filled in, or will not be enforced.
     notes: Vec<String>,
 }
 
@@ -99,6 +99,7 @@ fn topology(name: &str, text: &str, format: Format) -> Result<Checked, Problems>
 
 fn objects(path: &Path, name: &str, text: &str) -> Result<Checked, Problems> {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let mut notes = Vec::new();
     for object in selvedge_slices::parse(name, text)? {
         if let Object::Hook(hook) = &object
             && let Err(error) = files::module(path, &hook.module)
@@ -108,12 +109,14 @@ fn objects(path: &Path, name: &str, text: &str) -> Result<Checked, Problems> {
             return Err(Problems::of_file(name, message, Some(help)));
         }
         *kinds.entry(object.kind().to_string()).or_default() += 1;
+        notes.extend(object.filled_in());
+        notes.extend(object.not_enforced());
     }
     let counted = kinds.into_iter().map(|(kind, n)| {
         let s = if n == 1 { "" } else { "s" };
         format!("{n} {kind}{s}")
     });
-    Ok(Checked { what: counted.collect::<Vec<_>>().join(", "), notes: Vec::new() })
+    Ok(Checked { what: counted.collect::<Vec<_>>().join(", "), notes })
 }
 
 #[cfg(test)]

@@ -56,6 +56,10 @@ pub struct Core {
     /// `derived` is not of the present state.
     pub(crate) stale: bool,
     pub(crate) resync_at: Option<u64>,
+    /// When a start or end that was refused is tried again.
+    pub(crate) lifecycle_retry_ms: Option<u64>,
+    /// When a slice's phase changes by itself, as of a revision of the intent.
+    pub(crate) lifecycle_due: Option<(u64, Option<u64>)>,
     /// Times that the shell was asked for.
     pub(crate) timers: BTreeMap<Timer, u64>,
     pub(crate) next_id: u64,
@@ -92,6 +96,8 @@ impl Core {
             due_at: Some(0),
             stale: true,
             resync_at: None,
+            lifecycle_retry_ms: None,
+            lifecycle_due: None,
             timers: BTreeMap::new(),
             next_id: 0,
             events: VecDeque::new(),
@@ -113,6 +119,7 @@ impl Core {
         if self.resync_at.is_none() {
             self.resync_at = Some(now_ms + self.config.resync_ms);
         }
+        self.lifecycle(now_ms, &mut out);
         self.take(event, now_ms, &mut out);
         self.advance(now_ms, &mut out);
         out
@@ -332,6 +339,7 @@ impl Core {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
+        self.log_seats(&before.seats, &after.seats, now_ms, out);
     }
 
     /// Computes what follows from the state. On an error nothing has changed.

@@ -15,9 +15,10 @@ use crate::Core;
 use crate::attach::{Learned, Located};
 use crate::desired::Named;
 use crate::effect::HookLoad;
-use crate::intent::Intent;
+use crate::intent::{Intent, Stored};
 use crate::network::{LinkState, Reason, Switch};
 use crate::numbers::Numbers;
+use crate::seats::Seats;
 use crate::table::{Sorted, Table};
 
 mod since;
@@ -40,6 +41,8 @@ pub(crate) struct Derived {
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
     pub(crate) hook_memory: HookMemory,
     pub(crate) ledger: Arc<Ledger>,
+    /// Who is attached to slices that have a maximum.
+    pub(crate) seats: Seats,
     /// By name, without the default slice.
     pub(crate) slices: Arc<BTreeMap<String, SliceState>>,
     /// Hosts that packets can be delivered to.
@@ -94,6 +97,7 @@ impl Derived {
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
             ledger: Arc::new(Ledger::new()),
+            seats: Seats::default(),
             slices: Arc::default(),
             located: Sorted::new(),
             named: Sorted::new(),
@@ -115,9 +119,11 @@ impl Derived {
     }
 }
 
-/// Slices in the order in which they were promised: who came first keeps what it has.
+/// Slices that hold capacity, in the order in which they were promised: who came first keeps
+/// what it has.
 fn in_order(intent: &Intent) -> Vec<&NetworkSlice> {
-    let mut slices: Vec<_> = intent.slices.values().collect();
+    let holds = |stored: &&Arc<Stored<NetworkSlice>>| stored.phase().holds_capacity();
+    let mut slices: Vec<_> = intent.slices.values().filter(holds).collect();
     slices.sort_by_key(|stored| (stored.meta.revision, stored.object.name.clone()));
     slices.into_iter().map(|stored| &stored.object).collect()
 }

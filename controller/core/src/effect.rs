@@ -4,6 +4,7 @@ use selvedge_pipeline::{Entry, HookId};
 use selvedge_topology::NodeName;
 
 use crate::event::{ReadId, RequestId, Timer, WriteId};
+use crate::lifecycle::Feasibility;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 
@@ -82,6 +83,8 @@ pub struct HookLoad {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     Plan(Plan),
+    /// For each slice of the change.
+    Feasibility(Vec<Feasibility>),
     /// The change is durable and on its way to the switches. `changed`: false if everything
     /// was as asked for already. `revision`: of the intent, after it.
     Applied {

@@ -11,6 +11,7 @@ use selvedge_pipeline::{Entry, HookId, PortId};
 use selvedge_slices::{Object, ObjectKind, ObjectName, TrafficRule};
 use selvedge_topology::NodeName;
 
+use crate::lifecycle::SliceRequest;
 use crate::plan::PlanId;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +150,8 @@ pub enum Request {
     /// Takes the whole change or nothing. With `plan`, only if the plan made now is that
     /// same plan. Reply: [`Reply::Applied`](crate::Reply::Applied).
     Apply { change: Change, plan: Option<PlanId> },
+    /// About slices as such: see [`SliceRequest`].
+    Slice(SliceRequest),
     /// MEC 011: replaces one traffic rule of an application if it still is `old`. Their ids
     /// must be equal. Reply: [`Reply::Applied`](crate::Reply::Applied).
     ReplaceTrafficRule { application: ObjectName, old: TrafficRule, new: TrafficRule },
@@ -199,4 +202,6 @@ pub enum Timer {
     Resync,
     /// Load hooks again that are down.
     Hooks,
+    /// A slice starts, ends, or its reservation expires.
+    Lifecycle,
 }

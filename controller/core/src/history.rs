@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use selvedge_slices::Object;
+use selvedge_slices::{Object, document};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::RecordChange;
 use crate::event::{Change, ObjectId};
 use crate::intent::Intent;
-use crate::records::document;
 use crate::refusal::Refusal;
 use crate::view::{ObjectChange, Revision, Touched, Verb};
 

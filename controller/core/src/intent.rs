@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_slices::{
-    Application, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
+    Application, ClassMap, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
 };
 use selvedge_topology::{NodeName, Topology};
 
 use crate::event::{Change, ObjectId};
+use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
 use crate::view::{Touched, Verb};
 
@@ -21,6 +22,8 @@ pub(crate) struct Intent {
     pub(crate) slices: BTreeMap<ObjectName, Arc<Stored<NetworkSlice>>>,
     pub(crate) hooks: BTreeMap<ObjectName, Arc<Stored<Hook>>>,
     pub(crate) applications: BTreeMap<ObjectName, Arc<Stored<Application>>>,
+    /// One at most: see [`Intent::check`].
+    pub(crate) class_maps: BTreeMap<ObjectName, Arc<Stored<ClassMap>>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,18 +40,28 @@ pub(crate) struct Meta {
     pub(crate) revision: u64,
     pub(crate) author: String,
     pub(crate) changed_at_ms: u64,
+    /// Of a slice.
+    pub(crate) phase: Phase,
 }
 
 /// Puts an object, unless it is there already just so.
-fn put<T: PartialEq>(
+fn put<T: PartialEq + Clone>(
     map: &mut BTreeMap<ObjectName, Arc<Stored<T>>>,
     name: &ObjectName,
     object: T,
     meta: Meta,
 ) -> bool {
-    let same = |old: &Arc<Stored<T>>| old.object == object && old.meta.module == meta.module;
-    if map.get(name).is_some_and(same) {
-        return false;
+    let same = |old: &&mut Arc<Stored<T>>| old.object == object && old.meta.module == meta.module;
+    if let Some(old) = map.get_mut(name).filter(same) {
+        if old.meta.phase == meta.phase && old.meta.phase.holds_capacity() {
+            return false;
+        }
+        let old = Arc::make_mut(old);
+        // Who came first keeps the place, whatever phase follows; who has held nothing does not.
+        if !old.meta.phase.holds_capacity() {
+            old.meta.revision = meta.revision;
+        }
+        return std::mem::replace(&mut old.meta.phase, meta.phase) != meta.phase;
     }
     map.insert(name.clone(), Arc::new(Stored { object, meta }));
     true
@@ -81,6 +94,7 @@ impl Intent {
         differing(ObjectKind::NetworkSlice, &self.slices, &later.slices)
             .chain(differing(ObjectKind::Hook, &self.hooks, &later.hooks))
             .chain(differing(ObjectKind::Application, &self.applications, &later.applications))
+            .chain(differing(ObjectKind::ClassMap, &self.class_maps, &later.class_maps))
             .collect()
     }
 
@@ -99,6 +113,10 @@ impl Intent {
             ObjectKind::Application => {
                 let stored = self.applications.get(name)?;
                 (Object::Application(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::ClassMap => {
+                let stored = self.class_maps.get(name)?;
+                (Object::ClassMap(stored.object.clone()), &stored.meta)
             }
         };
         Some((object, meta.module.clone()))
@@ -130,6 +148,7 @@ impl Intent {
                 ObjectKind::NetworkSlice => next.slices.remove(&id.name).is_some(),
                 ObjectKind::Hook => next.hooks.remove(&id.name).is_some(),
                 ObjectKind::Application => next.applications.remove(&id.name).is_some(),
+                ObjectKind::ClassMap => next.class_maps.remove(&id.name).is_some(),
             };
             if !was_there {
                 return Err(Refusal::NotFound { kind: id.kind, name: id.name.clone() });
@@ -144,23 +163,54 @@ impl Intent {
                     let missing = || Refusal::ModuleMissing { hook: name.to_string() };
                     Some(change.modules.get(name).ok_or_else(missing)?.clone())
                 }
-                Object::NetworkSlice(_) | Object::Application(_) => None,
+                Object::NetworkSlice(_) | Object::Application(_) | Object::ClassMap(_) => None,
+            };
+            let phase = match object {
+                Object::NetworkSlice(slice) => {
+                    lifecycle::phase_of_put(self.slices.get(name).map(Arc::as_ref), slice, now_ms)?
+                }
+                _ => Phase::default(),
             };
             let meta = Meta {
                 module,
                 revision: next.revision,
                 author: author.to_owned(),
                 changed_at_ms: now_ms,
+                phase,
             };
             different |= match object.clone() {
-                Object::NetworkSlice(slice) => put(&mut next.slices, name, slice, meta),
+                Object::NetworkSlice(mut slice) => {
+                    slice.classify(self.class_map());
+                    put(&mut next.slices, name, slice, meta)
+                }
                 Object::Hook(hook) => put(&mut next.hooks, name, hook, meta),
                 Object::Application(application) => {
                     put(&mut next.applications, name, application, meta)
                 }
+                Object::ClassMap(map) => put(&mut next.class_maps, name, map, meta),
             };
         }
+        if next.class_maps != self.class_maps {
+            next.classify();
+        }
         Ok(different.then_some(next))
+    }
+
+    /// The operator's classes; `None`: 3GPP's hold.
+    pub(crate) fn class_map(&self) -> Option<&ClassMap> {
+        self.class_maps.values().next().map(|stored| &stored.object)
+    }
+
+    /// Puts every slice into the class that the map gives it.
+    pub(crate) fn classify(&mut self) {
+        let map = self.class_maps.values().next().map(|stored| &stored.object);
+        for stored in self.slices.values_mut() {
+            let mut slice = stored.object.clone();
+            slice.classify(map);
+            if slice != stored.object {
+                Arc::make_mut(stored).object = slice;
+            }
+        }
     }
 
     /// The intent after one traffic rule is replaced.
@@ -202,6 +252,7 @@ impl Intent {
             revision: next.revision,
             author: author.to_owned(),
             changed_at_ms: now_ms,
+            phase: Phase::default(),
         };
         Ok(Some(next))
     }
@@ -212,10 +263,17 @@ impl Intent {
     pub(crate) fn check(&self, before: &Self, topology: &Topology) -> Result<(), Refusal> {
         let is_host =
             |name: &NodeName| topology.nodes.get(name).is_some_and(|node| node.as_host().is_some());
+        let mut maps = self.class_maps.keys();
+        if let (Some(first), Some(second)) = (maps.next(), maps.next()) {
+            return Err(Refusal::SecondClassMap { first: first.clone(), second: second.clone() });
+        }
         let mut sides: BTreeMap<&NodeName, (Side, &ObjectName)> = BTreeMap::new();
         for (name, stored) in &self.slices {
             let slice = &stored.object;
             let is_new = before.slices.get(name).map(|old| &old.object) != Some(slice);
+            if let Some(number) = slice.unknown_five_qi(self.class_map()) {
+                return Err(Refusal::UnknownFiveQi { slice: name.clone(), number });
+            }
             for endpoint in &slice.endpoints {
                 let host = topology.nodes.get(&endpoint.name).and_then(|node| node.as_host());
                 let (slice, endpoint_name) = (name.to_string(), endpoint.name.to_string());

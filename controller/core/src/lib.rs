@@ -20,6 +20,7 @@ mod event;
 mod history;
 mod hooks;
 mod intent;
+mod lifecycle;
 mod network;
 mod numbers;
 mod order;
@@ -30,6 +31,7 @@ mod reconcile;
 mod records;
 mod refusal;
 mod request;
+mod seats;
 mod table;
 mod truth;
 pub mod view;
@@ -43,8 +45,9 @@ pub use event::{
     Request, RequestId, Timer, WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
+pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;
-pub use records::{RestoreError, document::of as document};
+pub use records::RestoreError;
 pub use refusal::Refusal;

@@ -36,8 +36,11 @@ pub struct Plan {
     /// Why [`Request::Apply`](crate::Request::Apply) would be refused; then `switches` is empty
     /// unless the proof refused them.
     pub refusal: Option<Refusal>,
-    /// Promises that would be taken on but not kept at present.
+    /// Promises that would be taken on but not kept at present, and what is asked for but not
+    /// carried out by this version.
     pub warnings: Vec<String>,
+    /// What the documents did not state and a template filled in.
+    pub notes: Vec<String>,
 }
 
 /// Entries of one switch, in the order of their keys; the generation is left out.

@@ -396,6 +396,7 @@ impl Core {
             (Timer::Step, waiting),
             (Timer::Deadline, answers.flatten().min()),
             (Timer::Resync, self.resync_at),
+            (Timer::Lifecycle, self.lifecycle_due_ms()),
             (Timer::Hooks, self.hook_retries.values().map(|retry| retry.at_ms).min()),
         ];
         for (timer, at) in times {

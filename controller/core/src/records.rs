@@ -3,7 +3,8 @@
 //! | key | holds |
 //! |---|---|
 //! | `meta` | format version, revision of the intent, highest generation |
-//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME` | an object as in its file, who put it and when |
+//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
+//! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
 //! | `number/POOL` | numbers given to names |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
 //! | `history/REVISION` | what a revision changed, and objects as they were before it |
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_slices::{Object, ObjectName};
+use selvedge_slices::{Object, ObjectName, document};
 use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +26,10 @@ use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
 use crate::history::{self, History};
 use crate::intent::{Intent, Meta, Stored};
+use crate::lifecycle::Phase;
 use crate::network::Switch;
 use crate::numbers::{Numbers, Pool};
 use crate::{Config, Core};
-
-pub(crate) mod document;
 
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
@@ -61,6 +61,36 @@ struct ObjectRecord {
     revision: u64,
     author: String,
     changed_at_ms: u64,
+    /// Of a slice; absent: active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase: Option<PhaseRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PhaseRecord {
+    Designed,
+    Reserved { until_ms: Option<u64> },
+    Deactivated,
+}
+
+impl PhaseRecord {
+    fn of(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Designed => Some(Self::Designed),
+            Phase::Reserved { until_ms } => Some(Self::Reserved { until_ms }),
+            Phase::Active => None,
+            Phase::Deactivated => Some(Self::Deactivated),
+        }
+    }
+
+    fn phase(self) -> Phase {
+        match self {
+            Self::Designed => Phase::Designed,
+            Self::Reserved { until_ms } => Phase::Reserved { until_ms },
+            Self::Deactivated => Phase::Deactivated,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -148,6 +178,16 @@ impl Core {
             put(format!("intent/application/{name}"), same, &|| {
                 object_record(&Object::Application(stored.object.clone()), &stored.meta)
             });
+        }
+        for (name, stored) in &intent.class_maps {
+            let before = before.class_maps.get(name);
+            let same = before.is_some_and(|before| Arc::ptr_eq(before, stored));
+            put(format!("intent/class-map/{name}"), same, &|| {
+                object_record(&Object::ClassMap(stored.object.clone()), &stored.meta)
+            });
+        }
+        for (slice, seated) in self.derived.seats.seated() {
+            put(format!("attached/{slice}"), false, &|| json(&seated));
         }
         let before: BTreeMap<String, &Arc<Pool>> = made_of.numbers.pools().collect();
         for (key, pool) in self.numbers.pools() {
@@ -239,6 +279,7 @@ impl Core {
         records.retain(|key, _| !key.starts_with(history::PREFIX));
         let records = records.into_iter().map(|(key, value)| (key, Arc::new(value)));
         core.stored = Arc::new(records.collect());
+        core.intent.classify();
         core.derive_or_keep();
         Ok(core)
     }
@@ -280,6 +321,14 @@ impl Core {
                 }
                 Ok(())
             }
+            "attached" => {
+                let slice: ObjectName = name.parse().map_err(|_| foreign())?;
+                let seated: Vec<String> = parse(value)?;
+                let seated: Result<Vec<NodeName>, _> = seated.iter().map(|s| s.parse()).collect();
+                let derived = std::sync::Arc::make_mut(&mut self.derived);
+                derived.seats.restore(slice, seated.map_err(|_| foreign())?);
+                Ok(())
+            }
             "switch" => {
                 let name: NodeName = name.parse().map_err(|_| foreign())?;
                 self.take_switch(&name, parse(value)?);
@@ -293,8 +342,9 @@ impl Core {
         let record: ObjectRecord = parse(value)?;
         let name: ObjectName = name.parse().map_err(|error| format!("{error}"))?;
         let object = document::object(&record.object)?;
-        let ObjectRecord { module, revision, author, changed_at_ms, .. } = record;
-        let meta = Meta { module, revision, author, changed_at_ms };
+        let ObjectRecord { module, revision, author, changed_at_ms, phase, .. } = record;
+        let phase = phase.map_or(Phase::Active, PhaseRecord::phase);
+        let meta = Meta { module, revision, author, changed_at_ms, phase };
         if *object.name() != name {
             return Err(format!("it holds {}", object.name()));
         }
@@ -307,6 +357,9 @@ impl Core {
             }
             ("application", Object::Application(object)) => {
                 self.intent.applications.insert(name, Arc::new(Stored { object, meta }));
+            }
+            ("class-map", Object::ClassMap(object)) => {
+                self.intent.class_maps.insert(name, Arc::new(Stored { object, meta }));
             }
             (_, object) => return Err(format!("it holds a {}", object.kind())),
         }
@@ -341,6 +394,7 @@ fn object_record(object: &Object, meta: &Meta) -> Vec<u8> {
         revision: meta.revision,
         author: meta.author.clone(),
         changed_at_ms: meta.changed_at_ms,
+        phase: PhaseRecord::of(meta.phase),
     })
 }
 

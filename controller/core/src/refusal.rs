@@ -1,8 +1,10 @@
 //! Why the core will not do what was asked. A refusal changes nothing.
 
+use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{ObjectKind, ObjectName};
 use selvedge_topology::NodeName;
 
+use crate::lifecycle::Phase;
 use crate::plan::PlanId;
 use crate::prove::CounterExample;
 
@@ -13,6 +15,23 @@ pub enum Refusal {
     /// An object twice in one change.
     #[error("{kind} {name:?} is there twice")]
     Twice { kind: ObjectKind, name: ObjectName },
+    #[error(
+        "a network has one ClassMap at most, here are {first:?} and {second:?}; delete one in the \
+         same change, or give both the same name"
+    )]
+    SecondClassMap { first: ObjectName, second: ObjectName },
+    #[error(
+        "slice {slice:?}: 5QI {number} has no class; name it in the ClassMap, or state the \
+         slice's class"
+    )]
+    UnknownFiveQi { slice: ObjectName, number: u8 },
+    #[error("slice {slice:?}: its schedule ended at {end}; give it another")]
+    ScheduleOver { slice: ObjectName, end: Timestamp },
+    #[error("a reservation ends in the future, at most {days} days ahead")]
+    ReservationTime { days: u64 },
+    /// The slice is not in a phase where that can be done.
+    #[error("slice {slice:?} is {}: {why}", .phase.as_str())]
+    Phase { slice: ObjectName, phase: Phase, why: &'static str },
     #[error("slice {slice:?}: the topology has no host {endpoint:?}")]
     UnknownEndpoint { slice: String, endpoint: String },
     #[error("slice {slice:?}: host {endpoint:?} has no address, so nothing can be sent to it")]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use selvedge_slices::Object;
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -32,6 +33,7 @@ impl Core {
             Request::Apply { change, plan } => {
                 self.apply(&change, plan.as_ref(), author, now_ms, out)
             }
+            Request::Slice(request) => self.slice_request(&request, author, now_ms, out),
             Request::ReplaceTrafficRule { application, old, new } => {
                 let next = self.intent.with_rule(&application, &old, &new, author, now_ms);
                 let reason = format!("traffic rule {} of application {application}", new.id);
@@ -70,7 +72,7 @@ impl Core {
     }
 
     /// Takes a new intent if everything about it is right; else nothing has changed.
-    fn take_intent(
+    pub(crate) fn take_intent(
         &mut self,
         next: Option<Intent>,
         note: Note,
@@ -96,7 +98,7 @@ impl Core {
     }
 
     /// A copy of the core that has the new intent, computed and proven.
-    fn trial(&self, next: Intent) -> Result<Self, Refusal> {
+    pub(crate) fn trial(&self, next: Intent) -> Result<Self, Refusal> {
         next.check(&self.intent, &self.network.topology)?;
         let mut trial = self.clone();
         trial.intent = next;
@@ -155,7 +157,8 @@ impl Core {
     /// What a change would do, on a copy.
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = change.put.iter().flat_map(Object::not_enforced).collect();
+        let mut notes: Vec<String> = change.put.iter().flat_map(Object::filled_in).collect();
         let mut refusal = None;
         let mut objects = Vec::new();
         let resolved = self.resolved(change);
@@ -170,6 +173,7 @@ impl Core {
             Ok(Some(trial)) => {
                 differences = self.differences(&trial);
                 objects = self.intent.touched(&trial.intent);
+                notes.extend(trial.intent.not_active(&change.put));
                 for (name, slice) in &*trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
@@ -187,7 +191,7 @@ impl Core {
             }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, objects, switches: differences, refusal, warnings }
+        Plan { id, objects, switches: differences, refusal, warnings, notes }
     }
 
     /// Table entries that a trial adds, changes and removes, and on how many switches.

@@ -17,6 +17,7 @@ use crate::intent::{Intent, Stored};
 use crate::network::{LinkState, Network, Switch};
 use crate::numbers::DEFAULT_SLICE;
 use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
+use crate::seats::Seats;
 
 /// Share of a link's capacity that may be promised, in percent (DESIGN §6).
 const MARGIN_PERCENT: u64 = 97;
@@ -31,13 +32,16 @@ pub(crate) struct Truth {
     hosts_of: Arc<Vec<Vec<u32>>>,
     slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
     rules: Arc<Vec<Rule>>,
-    /// What every host is in.
+    /// What every host is in or waits for.
     members: Arc<Vec<Arc<Member>>>,
     intent: Intent,
+    seats: Seats,
     switches: BTreeMap<NodeName, Switch>,
     learned: Arc<BTreeMap<NodeName, Learned>>,
     /// By name, as they were numbered.
     ids: Arc<BTreeMap<ObjectName, SliceId>>,
+    /// The other way round.
+    names: Arc<BTreeMap<SliceId, ObjectName>>,
 }
 
 /// What is new, or what was there if that is the same: so that it is seen to be.
@@ -116,6 +120,7 @@ impl Core {
         let before = &self.truth;
         let mut now = Truth {
             intent: self.intent.clone(),
+            seats: self.derived.seats.clone(),
             switches: self.network.switches.clone(),
             learned: self.endpoints.learned.clone(),
             ..before.clone()
@@ -124,6 +129,10 @@ impl Core {
         let ids =
             ids.filter_map(|name| Some((name.clone(), self.numbers.known_slice(name.as_str())?)));
         now.ids = keep(&before.ids, ids.collect());
+        if !Arc::ptr_eq(&now.ids, &before.ids) {
+            let names = now.ids.iter().map(|(name, id)| (*id, name.clone()));
+            now.names = Arc::new(names.collect());
+        }
         let mut hosts: BTreeSet<u32> = BTreeSet::new();
         let default_is_other = self.truth_members(before, &mut now, &mut hosts);
         self.hosts_elsewhere(before, &mut now, &mut hosts);
@@ -140,7 +149,6 @@ impl Core {
 
     /// What hosts are in. Answers whether somebody came to the default slice or left it.
     fn truth_members(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) -> bool {
-        let (old, new) = (&before.intent.slices, &self.intent.slices);
         let mut named: BTreeMap<u32, (Option<Side>, BTreeSet<SliceId>)> = BTreeMap::new();
         let mut note = |now: &Truth, stored: &Stored<NetworkSlice>, was: bool, id: SliceId| {
             for endpoint in &stored.object.endpoints {
@@ -159,18 +167,19 @@ impl Core {
                 }
             }
         };
-        let same = |name: &ObjectName| match (old.get(name), new.get(name)) {
+        let (old, new) = (&before.intent, &self.intent);
+        let same = |name: &ObjectName| match (old.active_slice(name), new.active_slice(name)) {
             (Some(old), Some(new)) => {
                 Arc::ptr_eq(old, new) && before.ids.get(name) == now.ids.get(name)
             }
             _ => false,
         };
-        for (name, stored) in old.iter().filter(|(name, _)| !same(name)) {
+        for (name, stored) in old.active().filter(|(name, _)| !same(name)) {
             if let Some(id) = before.ids.get(name) {
                 note(now, stored, true, *id);
             }
         }
-        for (name, stored) in new.iter().filter(|(name, _)| !same(name)) {
+        for (name, stored) in new.active().filter(|(name, _)| !same(name)) {
             if let Some(id) = now.ids.get(name) {
                 note(now, stored, false, *id);
             }
@@ -203,6 +212,10 @@ impl Core {
 
     /// Hosts that may be elsewhere.
     fn hosts_elsewhere(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) {
+        for slice in before.seats.changed(&now.seats) {
+            let waiting = before.seats.waiting(slice).chain(now.seats.waiting(slice));
+            hosts.extend(waiting.filter_map(|host| now.host(host)));
+        }
         let mut changed: BTreeSet<&NodeName> = BTreeSet::new();
         for (name, switch) in &self.network.switches {
             if !before.switches.get(name).is_some_and(|old| old.reported(switch)) {
@@ -229,15 +242,16 @@ impl Core {
             let located = declared.and_then(|declared| {
                 Some((declared, self.endpoints.locate(&self.network, name, declared)?))
             });
-            let endpoint = located.map(|(declared, at_port)| {
+            let endpoint = located.and_then(|(declared, at_port)| {
+                let member = admitted(now, *host)?;
                 let node = now.nodes.binary_search(&at_port.switch);
-                Endpoint {
+                Some(Endpoint {
                     prefixes: prefixes(declared),
                     mac: at_port.mac,
                     node: node.expect("an endpoint is at a declared switch"),
                     port: at_port.port,
-                    member: now.members[at].clone(),
-                }
+                    member,
+                })
             });
             if now.endpoints[at].as_deref() == endpoint.as_ref() {
                 continue;
@@ -267,15 +281,16 @@ impl Core {
         };
         let known = before.slices.get(&SliceId::DEFAULT).filter(|_| !default_is_other);
         slices.insert(SliceId::DEFAULT, known.cloned().unwrap_or_else(default));
-        for (name, stored) in &self.intent.slices {
+        for (name, stored) in self.intent.active() {
             let Some(id) = now.ids.get(name) else { continue };
             let state = self.derived.slices.get(name.as_str());
             let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
-            let old = before.intent.slices.get(name).filter(|old| Arc::ptr_eq(old, stored));
+            let old = before.intent.active_slice(name).filter(|old| Arc::ptr_eq(old, stored));
             let known = before.slices.get(id).filter(|known| {
                 old.is_some()
                     && before.ids.get(name) == Some(id)
                     && (known.placed, known.kept) == (placed, kept)
+                    && before.seats.waiting(name).eq(now.seats.waiting(name))
             });
             let slice = || Arc::new(truth_slice(now, &stored.object, placed, kept));
             slices.insert(*id, known.cloned().unwrap_or_else(slice));
@@ -333,6 +348,21 @@ impl Core {
     }
 }
 
+/// What a host is in; `None`: every slice that names it is full.
+fn admitted(now: &Truth, host: u32) -> Option<Arc<Member>> {
+    let member = &now.members[host as usize];
+    let name = &now.hosts.names[host as usize];
+    let waits = |id: &SliceId| {
+        let slice = now.names.get(id);
+        slice.is_some_and(|slice| now.seats.waits(slice, name))
+    };
+    if !member.slices.iter().any(waits) {
+        return Some(member.clone());
+    }
+    let slices: Vec<SliceId> = member.slices.iter().copied().filter(|id| !waits(id)).collect();
+    (!slices.is_empty()).then(|| Arc::new(Member { slices, ..(**member).clone() }))
+}
+
 fn truth_slice(now: &Truth, slice: &NetworkSlice, placed: bool, kept: bool) -> Slice {
     let on = |side| slice.endpoints.iter().any(|endpoint| endpoint.side == side);
     let total = |rate: Option<BitRate>| if kept { rate.map_or(0, BitRate::bps) } else { 0 };
@@ -340,8 +370,9 @@ fn truth_slice(now: &Truth, slice: &NetworkSlice, placed: bool, kept: bool) -> S
         let may_be_missed = !placed && through.on_failure == OnFailure::Bypass;
         (through.hook.to_string(), may_be_missed)
     });
-    let mut members: Vec<u32> =
-        slice.endpoints.iter().filter_map(|endpoint| now.host(&endpoint.name)).collect();
+    let endpoints = slice.endpoints.iter().map(|endpoint| &endpoint.name);
+    let inside = endpoints.filter(|endpoint| !now.seats.waits(&slice.name, endpoint));
+    let mut members: Vec<u32> = inside.filter_map(|endpoint| now.host(endpoint)).collect();
     members.sort_unstable();
     Slice {
         name: slice.name.to_string(),

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::schedule::Schedule;
 use selvedge_topology::NodeName;
 
 use selvedge_slices::Object;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Compute, HookState, ObjectId};
+use crate::lifecycle::Phase;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -109,6 +111,17 @@ pub enum SliceState {
     Degraded,
 }
 
+/// Where a slice is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lifecycle {
+    pub phase: Phase,
+    /// `UNLOCKED` while it is active, else `LOCKED` (TS 28.541 §6.3.1, ITU-T X.731).
+    pub administrative_state: &'static str,
+    /// `ENABLED` if its capacity is there, so that it works or could, else `DISABLED`.
+    pub operational_state: &'static str,
+    pub schedule: Option<Schedule>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct SliceView {
     pub name: String,
@@ -116,6 +129,7 @@ pub struct SliceView {
     pub id: u16,
     pub class: String,
     pub state: SliceState,
+    pub lifecycle: Lifecycle,
     /// Why degraded.
     pub reasons: Vec<String>,
     pub endpoints: Vec<String>,
@@ -165,6 +179,7 @@ pub struct Explanation {
     /// The number in entries and outer sources.
     pub id: u16,
     pub state: SliceState,
+    pub phase: Phase,
     /// Why degraded.
     pub reasons: Vec<String>,
     /// Paths, links with what is reserved and left, delay bounds term by term. `None`: there is
@@ -173,6 +188,18 @@ pub struct Explanation {
     pub meters: Vec<MeterView>,
     /// What happens to it when a link fails, in words.
     pub protection: String,
+    /// What came from its template, who is attached where it has a maximum, and what of it is
+    /// not enforced.
+    pub notes: Vec<String>,
+}
+
+/// Which classes 5QIs, SSTs and DSCPs stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassMapView {
+    /// The operator's map; `None`: there is none, and 3GPP's tables hold.
+    pub name: Option<String>,
+    /// By 5QI, SST and DSCP.
+    pub rows: Vec<selvedge_slices::class_map::Row>,
 }
 
 /// A share of a slice's total, where its traffic enters; see the meter's entry.

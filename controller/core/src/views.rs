@@ -1,6 +1,7 @@
 //! What the APIs read. Nothing here changes anything.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::usable;
@@ -12,14 +13,28 @@ use crate::Core;
 use crate::attach::prefixes;
 use crate::effect::LogEntry;
 use crate::event::ObjectId;
+use crate::intent::Stored;
+use crate::lifecycle::Phase;
 use crate::network::{LinkState, Use};
 use crate::numbers::DEFAULT_SLICE;
 use crate::plan::Table;
 use crate::reconcile::generation_of;
 use crate::view::{
-    ApplicationView, EndpointView, Explanation, HookInstanceView, HookView, LinkView, MeterView,
-    NodeView, ObjectChange, PortView, Revision, SliceState, SliceView, Status,
+    ApplicationView, ClassMapView, EndpointView, Explanation, HookInstanceView, HookView,
+    Lifecycle, LinkView, MeterView, NodeView, ObjectChange, PortView, Revision, SliceState,
+    SliceView, Status,
 };
+
+fn lifecycle(stored: &Stored<NetworkSlice>, kept: bool) -> Lifecycle {
+    let phase = stored.phase();
+    let enabled = kept && phase.holds_capacity();
+    Lifecycle {
+        phase,
+        administrative_state: if phase == Phase::Active { "UNLOCKED" } else { "LOCKED" },
+        operational_state: if enabled { "ENABLED" } else { "DISABLED" },
+        schedule: stored.object.schedule,
+    }
+}
 
 impl Core {
     pub fn topology(&self) -> &Topology {
@@ -146,7 +161,7 @@ impl Core {
     pub fn endpoints(&self) -> Vec<EndpointView> {
         let topology = &self.network.topology;
         let view = |(name, host): (&NodeName, &selvedge_topology::Host)| {
-            let slices = self.intent.slices.iter().filter(|(_, stored)| {
+            let slices = self.intent.active().filter(|(_, stored)| {
                 stored.object.endpoints.iter().any(|endpoint| endpoint.name == *name)
             });
             let mut slices: Vec<String> = slices.map(|(name, _)| name.to_string()).collect();
@@ -169,7 +184,7 @@ impl Core {
 
     /// Those of the intent; the default slice has no promise and is not listed.
     pub fn slices(&self) -> Vec<SliceView> {
-        let view = |stored: &crate::intent::Stored<NetworkSlice>| {
+        let view = |stored: &Stored<NetworkSlice>| {
             let slice = &stored.object;
             let state = self.derived.slices.get(slice.name.as_str());
             let reasons = state.map(|state| state.reasons.clone()).unwrap_or_default();
@@ -178,6 +193,7 @@ impl Core {
                 id: self.numbers.known_slice(slice.name.as_str()).map_or(0, |id| id.0),
                 class: slice.class.to_string(),
                 state: if reasons.is_empty() { SliceState::Kept } else { SliceState::Degraded },
+                lifecycle: lifecycle(stored, reasons.is_empty()),
                 reasons,
                 endpoints: slice.endpoints.iter().map(|e| e.name.to_string()).collect(),
                 hooks: slice.through.iter().map(|through| through.hook.to_string()).collect(),
@@ -313,10 +329,39 @@ impl Core {
             slice: slice.to_owned(),
             id: id.0,
             state: if reasons.is_empty() { SliceState::Kept } else { SliceState::Degraded },
+            phase: stored.phase(),
             reasons,
             placement: self.derived.ledger.explain(&self.derived.placement(), slice),
             meters,
             protection,
+            notes: self.notes(&stored.object),
         })
+    }
+
+    fn notes(&self, slice: &NetworkSlice) -> Vec<String> {
+        let filled = slice.from_template();
+        let attached = self.derived.seats.explain(&slice.name);
+        filled.into_iter().chain(attached).chain(slice.not_enforced()).collect()
+    }
+
+    /// Slices of the intent with their states, for other systems.
+    pub fn exported(&self) -> Vec<selvedge_slices::ts28541::Exported> {
+        let views = self.slices();
+        let of = |(stored, view): (&Arc<Stored<NetworkSlice>>, SliceView)| {
+            selvedge_slices::ts28541::Exported {
+                slice: stored.object.clone(),
+                administrative_state: view.lifecycle.administrative_state,
+                operational_state: view.lifecycle.operational_state,
+            }
+        };
+        self.intent.slices.values().zip(views).map(of).collect()
+    }
+
+    pub fn class_map(&self) -> ClassMapView {
+        let map = self.intent.class_map();
+        ClassMapView {
+            name: map.map(|map| map.name.to_string()),
+            rows: selvedge_slices::class_map::rows(map),
+        }
     }
 }

@@ -108,7 +108,8 @@ pub(super) fn object_id(reference: &ObjectRef) -> Result<core::ObjectId, String>
     let ObjectRef { kind, name } = reference;
     let known = ObjectKind::ALL.into_iter().find(|known| known.as_str() == kind);
     let kind = known.ok_or_else(|| {
-        format!("delete: {kind:?} is not a kind: NetworkSlice, Hook or Application")
+        let kinds = ObjectKind::ALL.map(ObjectKind::as_str).join(", ");
+        format!("delete: {kind:?} is not a kind: {kinds}")
     })?;
     let name = name.parse().map_err(|error| format!("delete: {error}"))?;
     Ok(core::ObjectId { kind, name })

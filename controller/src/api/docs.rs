@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, history, intent, read, trace};
+use super::{counters, export, history, intent, lifecycle, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +29,11 @@ use super::{counters, history, intent, read, trace};
         read::slices,
         read::slice,
         read::explanation,
+        read::class_map,
+        export::ts28541,
+        lifecycle::feasibility,
+        lifecycle::activate,
+        lifecycle::deactivate,
         read::hooks,
         read::hook,
         read::applications,

@@ -30,7 +30,7 @@ pub(super) async fn plan(
     let author = caller.author(author.as_deref()).await;
     match api.handle.request(author, Request::Plan(change)).await? {
         Reply::Plan(plan) => Ok(Json(plan.into())),
-        Reply::Applied { .. } => Err(unexpected()),
+        Reply::Applied { .. } | Reply::Feasibility(_) => Err(unexpected()),
     }
 }
 
@@ -62,19 +62,28 @@ pub(super) async fn apply(
 async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Applied>, Problem> {
     let Checked { change, modules, plan, author } = checked;
     let author = caller.author(author.as_deref()).await;
+    take(api, author, modules, Request::Apply { change, plan }).await
+}
+
+/// Has the core take a change, with the modules that it needs kept.
+pub(super) async fn take(
+    api: &Api,
+    author: String,
+    modules: Vec<(String, Vec<u8>)>,
+    request: Request,
+) -> Result<Json<Applied>, Problem> {
     let api = api.clone();
     // A task of its own: a client that hangs up half-way leaves nothing half done.
     let done = tokio::spawn(async move {
         let _one_at_a_time = api.changing.lock().await;
         api.modules.keep(modules).await?;
-        let request = Request::Apply { change, plan };
         let reply = api.handle.request(author, request).await;
         api.sweep().await;
         Ok::<_, Problem>(reply?)
     });
     match done.await {
         Ok(Ok(Reply::Applied { changed, revision })) => Ok(Json(Applied { changed, revision })),
-        Ok(Ok(Reply::Plan(_))) => Err(unexpected()),
+        Ok(Ok(Reply::Plan(_) | Reply::Feasibility(_))) => Err(unexpected()),
         Ok(Err(problem)) => Err(problem),
         Err(error) => {
             Err(Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
@@ -159,7 +168,7 @@ pub(super) async fn delete_application(
     api.delete(caller, ObjectKind::Application, name).await
 }
 
-fn unexpected() -> Problem {
+pub(super) fn unexpected() -> Problem {
     let detail = "the core gave the answer to another question";
     Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, detail)
 }

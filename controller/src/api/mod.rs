@@ -25,8 +25,10 @@ mod caller;
 mod change;
 mod counters;
 mod docs;
+mod export;
 mod history;
 mod intent;
+mod lifecycle;
 pub mod problem;
 mod read;
 pub(crate) mod serve;
@@ -36,6 +38,7 @@ pub mod wire_counters;
 pub mod wire_explain;
 pub mod wire_history;
 pub mod wire_intent;
+pub mod wire_lifecycle;
 pub mod wire_trace;
 
 pub(crate) use caller::Caller;
@@ -87,6 +90,11 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices", get(read::slices))
         .route("/v1/slices/{name}", get(read::slice).delete(intent::delete_slice))
         .route("/v1/slices/{name}/explanation", get(read::explanation))
+        .route("/v1/slices/{name}/activate", post(lifecycle::activate))
+        .route("/v1/slices/{name}/deactivate", post(lifecycle::deactivate))
+        .route("/v1/feasibility", post(lifecycle::feasibility))
+        .route("/v1/export/ts28541", get(export::ts28541))
+        .route("/v1/class-map", get(read::class_map))
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))

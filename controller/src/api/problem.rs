@@ -41,7 +41,7 @@ impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Refused(refusal) => refusal.into(),
-            RequestError::Store(error) => error.into(),
+            RequestError::Store(error) => (&*error).into(),
             RequestError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
     }
@@ -64,7 +64,13 @@ impl From<Refusal> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let status = match &error {
+        (&error).into()
+    }
+}
+
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
+        let status = match error {
             StoreError::Precondition { .. } => StatusCode::PRECONDITION_FAILED,
             StoreError::Limit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             StoreError::NotLeader { .. } | StoreError::Unreachable { .. } => {
@@ -72,7 +78,7 @@ impl From<StoreError> for Problem {
             }
             _ => StatusCode::INSUFFICIENT_STORAGE,
         };
-        Self::new(status, chain(&error))
+        Self::new(status, chain(error))
     }
 }
 

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::wire::{Application, Endpoint, Hook, Link, LogLine, Node, Slice, Status};
+use super::wire::{Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Slice, Status};
 use super::wire_explain::Explanation;
 use super::wire_intent::Entry;
 use super::{Api, MAX_WAIT_S, Problem};
@@ -175,6 +175,14 @@ pub(super) async fn explanation(State(api): State<Api>, name: Name) -> Found<Exp
         Some(view) => Ok(Json(view.into())),
         None => Err(Problem::not_found("slice", &name)),
     }
+}
+
+/// Which classes 5QIs, SSTs and DSCPs stand for: the operator's ClassMap over 3GPP's tables.
+#[utoipa::path(
+    get, path = "/v1/class-map", tag = "intent", responses((status = 200, body = ClassMap))
+)]
+pub(super) async fn class_map(State(api): State<Api>) -> Found<ClassMap> {
+    Ok(Json(api.handle.query(|core| core.class_map()).await?.into()))
 }
 
 /// The hooks, and how they run.

@@ -4,7 +4,8 @@
 //! microseconds; a field's name carries its unit. MAC addresses are `aa:bb:cc:dd:ee:ff`.
 
 use selvedge_core::view;
-use selvedge_core::{HookState, LogEntry, Severity};
+use selvedge_core::{HookState, LogEntry, Phase, Severity};
+use selvedge_slices::schedule::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -249,6 +250,18 @@ pub struct Slice {
     pub state: SliceState,
     /// Why degraded.
     pub reasons: Vec<String>,
+    /// `designed`: nothing is held for it; `reserved`: its capacity is; `active`;
+    /// `deactivated`: its capacity is held, switches have nothing of it.
+    pub lifecycle: String,
+    /// When a reservation expires, RFC 3339; null: it does not.
+    pub reserved_until: Option<String>,
+    /// As scheduled, RFC 3339.
+    pub start: Option<String>,
+    pub end: Option<String>,
+    /// `UNLOCKED` while active, else `LOCKED` (3GPP TS 28.541).
+    pub administrative_state: String,
+    /// `ENABLED`: its capacity is there; `DISABLED` (3GPP TS 28.541).
+    pub operational_state: String,
     pub endpoints: Vec<String>,
     pub hooks: Vec<String>,
     /// The change of intent that last touched it, by whom and when.
@@ -259,18 +272,61 @@ pub struct Slice {
 
 impl From<view::SliceView> for Slice {
     fn from(view: view::SliceView) -> Self {
+        let view::Lifecycle { phase, administrative_state, operational_state, schedule } =
+            view.lifecycle;
+        let reserved_until = match phase {
+            Phase::Reserved { until_ms } => until_ms,
+            Phase::Designed | Phase::Active | Phase::Deactivated => None,
+        };
+        let moment = |at: Option<Timestamp>| at.map(|at| at.to_string());
         Self {
             name: view.name,
             id: view.id,
             class: view.class,
             state: view.state.into(),
             reasons: view.reasons,
+            lifecycle: phase.as_str().to_owned(),
+            reserved_until: reserved_until.map(|at| Timestamp(at).to_string()),
+            start: moment(schedule.and_then(|schedule| schedule.start)),
+            end: moment(schedule.and_then(|schedule| schedule.end)),
+            administrative_state: administrative_state.to_owned(),
+            operational_state: operational_state.to_owned(),
             endpoints: view.endpoints,
             hooks: view.hooks,
             revision: view.revision,
             author: view.author,
             changed_at_ms: view.changed_at_ms,
         }
+    }
+}
+
+/// Which classes 5QIs, SSTs and DSCPs stand for.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClassMap {
+    /// The operator's ClassMap; null: there is none, and 3GPP's tables hold.
+    pub name: Option<String>,
+    pub rows: Vec<ClassRow>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClassRow {
+    /// `5qi`, `sst` or `dscp`.
+    pub by: String,
+    pub number: u8,
+    pub class: String,
+    /// By the ClassMap, not by 3GPP.
+    pub stated: bool,
+}
+
+impl From<view::ClassMapView> for ClassMap {
+    fn from(view: view::ClassMapView) -> Self {
+        let row = |row: selvedge_slices::class_map::Row| ClassRow {
+            by: row.by.to_owned(),
+            number: row.number,
+            class: row.class.to_string(),
+            stated: row.stated,
+        };
+        Self { name: view.name, rows: view.rows.into_iter().map(row).collect() }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Explanation {
     /// Its number in the data plane.
     pub id: u16,
     pub state: SliceState,
+    /// `designed`, `reserved`, `active` or `deactivated`.
+    pub lifecycle: String,
     /// Why degraded.
     pub reasons: Vec<String>,
     /// Absent: there is no place for it in the network as it is.
@@ -21,6 +23,10 @@ pub struct Explanation {
     pub meters: Vec<Meter>,
     /// What happens to it when a link fails.
     pub protection: String,
+    /// What came from its template, who is attached where it has a maximum, and what of it is
+    /// not enforced.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -108,10 +114,12 @@ impl From<view::Explanation> for Explanation {
             slice: view.slice,
             id: view.id,
             state: view.state.into(),
+            lifecycle: view.phase.as_str().to_owned(),
             reasons: view.reasons,
             placement: view.placement.map(Placement::from),
             meters: view.meters.into_iter().map(Meter::from).collect(),
             protection: view.protection,
+            notes: view.notes,
         }
     }
 }

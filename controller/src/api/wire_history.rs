@@ -85,7 +85,7 @@ impl From<&view::Touched> for Touched {
 
 impl From<&view::ObjectChange> for Documents {
     fn from(view: &view::ObjectChange) -> Self {
-        let document = |object: &Option<_>| object.as_ref().map(selvedge_core::document);
+        let document = |object: &Option<_>| object.as_ref().map(selvedge_slices::document::of);
         Self { before: document(&view.before), after: document(&view.after) }
     }
 }

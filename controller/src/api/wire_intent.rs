@@ -14,7 +14,7 @@ use crate::text;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Slices, hooks and applications as YAML.
+    /// Slices, hooks, applications and class maps as YAML.
     #[serde(default)]
     pub documents: Documents,
     /// For each hook in `documents` the bytes of its module, base64 (RFC 4648 §4), under the
@@ -63,7 +63,7 @@ pub struct Document {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectRef {
-    /// `NetworkSlice`, `Hook` or `Application`.
+    /// `NetworkSlice`, `Hook`, `Application` or `ClassMap`.
     pub kind: String,
     pub name: String,
 }
@@ -80,7 +80,11 @@ pub struct Plan {
     pub switches: BTreeMap<String, Difference>,
     /// Why it would be refused; then there is nothing else.
     pub refusal: Option<String>,
+    /// Promises that would not be kept at present, and what is asked for but not enforced.
     pub warnings: Vec<String>,
+    /// What the documents did not state and a template filled in.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -137,6 +141,7 @@ impl From<plan::Plan> for Plan {
             switches: switches.collect(),
             refusal: plan.refusal.as_ref().map(ToString::to_string),
             warnings: plan.warnings,
+            notes: plan.notes,
         }
     }
 }

@@ -27,8 +27,9 @@ pub struct Handle {
 pub enum RequestError {
     #[error(transparent)]
     Refused(Refusal),
+    /// One commit may be of several requests.
     #[error(transparent)]
-    Store(StoreError),
+    Store(Arc<StoreError>),
     #[error("the controller is stopping")]
     Stopping,
 }

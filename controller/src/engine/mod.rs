@@ -27,8 +27,13 @@ pub(crate) use switch::{Command, CountersAnswer, SessionId, SwitchLink};
 /// Inputs that may wait for the core. A full queue makes the sender wait: a session then
 /// reads no more from its switch, a request no more from its client.
 const INPUTS: usize = 1024;
+/// Requests that share one commit, and with it the wait for the disk: those that came while the
+/// one before was on its way there.
+const GROUP: usize = 64;
 /// Pause before records that the store refused are offered to it again.
 const STORE_RETRY_MS: u64 = 1_000;
+
+type Answer = oneshot::Sender<Result<Reply, RequestError>>;
 
 /// What the engine is told.
 pub(crate) enum Input {
@@ -52,7 +57,7 @@ pub(crate) enum Input {
     Request {
         author: String,
         request: Request,
-        answer: oneshot::Sender<Result<Reply, RequestError>>,
+        answer: Answer,
     },
     /// The core as the store has it now, if it is to be replaced, and who leads.
     Role {
@@ -91,6 +96,8 @@ pub(crate) struct Engine {
     store: Arc<dyn Store>,
     clock: Clock,
     inputs: mpsc::Receiver<Input>,
+    /// What came after a group of requests.
+    held: Option<Input>,
     sessions: BTreeMap<NodeName, SwitchLink>,
     timers: BTreeMap<Timer, u64>,
     /// Records that the store has refused so far: newest value of each key.
@@ -106,11 +113,13 @@ pub(crate) struct Engine {
     role: watch::Sender<Role>,
 }
 
-/// The request that a call of the core answers, and how to undo it.
-struct Open {
+/// A request that the core has looked at.
+struct Handled {
     id: RequestId,
-    answer: oneshot::Sender<Result<Reply, RequestError>>,
-    before: Core,
+    answer: Answer,
+    records: Vec<Record>,
+    /// Without those that persist.
+    effects: Vec<Effect>,
 }
 
 impl Engine {
@@ -128,6 +137,7 @@ impl Engine {
             store,
             clock,
             inputs,
+            held: None,
             sessions: BTreeMap::new(),
             timers: BTreeMap::new(),
             unsaved: BTreeMap::new(),
@@ -165,6 +175,10 @@ impl Engine {
                     None => std::future::pending().await,
                 }
             };
+            if let Some(input) = self.held.take() {
+                self.take(input).await;
+                continue;
+            }
             // `recv` and `wait_for` are cancel-safe. A sender of `stop` that is gone stops too.
             let input = tokio::select! {
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
@@ -202,24 +216,68 @@ impl Engine {
             }
             Input::Request { answer, .. } if !self.leads() => {
                 let leader = self.store.leader();
-                let error = RequestError::Store(StoreError::NotLeader { leader });
+                let error = RequestError::Store(Arc::new(StoreError::NotLeader { leader }));
                 drop(answer.send(Err(error)));
             }
             Input::Request { author, request, answer } => {
-                self.next_request += 1;
-                let id = RequestId(self.next_request);
-                let before = self.core.clone();
-                let event = Event::Request { id, author, request };
-                let effects = self.core.handle(event, self.clock.now_ms());
-                for event in self.carry_out(effects, Some(Open { id, answer, before })).await {
-                    self.handle(event).await;
+                let mut group = vec![(author, request, answer)];
+                while group.len() < GROUP && self.held.is_none() {
+                    match self.inputs.try_recv() {
+                        Ok(Input::Request { author, request, answer }) => {
+                            group.push((author, request, answer));
+                        }
+                        Ok(other) => self.held = Some(other),
+                        Err(_) => break,
+                    }
                 }
+                self.requests(group).await;
             }
             Input::Query(query) => query(&self.core),
             Input::ReadCounters { switch, cells, answer } => match self.sessions.get(&switch) {
                 Some(link) => link.read_counters(cells, answer),
                 None => drop(answer.send(Err(CountersError::NotJoined))),
             },
+        }
+    }
+
+    /// Decides on requests one after the other and commits what they change together. Nobody is
+    /// answered before that.
+    async fn requests(&mut self, group: Vec<(String, Request, Answer)>) {
+        let before = self.core.clone();
+        let mut handled = Vec::with_capacity(group.len());
+        for (author, request, answer) in group {
+            self.next_request += 1;
+            let id = RequestId(self.next_request);
+            let event = Event::Request { id, author, request };
+            let (mut records, mut effects) = (Vec::new(), Vec::new());
+            for effect in self.core.handle(event, self.clock.now_ms()) {
+                match effect {
+                    Effect::Persist(more) => records.extend(more.into_iter().map(record)),
+                    other => effects.push(other),
+                }
+            }
+            handled.push(Handled { id, answer, records, effects });
+        }
+        let mut events = Vec::new();
+        if let Some(first) = handled.iter().position(|request| !request.records.is_empty()) {
+            let records = handled.iter_mut().flat_map(|of| std::mem::take(&mut of.records));
+            let records = records.collect();
+            let stored = self.persist(records, true).await;
+            events.extend(self.store_event(stored.as_ref().err()));
+            if let Err(error) = stored {
+                // What came after saw what is not stored.
+                self.core = before;
+                let error = Arc::new(error);
+                for Handled { answer, .. } in handled.drain(first..) {
+                    drop(answer.send(Err(RequestError::Store(error.clone()))));
+                }
+            }
+        }
+        for Handled { id, answer, effects, .. } in handled {
+            events.extend(self.carry_out(effects, Some((id, answer))).await);
+        }
+        for event in events {
+            self.handle(event).await;
         }
     }
 
@@ -287,26 +345,24 @@ impl Engine {
     }
 
     /// Returns what could not be told to a switch, as the events that say so.
-    async fn carry_out(&mut self, effects: Vec<Effect>, mut open: Option<Open>) -> Vec<Event> {
+    async fn carry_out(
+        &mut self,
+        effects: Vec<Effect>,
+        mut open: Option<(RequestId, Answer)>,
+    ) -> Vec<Event> {
         let mut undelivered = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Persist(records) => {
-                    let records = records.into_iter().map(|r| (r.key, r.value)).collect();
-                    let stored = self.persist(records, open.is_some()).await;
+                    // What happened in the network cannot be refused.
+                    let stored = self.persist(records.into_iter().map(record).collect(), false);
+                    let stored = stored.await;
                     undelivered.extend(self.store_event(stored.as_ref().err()));
-                    let Err(error) = stored else { continue };
-                    // What happened in the network cannot be refused; a request can.
-                    if let Some(Open { answer, before, .. }) = open.take() {
-                        self.core = before;
-                        drop(answer.send(Err(RequestError::Store(error))));
-                        break;
-                    }
                 }
                 Effect::Reply { request, reply } => match open.take() {
                     // A client that went away does not hear the answer.
-                    Some(open) if open.id == request => {
-                        drop(open.answer.send(reply.map_err(RequestError::Refused)));
+                    Some((id, answer)) if id == request => {
+                        drop(answer.send(reply.map_err(RequestError::Refused)));
                     }
                     other => open = other,
                 },
@@ -341,11 +397,7 @@ impl Engine {
 
     /// Commits `records`, and before them what the store refused earlier. On failure all of
     /// it is kept for a later try, but for the records of a request, which is refused.
-    async fn persist(
-        &mut self,
-        records: Vec<(String, Option<Vec<u8>>)>,
-        of_request: bool,
-    ) -> Result<(), StoreError> {
+    async fn persist(&mut self, records: Vec<Record>, of_request: bool) -> Result<(), StoreError> {
         let mut merged = self.unsaved.clone();
         merged.extend(records);
         // Nothing is what a store is asked whether it can be written with.
@@ -406,6 +458,13 @@ impl Engine {
         }
         self.logged.send_replace(entry.sequence);
     }
+}
+
+/// A key and its new value, `None`: deleted.
+type Record = (String, Option<Vec<u8>>);
+
+fn record(record: selvedge_core::RecordChange) -> Record {
+    (record.key, record.value)
 }
 
 #[cfg(test)]

@@ -86,6 +86,43 @@ async fn the_status_says_that_the_store_cannot_be_written_until_it_can() {
     assert_eq!(kinds, ["store-unwritable", "store-writable"]);
 }
 
+/// Requests that wait together are stored together, and each is answered for itself; when that
+/// fails, none of what they changed is there.
+#[tokio::test]
+async fn requests_share_a_commit() {
+    let controller = Controller::start();
+    let _switches = join_pair(&controller).await;
+    let apply = |name: &str, rate: &str| {
+        let text = format!(
+            "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\nspec:\n  \
+             uplink: {{ guaranteed: {rate} }}\n  endpoints: [{{ ue: h1 }}, {{ dn: h2 }}]\n"
+        );
+        let put = selvedge_slices::parse("a.yaml", &text).unwrap();
+        let change = selvedge_core::Change { put, ..Default::default() };
+        let request = selvedge_core::Request::Apply { change, plan: None };
+        controller.handle.request("tester".into(), request)
+    };
+    let slices = || async {
+        let names = |core: &selvedge_core::Core| core.slices().len();
+        controller.handle.query(names).await.unwrap()
+    };
+    let before = controller.store.commits.load(Ordering::SeqCst);
+    let rates = ["1Mbps", "90Gbps", "1Mbps", "1Mbps", "1Mbps"];
+    let names = ["a", "b", "c", "d", "e"];
+    let all = || names.into_iter().zip(rates).map(|(name, rate)| apply(name, rate));
+    controller.store.full.store(true, Ordering::SeqCst);
+    let none = futures::future::join_all(all()).await;
+    assert!(none.iter().all(Result::is_err), "{none:?}");
+    assert_eq!(slices().await, 0);
+    controller.store.full.store(false, Ordering::SeqCst);
+    let answers = futures::future::join_all(all()).await;
+    let admitted: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(admitted, [true, false, true, true, true], "{answers:?}");
+    assert_eq!(slices().await, 4);
+    let commits = controller.store.commits.load(Ordering::SeqCst) - before;
+    assert!(commits < names.len(), "{commits} commits");
+}
+
 #[tokio::test]
 async fn an_older_session_is_not_listened_to() {
     let controller = Controller::start();

@@ -61,6 +61,7 @@ impl Derived {
         now.hosts_since(core, before, &mut changes);
         now.names_since(before, &mut changes);
         now.admission_since(core, before, &mut numbers, &changes)?;
+        now.seats = before.seats.after(core, &now.located);
         let scope = now.scope(before, &changes);
         now.tables_since(core, before, &scope, &changes, &mut numbers)?;
         now.of.numbers = numbers.clone();
@@ -141,11 +142,13 @@ impl Derived {
 
     /// Which slices name whom.
     fn names_since(&mut self, before: &Self, changes: &mut Changes) {
-        let (old, new) = (&before.of.intent.slices, &self.of.intent.slices);
-        let names: BTreeSet<&ObjectName> = different(old, new).collect();
+        let intent = &self.of.intent;
+        let names: BTreeSet<&ObjectName> =
+            different(&before.of.intent.slices, &intent.slices).collect();
         for name in names {
             changes.slices.insert(name.clone());
-            for endpoint in old.get(name).iter().flat_map(|stored| &stored.object.endpoints) {
+            let (old, new) = (before.of.intent.active_slice(name), intent.active_slice(name));
+            for endpoint in old.iter().flat_map(|stored| &stored.object.endpoints) {
                 let Some(mut named) = self.named.get(&endpoint.name).cloned() else { continue };
                 named.slices.retain(|other| other != name);
                 if named.slices.is_empty() {
@@ -154,7 +157,7 @@ impl Derived {
                     self.named.put(endpoint.name.clone(), named);
                 }
             }
-            for endpoint in new.get(name).iter().flat_map(|stored| &stored.object.endpoints) {
+            for endpoint in new.iter().flat_map(|stored| &stored.object.endpoints) {
                 let named = self.named.get(&endpoint.name).cloned();
                 let mut named = named.unwrap_or(Named { side: endpoint.side, slices: Vec::new() });
                 named.side = endpoint.side;
@@ -188,8 +191,11 @@ impl Derived {
             return Ok(());
         }
         let mut slices = BTreeMap::new();
-        for name in core.intent.slices.keys() {
+        for (name, stored) in &core.intent.slices {
             numbers.slice(name.as_str())?;
+            if !stored.phase().holds_capacity() {
+                continue;
+            }
             let admitted = self.ledger.get(name.as_str());
             let why = unplaced.get(name).or(admitted.and_then(|a| a.waived.as_ref()));
             let reasons = why.map(ToString::to_string).into_iter().collect();
@@ -213,8 +219,9 @@ impl Derived {
             |stored: &Arc<Stored<NetworkSlice>>| (stored.meta.revision, stored.object.name.clone());
         let newest = old.values().map(last).max();
         let mut more: Vec<_> = more.into_iter().map(|name| &new[name]).collect();
+        more.retain(|stored| stored.phase().holds_capacity());
         more.sort_by_key(|stored| last(stored));
-        if more.first().map(|first| last(first)) <= newest {
+        if more.first().is_some_and(|first| Some(last(first)) <= newest) {
             return false;
         }
         let mut ledger = Ledger::clone(&self.ledger);
@@ -229,11 +236,12 @@ impl Derived {
     /// Slices whose entries are derived anew.
     fn scope(&self, before: &Self, changes: &Changes) -> Scope {
         let mut slices = changes.slices.clone();
+        slices.extend(before.seats.changed(&self.seats).cloned());
         let same_network = Arc::ptr_eq(&self.snapshot, &before.snapshot)
             && Arc::ptr_eq(&self.attachments, &before.attachments)
             && self.hook_nodes == before.hook_nodes;
         let same_hooks = same_objects(&self.of.intent.hooks, &before.of.intent.hooks);
-        for (name, stored) in &self.of.intent.slices {
+        for (name, stored) in self.of.intent.active() {
             let (old, new) = (before.slices.get(name.as_str()), self.slices.get(name.as_str()));
             let unplaced = new.is_none_or(|state| !state.placed);
             let moved = || {
@@ -261,7 +269,7 @@ impl Derived {
         // What else an endpoint of theirs is in decides which of them its traffic takes.
         let mut all = slices.clone();
         for of in [before, self] {
-            let objects = slices.iter().filter_map(|name| of.of.intent.slices.get(name));
+            let objects = slices.iter().filter_map(|name| of.of.intent.active_slice(name));
             for endpoint in objects.flat_map(|stored| &stored.object.endpoints) {
                 let also = of.named.get(&endpoint.name).into_iter().flat_map(|n| &n.slices);
                 all.extend(also.filter(|name| !slices.contains(*name)).cloned());

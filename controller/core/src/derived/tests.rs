@@ -87,6 +87,9 @@ fn slice(random: &mut Random) -> String {
     if random.one_in(2) {
         text += &format!("  uplink: {{ guaranteed: {}Mbps }}\n", 1 + random.below(60));
     }
+    if random.one_in(4) {
+        text += &format!("  maxNumberofUEs: {}\n", 1 + random.below(3));
+    }
     text += "  endpoints:\n";
     let two_sided = random.one_in(2);
     for host in 0..HOSTS - 1 {
@@ -186,7 +189,8 @@ fn event(core: &mut Core, random: &mut Random, now_ms: u64) {
 /// The same state, as if nothing had followed before.
 fn from_nothing(core: &Core) -> Core {
     let mut other = core.clone();
-    other.derived = Arc::new(Derived::empty(&core.network.topology));
+    let seats = core.derived.seats.clone(); // who came first is not to be seen from the state
+    other.derived = Arc::new(Derived { seats, ..Derived::empty(&core.network.topology) });
     other.truth = Truth::new(&core.network);
     other.derive().unwrap();
     other

@@ -38,7 +38,7 @@ pub(super) fn meters(
         }
     }
     for name in &scope.slices {
-        let Some(stored) = derived.of.intent.slices.get(name) else { continue };
+        let Some(stored) = derived.of.intent.active_slice(name) else { continue };
         let id = numbers.slice(name.as_str())?;
         let kept = derived.slices.get(name.as_str()).is_some_and(|s| s.reasons.is_empty());
         for direction in [Direction::Downlink, Direction::Uplink] {

@@ -155,7 +155,7 @@ fn hosts_of<'a>(
     scope: &Scope,
     slices: &BTreeSet<ObjectName>,
 ) -> BTreeSet<&'a NodeName> {
-    let objects = slices.iter().filter_map(|name| derived.of.intent.slices.get(name));
+    let objects = slices.iter().filter_map(|name| derived.of.intent.active_slice(name));
     let named = objects.flat_map(|stored| &stored.object.endpoints).map(|endpoint| &endpoint.name);
     let mut hosts: BTreeSet<&NodeName> =
         named.filter(|host| derived.located.contains_key(host)).collect();
@@ -185,6 +185,11 @@ fn members<'a>(
             (std::cmp::Reverse(priority), *name)
         });
         let side = named.map(|named| named.side);
+        slices.retain(|slice| !derived.seats.waits(slice, host));
+        // A slice that is full does not make its endpoint everybody's.
+        if side.is_some() && slices.is_empty() {
+            continue;
+        }
         let set = set(intent, side, &slices, numbers)?;
         members.push(Member { host, located, prefixes: prefixes(declared), side, slices, set });
     }

@@ -78,7 +78,7 @@ impl Ways {
         };
         let intent = &derived.of.intent;
         for name in slices {
-            let Some(stored) = intent.slices.get(name) else { continue };
+            let Some(stored) = intent.active_slice(name) else { continue };
             let slice = &stored.object;
             match derived.ledger.get(name.as_str()) {
                 Some(admitted) => {

@@ -389,7 +389,8 @@ impl Lab {
         while self.now_ms < end && self.step() {}
     }
 
-    /// One answer, or the next timer. False: nothing is left but the periodic resync.
+    /// One answer, or the next timer. False: nothing is left but the periodic resync and the
+    /// starts and ends of slices.
     pub(crate) fn step(&mut self) -> bool {
         if !self.answers.is_empty() {
             let last = self.answers.len() - 1;
@@ -400,7 +401,8 @@ impl Lab {
             }
             return true;
         }
-        let timers = self.timers.iter().filter(|(timer, _)| **timer != Timer::Resync);
+        let idle = [Timer::Resync, Timer::Lifecycle];
+        let timers = self.timers.iter().filter(|(timer, _)| !idle.contains(timer));
         let Some((timer, at)) = timers.map(|(timer, at)| (*timer, *at)).min_by_key(|(_, at)| *at)
         else {
             return false;

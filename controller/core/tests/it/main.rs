@@ -7,6 +7,8 @@ mod hooks;
 mod intent;
 mod joining;
 mod lab;
+mod lifecycle;
+mod maxima;
 mod moves;
 mod net;
 mod packets;

@@ -1,15 +1,21 @@
 //! An object as its file has it, in JSON: read back by the reader of files, so that a store is
 //! held to the same rules as an operator.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use selvedge_slices::class::ClassReason;
-use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
-use selvedge_slices::{
-    Application, Hook, NetworkSlice, Object, OnFailure, Rates, Side, TrafficFilter, TrafficRule,
-};
 use selvedge_topology::Loss;
 use serde_json::{Map, Value, json};
+
+use crate::class::{Class, ClassReason};
+use crate::read::API_VERSION;
+use crate::rules::{FilterType, RuleAction, RuleState};
+use crate::schedule::{Schedule, Timestamp};
+use crate::template::Attribute;
+use crate::{
+    Application, ClassMap, Endpoint, Hook, NetworkSlice, Object, OnFailure, Rates,
+    ResourceSharingLevel, Side, TrafficFilter, TrafficRule,
+};
 
 /// The object as a document, as its file has it but for comments and order.
 pub fn of(object: &Object) -> Value {
@@ -17,9 +23,10 @@ pub fn of(object: &Object) -> Value {
         Object::NetworkSlice(slice) => slice_spec(slice),
         Object::Hook(hook) => hook_spec(hook),
         Object::Application(application) => application_spec(application),
+        Object::ClassMap(map) => class_map_spec(map),
     };
     json!({
-        "apiVersion": "selvedge/v1",
+        "apiVersion": API_VERSION,
         "kind": object.kind().as_str(),
         "metadata": { "name": object.name().as_str() },
         "spec": spec,
@@ -27,10 +34,13 @@ pub fn of(object: &Object) -> Value {
 }
 
 /// The object of a document.
-pub(crate) fn object(document: &Value) -> Result<Object, String> {
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn object(document: &Value) -> Result<Object, String> {
     let mut text = String::new();
     yaml(document, &mut text);
-    let objects = selvedge_slices::parse("record", &text).map_err(|problems| {
+    let objects = crate::parse("record", &text).map_err(|problems| {
         let all: Vec<String> =
             problems.problems().iter().map(|problem| problem.message.clone()).collect();
         all.join("; ")
@@ -81,35 +91,105 @@ fn yaml(value: &Value, out: &mut String) {
     }
 }
 
+/// The object as a file that is read back as the same object.
+pub fn text(object: &Object) -> String {
+    let document = of(object);
+    let mut out = String::new();
+    for (key, value) in document.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(fields) if key == "spec" => {
+                out.push_str("spec:\n");
+                for (key, value) in fields {
+                    write!(out, "  {key}: ").expect("a String takes all");
+                    plain(value, &mut out);
+                    out.push('\n');
+                }
+            }
+            _ => {
+                write!(out, "{key}: ").expect("a String takes all");
+                plain(value, &mut out);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+/// Flow style, with quotes only where some reader of YAML might need them.
+fn plain(value: &Value, out: &mut String) {
+    match value {
+        Value::String(text) => {
+            let safe = |b: u8| b.is_ascii_alphanumeric() || b"-._/%".contains(&b);
+            let word = ["true", "false", "null", "yes", "no", "on", "off"];
+            let quoted = !text.bytes().all(safe)
+                || !text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                || text.bytes().all(|b| b.is_ascii_digit() || b"eE.".contains(&b))
+                || word.iter().any(|word| text.eq_ignore_ascii_case(word));
+            if quoted { yaml(value, out) } else { out.push_str(text) }
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { ", " });
+                plain(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            for (index, (key, value)) in fields.iter().enumerate() {
+                out.push_str(if index == 0 { "{ " } else { ", " });
+                write!(out, "{key}: ").expect("a String takes all");
+                plain(value, out);
+            }
+            out.push_str(if fields.is_empty() { "{}" } else { " }" });
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => yaml(value, out),
+    }
+}
+
 /// Leaves out what is not stated.
 fn stated<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let stated = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Value::Object(stated.collect::<Map<String, Value>>())
 }
 
+fn rates(rates: &Rates) -> Option<Value> {
+    (*rates != Rates::default()).then(|| {
+        stated([
+            ("guaranteed", rates.guaranteed.map(|rate| rate.to_string().into())),
+            ("maximum", rates.maximum.map(|rate| rate.to_string().into())),
+            ("burst", rates.burst.map(|burst| burst.to_string().into())),
+        ])
+    })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let name = || Some(endpoint.name.as_str().into());
+    stated([
+        ("ue", name().filter(|_| endpoint.side == Side::Ue)),
+        ("dn", name().filter(|_| endpoint.side == Side::Dn)),
+        ("downlink", rates(&endpoint.downlink)),
+        ("uplink", rates(&endpoint.uplink)),
+    ])
+}
+
+fn schedule(schedule: Schedule) -> Value {
+    let moment = |at: Option<Timestamp>| at.map(|at| at.to_string().into());
+    stated([("start", moment(schedule.start)), ("end", moment(schedule.end))])
+}
+
+/// What came from a template is left out: it comes from there again.
 fn slice_spec(slice: &NetworkSlice) -> Value {
-    let rates = |rates: &Rates| {
-        (*rates != Rates::default()).then(|| {
-            stated([
-                ("guaranteed", rates.guaranteed.map(|rate| rate.to_string().into())),
-                ("maximum", rates.maximum.map(|rate| rate.to_string().into())),
-                ("burst", rates.burst.map(|burst| burst.to_string().into())),
-            ])
-        })
-    };
-    let s_nssai = slice.s_nssai.map(|id| {
+    let own = |attribute| !slice.is_filled(attribute);
+    let s_nssai = slice.s_nssai.and_then(|id| {
+        let sst = own(Attribute::Sst).then(|| id.sst().into());
         let sd = id.sd().map(|sd| format!("{sd:06X}").into());
-        stated([("sst", Some(id.sst().into())), ("sd", sd)])
+        (sst.is_some() || sd.is_some()).then(|| stated([("sst", sst), ("sd", sd)]))
     });
     let class = (slice.class_reason == ClassReason::Stated).then(|| slice.class.as_str().into());
+    let latency = slice.latency.filter(|_| own(Attribute::Latency));
     let availability = slice.availability.and_then(|share| Loss::from_ppm(share.ppm()));
-    let endpoints = slice.endpoints.iter().map(|endpoint| {
-        let side = match endpoint.side {
-            Side::Ue => "ue",
-            Side::Dn => "dn",
-        };
-        json!({ side: endpoint.name.as_str() })
-    });
+    let non_shared = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
     let through = slice.through.iter().map(|through| {
         let on_failure = match through.on_failure {
             OnFailure::Bypass => "bypass",
@@ -119,16 +199,34 @@ fn slice_spec(slice: &NetworkSlice) -> Value {
     });
     let through: Vec<Value> = through.collect();
     stated([
+        ("template", slice.template.as_ref().map(|from| from.template.as_str().into())),
         ("sNssai", s_nssai),
-        ("5qi", slice.five_qi.map(Into::into)),
+        ("5qi", slice.five_qi.filter(|_| own(Attribute::FiveQi)).map(Into::into)),
         ("class", class),
         ("priority", Some(slice.priority.into())),
         ("downlink", rates(&slice.downlink)),
         ("uplink", rates(&slice.uplink)),
-        ("latency", slice.latency.map(|delay| delay.to_string().into())),
+        ("latency", latency.map(|delay| delay.to_string().into())),
         ("availability", availability.map(|share| share.to_string().into())),
-        ("endpoints", Some(endpoints.collect())),
+        ("resourceSharingLevel", non_shared.then(|| "non-shared".into())),
+        ("maxNumberofUEs", slice.max_ues.map(Into::into)),
+        ("maxNumberofPDUSessions", slice.max_pdu_sessions.map(Into::into)),
+        ("schedule", slice.schedule.map(schedule)),
+        ("endpoints", Some(slice.endpoints.iter().map(endpoint).collect())),
         ("through", (!through.is_empty()).then_some(Value::Array(through))),
+    ])
+}
+
+fn class_map_spec(map: &ClassMap) -> Value {
+    let classes = |classes: &BTreeMap<u8, Class>| {
+        let each =
+            classes.iter().map(|(number, class)| (number.to_string(), class.as_str().into()));
+        (!classes.is_empty()).then(|| Value::Object(each.collect()))
+    };
+    stated([
+        ("sst", classes(&map.sst)),
+        ("5qi", classes(&map.five_qi)),
+        ("dscp", classes(&map.dscp)),
     ])
 }
 

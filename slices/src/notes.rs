@@ -1,0 +1,51 @@
+//! What a person should be told of an object beyond what its text says.
+
+use crate::{NetworkSlice, Object, ResourceSharingLevel};
+
+impl Object {
+    /// What was not stated and came from a template, a line each.
+    pub fn filled_in(&self) -> Vec<String> {
+        match self {
+            Self::NetworkSlice(slice) => slice.from_template().into_iter().collect(),
+            Self::Hook(_) | Self::Application(_) | Self::ClassMap(_) => Vec::new(),
+        }
+    }
+
+    /// What is taken in, kept and shown, but not carried out by this version, a line each.
+    pub fn not_enforced(&self) -> Vec<String> {
+        match self {
+            Self::NetworkSlice(slice) => slice.not_enforced(),
+            Self::ClassMap(map) if !map.dscp.is_empty() => vec![format!(
+                "class map {}: dscp is not enforced: switches treat all packets of a slice as \
+                 the slice's class",
+                map.name
+            )],
+            Self::ClassMap(_) | Self::Hook(_) | Self::Application(_) => Vec::new(),
+        }
+    }
+}
+
+impl NetworkSlice {
+    /// As [`Object::not_enforced`].
+    pub fn not_enforced(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let with_rates = self.endpoints.iter().filter(|endpoint| endpoint.has_rates());
+        let with_rates: Vec<&str> = with_rates.map(|endpoint| endpoint.name.as_str()).collect();
+        if !with_rates.is_empty() {
+            lines.push(format!(
+                "slice {}: the rates of endpoints {} are not enforced: switches meter the slice's \
+                 total, not an endpoint",
+                self.name,
+                with_rates.join(", ")
+            ));
+        }
+        if self.resource_sharing_level == ResourceSharingLevel::NonShared {
+            lines.push(format!(
+                "slice {}: resourceSharingLevel non-shared is not enforced: other slices may use \
+                 its links and nodes",
+                self.name
+            ));
+        }
+        lines
+    }
+}
