@@ -7,6 +7,7 @@
 Results are one JSON document on standard output.
 """
 
+import importlib.metadata
 import itertools
 import json
 import multiprocessing
@@ -151,7 +152,7 @@ def exact(file, count):
     graphs = [graph for graph in graphs if graph["instances"]]
     # Those that take longest first, so that both processors end at once.
     graphs.sort(key=lambda graph: -len(graph["arcs"]))
-    checked, wrong, spent = 0, [], []
+    checked, said, wrong, spent = 0, 0, [], []
     with multiprocessing.Pool(2) as pool:
         for graph, results in pool.imap_unordered(solved, graphs):
             for instance, result in zip(graph["instances"], results):
@@ -159,8 +160,11 @@ def exact(file, count):
                 spent.append(result["seconds"])
                 if instance["cost"] != result["cost"]:
                     wrong.append({"graph": graph["name"], **instance, "exact": result["cost"]})
-            print(f"  {checked} instances, {len(wrong)} differ", file=sys.stderr)
+            if checked // 1000 > said:
+                said = checked // 1000
+                print(f"  {checked} instances, {len(wrong)} differ", file=sys.stderr)
     return {
+        "version": importlib.metadata.version("highspy"),
         "checked": checked,
         "wrong": wrong,
         "median_seconds": statistics.median(spent),

@@ -148,7 +148,8 @@ impl Backups {
         changed: &[bool],
         threads: usize,
     ) -> Vec<Around> {
-        let again = if routes.graph().is_up(link) {
+        let up = routes.graph().is_up(link);
+        let again = if up {
             let improves = |around: &Around| {
                 let backup = self.get(*around);
                 backup.is_none_or(|backup| may_improve(routes, link, &backup.path))
@@ -157,7 +158,7 @@ impl Backups {
         } else {
             self.lost(routes, link)
         };
-        let mut differ = self.spell_again(routes, changed);
+        let mut differ = self.spell_again(routes, changed, up);
         for (around, backup) in computed(routes, &again, threads) {
             if self.get(around) != backup.as_ref() {
                 self.put(around, backup);
@@ -191,7 +192,7 @@ impl Backups {
     }
 
     /// New way-points along the paths that stay, where a tree that has changed gives others.
-    fn spell_again(&mut self, routes: &Routes, changed: &[bool]) -> Vec<Around> {
+    fn spell_again(&mut self, routes: &Routes, changed: &[bool], up: bool) -> Vec<Around> {
         let all = (0..)
             .zip(&mut self.links)
             .map(|(raw, backup)| (Around::Link(ArcIx::from_raw(raw)), backup));
@@ -200,7 +201,7 @@ impl Backups {
         let mut differ = Vec::new();
         for (around, backup) in all.chain(nodes) {
             let Some(Backup { path, segments }) = backup else { continue };
-            if routes.may_differ(path, 1, segments.as_deref(), changed) {
+            if routes.may_differ(path, 1, segments.as_deref(), changed, up) {
                 let again = spelled(routes, path);
                 if again != *segments {
                     *segments = again;

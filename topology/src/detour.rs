@@ -25,7 +25,7 @@ impl Failed {
 }
 
 /// The arcs of the shortest path from one node to another, that of first names among equals;
-/// neither has failed.
+/// neither has failed, and a link that has is one of the first's to the second.
 pub(crate) fn detour(
     routes: &Routes,
     scratch: &mut Scratch,
@@ -42,7 +42,12 @@ pub(crate) fn detour(
     scratch.stack.clear();
     scratch.set(from.index(), 0);
     let mut best = NONE;
-    if is_clear(routes, scratch, from, to, failed) {
+    // Every way over what failed passes this node.
+    let via = match failed {
+        Failed::Link(_) => from,
+        Failed::Node(node) => node,
+    };
+    if is_clear(routes, scratch, from, (via, to), failed) {
         return routes.path(from, to).map(|path| path.arcs);
     }
     scratch.heap.push(bounds[from.index()], from.0);
@@ -67,7 +72,7 @@ pub(crate) fn detour(
                 continue;
             }
             scratch.set(edge.node.index(), candidate);
-            if is_clear(routes, scratch, edge.node, to, failed) {
+            if is_clear(routes, scratch, edge.node, (via, to), failed) {
                 if total < best {
                     best = total;
                     exits.clear();
@@ -126,10 +131,21 @@ fn is_clear(
     routes: &Routes,
     scratch: &mut Scratch,
     node: NodeIx,
-    to: NodeIx,
+    (via, to): (NodeIx, NodeIx),
     failed: Failed,
 ) -> bool {
     let graph = routes.graph();
+    if let Some(known) = scratch.clear(node) {
+        return known;
+    }
+    // A way through what failed is as long as its two parts; most are told by that.
+    let lengths = routes.lengths(to);
+    if routes.lengths(via)[node.index()].saturating_add(lengths[via.index()])
+        != lengths[node.index()]
+    {
+        scratch.set_clear(node, true);
+        return true;
+    }
     let mut at = node;
     let clear = loop {
         if let Some(known) = scratch.clear(at) {

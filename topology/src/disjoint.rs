@@ -6,11 +6,12 @@
 //! each with the best second one, until twice the first is no shorter than the best pair: exact
 //! when it ends, and it gives up, saying so, after [`MAX_FIRST_PATHS`].
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::constrained::{NotFound, Query, cheapest_where, keeps};
 use crate::graph::Length;
-use crate::sssp::Scratch;
+use crate::heap::Heap;
+use crate::sssp::{NONE, Scratch, lengths_into};
 use crate::yen::{Shortest, by_length_and_name};
 use crate::{ArcIx, Edge, Graph, LinkIx, NodeIx, Path};
 
@@ -240,39 +241,46 @@ fn two_units(graph: &Graph, query: &Query<'_>, first: &Path, disjoint: Disjoint)
         if split { node.index() * 2 + usize::from(side == Side::Out) } else { node.index() }
     };
     let slots = if split { graph.len() * 2 } else { graph.len() };
-    let mut lengths = vec![i64::MAX; slots];
+    // Lengths from the start as potentials, so that arcs given back count nothing less than
+    // nothing and the second search can be Dijkstra's, too.
+    let (mut heap, mut potentials) = (Heap::default(), Vec::new());
+    lengths_into(graph, &mut heap, from, metric, false, usable, &mut potentials);
+    let mut lengths = vec![NONE; slots];
     let mut came: Vec<(Step, usize)> = vec![(Step::Start, usize::MAX); slots];
-    let mut queued = vec![false; slots];
     let start = slot(from, Side::Out);
     lengths[start] = 0;
-    let mut queue = VecDeque::from([(from, Side::Out)]);
-    let weight = |edge: &Edge| edge.length(metric).cast_signed();
-    // Bellman and Ford's, as arcs given back count less than nothing.
-    while let Some((node, side)) = queue.pop_front() {
-        let at = slot(node, side);
-        queued[at] = false;
-        let mut reach = |next: NodeIx, side: Side, more: i64, step: Step| {
+    heap.clear();
+    heap.push(0, u32::try_from(start).expect("nodes are limited"));
+    while let Some((length, at)) = heap.pop() {
+        let at = at as usize;
+        if length > lengths[at] {
+            continue;
+        }
+        let node =
+            NodeIx(u32::try_from(if split { at / 2 } else { at }).expect("nodes are limited"));
+        let side = if at % 2 == 1 { Side::Out } else { Side::In };
+        let mut reach = |next: NodeIx, side: Side, more: u64, step: Step| {
             let slot = slot(next, side);
-            let candidate = lengths[at] + more;
-            if candidate < lengths[slot] {
-                lengths[slot] = candidate;
+            if length + more < lengths[slot] {
+                lengths[slot] = length + more;
                 came[slot] = (step, at);
-                if !std::mem::replace(&mut queued[slot], true) {
-                    queue.push_back((next, side));
-                }
+                heap.push(length + more, u32::try_from(slot).expect("nodes are limited"));
             }
         };
         if !split || side == Side::Out {
             for edge in graph.out(node).iter().filter(|edge| usable(edge)) {
                 let free = !used[edge.arc.index()] && !used[edge.arc.reverse().index()];
                 if free && edge.node != from {
-                    reach(edge.node, Side::In, weight(edge), Step::Along(edge.arc));
+                    let reduced = potentials[node.index()] + edge.length(metric)
+                        - potentials[edge.node.index()];
+                    reach(edge.node, Side::In, reduced, Step::Along(edge.arc));
                 }
             }
         }
         if node != from && (!split || side == Side::In) {
+            // On a shortest path an arc is as long as the potentials differ.
             for edge in graph.into(node).iter().filter(|edge| used[edge.arc.index()]) {
-                reach(edge.node, Side::Out, -weight(edge), Step::Against(edge.arc));
+                reach(edge.node, Side::Out, 0, Step::Against(edge.arc));
             }
         }
         if split && node != from && node != to {
@@ -284,7 +292,7 @@ fn two_units(graph: &Graph, query: &Query<'_>, first: &Path, disjoint: Disjoint)
         }
     }
     let mut at = slot(to, Side::In);
-    if lengths[at] == i64::MAX {
+    if lengths[at] == NONE {
         return None;
     }
     while at != start {

@@ -105,7 +105,8 @@ impl Live {
         let mut changed = vec![false; self.routes.graph().len()];
         next_hops.iter().for_each(|(root, _)| changed[root.index()] = true);
         let backups = self.backups.follow(&self.routes, link, &changed, self.threads).len();
-        let again: Vec<usize> = if self.routes.graph().is_up(link) {
+        let up = self.routes.graph().is_up(link);
+        let again: Vec<usize> = if up {
             (0..self.policies.len()).collect() // it may be better for any
         } else {
             self.users[link.index()].iter().copied().collect()
@@ -113,7 +114,7 @@ impl Live {
         let mut found = self.place(&again);
         for (policy, placed) in self.placed.iter().enumerate() {
             let Ok(path) = &placed.path else { continue };
-            if self.routes.may_differ(path, 0, placed.segments.as_deref(), &changed) {
+            if self.routes.may_differ(path, 0, placed.segments.as_deref(), &changed, up) {
                 found.push((policy, self.spelled(placed.path.clone())));
             }
         }
@@ -178,10 +179,10 @@ impl Live {
                 let metric = self.routes.metric();
                 let query = Query { from, to, metric, constraints: &constraints };
                 let nodes = graph.len();
-                let lengths: Vec<u64> =
-                    graph.nodes().map(|node| self.routes.length(node, from).0).collect();
+                let mut memory = Vec::new();
+                let lengths = self.routes.lengths_from(from, &mut memory);
                 let delays = &self.delays[from.index() * nodes..][..nodes];
-                let bounds = Bounds { lengths: &lengths, delays, hops: &[] };
+                let bounds = Bounds { lengths, delays, hops: &[] };
                 cheapest_within(graph, scratch, &query, &bounds)
             }
         };

@@ -21,6 +21,8 @@ pub struct Routes {
     /// By root, then by node.
     lengths: Vec<u64>,
     next: Vec<u32>,
+    /// No link is longer one way than the other, so lengths to a node are those from it.
+    symmetric: bool,
 }
 
 /// One tree, to be changed.
@@ -43,7 +45,8 @@ impl Routes {
     pub fn new(graph: Graph, metric: Metric, threads: usize) -> Self {
         let nodes = graph.len();
         let (lengths, next) = (vec![NONE; nodes * nodes], vec![NO_ARC; nodes * nodes]);
-        let mut routes = Self { graph, metric, lengths, next };
+        let symmetric = graph.is_symmetric(metric);
+        let mut routes = Self { graph, metric, lengths, next, symmetric };
         routes.each(threads, |graph, row, work, _| {
             let mut lengths = Vec::new();
             lengths_into(graph, &mut work.heap, row.root, metric, true, |_| true, &mut lengths);
@@ -84,6 +87,16 @@ impl Routes {
         &self.lengths[root.index() * nodes..][..nodes]
     }
 
+    /// Lengths from `node` to each, by node; in `memory` where they have to be gathered.
+    pub(crate) fn lengths_from<'a>(&'a self, node: NodeIx, memory: &'a mut Vec<u64>) -> &'a [u64] {
+        if self.symmetric {
+            return self.lengths(node);
+        }
+        memory.clear();
+        memory.extend(self.graph.nodes().map(|root| self.length(root, node).0));
+        memory
+    }
+
     /// The way from `node` to `root`.
     pub fn path(&self, node: NodeIx, root: NodeIx) -> Option<Path> {
         if self.length(root, node).is_none() {
@@ -108,13 +121,15 @@ impl Routes {
     }
 
     /// Whether [`Self::waypoints`] may now give others than `known`, after a change of the trees
-    /// that `changed` tells by root. Looks at a few words a way-point.
+    /// that `changed` tells by root; `up` when a link came back. Looks at a word a way-point
+    /// when one failed: a stretch that does not use it stays what it is.
     pub(crate) fn may_differ(
         &self,
         path: &Path,
         start: usize,
         known: Option<&[NodeIx]>,
         changed: &[bool],
+        up: bool,
     ) -> bool {
         let Some(known) = known else {
             return path.nodes[start..].iter().any(|node| changed[node.index()]);
@@ -124,14 +139,11 @@ impl Routes {
             let rest = path.nodes[at + 1..].iter().position(|node| node == waypoint);
             let Some(rest) = rest else { return true };
             let end = at + 1 + rest;
-            // A stretch of before may have been lost, where the root's tree is another; or the
-            // next node may be within reach, for which the first hop has to be right.
-            if changed[waypoint.index()]
-                && !(at..end)
-                    .all(|hop| self.next(*waypoint, path.nodes[hop]) == Some(path.arcs[hop]))
-            {
+            let still = |hop: usize| self.next(*waypoint, path.nodes[hop]) == Some(path.arcs[hop]);
+            if up && changed[waypoint.index()] && !(at..end).all(still) {
                 return true;
             }
+            // The next node may be within reach, for which the first hop has to be right.
             if let Some(beyond) = path.nodes.get(end + 1)
                 && changed[beyond.index()]
                 && self.next(*beyond, path.nodes[at]) == Some(path.arcs[at])

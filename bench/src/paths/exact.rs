@@ -88,7 +88,10 @@ pub(super) fn run() -> Result<Figure> {
         value: milliseconds(p99),
         unit: "ms",
         better: "lower",
-        baseline: ("HiGHS 1.9.0, integer program".to_owned(), theirs),
+        baseline: (
+            format!("HiGHS {}, integer program", exact["version"].as_str().unwrap_or("?")),
+            theirs,
+        ),
     })
 }
 

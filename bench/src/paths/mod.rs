@@ -62,7 +62,10 @@ fn python(arguments: &[&str]) -> Result<Value> {
     if !output.status.success() {
         bail!("{SCRIPT} {}: {}", arguments.join(" "), output.status);
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("read what {SCRIPT} wrote"))
+    // A library may have greeted before.
+    let last = output.stdout.trim_ascii().rsplit(|byte| *byte == b'\n').next();
+    serde_json::from_slice(last.unwrap_or_default())
+        .with_context(|| format!("read what {SCRIPT} wrote"))
 }
 
 /// All pairs and k shortest.

@@ -13,19 +13,31 @@ use crate::report::Figure;
 const POLICIES: usize = 1_000;
 /// Failures that are also computed anew, and compared.
 const COMPARED: usize = 25;
+/// Times that each link fails; the least time is that of the work, the others have waited for
+/// whatever else the machine does.
+const ROUNDS: usize = 5;
 
-/// Every link of Kdl fails once, alone.
+/// Every link of Kdl fails alone, a few times.
 pub(super) fn run(kdl: &Snapshot) -> Result<Figure> {
     let graph = Graph::clone(kdl.graph());
     let policies = policies(&graph);
-    let mut live = Live::new(graph.clone(), policies.clone(), THREADS);
+    let live = Live::new(graph.clone(), policies.clone(), THREADS);
     let links: Vec<LinkIx> = all_links(&graph).collect();
-    let (mut spent, mut anew) = (Vec::new(), Duration::MAX);
+    let (mut least, mut all, mut anew) = (Vec::new(), Vec::new(), Duration::MAX);
     let (mut next_hops, mut backups, mut paths) = (0, 0, 0);
     for (i, &link) in links.iter().enumerate() {
-        let start = Instant::now();
-        let changes = live.fail(link);
-        spent.push(start.elapsed());
+        let mut once = || {
+            let mut live = live.clone();
+            let start = Instant::now();
+            let changes = live.fail(link);
+            all.push(start.elapsed());
+            (live, changes, all[all.len() - 1])
+        };
+        let (after, changes, mut spent) = once();
+        for _ in 1..ROUNDS {
+            spent = spent.min(once().2);
+        }
+        least.push(spent);
         next_hops += changes.next_hops.len();
         backups += changes.backups;
         paths += changes.policies.len();
@@ -35,26 +47,22 @@ pub(super) fn run(kdl: &Snapshot) -> Result<Figure> {
             let start = Instant::now();
             let whole = Live::new(left, policies.clone(), THREADS);
             anew = anew.min(start.elapsed());
-            ensure!(
-                whole == live,
-                "without {} the result is not that of computing anew",
-                kdl.link(link)
-            );
+            let link = kdl.link(link);
+            ensure!(whole == after, "without {link} the result is not that of computing anew");
         }
-        live.restore(link);
     }
-    let median = {
-        spent.sort_unstable();
-        spent[spent.len() / 2]
-    };
-    let (p99, most) = (p99(&mut spent), spent[spent.len() - 1]);
+    let every = p99(&mut all);
+    let p99 = p99(&mut least);
+    let (median, most) = (least[least.len() / 2], least[least.len() - 1]);
     let count = links.len();
     println!("\nKdl, {count} single link failures, {POLICIES} policies; milliseconds");
     println!(
-        "  median {:.3}, p99 {:.3}, most {:.3}; computing anew {:.1}",
+        "  median {:.3}, p99 {:.3}, most {:.3}, least of {ROUNDS} each; p99 of all rounds {:.3}; \
+         computing anew {:.1}",
         milliseconds(median),
         milliseconds(p99),
         milliseconds(most),
+        milliseconds(every),
         milliseconds(anew)
     );
     println!(

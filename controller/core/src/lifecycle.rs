@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use selvedge_slices::schedule::Timestamp;
-use selvedge_slices::{Ledger, NetworkSlice, Object, ObjectName};
+use selvedge_slices::{NetworkSlice, Object, ObjectName};
 
 use crate::Core;
 use crate::effect::{Effect, Reply, Severity};
@@ -32,8 +32,6 @@ use crate::refusal::Refusal;
 
 /// The longest time that a reservation is given.
 pub const MAX_RESERVATION_MS: u64 = 30 * 86_400_000;
-/// Recommendations are relaxed at most so often: rates of two directions, and latency twice.
-const RELAXED_AT_MOST: usize = 4;
 /// A start or end that could not be carried out is tried again after this time.
 const TRY_AGAIN_MS: u64 = 10_000;
 
@@ -419,14 +417,7 @@ impl Core {
     fn recommended(&self, slice: &NetworkSlice, author: &str, now_ms: u64) -> Option<NetworkSlice> {
         let mut slice = slice.clone();
         slice.classify(self.intent.class_map());
-        for _ in 0..RELAXED_AT_MOST {
-            let mut ledger = Ledger::clone(&self.derived.ledger);
-            let refusal = ledger.admit(&self.derived.placement(), &slice).err()?;
-            slice = slice.relaxed(&refusal)?;
-            if self.tried(&slice, author, now_ms).is_ok() {
-                return Some(slice);
-            }
-        }
-        None
+        let offers = self.offers(&slice).into_iter().map(|offer| offer.applied(&slice));
+        offers.into_iter().find(|offer| self.tried(offer, author, now_ms).is_ok())
     }
 }

@@ -1,5 +1,6 @@
 //! Why the core will not do what was asked. A refusal changes nothing.
 
+use selvedge_slices::admission::Offer;
 use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{ObjectKind, ObjectName};
 use selvedge_topology::NodeName;
@@ -67,8 +68,13 @@ pub enum Refusal {
     #[error("no number is left for {what}: there are at most {limit}")]
     NumbersExhausted { what: &'static str, limit: usize },
     /// Admission's own words: link, shortfall, what would fit.
-    #[error("slice {slice:?} does not fit: {reason}")]
-    DoesNotFit { slice: String, reason: String },
+    #[error("slice {slice:?} does not fit: {reason}{}", instead(.offers))]
+    DoesNotFit {
+        slice: String,
+        reason: String,
+        /// What would be admitted instead, the nearest change of each kind.
+        offers: Vec<Offer>,
+    },
     #[error(
         "the plan was made on another state (plan {asked}, now it would be {now}); make it again"
     )]
@@ -93,4 +99,13 @@ fn quoted(names: &[String]) -> String {
         text.push_str(&format!("{name:?}"));
     }
     text
+}
+
+fn instead(offers: &[Offer]) -> String {
+    let each: Vec<String> = offers.iter().map(ToString::to_string).collect();
+    if each.is_empty() {
+        String::new()
+    } else {
+        format!("; accepted would be {}", each.join(", or "))
+    }
 }

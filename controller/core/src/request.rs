@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvedge_slices::Object;
+use selvedge_slices::admission::Offer;
+use selvedge_slices::{NetworkSlice, Object, Side};
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -117,12 +118,23 @@ impl Core {
             // Before all switches have joined it is what is declared that counts.
             let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
             if let Some(reason) = unfit.get(name) {
-                let reason = reason.clone();
-                return Err(Refusal::DoesNotFit { slice: name.clone(), reason });
+                let (slice, reason) = (name.clone(), reason.clone());
+                let object = trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
+                let offers = object.map_or_else(Vec::new, |object| trial.offers(object));
+                return Err(Refusal::DoesNotFit { slice, reason, offers });
             }
         }
         trial.prove_desired()?;
         Ok(trial)
+    }
+
+    /// What would be admitted instead of a slice, beside all others. Other sites are those that
+    /// some slice has as its data network.
+    pub(crate) fn offers(&self, slice: &NetworkSlice) -> Vec<Offer> {
+        let slices = self.intent.slices.values();
+        let sites = slices.flat_map(|stored| stored.object.endpoints_on(Side::Dn)).cloned();
+        let sites: Vec<NodeName> = sites.collect::<BTreeSet<_>>().into_iter().collect();
+        self.derived.ledger.offers(&self.derived.placement(), slice, &sites)
     }
 
     /// The tables as they should be, and the way there from what switches hold.

@@ -1,18 +1,19 @@
 //! What would be admitted instead of a slice that is refused: the nearest change of each kind.
 //!
 //! Each offer is found by admitting it to a copy, so it holds as long as nothing else changes.
-//! That takes tens of decisions, and is for a feasibility check rather than for every refusal.
+//! That takes tens of decisions: whoever only asks yes or no leaves it out.
 
 use selvedge_topology::{BitRate, Delay, NodeName};
 
 use super::{Ledger, Network, Protection};
 use crate::limits::{MAX_LATENCY_US, MIN_RATE_BPS};
-use crate::{Availability, NetworkSlice, Side};
+use crate::template::Attribute;
+use crate::{Availability, Direction, NetworkSlice, Side};
 
 /// Changes one thing about a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offer {
-    /// The guaranteed rates, both scaled by the same share; `None` where none was asked for.
+    /// The guaranteed rates; `None` where none was asked for.
     Rate { downlink: Option<BitRate>, uplink: Option<BitRate> },
     /// The least latency, to a microsecond.
     Latency(Delay),
@@ -49,7 +50,12 @@ impl Offer {
             Self::Rate { downlink, uplink } => {
                 (slice.downlink.guaranteed, slice.uplink.guaranteed) = (*downlink, *uplink);
             }
-            Self::Latency(latency) => slice.latency = Some(*latency),
+            Self::Latency(latency) => {
+                slice.latency = Some(*latency);
+                if let Some(from) = &mut slice.template {
+                    from.filled.retain(|attribute| *attribute != Attribute::Latency);
+                }
+            }
             Self::Protection(_, availability) => slice.availability = *availability,
             Self::Site { instead_of, site } => {
                 for endpoint in &mut slice.endpoints {
@@ -113,16 +119,44 @@ fn asking_for(level: Protection) -> Option<Availability> {
     Some(Availability(ppm))
 }
 
-/// The largest share of the rates in thousandths, if any.
+/// The largest guaranteed rates, in whole kbit/s: of one direction less or of both, whichever
+/// gives up least. None where endpoints have guarantees of their own: which of them should have
+/// less is not for us to say.
 fn less_rate(slice: &NetworkSlice, admits: &mut impl FnMut(&Offer) -> bool) -> Option<Offer> {
+    let own = |direction| slice.endpoints.iter().any(|e| e.rates(direction).guaranteed.is_some());
+    if Direction::ALL.into_iter().any(own) {
+        return None;
+    }
+    let given = |offer: &Offer| match offer {
+        Offer::Rate { downlink, uplink } => {
+            downlink.unwrap_or_default().0.saturating_add(uplink.unwrap_or_default().0)
+        }
+        _ => 0,
+    };
+    let choices = [[true, false], [false, true], [true, true]];
+    let offers = choices.into_iter().filter_map(|less| less_of(slice, less, admits));
+    offers.max_by_key(given)
+}
+
+fn less_of(
+    slice: &NetworkSlice,
+    [down, up]: [bool; 2],
+    admits: &mut impl FnMut(&Offer) -> bool,
+) -> Option<Offer> {
+    let (downlink, uplink) = (slice.downlink.guaranteed, slice.uplink.guaranteed);
+    if (down && downlink.is_none()) || (up && uplink.is_none()) {
+        return None;
+    }
     let offer = |share: u64| {
-        let scaled = |rate: BitRate| BitRate(rate.0 / 1000 * share);
+        let scaled = |rate: BitRate| {
+            let bps = u128::from(rate.0) * u128::from(share) / 1000 / 1000 * 1000;
+            BitRate(u64::try_from(bps).expect("a share is not more than the whole"))
+        };
+        let downlink = if down { downlink.map(scaled) } else { downlink };
+        let uplink = if up { uplink.map(scaled) } else { uplink };
         let large = |rate: &BitRate| rate.0 >= MIN_RATE_BPS;
-        let downlink = slice.downlink.guaranteed.map(scaled);
-        let uplink = slice.uplink.guaranteed.map(scaled);
         let both = downlink.iter().chain(&uplink);
-        (both.clone().count() > 0 && both.clone().all(large))
-            .then_some(Offer::Rate { downlink, uplink })
+        both.clone().all(large).then_some(Offer::Rate { downlink, uplink })
     };
     // Every rate is too much or none is: between them one half after the other.
     let (mut fits, mut too_much) = (0, 1000);

@@ -3,6 +3,7 @@
 use selvedge_core::{Change, ObjectId, Refusal, Reply, Request};
 use selvedge_pipeline::{Direction, DropReason, Entry, SliceMeterEntry};
 use selvedge_slices::ObjectKind;
+use selvedge_slices::admission::Offer;
 
 use crate::lab::{Lab, metro, name, objects};
 
@@ -87,11 +88,12 @@ fn a_slice_that_does_not_fit_is_refused_and_nothing_has_changed() {
     lab.apply(objects(FACTORY)).unwrap();
     let (writes, store, status) = (lab.writes, lab.store.clone(), lab.core.status());
     let refused = lab.apply(slice("greedy", "300Mbps", "{ ue: phone-1 }, { dn: video }"));
-    let Err(Refusal::DoesNotFit { slice: refused, reason }) = refused else {
+    let Err(Refusal::DoesNotFit { slice: refused, reason, offers }) = refused else {
         panic!("{refused:?}")
     };
     assert_eq!(refused, "greedy");
     assert!(reason.contains("link") && reason.contains("missing"), "{reason}");
+    assert!(matches!(offers[0], Offer::Rate { .. }), "{offers:?}");
     assert_eq!((lab.writes, &lab.store, lab.core.status()), (writes, &store, status));
 }
 
