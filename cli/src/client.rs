@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use selvedge_controller::api::LEADER;
 use selvedge_lab::Lab;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,8 @@ use tokio::net::{TcpStream, UnixStream};
 /// Where labs keep their run files: one directory each, with `api.sock` in it.
 const LABS: &str = "/run/selvedge";
 const SOCKET: &str = "api.sock";
+/// Further controllers of a lab have `api-2.sock` and so on.
+const MORE_SOCKETS: &str = "api-";
 /// One call, longer than the controller takes to give it up.
 const TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest answer we read.
@@ -27,18 +30,25 @@ const HOW_TO_START: &str = "start one with `selvedge lab up FILE` or `selvedge c
 /// Which controller to talk to.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ControllerArg {
-    /// The controller; if absent, that of the only running lab.
-    #[arg(long, env = "SELVEDGE_CONTROLLER", value_name = "unix:PATH|http://HOST:PORT")]
-    controller: Option<String>,
+    /// The controller; of several that share a store, any or all: what concerns the one that
+    /// leads is asked there. If absent, those of the only running lab.
+    #[arg(
+        long,
+        env = "SELVEDGE_CONTROLLER",
+        value_name = "unix:PATH|http://HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    controller: Vec<String>,
 }
 
 /// A controller's API.
 pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
-    address: Address,
+    /// Tried in this order, until one answers.
+    addresses: Vec<Address>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Address {
     Unix(PathBuf),
     /// `host:port`.
@@ -56,21 +66,21 @@ impl std::fmt::Display for Address {
 
 impl Client {
     pub(crate) fn find(arg: &ControllerArg) -> anyhow::Result<Self> {
-        let address = match &arg.controller {
-            Some(text) => parse(text)?,
-            None => only_lab(Path::new(LABS))?,
-        };
-        Self::at(address)
+        match &arg.controller[..] {
+            [] => Self::at(only_lab(Path::new(LABS))?),
+            several => Self::at(several.iter().map(|text| parse(text)).collect::<Result<_, _>>()?),
+        }
     }
 
-    /// The controller of a lab.
+    /// The controllers of a lab.
     pub(crate) fn of(lab: &Lab) -> anyhow::Result<Self> {
-        Self::at(Address::Unix(lab.api_socket()))
+        let controllers = lab.controllers()?.into_iter();
+        Self::at(controllers.map(|(_, socket)| Address::Unix(socket)).collect())
     }
 
-    fn at(address: Address) -> anyhow::Result<Self> {
+    fn at(addresses: Vec<Address>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, address })
+        Ok(Self { runtime, addresses })
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Answer<T>> {
@@ -98,42 +108,98 @@ impl Client {
     ) -> anyhow::Result<Answer<T>> {
         let text = self.text(method, path, body)?;
         let value = serde_json::from_str(&text).with_context(|| {
-            format!("{}: the answer to {path} is none that this version knows", self.address)
+            format!("{self}: the answer to {path} is none that this version knows")
         })?;
         Ok(Answer { value, text })
     }
 
     fn text(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
         // The timer needs the runtime's context, so it is made inside.
-        let answered = self.runtime.block_on(async {
-            tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await
-        });
-        let (status, bytes) = answered
-            .map_err(|_| anyhow::anyhow!("{}: no answer within {TIMEOUT:?}", self.address))??;
+        let answered = self
+            .runtime
+            .block_on(async { tokio::time::timeout(TIMEOUT, self.ask(method, path, body)).await });
+        let (status, bytes) =
+            answered.map_err(|_| anyhow::anyhow!("{self}: no answer within {TIMEOUT:?}"))??;
         if !status.is_success() {
             bail!(problem(status, &bytes));
         }
         String::from_utf8(bytes.into()).context("the answer is not text")
     }
 
-    async fn exchange(
+    /// Asks the first controller that answers, and then the one that leads, if it says that this
+    /// is for that one.
+    async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
-        let no_controller = || format!("no controller answers at {}; {HOW_TO_START}", self.address);
-        match &self.address {
-            Address::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.with_context(no_controller)?;
-                send(TokioIo::new(stream), "localhost", method, path, body).await
-            }
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.with_context(no_controller)?;
-                send(TokioIo::new(stream), address, method, path, body).await
-            }
+        let mut dead = None;
+        for address in &self.addresses {
+            let stream = match address.connect().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    dead.get_or_insert(error);
+                    continue;
+                }
+            };
+            let answer = stream.send(method.clone(), path, body.clone()).await;
+            let answer =
+                answer.with_context(|| format!("talking to the controller at {address}"))?;
+            let leader = answer.leader.as_deref().map(parse).transpose()?;
+            let Some(leader) = leader.filter(|leader| leader != address) else {
+                return Ok((answer.status, answer.body));
+            };
+            let what = || format!("talking to the controller that leads, at {leader}");
+            let stream = leader.connect().await.with_context(what)?;
+            let answer = stream.send(method, path, body).await.with_context(what)?;
+            return Ok((answer.status, answer.body));
         }
-        .with_context(|| format!("talking to the controller at {}", self.address))
+        Err(dead.unwrap_or_else(|| anyhow::anyhow!("no controller; {HOW_TO_START}")))
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let addresses: Vec<_> = self.addresses.iter().map(Address::to_string).collect();
+        f.write_str(&addresses.join(","))
+    }
+}
+
+impl Address {
+    async fn connect(&self) -> anyhow::Result<Connection<'_>> {
+        let dead = || format!("no controller answers at {self}; {HOW_TO_START}");
+        Ok(match self {
+            Self::Unix(socket) => {
+                Connection::Unix(UnixStream::connect(socket).await.with_context(dead)?)
+            }
+            Self::Tcp(host) => {
+                Connection::Tcp(TcpStream::connect(host).await.with_context(dead)?, host)
+            }
+        })
+    }
+}
+
+enum Connection<'a> {
+    Unix(UnixStream),
+    /// And the host that it leads to.
+    Tcp(TcpStream, &'a str),
+}
+
+/// As it came over a connection.
+struct Raw {
+    status: StatusCode,
+    body: Bytes,
+    /// Who is to be asked instead.
+    leader: Option<String>,
+}
+
+impl Connection<'_> {
+    async fn send(self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Raw> {
+        match self {
+            Self::Unix(stream) => send(TokioIo::new(stream), "localhost", method, path, body).await,
+            Self::Tcp(stream, host) => send(TokioIo::new(stream), host, method, path, body).await,
+        }
     }
 }
 
@@ -157,7 +223,7 @@ async fn send<S>(
     method: Method,
     path: &str,
     body: Bytes,
-) -> anyhow::Result<(StatusCode, Bytes)>
+) -> anyhow::Result<Raw>
 where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -171,9 +237,11 @@ where
         .body(Full::new(body))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
+    let leader = answer.headers().get(LEADER).and_then(|leader| leader.to_str().ok());
+    let leader = leader.map(str::to_owned);
     let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
-    let bytes = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-    Ok((status, bytes))
+    let body = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    Ok(Raw { status, body, leader })
 }
 
 /// What an error's ProblemDetails say.
@@ -204,30 +272,46 @@ fn parse(text: &str) -> anyhow::Result<Address> {
     }
 }
 
-/// The socket of the only lab with a controller that answers.
-fn only_lab(labs: &Path) -> anyhow::Result<Address> {
+/// The sockets that answer, of the only lab with a controller that does.
+fn only_lab(labs: &Path) -> anyhow::Result<Vec<Address>> {
     let mut tried = Vec::new();
     let mut running = Vec::new();
     let entries = std::fs::read_dir(labs).into_iter().flatten().flatten();
-    for socket in entries.map(|entry| entry.path().join(SOCKET)).filter(|path| path.exists()) {
-        match std::os::unix::net::UnixStream::connect(&socket) {
-            Ok(_) => running.push(socket),
-            Err(error) => tried.push(format!("unix:{} ({error})", socket.display())),
+    for lab in entries {
+        let mut answering = Vec::new();
+        for socket in sockets(&lab.path()) {
+            match std::os::unix::net::UnixStream::connect(&socket) {
+                Ok(_) => answering.push(Address::Unix(socket)),
+                Err(error) => tried.push(format!("unix:{} ({error})", socket.display())),
+            }
+        }
+        if !answering.is_empty() {
+            running.push(answering);
         }
     }
     running.sort();
-    match (&running[..], tried.is_empty()) {
-        ([socket], _) => Ok(Address::Unix(socket.clone())),
-        ([], true) => {
+    match (running.len(), tried.is_empty()) {
+        (1, _) => Ok(running.remove(0)),
+        (0, true) => {
             bail!("no controller: there is no {}/*/{SOCKET}; {HOW_TO_START}", labs.display())
         }
-        ([], false) => bail!("no controller answers: tried {}; {HOW_TO_START}", tried.join(", ")),
-        (several, _) => {
-            let list: Vec<String> =
-                several.iter().map(|socket| format!("unix:{}", socket.display())).collect();
+        (0, false) => bail!("no controller answers: tried {}; {HOW_TO_START}", tried.join(", ")),
+        _ => {
+            let list: Vec<_> = running.iter().flatten().map(Address::to_string).collect();
             bail!("several controllers run; choose one with --controller: {}", list.join(", "))
         }
     }
+}
+
+/// Of the controllers of a lab, sorted.
+fn sockets(lab: &Path) -> Vec<PathBuf> {
+    let is_socket =
+        |name: &str| name == SOCKET || (name.starts_with(MORE_SOCKETS) && name.ends_with(".sock"));
+    let files = std::fs::read_dir(lab).into_iter().flatten().flatten();
+    let named = files.filter(|file| file.file_name().to_str().is_some_and(is_socket));
+    let mut sockets: Vec<_> = named.map(|file| file.path()).collect();
+    sockets.sort();
+    sockets
 }
 
 #[cfg(test)]
@@ -265,7 +349,11 @@ mod tests {
         let text = only_lab(&dir).unwrap_err().to_string();
         assert!(text.contains("dead/api.sock"), "{text}");
         let _a = listen("a");
-        assert_eq!(only_lab(&dir).unwrap(), Address::Unix(dir.join("a").join(SOCKET)));
+        assert_eq!(only_lab(&dir).unwrap(), [Address::Unix(dir.join("a").join(SOCKET))]);
+        let second = dir.join("a/api-2.sock");
+        let _second = std::os::unix::net::UnixListener::bind(&second).unwrap();
+        let sockets = [second, dir.join("a").join(SOCKET)].map(Address::Unix);
+        assert_eq!(only_lab(&dir).unwrap(), sockets);
         let _b = listen("b");
         let text = only_lab(&dir).unwrap_err().to_string();
         assert!(text.contains("a/api.sock") && text.contains("b/api.sock"), "{text}");

@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// controllers can share.
     #[arg(long, value_name = "FILE|etcd://HOST:PORT,...[/PREFIX]")]
     store: Location,
+    /// For etcd over TLS: a directory with ca.pem, client.pem and client.key.
+    #[arg(long, value_name = "DIR")]
+    store_tls: Option<PathBuf>,
     /// How the other controllers name this one to their clients. Default: the API's address.
     #[arg(long, value_name = "TEXT")]
     advertise: Option<String>,
@@ -38,8 +41,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    let Args { topology, store, advertise, tls, southbound, api_socket, api } = args;
-    let options = Options { topology, store, advertise, tls, southbound, api_socket, api };
+    let Args { topology, store, store_tls, advertise, tls, southbound, api_socket, api } = args;
+    let options =
+        Options { topology, store, store_tls, advertise, tls, southbound, api_socket, api };
     crate::out::log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

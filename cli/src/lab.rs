@@ -75,13 +75,17 @@ enum Verb {
     Capture(traffic::Capture),
     /// Bring up a network, do what a file says, and check what it expects; TAP, JUnit or JSON.
     Test(test::Test),
-    /// Kill a process of the lab: `controller`, `switch NAME`, `compute NAME`.
+    /// Kill a process of the lab: `controller`, `controller 2`, `etcd 1`, `switch NAME`,
+    /// `compute NAME`.
     Kill(lifecycle::Kill),
     /// Start a process again that was killed.
     Start(lifecycle::Start),
     /// Become `selvedge ARGS` in a session of its own (the lab's own use).
     #[command(hide = true)]
     Launch {
+        /// Instead of `selvedge`.
+        #[arg(long)]
+        program: Option<PathBuf>,
         #[arg(last = true, required = true)]
         args: Vec<String>,
     },
@@ -115,7 +119,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Test(test) => test::test(test, output),
         Verb::Kill(kill) => lifecycle::kill(kill, output),
         Verb::Start(start) => lifecycle::start(start, output),
-        Verb::Launch { args } => launch(&args),
+        Verb::Launch { program, args } => launch(program, &args),
         Verb::Wire { delay, loss, seed } => wire(Relay { delay, loss, seed }),
     };
     done.or_else(|error| match error.downcast::<LabError>() {
@@ -138,10 +142,11 @@ fn exec(which: &Which, node: &str, command: &[String]) -> anyhow::Result<ExitCod
     Err(error).with_context(|| format!("cannot run {}", command[0]))
 }
 
-fn launch(args: &[String]) -> anyhow::Result<ExitCode> {
+fn launch(program: Option<PathBuf>, args: &[String]) -> anyhow::Result<ExitCode> {
     selvedge_lab::new_session().context("cannot make a session")?;
-    let error = Process::new(own_binary()?).args(args).exec();
-    Err(error).context("cannot start this program again")
+    let program = program.map_or_else(own_binary, Ok)?;
+    let error = Process::new(&program).args(args).exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
 fn wire(wire: Relay) -> anyhow::Result<ExitCode> {

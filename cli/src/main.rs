@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[macro_use]
 mod out;
 
+mod backup;
 mod client;
 mod compute;
 mod controller;
@@ -46,6 +47,10 @@ enum Command {
     Compute(compute::Args),
     /// Bring up networks of namespaces, break them, measure them.
     Lab(lab::Args),
+    /// Write all that the controller keeps into a file.
+    Backup(backup::BackupArgs),
+    /// Put a backup into a store.
+    Restore(backup::RestoreArgs),
     /// Certificates for controller and switches.
     Pki(pki::Args),
     #[command(flatten)]
@@ -67,6 +72,8 @@ fn main() -> ExitCode {
         Command::Switch(args) => switch::run(args, output),
         Command::Compute(args) => compute::run(args, output),
         Command::Lab(args) => lab::run(args, output),
+        Command::Backup(args) => backup::backup(args, output),
+        Command::Restore(args) => backup::restore(args, output),
         Command::Pki(args) => pki::run(args, output),
         Command::Intent(command) => intent::run(command, output),
         Command::Trace(args) => trace::run(args, output),

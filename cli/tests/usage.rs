@@ -32,6 +32,12 @@ fn exit_codes_are_0_done_1_refused_2_usage() {
         (&["validate", "/nonexistent.yaml"], 1, "/nonexistent.yaml"),
         (&["path", "--topology", metro, "--from", "gnb1", "--to", "dc1"], 0, "gnb1 >"),
         (&["path", "--topology", metro, "--from", "gnb1", "--to", "dc9"], 1, "dc9"),
+        (&["schema"], 0, "maxNumberofUEs"),
+        (&["slice", "reserve", slices, "--for", "1w"], 2, "90s, 10m, 2h or 7d"),
+        (&["slice", "chek", slices], 2, "check"),
+        (&["export", "slices", "--format", "yang"], 2, "ts28541"),
+        (&["import", "/nonexistent.json"], 1, "/nonexistent.json"),
+        (&["import", metro], 1, "expected value"),
         (&te, 0, "fullest link: 0.9"),
         (&te_from, 1, "Abilene.demands"),
         (&te_moves, 2, "--from"),
@@ -71,6 +77,29 @@ spec:
     for words in ["guarantied", "guaranteed", "20Mbit", ":5:", ":6:"] {
         assert!(err.contains(words), "lacks {words:?}: {err}");
     }
+}
+
+#[test]
+fn what_an_import_does_not_keep_is_said_on_both_outputs() {
+    let path = std::env::temp_dir().join(format!("selvedge-import-{}.json", std::process::id()));
+    let profile = r#"{ "serviceProfileId": "wall", "sst": 1, "uESpeed": 3, "dLLatency": 20,
+                       "dLThptPerSlice": { "guaThpt": 5000 } }"#;
+    std::fs::write(&path, profile).expect("a temporary file");
+    let file = path.to_str().expect("a path in UTF-8");
+    let lacking = selvedge(&["import", file]);
+    let taken = selvedge(&["import", file, "--ue", "a,c", "--dn", "b"]);
+    std::fs::remove_file(&path).expect("it is ours");
+    let err = String::from_utf8_lossy(&lacking.stderr);
+    assert!(lacking.status.code() == Some(1) && err.contains("--ue"), "{err}");
+    let (out, err) =
+        (String::from_utf8_lossy(&taken.stdout), String::from_utf8_lossy(&taken.stderr));
+    assert_eq!(taken.status.code(), Some(0), "{err}");
+    assert!(
+        out.contains("# not kept: uESpeed: 3") && err.contains("not kept: uESpeed"),
+        "{out}{err}"
+    );
+    let objects = selvedge_slices::parse("imported", &out).expect("documents that apply takes");
+    assert_eq!(objects.len(), 1, "{out}");
 }
 
 #[test]

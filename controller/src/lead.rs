@@ -6,7 +6,7 @@
 //! and switches, and stands for election. Elected, it reads the store once more; what an
 //! earlier leader may still send there is refused from the election on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::api::problem::chain;
 use crate::engine::{Handle, Input, Role};
 use crate::run::RunError;
 use crate::store::{
-    ELECTION_KEY, EtcdStore, Leadership, Location, RedbStore, Store, StoreError, Transaction, Watch,
+    ELECTION_KEY, EtcdStore, EtcdTls, Leadership, Location, RESTORING_KEY, RedbStore, Store,
+    StoreError, Transaction, Watch,
 };
 
 /// Pause before a store that does not answer is asked again.
@@ -26,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A follower reads the store again so long after a change, further ones included.
 const GATHER: Duration = Duration::from_millis(100);
 /// What is given to etcd to hear that the leader stops. If it does not, the lease ends later.
-const RESIGNING: Duration = Duration::from_millis(250);
+pub(crate) const RESIGNING: Duration = Duration::from_millis(250);
 
 /// How the records of a store become a core.
 pub(crate) struct Records {
@@ -45,6 +46,7 @@ pub(crate) struct Start {
 /// Opens the store. One in etcd is waited for.
 pub(crate) async fn begin(
     location: &Location,
+    tls: Option<&EtcdTls>,
     records: &Records,
 ) -> Result<(Arc<dyn Store>, Start), RunError> {
     match location {
@@ -52,18 +54,18 @@ pub(crate) async fn begin(
             let store: Arc<dyn Store> = Arc::new(RedbStore::open(path)?);
             let led = store.campaign("").await?;
             let value = led.election_id().to_string().into_bytes();
-            let kept = store.commit(Transaction::default().put(ELECTION_KEY, value.clone())).await;
+            let kept = keep_id(store.as_ref(), value.clone()).await;
             // A store that can be read is enough to serve; the next id is greater by the clock.
             let owed = match kept {
                 Err(error) if error.is_retryable() => Some((value, error)),
-                kept => kept.map(|_| None)?,
+                kept => kept.map(|()| None)?,
             };
             let role = Role::Leader { election_id: led.election_id() };
             let core = records.restore(store.as_ref()).await?;
             Ok((store, Start { core, role, owed }))
         }
         Location::Etcd { members, prefix } => {
-            let store: Arc<dyn Store> = Arc::new(EtcdStore::new(members, prefix)?);
+            let store: Arc<dyn Store> = Arc::new(EtcdStore::follower(members, prefix, tls)?);
             let core = loop {
                 match records.restore(store.as_ref()).await {
                     Err(RunError::Store(error)) if error.is_retryable() => {
@@ -82,18 +84,36 @@ pub(crate) async fn begin(
 impl Records {
     /// The core as the store has it. Keys of ours that are not the core's are left out.
     async fn restore(&self, store: &dyn Store) -> Result<Core, RunError> {
+        let keys = store.keys("").await?;
+        if keys.iter().any(|key| key == RESTORING_KEY) {
+            return Err(RunError::HalfRestored { store: self.location.clone() });
+        }
+        // One by one they would be as many questions as there are records.
+        let kind = |key: &String| match key.split_once('/') {
+            Some((kind, _)) => format!("{kind}/"),
+            None => key.clone(),
+        };
+        let kinds: BTreeSet<String> = keys.iter().filter(|key| is_cores(key)).map(kind).collect();
         let mut records = BTreeMap::new();
-        for key in store.keys("").await? {
-            let shell = ["controller/", "module/", "mec/"];
-            let is_shells = shell.iter().any(|prefix| key.starts_with(prefix));
-            if !is_shells && let Some(stored) = store.get(&key).await? {
-                records.insert(key, stored.value);
-            }
+        for kind in kinds {
+            let rows = store.list(&kind).await?.into_iter().filter(|(key, _)| is_cores(key));
+            records.extend(rows.map(|(key, stored)| (key, stored.value)));
         }
         Core::restore(Topology::clone(&self.topology), Config::default(), records).map_err(
             |source| RunError::Restore { store: self.location.clone(), source: source.into() },
         )
     }
+}
+
+/// Whether a key of the store is a record of the core's: not a module, say.
+pub(crate) fn is_cores(key: &str) -> bool {
+    !["controller/", "module/", "mec/"].iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// For a store in a file, which has no other number to count on from; and so for a backup that is
+/// restored to one.
+async fn keep_id(store: &dyn Store, id: Vec<u8>) -> Result<(), StoreError> {
+    store.commit(Transaction::default().put(ELECTION_KEY, id)).await.map(drop)
 }
 
 /// Follows, leads, follows again; ends with the engine.
@@ -116,6 +136,9 @@ pub(crate) async fn stand_for_ever(
             }
         };
         tracing::info!(election_id, "this controller leads");
+        if let Err(error) = keep_id(store.as_ref(), election_id.to_string().into_bytes()).await {
+            tracing::debug!(error = chain(&error), "the election id is not kept");
+        }
         if handle.send(Input::Role { core, role: Role::Leader { election_id } }).await.is_err() {
             return;
         }
@@ -137,6 +160,8 @@ async fn follow(
 ) -> Option<Leadership> {
     let mut watch = store.watch("");
     let mut campaign = store.campaign(name);
+    // What changed before the watch, and what one that led before thinks that it knows.
+    let mut due = true;
     loop {
         tokio::select! {
             elected = &mut campaign => match elected {
@@ -148,7 +173,8 @@ async fn follow(
                     continue;
                 }
             },
-            () = changed(&mut watch) => {}
+            () = changed(&mut watch), if !due => {}
+            () = std::future::ready(()), if due => {}
         }
         let restored = tokio::select! {
             restored = records.restore(store) => restored,
@@ -160,6 +186,7 @@ async fn follow(
                 }
             },
         };
+        due = false;
         match restored {
             Ok(core) => {
                 let role = Role::Follower { leader: store.leader() };

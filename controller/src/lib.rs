@@ -6,6 +6,7 @@
 //! [`Handle`].
 
 pub mod api;
+pub mod backup;
 mod clock;
 mod engine;
 mod lead;

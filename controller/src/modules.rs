@@ -24,6 +24,9 @@ impl Modules {
 
     /// Durable when ready. Keeping one that is there costs nothing.
     pub(crate) async fn keep(&self, modules: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
+        if modules.is_empty() {
+            return Ok(());
+        }
         let there: BTreeSet<String> = self.store.keys(PREFIX).await?.into_iter().collect();
         for (digest, bytes) in modules {
             let key = format!("{PREFIX}{digest}");

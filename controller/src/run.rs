@@ -24,7 +24,7 @@ use crate::modules::Modules;
 use crate::pki::NodeFiles;
 use crate::southbound::listen::{self, TlsError};
 use crate::southbound::{self, Dialer, Southbound};
-use crate::store::{ELECTION_KEY, Location, StoreError};
+use crate::store::{ELECTION_KEY, EtcdTls, EtcdTlsError, Location, StoreError};
 
 /// The controller's name in certificates.
 const NAME: &str = "controller";
@@ -37,6 +37,8 @@ pub struct Options {
     /// The network as declared; see `selvedge_topology::read`.
     pub topology: PathBuf,
     pub store: Location,
+    /// For a store in etcd: TLS, with what is in this directory; see [`EtcdTls::load`].
+    pub store_tls: Option<PathBuf>,
     /// How the other controllers name this one to their clients; the API's address if absent.
     pub advertise: Option<String>,
     /// Directory with `ca.pem`, `controller.pem` and `controller.key`.
@@ -65,6 +67,8 @@ pub enum RunError {
     },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the certificates for etcd cannot be used")]
+    StoreTls(#[from] EtcdTlsError),
     #[error("cannot listen for switches at {address}")]
     Southbound {
         address: SocketAddr,
@@ -79,6 +83,11 @@ pub enum RunError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(
+        "the store {store} holds a part of a backup, whose restore was cut off: run `selvedge \
+         restore` again"
+    )]
+    HalfRestored { store: Location },
     #[error("the server for switches failed")]
     Serve(#[source] tonic::transport::Error),
 }
@@ -91,8 +100,16 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let Options { topology, store: location, advertise, tls, southbound, api_socket, api } =
-        options;
+    let Options {
+        topology,
+        store: location,
+        store_tls,
+        advertise,
+        tls,
+        southbound,
+        api_socket,
+        api,
+    } = options;
     let read = selvedge_topology::read::from_path(&topology).map_err(RunError::Topology)?;
     for assumption in &read.assumptions {
         tracing::info!("{assumption}");
@@ -106,9 +123,10 @@ pub async fn run(
         Some(address) => format!("http://{address}"),
         None => format!("unix:{}", api_socket.display()),
     });
+    let store_tls = store_tls.as_deref().map(EtcdTls::load).transpose()?;
     let records = Records { topology: Arc::clone(&topology), location: location.clone() };
     let clock = Clock::start();
-    let (store, first) = lead::begin(&location, &records).await?;
+    let (store, first) = lead::begin(&location, store_tls.as_ref(), &records).await?;
 
     let switches = topology.switches().map(|(name, _)| name.clone()).collect();
     let southbound_listener = TcpListener::bind(southbound)
@@ -142,9 +160,9 @@ pub async fn run(
         tokio::spawn(lead::stand_for_ever(store, handle, records, name))
     });
     let api = Api::new(handle, store, Arc::clone(&topology));
-    api.sweep().await;
-    let router = api::router(api);
     let mut servers = JoinSet::new();
+    servers.spawn(sweep_when_leading(api.clone(), stopped.clone()));
+    let router = api::router(api);
     servers.spawn(serve_http(socket, router.clone(), stopped.clone()));
     if let Some(listener) = tcp {
         servers.spawn(serve_http(listener, router, stopped.clone()));
@@ -181,6 +199,25 @@ pub async fn run(
     match ended {
         Some(Ok(Err(error))) => Err(RunError::Serve(error)),
         _ => Ok(()),
+    }
+}
+
+/// Removes what the last leader left of modules and services that nothing refers to. Ends by
+/// itself when told to stop, so that nobody holds the store after that.
+async fn sweep_when_leading(api: Api, mut stop: watch::Receiver<bool>) {
+    let mut role = api.role();
+    let mut leads = true;
+    loop {
+        let changed =
+            async { role.wait_for(|role| role.election_id().is_some() == leads).await.is_ok() };
+        tokio::select! {
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
+            changed = changed => if !changed { return },
+        }
+        if leads {
+            api.sweep_alone().await;
+        }
+        leads = !leads;
     }
 }
 

@@ -2,7 +2,7 @@
 //! switches that live in a task and keep their tables in a map.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,11 +53,7 @@ impl Controller {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("controller.redb");
-        let store = Arc::new(FaultyStore {
-            store: RedbStore::open(path).unwrap(),
-            full: AtomicBool::new(false),
-            commits: AtomicUsize::new(0),
-        });
+        let store = Arc::new(FaultyStore::new(RedbStore::open(path).unwrap()));
         let topology = pair();
         let core = Core::new(Topology::clone(&topology), Config::default());
         let (engine, handle) =
@@ -86,7 +82,16 @@ impl Controller {
 pub(crate) struct FaultyStore {
     store: RedbStore,
     pub(crate) full: AtomicBool,
+    /// Commits until it is full.
+    pub(crate) room: AtomicU64,
     pub(crate) commits: AtomicUsize,
+}
+
+impl FaultyStore {
+    pub(crate) fn new(store: RedbStore) -> Self {
+        let (full, commits) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { store, full, room: AtomicU64::new(u64::MAX), commits }
+    }
 }
 
 impl Store for FaultyStore {
@@ -106,7 +111,9 @@ impl Store for FaultyStore {
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        if self.full.load(Ordering::SeqCst) {
+        let count = |room: u64| room.checked_sub(1);
+        let has_room = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).is_ok();
+        if self.full.load(Ordering::SeqCst) || !has_room {
             let path = self.store.path().to_owned();
             let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
             return Box::pin(async { Err(StoreError::Write { path, source }) });

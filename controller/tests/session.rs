@@ -72,6 +72,7 @@ impl Place {
         let at = |name: &str| self.dir.path().join(name);
         Options {
             topology: at("pair.yaml"),
+            store_tls: None,
             store: Location::File(self.disk().join("controller.redb")),
             advertise: None,
             tls: self.pki(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use selvedge_controller::pki;
 use selvedge_controller::store::{
-    Change, EtcdStore, MAX_OPERATIONS, Precondition, RedbStore, Store, StoreError, Transaction,
-    Versioned, Watch, WatchError,
+    Change, EtcdStore, EtcdTls, MAX_OPERATIONS, Precondition, RedbStore, Store, StoreError,
+    Transaction, Versioned, Watch, WatchError,
 };
 
 mod etcd;
@@ -130,7 +131,7 @@ async fn redb_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_keeps_the_contract_while_members_fail() {
     let cluster = Cluster::start(3, &[]);
-    let store = |prefix: &str| EtcdStore::new(&cluster.members, prefix).unwrap();
+    let store = |prefix: &str| EtcdStore::new(&cluster.members, prefix, None).unwrap();
     let whole = store("whole");
     eventually(|| whole.get("")).await;
     contract(&whole).await;
@@ -146,7 +147,7 @@ async fn etcd_keeps_the_contract_while_members_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_without_a_majority_acknowledges_nothing_and_comes_back() {
     let cluster = Cluster::start(3, &[]);
-    let store = EtcdStore::new(&cluster.members, "s").unwrap();
+    let store = EtcdStore::new(&cluster.members, "s", None).unwrap();
     eventually(|| store.commit(put("k", b"before"))).await;
     cluster.signal(0, Signal::SIGSTOP);
     cluster.signal(1, Signal::SIGSTOP);
@@ -163,7 +164,7 @@ async fn etcd_without_a_majority_acknowledges_nothing_and_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_that_is_full_refuses_and_serves_reads() {
     let cluster = Cluster::start(1, &["--quota-backend-bytes", "4194304"]);
-    let store = EtcdStore::new(&cluster.members, "s").unwrap();
+    let store = EtcdStore::new(&cluster.members, "s", None).unwrap();
     eventually(|| store.commit(put("k", b"kept"))).await;
     let mut refused = None;
     for n in 0..64 {
@@ -178,9 +179,47 @@ async fn etcd_that_is_full_refuses_and_serves_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_over_tls_wants_our_certificate_and_we_want_its() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = |name: &str| dir.path().join(name);
+    let issue = |to: &str, nodes: &[&str]| {
+        let nodes: Vec<pki::Node> = nodes.iter().map(|node| node.parse().unwrap()).collect();
+        let validity = pki::Validity::days(1);
+        pki::init(&made(to), &nodes, pki::Options { force: false, validity }).unwrap();
+    };
+    issue("own", &["member=127.0.0.1", "client"]);
+    issue("foreign", &["client"]);
+    let file = |name: &str| made("own").join(name).to_str().unwrap().to_owned();
+    let cluster = Cluster::start_with(
+        "https",
+        1,
+        &[
+            "--client-cert-auth",
+            &format!("--trusted-ca-file={}", file("ca.pem")),
+            &format!("--cert-file={}", file("member.pem")),
+            &format!("--key-file={}", file("member.key")),
+        ],
+    );
+    let store = |of: &str| {
+        let tls = EtcdTls::load(&made(of)).unwrap();
+        EtcdStore::new(&cluster.members, "s", Some(&tls)).unwrap()
+    };
+    let good = store("own");
+    eventually(|| good.commit(put("k", b"1"))).await;
+    assert_eq!(value(&good, "k").await.unwrap(), b"1");
+    // Of another authority, which is not the member's either; and none.
+    store("foreign").get("k").await.unwrap_err();
+    std::fs::copy(made("own").join("ca.pem"), made("foreign").join("ca.pem")).unwrap();
+    store("foreign").get("k").await.unwrap_err();
+    EtcdStore::new(&cluster.members, "s", None).unwrap().get("k").await.unwrap_err();
+    let missing = EtcdTls::load(dir.path()).unwrap_err();
+    assert!(missing.to_string().contains("ca.pem"), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_leads_the_next_takes_over_and_the_old_one_writes_nothing() {
     let cluster = Cluster::start(3, &[]);
-    let store = || Arc::new(EtcdStore::new(&cluster.members, "s").unwrap());
+    let store = || Arc::new(EtcdStore::new(&cluster.members, "s", None).unwrap());
     let (old, new) = (store(), store());
     let mut led = eventually(|| old.campaign("old")).await;
     old.commit(put("k", b"old")).await.unwrap();

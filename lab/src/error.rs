@@ -59,7 +59,10 @@ pub enum LabError {
          theirs. Capture at a host, or give the link a capacity so that it becomes a wire"
     )]
     NoTap { a: End, b: End },
-    #[error("the lab has no process {0:?}; it may be controller, switch NAME or compute NAME")]
+    #[error(
+        "the lab has no process {0:?}; it may be controller, controller 2, etcd 1, \
+             switch NAME or compute NAME"
+    )]
     NoSuchProcess(String),
     #[error("{process} runs already, as process {pid}")]
     Running { process: String, pid: u32 },

@@ -15,7 +15,7 @@ use crate::netns::NetNs;
 use crate::process::{self, Pid};
 use crate::state::{self, Control, Lock, NodeState, Phase, State};
 use crate::up::Options;
-use crate::{Family, run};
+use crate::{Family, run, several};
 
 /// A handle to a lab. Holds nothing: what is known is read from the lab's file for each call, so
 /// that several commands can work on one lab.
@@ -157,6 +157,28 @@ impl Lab {
 
     pub fn api_socket(&self) -> PathBuf {
         names::api_socket(&self.name)
+    }
+
+    /// The controllers, and where each serves the operator API; none where the lab has none.
+    ///
+    /// # Errors
+    /// Where the lab is gone.
+    pub fn controllers(&self) -> Result<Vec<(ProcessName, PathBuf)>> {
+        let state = self.state()?;
+        let controllers = several::controllers(&state).map(|(_, name)| name);
+        let with_socket = |name: ProcessName| {
+            let socket = several::socket(&self.name, &name);
+            (name, socket)
+        };
+        Ok(controllers.filter(|_| state.control == Control::Controller).map(with_socket).collect())
+    }
+
+    /// The controller that leads and says so, if one does at this moment.
+    ///
+    /// # Errors
+    /// Where the lab is gone.
+    pub fn leader(&self) -> Result<Option<ProcessName>> {
+        Ok(several::leader(&self.state()?).ok().map(|(name, _)| name))
     }
 
     pub(crate) fn state(&self) -> Result<State> {

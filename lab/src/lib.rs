@@ -31,6 +31,7 @@ mod process;
 pub mod relay;
 mod run;
 mod settle;
+mod several;
 mod state;
 mod status;
 mod tc;
@@ -51,7 +52,7 @@ pub use plan::{MAX_SWITCHES, MAX_WIRE_BPS, Note, Source};
 pub use process::{Pid, new_session};
 pub use settle::Done;
 pub use state::{Control, Phase};
-pub use up::{DEADLINE, Event, Options, Step, prepare_bpffs};
+pub use up::{DEADLINE, Event, MAX_CONTROLLERS, Options, Step, prepare_bpffs};
 
 /// Largest packet between a host and its switch, in bytes.
 pub const ACCESS_MTU: u32 = 1500;

@@ -19,9 +19,17 @@ pub fn run_dir(lab: &NodeName) -> PathBuf {
     Path::new(RUN_DIR).join(lab.as_str())
 }
 
-/// The controller's operator API.
+/// The operator API of the controller; of several, of the first.
 pub fn api_socket(lab: &NodeName) -> PathBuf {
-    run_dir(lab).join("api.sock")
+    controller_socket(lab, 1)
+}
+
+/// The operator API of the controller with this number, from 1.
+pub(crate) fn controller_socket(lab: &NodeName, number: u8) -> PathBuf {
+    match number {
+        1 => run_dir(lab).join("api.sock"),
+        _ => run_dir(lab).join(format!("api-{number}.sock")),
+    }
 }
 
 /// Name of a node's namespace, and of its instance.
@@ -44,11 +52,17 @@ pub(crate) fn pin_dir(instance: &str) -> PathBuf {
     Path::new(PIN_DIR).join(instance)
 }
 
-/// A process of a lab. Text form: `controller`, `switch s1`, `compute edge1`, `wire 3`.
+/// A process of a lab. Text form: `controller`, `controller 2`, `etcd 1`, `switch s1`,
+/// `compute edge1`, `wire 3`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum ProcessName {
+    /// The only one, or the first of several.
     Controller,
+    /// From the second on: 2, 3, ...
+    FurtherController(u8),
+    /// A member of the store of several controllers, from 1.
+    Etcd(u8),
     Switch(NodeName),
     Compute(NodeName),
     /// Relays the frames of a wire that delays or loses.
@@ -56,6 +70,10 @@ pub enum ProcessName {
 }
 
 impl ProcessName {
+    pub(crate) fn is_controller(&self) -> bool {
+        matches!(self, Self::Controller | Self::FurtherController(_))
+    }
+
     /// Its log's file name, without the extension.
     pub(crate) fn file_stem(&self) -> String {
         self.to_string().replace(' ', "-")
@@ -66,6 +84,8 @@ impl fmt::Display for ProcessName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller => f.write_str("controller"),
+            Self::FurtherController(number) => write!(f, "controller {number}"),
+            Self::Etcd(number) => write!(f, "etcd {number}"),
             Self::Switch(node) => write!(f, "switch {node}"),
             Self::Compute(node) => write!(f, "compute {node}"),
             Self::Wire(wire) => write!(f, "wire {wire}"),
@@ -80,6 +100,11 @@ impl FromStr for ProcessName {
         let unknown = || LabError::NoSuchProcess(text.to_owned());
         match text.split_once(' ') {
             None if text == "controller" => Ok(Self::Controller),
+            Some(("controller", number)) => match number.parse() {
+                Ok(number) if number >= 2 => Ok(Self::FurtherController(number)),
+                _ => Err(unknown()),
+            },
+            Some(("etcd", number)) => number.parse().map(Self::Etcd).map_err(|_| unknown()),
             Some(("switch", node)) => node.parse().map(Self::Switch).map_err(|_| unknown()),
             Some(("compute", node)) => node.parse().map(Self::Compute).map_err(|_| unknown()),
             Some(("wire", wire)) => wire.parse().map(Self::Wire).map_err(|_| unknown()),
@@ -139,7 +164,9 @@ mod tests {
 
     #[test]
     fn process_names() {
-        for name in ["controller", "switch s1", "compute edge-1", "wire 12"] {
+        for name in
+            ["controller", "controller 2", "etcd 1", "switch s1", "compute edge-1", "wire 12"]
+        {
             assert_eq!(name.parse::<ProcessName>().unwrap().to_string(), name);
         }
         for bad in ["", "switch", "switch ", "switch S1", "wire x", "controller 1", "agent s1"] {

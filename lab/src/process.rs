@@ -87,14 +87,22 @@ fn bury() {
 }
 
 /// Starts `binary lab launch -- args` in `ns`: it makes a session of its own and becomes
-/// `binary args`, so that neither Ctrl-C nor the end of the caller reaches it. Output goes to the
-/// end of `log`.
-pub(crate) fn launch(ns: &NetNs, binary: &Path, args: &[String], log: &Path) -> Result<Pid> {
+/// `binary args`, or `program args`, so that neither Ctrl-C nor the end of the caller reaches it.
+/// Output goes to the end of `log`.
+pub(crate) fn launch(
+    ns: &NetNs,
+    binary: &Path,
+    program: Option<&str>,
+    args: &[String],
+    log: &Path,
+) -> Result<Pid> {
     let open = || File::options().create(true).append(true).open(log);
     let out = open().doing("open", log.display())?;
     let err = out.try_clone().doing("open", log.display())?;
     let mut command = Command::new(binary);
-    command.args(["lab", "launch", "--"]).args(args);
+    command.args(["lab", "launch"]);
+    command.args(program.map(|program| format!("--program={program}")));
+    command.arg("--").args(args);
     command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
     let child = ns.run(|| command.spawn()).doing("start", binary.display())?;
     let pid = child.id();

@@ -13,12 +13,15 @@ use crate::error::{Doing as _, LabError, Result};
 use crate::names::{self, ProcessName};
 use crate::netns::NetNs;
 use crate::process::{self, Pid};
+use crate::several;
 use crate::state::{Cable, Control, State};
 
 /// The controller's management address; a switch's is 192.0.2.N (RFC 5737, TEST-NET-1).
 pub(crate) const CONTROLLER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Where switches register.
 pub(crate) const SOUTHBOUND: u16 = 9558;
+/// From a controller's port to the next one's.
+const FURTHER: u16 = 100;
 /// Where switches serve P4Runtime (IANA).
 pub(crate) const P4RUNTIME: u16 = 9559;
 
@@ -45,7 +48,8 @@ pub(crate) fn wanted(state: &State) -> Vec<ProcessName> {
         wanted.extend(link.wire.filter(|_| link.figures.relayed()).map(ProcessName::Wire));
     }
     if state.control == Control::Controller {
-        wanted.push(ProcessName::Controller);
+        wanted.extend(several::members(state).map(ProcessName::Etcd));
+        wanted.extend(several::controllers(state).map(|(_, name)| name));
     }
     if state.control != Control::Cables {
         for (name, _, compute) in state.switches() {
@@ -63,7 +67,9 @@ pub(crate) fn start(state: &mut State, name: &ProcessName) -> Result<Pid> {
     }
     let (space, args) = command(state, name)?;
     let ns = NetNs::open(&space).doing("open namespace", &space)?;
-    let pid = process::launch(&ns, &state.binary, &args, &log(&state.name, name))?;
+    let program = matches!(name, ProcessName::Etcd(_)).then_some(several::ETCD);
+    let log = log(&state.name, name);
+    let pid = process::launch(&ns, &state.binary, program, &args, &log)?;
     state.processes.insert(name.clone(), pid);
     Ok(pid)
 }
@@ -103,13 +109,12 @@ fn command(state: &State, name: &ProcessName) -> Result<(String, Vec<String>)> {
         found.map(|(_, number, compute)| (number, compute)).ok_or_else(unknown)
     };
     Ok(match name {
-        ProcessName::Controller => {
-            let api = names::api_socket(lab).display().to_string();
-            let southbound = format!("{CONTROLLER}:{SOUTHBOUND}");
-            let mut args = words(["controller", "--topology", &path(TOPOLOGY)]);
-            args.extend(words(["--store", &path(STORE), "--tls", &path(PKI)]));
-            args.extend(words(["--southbound", &southbound, "--api-socket", &api]));
-            (names::management_namespace(lab), args)
+        ProcessName::Controller => (names::management_namespace(lab), controller(state, 1)),
+        ProcessName::FurtherController(number) => {
+            (names::management_namespace(lab), controller(state, *number))
+        }
+        ProcessName::Etcd(number) => {
+            (names::management_namespace(lab), several::member(lab, *number))
         }
         ProcessName::Switch(node) => {
             let (number, compute) = switch(node)?;
@@ -121,8 +126,11 @@ fn command(state: &State, name: &ProcessName) -> Result<(String, Vec<String>)> {
             if state.control == Control::Unmanaged {
                 args.extend(words(["--unmanaged"]));
             } else {
-                let controller = format!("https://{CONTROLLER}:{SOUTHBOUND}");
-                args.extend(words(["--tls", &path(PKI), "--controller", &controller]));
+                args.extend(words(["--tls", &path(PKI)]));
+                for (number, _) in several::controllers(state) {
+                    let controller = format!("https://{}", southbound(number));
+                    args.extend(words(["--controller", &controller]));
+                }
             }
             if !state.metering {
                 args.extend(words(["--no-metering"]));
@@ -150,7 +158,24 @@ fn command(state: &State, name: &ProcessName) -> Result<(String, Vec<String>)> {
     })
 }
 
-fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+fn controller(state: &State, number: u8) -> Vec<String> {
+    let lab = &state.name;
+    let path = |name: &str| names::run_dir(lab).join(name).display().to_string();
+    let api = names::controller_socket(lab, number).display().to_string();
+    let store = several::store(state).unwrap_or_else(|| path(STORE));
+    let mut args = words(["controller", "--topology", &path(TOPOLOGY)]);
+    args.extend(words(["--store", &store, "--tls", &path(PKI)]));
+    args.extend(words(["--southbound", &southbound(number), "--api-socket", &api]));
+    args
+}
+
+/// Where a controller listens for switches.
+fn southbound(number: u8) -> String {
+    let port = SOUTHBOUND + FURTHER * (u16::from(number) - 1);
+    format!("{CONTROLLER}:{port}")
+}
+
+pub(crate) fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 

@@ -9,7 +9,7 @@ use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::names::ProcessName;
 use crate::state::Control;
-use crate::{process, status};
+use crate::{process, several, status};
 
 /// What was done.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +33,9 @@ impl Lab {
     /// [`LabError::Deadline`] with what is missing; those of [`Lab::link`].
     pub fn settled(&self, done: Done<'_>, patience: Duration) -> Result<bool> {
         let runs = |processes: Vec<(ProcessName, _)>| {
-            processes.iter().any(|(name, pid): &(_, Option<_>)| {
-                *name == ProcessName::Controller && pid.is_some()
-            })
+            processes
+                .iter()
+                .any(|(name, pid): &(_, Option<_>)| name.is_controller() && pid.is_some())
         };
         let nobody = self.state()?.control != Control::Controller || !runs(self.processes()?);
         if nobody && !matches!(done, Done::Told) {
@@ -83,7 +83,9 @@ impl Lab {
     }
 
     fn missing(&self, done: Done<'_>, ends: &[(End, bool)]) -> std::io::Result<Vec<String>> {
-        let socket = self.api_socket();
+        let state = self.state().map_err(std::io::Error::other)?;
+        let (leader, _) = several::leader(&state)?;
+        let socket = several::socket(self.name(), &leader);
         if !ends.is_empty() {
             let nodes = status::nodes(&socket)?;
             let is = |end: &End, up: bool| {
@@ -112,6 +114,7 @@ impl Lab {
                 return Ok(vec![format!("{host} to be seen at {to}")]);
             }
         }
+        // After what was asked for above, which it may be older than.
         let status = status::status(&socket)?;
         match (status.converged, status.waiting_for) {
             (true, _) => Ok(Vec::new()),

@@ -34,12 +34,19 @@ pub(crate) struct State {
     pub(crate) file: PathBuf,
     pub(crate) binary: PathBuf,
     pub(crate) control: Control,
+    /// Their number, where they are in control; with more than one the store is in etcd.
+    #[serde(default = "one")]
+    pub(crate) controllers: u8,
     pub(crate) metering: bool,
     /// The next interface index to give away; those of a lab never repeat, see [`Cable`].
     pub(crate) next_index: u32,
     pub(crate) nodes: BTreeMap<String, NodeState>,
     pub(crate) links: Vec<Cable>,
     pub(crate) processes: BTreeMap<ProcessName, Pid>,
+}
+
+fn one() -> u8 {
+    1
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +174,7 @@ impl State {
         file: PathBuf,
         binary: PathBuf,
         control: Control,
+        controllers: u8,
         metering: bool,
         next_index: u32,
         nodes: BTreeMap<String, NodeState>,
@@ -182,6 +190,7 @@ impl State {
             file,
             binary,
             control,
+            controllers,
             metering,
             next_index,
             nodes,

@@ -10,9 +10,13 @@ use serde::Deserialize;
 /// Largest answer that is read: a thousand switches with room.
 const MAX_ANSWER: u64 = 4 << 20;
 
+/// For a controller to read or write some: of several, one may be paused.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// As far as bringing up needs it (`Status` of the operator API).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Status {
+    pub(crate) role: String,
     pub(crate) converged: bool,
     pub(crate) switches: Share,
     pub(crate) waiting_for: Vec<String>,
@@ -62,8 +66,8 @@ pub(crate) fn endpoints(socket: &Path) -> io::Result<Vec<Endpoint>> {
 /// One HTTP/1.0 request (RFC 1945), whose answer ends with the connection.
 fn get(socket: &Path, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;

@@ -18,13 +18,13 @@ use crate::cable::{self, Spaces, Work, parallel};
 use crate::error::{Doing as _, LabError, Result};
 use crate::host::{self, Role};
 use crate::lab::Lab;
-use crate::names;
+use crate::names::{self, ProcessName};
 use crate::netlink::{CREATE, Request};
 use crate::netns::{self, NetNs};
 use crate::plan::{self, Note, Plan, Source};
 use crate::process;
 use crate::state::{self, Control, Lock, NodeState, Phase, State};
-use crate::{down, run, status};
+use crate::{down, run, several};
 
 /// How to bring a lab up.
 pub struct Options {
@@ -32,6 +32,8 @@ pub struct Options {
     /// Of the lab; the topology's where absent.
     pub name: Option<NodeName>,
     pub control: Control,
+    /// How many controllers; with more than one their store is three members of etcd.
+    pub controllers: u8,
     /// `false`: switches neither drop nor mark for rates.
     pub metering: bool,
     /// The `selvedge` binary that processes are started from.
@@ -44,6 +46,9 @@ pub struct Options {
     pub cancel: Arc<AtomicBool>,
 }
 
+/// Most of [`Options::controllers`].
+pub const MAX_CONTROLLERS: u8 = 5;
+
 /// Default of [`Options::deadline`].
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -54,6 +59,7 @@ impl Options {
             source: source.into(),
             name: None,
             control: Control::Controller,
+            controllers: 1,
             metering: true,
             binary: binary.into(),
             deadline: DEADLINE,
@@ -104,6 +110,16 @@ pub(crate) fn up(options: Options) -> Result<Lab> {
     let name = options.name.clone().unwrap_or_else(|| topology.name.clone());
     let needs_binary =
         options.control != Control::Cables || links.iter().any(|link| link.figures.relayed());
+    let controllers = options.controllers;
+    if !(1..=MAX_CONTROLLERS).contains(&controllers) {
+        return Err(LabError::Argument {
+            given: controllers.to_string(),
+            what: "1 to 5 controllers",
+        });
+    }
+    if options.control == Control::Controller && controllers > 1 {
+        several::needs_etcd()?;
+    }
     if needs_binary {
         options.binary.metadata().doing("start", options.binary.display())?;
     }
@@ -117,7 +133,8 @@ pub(crate) fn up(options: Options) -> Result<Lab> {
     };
     let binary = options.binary.clone();
     let (control, metering) = (options.control, options.metering);
-    let state = State::new(name, file, binary, control, metering, next_index, nodes, links);
+    let state =
+        State::new(name, file, binary, control, controllers, metering, next_index, nodes, links);
     let lock = claim(&state)?;
 
     let mut up = Up { options, state, deadline: Instant::now(), spaces: Spaces::default() };
@@ -294,9 +311,9 @@ impl Up {
             self.check_cancel()?;
             self.all_alive()?;
             let (done, missing) = match self.state.control {
-                Control::Controller => match status::status(&names::api_socket(&self.state.name)) {
-                    Ok(status) if status.converged => (total, String::new()),
-                    Ok(status) => {
+                Control::Controller => match several::leader(&self.state) {
+                    Ok((_, status)) if status.converged => (total, String::new()),
+                    Ok((_, status)) => {
                         let missing = status.waiting_for.join("; ");
                         (status.switches.ready.min(total.saturating_sub(1)), missing)
                     }
@@ -312,7 +329,7 @@ impl Up {
                 return Ok(());
             }
             if Instant::now() > self.deadline {
-                let first = run::wanted(&self.state).into_iter().next();
+                let first = run::wanted(&self.state).into_iter().find(ProcessName::is_controller);
                 let log = first.map(|name| process::tail(&run::log(&self.state.name, &name)));
                 let after = self.options.deadline;
                 return Err(LabError::Deadline { after, missing, log: log.unwrap_or_default() });

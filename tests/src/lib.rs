@@ -75,12 +75,14 @@ pub fn up_with(name: &str, topology: &str, change: impl FnOnce(&mut Options)) ->
 
 /// Runs `selvedge` against a lab's controller.
 pub fn selvedge(lab: &Lab, args: &[&str]) -> Result<Output> {
+    let controllers = lab.controllers()?.into_iter();
+    let sockets: Vec<_> = controllers.map(|(_, s)| format!("unix:{}", s.display())).collect();
     let mut command = Command::new(binary()?);
     command
         .args(args)
         .current_dir(root())
         .stdin(Stdio::null())
-        .env("SELVEDGE_CONTROLLER", format!("unix:{}", lab.api_socket().display()))
+        .env("SELVEDGE_CONTROLLER", sockets.join(","))
         .env("SELVEDGE_LAB", lab.name().as_str());
     command.output().with_context(|| format!("run selvedge {}", args.join(" ")))
 }

@@ -2,7 +2,8 @@
 
 use comfy_table::{Table, presets};
 use selvedge_controller::api::wire::{
-    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Share, Slice, SliceState, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, RoleName, Share, Slice, SliceState,
+    Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_history::Touched;
@@ -67,6 +68,14 @@ pub(super) fn or_dash(text: Option<&str>) -> String {
 pub(super) fn status(status: &Status) {
     let share = |Share { ready, declared }: Share| format!("{ready} of {declared}");
     println!("{}", if status.converged { "converged" } else { "not converged" });
+    match (status.role, &status.leader) {
+        (RoleName::Follower, leader) => {
+            let leader = leader.as_deref().unwrap_or("nobody at this moment");
+            println!("role       follower; the leader is {leader}");
+        }
+        (RoleName::Leader, Some(_)) => println!("role       leader"),
+        (RoleName::Leader, None) => {}
+    }
     println!("revision   {}, generation {}", status.revision, status.generation);
     println!("switches   {} joined", share(status.switches));
     println!("links      {} usable", share(status.links));

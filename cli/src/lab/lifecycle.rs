@@ -31,6 +31,11 @@ pub(super) struct Up {
     /// Namespaces and links alone; no switch runs.
     #[arg(long, conflicts_with = "unmanaged")]
     cables: bool,
+    /// How many controllers: one leads, the others stand ready; their store is three members of
+    /// etcd, which has to be installed.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["unmanaged", "cables"],
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(selvedge_lab::MAX_CONTROLLERS)))]
+    controllers: u8,
     /// Neither drop nor mark packets for their rate.
     #[arg(long)]
     no_metering: bool,
@@ -55,9 +60,9 @@ pub(super) struct Down {
 /// A process, in words.
 #[derive(clap::Args)]
 struct Named {
-    /// `controller`, `switch` or `compute`.
+    /// `controller`, `switch`, `compute` or `etcd`.
     kind: String,
-    /// The node of a switch or compute process.
+    /// The node of a switch or compute process; the number of a controller or member of etcd.
     node: Option<String>,
 }
 
@@ -101,6 +106,7 @@ pub(super) fn up(args: Up, output: Output) -> anyhow::Result<ExitCode> {
         (_, true) => Control::Cables,
         _ => Control::Controller,
     };
+    options.controllers = args.controllers;
     options.metering = !args.no_metering;
     options.deadline = Duration::from_secs(args.timeout);
     options.watch = Box::new(move |event| watcher.show(event));

@@ -56,10 +56,10 @@ pub struct Core {
     /// `derived` is not of the present state.
     pub(crate) stale: bool,
     pub(crate) resync_at: Option<u64>,
+    /// When a slice's phase changes next by itself; follows from the intent.
+    pub(crate) lifecycle_at_ms: Option<u64>,
     /// When a start or end that was refused is tried again.
     pub(crate) lifecycle_retry_ms: Option<u64>,
-    /// When a slice's phase changes by itself, as of a revision of the intent.
-    pub(crate) lifecycle_due: Option<(u64, Option<u64>)>,
     /// Times that the shell was asked for.
     pub(crate) timers: BTreeMap<Timer, u64>,
     pub(crate) next_id: u64,
@@ -96,8 +96,8 @@ impl Core {
             due_at: Some(0),
             stale: true,
             resync_at: None,
+            lifecycle_at_ms: None,
             lifecycle_retry_ms: None,
-            lifecycle_due: None,
             timers: BTreeMap::new(),
             next_id: 0,
             events: VecDeque::new(),

@@ -276,15 +276,6 @@ impl Intent {
 }
 
 impl Core {
-    /// When a slice's phase changes by itself: found out once for each revision of the intent.
-    fn next_due_ms(&mut self) -> Option<u64> {
-        let revision = self.intent.revision;
-        if self.lifecycle_due.is_none_or(|(of, _)| of != revision) {
-            self.lifecycle_due = Some((revision, self.intent.next_due_ms()));
-        }
-        self.lifecycle_due.and_then(|(_, due)| due)
-    }
-
     pub(crate) fn slice_request(
         &mut self,
         request: &SliceRequest,
@@ -330,7 +321,7 @@ impl Core {
     /// Starts, ends and expiries that are due.
     pub(crate) fn lifecycle(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         let wait = self.lifecycle_retry_ms.is_some_and(|at| at > now_ms);
-        if wait || self.next_due_ms().is_none_or(|at| at > now_ms) {
+        if wait || self.lifecycle_at_ms.is_none_or(|at| at > now_ms) {
             return;
         }
         self.lifecycle_retry_ms = None;
@@ -369,8 +360,8 @@ impl Core {
     }
 
     /// When [`Core::lifecycle`] has something to do next.
-    pub(crate) fn lifecycle_due_ms(&mut self) -> Option<u64> {
-        let due = self.next_due_ms()?;
+    pub(crate) fn lifecycle_due_ms(&self) -> Option<u64> {
+        let due = self.lifecycle_at_ms?;
         Some(self.lifecycle_retry_ms.map_or(due, |retry| retry.max(due)))
     }
 

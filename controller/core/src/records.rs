@@ -31,6 +31,8 @@ use crate::network::Switch;
 use crate::numbers::{Numbers, Pool};
 use crate::{Config, Core};
 
+mod epoch;
+
 /// Of the records; a store with another one is not taken.
 const FORMAT: u32 = 1;
 
@@ -153,12 +155,7 @@ impl Core {
             let before = stored.get(&key).filter(|_| same).cloned();
             records.insert(key, before.unwrap_or_else(|| Arc::new(make())));
         };
-        let meta = MetaRecord {
-            format: FORMAT,
-            revision: self.intent.revision,
-            generation: self.generation,
-        };
-        put("meta".to_owned(), false, &|| json(&meta));
+        put(Self::META.to_owned(), false, &|| json(&self.meta_record()));
         let (intent, before) = (&self.intent, &made_of.intent);
         for (name, stored) in &intent.slices {
             let same = before.slices.get(name).is_some_and(|before| Arc::ptr_eq(before, stored));
@@ -210,6 +207,11 @@ impl Core {
             put(format!("switch/{name}"), same, &make);
         }
         records
+    }
+
+    fn meta_record(&self) -> MetaRecord {
+        let (revision, generation) = (self.intent.revision, self.generation);
+        MetaRecord { format: FORMAT, revision, generation }
     }
 
     fn switch_record(&self, name: &NodeName, switch: &Switch) -> SwitchRecord {
@@ -280,13 +282,14 @@ impl Core {
         let records = records.into_iter().map(|(key, value)| (key, Arc::new(value)));
         core.stored = Arc::new(records.collect());
         core.intent.classify();
+        core.lifecycle_at_ms = core.intent.next_due_ms();
         core.derive_or_keep();
         Ok(core)
     }
 
     fn take_record(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
         let foreign = || String::from("not a record of this version");
-        if key == "meta" {
+        if key == Self::META {
             let meta: MetaRecord = parse(value)?;
             if meta.format != FORMAT {
                 return Err(format!("format {}, not {FORMAT}", meta.format));

@@ -103,6 +103,7 @@ impl Core {
         next.check(&self.intent, &self.network.topology)?;
         let mut trial = self.clone();
         trial.intent = next;
+        trial.lifecycle_at_ms = trial.intent.next_due_ms();
         trial.release_numbers();
         trial.derive()?;
         let mut unfit: Option<BTreeMap<String, String>> = None;

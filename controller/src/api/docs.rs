@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{counters, export, history, intent, lifecycle, read, trace};
+use super::{backup, counters, export, history, intent, lifecycle, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -46,6 +46,7 @@ use super::{counters, export, history, intent, lifecycle, read, trace};
         intent::delete_hook,
         intent::delete_application,
         trace::trace,
+        backup::backup,
         document,
         reader,
     ),

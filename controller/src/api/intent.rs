@@ -11,6 +11,7 @@ use super::change::{Checked, check, object_id};
 use super::problem::{Body, ProblemDetails};
 use super::wire_intent::{self, Applied, ObjectRef, Plan};
 use super::{Api, Problem};
+use crate::engine::RequestError;
 
 /// What would this change do? Changes nothing. A plan that would be refused says why.
 #[utoipa::path(
@@ -78,7 +79,10 @@ pub(super) async fn take(
         let _one_at_a_time = api.changing.lock().await;
         api.modules.keep(modules).await?;
         let reply = api.handle.request(author, request).await;
-        api.sweep().await;
+        // A store that has just failed is not asked again before the client has its answer.
+        if !matches!(reply, Err(RequestError::Store(_))) {
+            api.sweep().await;
+        }
         Ok::<_, Problem>(reply?)
     });
     match done.await {
@@ -92,9 +96,15 @@ pub(super) async fn take(
 }
 
 impl Api {
+    /// As [`sweep`](Self::sweep), while nobody changes anything.
+    pub(crate) async fn sweep_alone(&self) {
+        let _one_at_a_time = self.changing.lock().await;
+        self.sweep().await;
+    }
+
     /// Forgets modules and services that nothing refers to any more. What cannot be forgotten
-    /// now is forgotten after the next change.
-    pub(crate) async fn sweep(&self) {
+    /// now is forgotten after the next change that is taken.
+    async fn sweep(&self) {
         let used = self.handle.query(|core| core.modules().map(str::to_owned).collect()).await;
         let Ok(used) = used else { return };
         if let Err(error) = self.modules.retain(&used).await {

@@ -15,12 +15,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::engine::Handle;
+use crate::engine::{Handle, Role};
 use crate::mec::MecPlatform;
 use crate::modules::Modules;
 use crate::store::Store;
 use selvedge_topology::Topology;
 
+mod backup;
 mod caller;
 mod change;
 mod counters;
@@ -28,6 +29,7 @@ mod docs;
 mod export;
 mod history;
 mod intent;
+mod leader;
 mod lifecycle;
 pub mod problem;
 mod read;
@@ -43,6 +45,7 @@ pub mod wire_trace;
 
 pub(crate) use caller::Caller;
 pub use docs::openapi;
+pub use leader::LEADER;
 pub use problem::Problem;
 
 /// Largest body of `/v1/plan` and `/v1/apply`: four modules of the largest size, in base64.
@@ -58,6 +61,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Api {
     pub(crate) handle: Handle,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) modules: Modules,
     pub(crate) topology: Arc<Topology>,
     pub(crate) platform: Arc<MecPlatform>,
@@ -68,8 +72,12 @@ pub struct Api {
 impl Api {
     pub fn new(handle: Handle, store: Arc<dyn Store>, topology: Arc<Topology>) -> Self {
         let platform = Arc::new(MecPlatform::new(handle.clone(), Arc::clone(&store)));
-        let modules = Modules::new(store);
-        Self { handle, modules, topology, platform, changing: Arc::default() }
+        let modules = Modules::new(Arc::clone(&store));
+        Self { handle, store, modules, topology, platform, changing: Arc::default() }
+    }
+
+    pub(crate) fn role(&self) -> tokio::sync::watch::Receiver<Role> {
+        self.handle.role()
     }
 }
 
@@ -104,9 +112,11 @@ pub fn router(api: Api) -> Router {
         .route("/v1/plan", post(intent::plan))
         .route("/v1/apply", post(intent::apply))
         .route("/v1/trace", post(trace::trace))
+        .route("/v1/backup", get(backup::backup))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(api)
+        .with_state(api.clone())
         .merge(mec)
+        .layer(middleware::from_fn_with_state(api, leader::leader_only))
         .layer(middleware::from_fn(time_limit));
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
     Router::new()

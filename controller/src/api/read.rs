@@ -10,7 +10,10 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::wire::{Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Slice, Status};
+use super::leader::follows;
+use super::wire::{
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, RoleName, Slice, Status,
+};
 use super::wire_explain::Explanation;
 use super::wire_intent::Entry;
 use super::{Api, MAX_WAIT_S, Problem};
@@ -22,7 +25,14 @@ type Name = Result<Path<String>, PathRejection>;
 #[utoipa::path(get, path = "/v1/status", tag = "network", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(api): State<Api>) -> Found<Status> {
     let view = api.handle.query(|core| core.status()).await?;
-    Ok(Json(Status::new(view, api.handle.writes())))
+    let mut status = Status::new(view, api.handle.writes());
+    status.leader = api.store.leader();
+    if api.handle.role().borrow().election_id().is_none() {
+        status.role = RoleName::Follower;
+        status.converged = false;
+        status.waiting_for = vec![follows(status.leader.as_deref())];
+    }
+    Ok(Json(status))
 }
 
 /// The switches of the topology.

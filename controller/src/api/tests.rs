@@ -572,3 +572,4 @@ async fn too_many_requests_are_told_to_come_back() {
 }
 
 mod history;
+mod lifecycle;

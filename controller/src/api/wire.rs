@@ -14,6 +14,9 @@ use utoipa::ToSchema;
 pub struct Status {
     /// Version of this program.
     pub version: String,
+    pub role: RoleName,
+    /// Who leads, as it advertises itself; null: nobody does, or the store is a file.
+    pub leader: Option<String>,
     /// Every declared switch has a session, holds exactly what it should, and nothing is under
     /// way.
     pub converged: bool,
@@ -38,6 +41,16 @@ pub struct Status {
     pub writes: u64,
 }
 
+/// What a controller does among those that share a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleName {
+    /// Takes changes, and programs the switches.
+    Leader,
+    /// Answers questions about what is in the store, and stands ready.
+    Follower,
+}
+
 /// So many of so many: switches that have a session, links that are usable, endpoints that
 /// are attached, of those declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,6 +64,8 @@ impl Status {
         let share = |ready, declared| Share { ready, declared };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: RoleName::Leader,
+            leader: None,
             converged: view.converged,
             revision: view.revision,
             generation: view.generation,

@@ -27,7 +27,7 @@ use super::etcd_rpc::proto::mvccpb;
 use super::etcd_rpc::{CALL_TIMEOUT, COMMIT_TIMEOUT, Members};
 use super::redb::check_limits;
 use super::{
-    Change, Leadership, Operation, Precondition, Revision, Store, StoreError, Transaction,
+    Change, EtcdTls, Leadership, Operation, Precondition, Revision, Store, StoreError, Transaction,
     Versioned, WATCH_BACKLOG, Watch,
 };
 use crate::clock;
@@ -96,15 +96,37 @@ impl EtcdStore {
     ///
     /// # Errors
     /// [`StoreError::Open`] where `members`, `HOST:PORT` each, are no addresses.
-    pub fn new(members: &[String], prefix: &str) -> Result<Self, StoreError> {
+    pub fn new(
+        members: &[String],
+        prefix: &str,
+        tls: Option<&EtcdTls>,
+    ) -> Result<Self, StoreError> {
+        Self::standing(members, prefix, tls, Standing::Free)
+    }
+
+    /// As [`new`](Self::new); commits are refused from the start, until it has been elected.
+    pub(crate) fn follower(
+        members: &[String],
+        prefix: &str,
+        tls: Option<&EtcdTls>,
+    ) -> Result<Self, StoreError> {
+        Self::standing(members, prefix, tls, Standing::Follows)
+    }
+
+    fn standing(
+        members: &[String],
+        prefix: &str,
+        tls: Option<&EtcdTls>,
+        standing: Standing,
+    ) -> Result<Self, StoreError> {
         let name = PathBuf::from(format!("etcd://{}/{prefix}", members.join(",")));
         let open =
             |error| StoreError::Open { path: name.clone(), source: std::io::Error::other(error) };
         let inner = Inner {
-            members: Members::new(members).map_err(open)?,
+            members: Members::new(members, tls).map_err(open)?,
             name: name.clone(),
             prefix: prefix.to_owned(),
-            standing: watch::channel(Standing::Free).0,
+            standing: watch::channel(standing).0,
             leader: Mutex::default(),
             changes: broadcast::channel(WATCH_BACKLOG).0,
             commits: AsyncMutex::default(),

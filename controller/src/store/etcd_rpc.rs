@@ -8,6 +8,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use super::EtcdTls;
+
 /// etcd's messages.
 pub(super) mod proto {
     #![allow(
@@ -39,9 +41,17 @@ pub(super) struct Members {
 
 impl Members {
     /// Dials nobody yet. Inside a tokio runtime.
-    pub(super) fn new(addresses: &[String]) -> Result<Self, tonic::transport::Error> {
+    pub(super) fn new(
+        addresses: &[String],
+        tls: Option<&EtcdTls>,
+    ) -> Result<Self, tonic::transport::Error> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let channel = |address: &String| {
-            let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
+            if let Some(tls) = tls {
+                endpoint = endpoint.tls_config(tls.config())?;
+            }
+            let endpoint = endpoint
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEP_ALIVE)

@@ -14,11 +14,13 @@ use tokio::sync::broadcast;
 mod election;
 mod etcd;
 mod etcd_rpc;
+mod etcd_tls;
 mod location;
 mod overlay;
 mod redb;
 pub use self::election::Leadership;
 pub use self::etcd::EtcdStore;
+pub use self::etcd_tls::{EtcdTls, EtcdTlsError};
 pub use self::location::Location;
 pub use self::redb::RedbStore;
 
@@ -33,6 +35,8 @@ pub const WATCH_BACKLOG: usize = 1024;
 
 /// The last election id that was used with this store, in decimal.
 pub const ELECTION_KEY: &str = "controller/election";
+/// There while the store holds a part of a backup: no controller takes it so.
+pub const RESTORING_KEY: &str = "controller/restoring";
 
 /// Number of a commit; `0` before the first.
 pub type Revision = u64;

@@ -16,6 +16,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// `size` members; `more` are further arguments of etcd.
     pub(crate) fn start(size: usize, more: &[&str]) -> Self {
+        Self::start_with("http", size, more)
+    }
+
+    /// As [`start`](Self::start); `scheme` is what clients come by.
+    pub(crate) fn start_with(scheme: &str, size: usize, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Free at this moment; all are held until all are known.
         let held: Vec<TcpListener> =
@@ -26,7 +31,7 @@ impl Cluster {
         let peers: Vec<String> = (0..size).map(|n| format!("m{n}={}", peer(n))).collect();
         let mut cluster = Self { children: Vec::new(), members: Vec::new(), _dir: dir };
         for (n, port) in ports.iter().enumerate().take(size) {
-            let client = format!("http://127.0.0.1:{port}");
+            let client = format!("{scheme}://127.0.0.1:{port}");
             let log = std::fs::File::create(cluster._dir.path().join(format!("m{n}.log"))).unwrap();
             let child = Command::new("etcd")
                 .args(["--name", &format!("m{n}"), "--data-dir"])
