@@ -1,5 +1,6 @@
 //! Reaching the controller's API, on its Unix socket or over HTTP.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     /// Tried in this order, until one answers.
     addresses: Vec<Address>,
+    /// Where one of them has sent us, tried before them: what follows a change is asked of whoever
+    /// has made it.
+    leader: RefCell<Option<Address>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +84,13 @@ impl Client {
 
     fn at(addresses: Vec<Address>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, addresses })
+        Ok(Self { runtime, addresses, leader: RefCell::default() })
+    }
+
+    /// Asks this one first from now on: the leader, as another has named it.
+    pub(crate) fn prefer(&self, leader: &str) -> anyhow::Result<()> {
+        self.leader.replace(Some(parse(leader)?));
+        Ok(())
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Answer<T>> {
@@ -135,7 +145,8 @@ impl Client {
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
         let mut dead = None;
-        for address in &self.addresses {
+        let leader = self.leader.borrow().clone();
+        for address in leader.iter().chain(&self.addresses) {
             let stream = match address.connect().await {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -153,6 +164,7 @@ impl Client {
             let what = || format!("talking to the controller that leads, at {leader}");
             let stream = leader.connect().await.with_context(what)?;
             let answer = stream.send(method, path, body).await.with_context(what)?;
+            self.leader.replace(Some(leader));
             return Ok((answer.status, answer.body));
         }
         Err(dead.unwrap_or_else(|| anyhow::anyhow!("no controller; {HOW_TO_START}")))

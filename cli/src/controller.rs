@@ -38,12 +38,17 @@ pub(crate) struct Args {
     /// The API on TCP too: in the clear, open to whoever can reach it.
     #[arg(long, value_name = "ADDR:PORT")]
     api: Option<SocketAddr>,
+    /// Directory whose .yaml files are the whole intent, those below it included. It is read
+    /// again when they change; nobody else changes objects then.
+    #[arg(long, value_name = "DIR")]
+    intent: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    let Args { topology, store, store_tls, advertise, tls, southbound, api_socket, api } = args;
+    let Args { topology, store, store_tls, advertise, tls, southbound, .. } = args;
+    let Args { api_socket, api, intent, .. } = args;
     let options =
-        Options { topology, store, store_tls, advertise, tls, southbound, api_socket, api };
+        Options { topology, store, store_tls, advertise, tls, southbound, api_socket, api, intent };
     crate::out::log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -8,9 +8,12 @@ use selvedge_controller::api::wire_intent::Change;
 use crate::Output;
 use crate::client::ControllerArg;
 
+pub(crate) mod assurance;
 mod change;
+mod drain;
 mod exchange;
 mod explain;
+mod explain_application;
 mod files;
 mod get;
 mod history;
@@ -80,6 +83,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         controller: ControllerArg,
     },
+    /// Empty a node or a link before work on it: paths are made elsewhere before they are broken
+    /// here. Refused with the promise that it would break. Returns when it is done.
+    Drain(drain::Args),
+    /// Let a node or a link be used again.
+    Undrain(drain::Args),
     /// Show the network: status, nodes, links, endpoints, slices, hooks, applications, the class
     /// map, events, topology, or the entries or counters of a node.
     Get {
@@ -156,6 +164,8 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> 
             let change = Change { rollback: Some(revision), ..Change::default() };
             change::planned(change, dry_run, &how, &controller, output)
         }
+        Command::Drain(args) => drain::drain(args, output),
+        Command::Undrain(args) => drain::undrain(args, output),
         Command::Get { kind, name, desired, controller } => {
             get::run(kind, name.as_deref(), desired, &controller, output)
         }
@@ -173,6 +183,9 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         }
         Command::Explain { kind: explain::Kind::Slice, name, controller } => {
             explain::slice(&name, &controller, output)
+        }
+        Command::Explain { kind: explain::Kind::Application, name, controller } => {
+            explain_application::run(&name, &controller, output)
         }
     }
 }

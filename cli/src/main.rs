@@ -18,6 +18,7 @@ mod path;
 mod pki;
 mod switch;
 mod te;
+mod top;
 mod trace;
 
 /// SDN controller for 5G edge networks, and the data plane it programs.
@@ -55,6 +56,8 @@ enum Command {
     Pki(pki::Args),
     #[command(flatten)]
     Intent(intent::Command),
+    /// Every slice's promises beside what is measured, live.
+    Top(top::Args),
     /// The path a packet takes, with every table it hits.
     Trace(trace::Args),
     /// Paths between two nodes of a topology file.
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => backup::restore(args, output),
         Command::Pki(args) => pki::run(args, output),
         Command::Intent(command) => intent::run(command, output),
+        Command::Top(args) => top::run(args, output),
         Command::Trace(args) => trace::run(args, output),
         Command::Path(args) => path::run(args, output),
         Command::Te(args) => te::run(args, output),

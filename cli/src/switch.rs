@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use selvedge_dataplane::{ComputeOptions, Management, Options, PortRule, options::P4RUNTIME_PORT};
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     /// Drop and mark nothing for its rate; packets are still classed and counted.
     #[arg(long)]
     no_metering: bool,
+    /// Milliseconds between test packets to each neighbor, 25 to 1000: delay and loss of links
+    /// are measured by them (STAMP, RFC 8762).
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    probe_interval: u64,
     /// Run compute hooks: where `selvedge compute` finds this agent. One switch with hooks
     /// fits in a network namespace.
     #[arg(long, value_name = "PATH", requires_all = ["cpu", "memory"])]
@@ -113,6 +118,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
         device_id: args.device_id,
         management,
         metering: !args.no_metering,
+        probe_interval: Duration::from_millis(args.probe_interval),
         compute,
     })
 }

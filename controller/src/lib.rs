@@ -9,6 +9,7 @@ pub mod api;
 pub mod backup;
 mod clock;
 mod engine;
+mod intent_dir;
 mod lead;
 mod mec;
 mod modules;

@@ -15,7 +15,7 @@ use crate::store::{Precondition, Store, StoreError, Transaction};
 const SERVICES: &str = "mec/service/";
 
 /// Who changes a rule over the MEC API, in the record of changes.
-const AUTHOR: &str = "mec-api";
+pub(crate) const AUTHOR: &str = "mec-api";
 
 pub(crate) struct MecPlatform {
     handle: Handle,

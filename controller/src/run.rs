@@ -19,6 +19,7 @@ use crate::api::serve::{self, ListenError};
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::intent_dir::{self, IntentDir};
 use crate::lead::{self, Records, Start};
 use crate::modules::Modules;
 use crate::pki::NodeFiles;
@@ -49,6 +50,8 @@ pub struct Options {
     pub api_socket: PathBuf,
     /// The API on TCP too: in the clear and open to whoever can reach it.
     pub api: Option<SocketAddr>,
+    /// Directory whose files of objects are the whole intent.
+    pub intent: Option<PathBuf>,
 }
 
 /// Why the controller does not run.
@@ -100,16 +103,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let Options {
-        topology,
-        store: location,
-        store_tls,
-        advertise,
-        tls,
-        southbound,
-        api_socket,
-        api,
-    } = options;
+    let Options { topology, store: location, store_tls, advertise, tls, .. } = options;
+    let Options { southbound, api_socket, api, intent, .. } = options;
     let read = selvedge_topology::read::from_path(&topology).map_err(RunError::Topology)?;
     for assumption in &read.assumptions {
         tracing::info!("{assumption}");
@@ -159,9 +154,14 @@ pub async fn run(
         let (store, handle) = (Arc::clone(&store), handle.clone());
         tokio::spawn(lead::stand_for_ever(store, handle, records, name))
     });
-    let api = Api::new(handle, store, Arc::clone(&topology));
+    let mut api = Api::new(handle, store, Arc::clone(&topology));
+    api.intent_dir = intent.as_deref().map(Arc::from);
     let mut servers = JoinSet::new();
     servers.spawn(sweep_when_leading(api.clone(), stopped.clone()));
+    match intent {
+        Some(dir) => servers.spawn(IntentDir::new(dir, api.clone()).run(stopped.clone())),
+        None => servers.spawn(intent_dir::forget(api.clone())),
+    };
     let router = api::router(api);
     servers.spawn(serve_http(socket, router.clone(), stopped.clone()));
     if let Some(listener) = tcp {

@@ -79,6 +79,7 @@ impl Place {
             southbound,
             api_socket: at("api.sock"),
             api: None,
+            intent: None,
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::assure::{Measured, Told};
 use crate::backend::xdp::XdpTables;
 use crate::error::AgentError;
 use crate::hooks::store::Store;
@@ -84,6 +85,7 @@ pub async fn run_until(
     let switch = xdp::Switch::open(&data_plane).map_err(AgentError::DataPlane)?;
     let events = switch.events().map_err(AgentError::DataPlane)?;
     let tables = XdpTables::of(&switch);
+    let (counters, probes) = (switch.counters.clone(), switch.probes.clone());
     let switch = Arc::new(Mutex::new(switch));
     let netlink = Netlink::open().map_err(AgentError::system("open a netlink socket"))?;
     let report = watch::Sender::new(Report::default());
@@ -98,7 +100,7 @@ pub async fn run_until(
             .map_err(AgentError::Ports)?;
 
     let mut tasks: JoinSet<Ended> = JoinSet::new();
-    let current = ports.current();
+    let (current, measured_ports) = (ports.current(), ports.current());
     let around =
         seen::Around { tables: tables.clone(), ports: ports.current(), written: service.written() };
     let (taken, ports_taken) = oneshot::channel();
@@ -125,9 +127,13 @@ pub async fn run_until(
         Some(listener) => {
             let stored = Store::open(&options.run_dir)
                 .map_err(|source| AgentError::RunDir { path: options.run_dir.clone(), source })?;
-            let task = HookTask::new(Arc::clone(&switch), tables, netlink, stored, report.clone())
-                .await
-                .map_err(|source| AgentError::RunDir { path: options.run_dir.clone(), source })?;
+            let task =
+                HookTask::new(Arc::clone(&switch), tables.clone(), netlink, stored, report.clone())
+                    .await
+                    .map_err(|source| AgentError::RunDir {
+                        path: options.run_dir.clone(),
+                        source,
+                    })?;
             let (commands, received) = mpsc::channel(hooks::COMMANDS);
             tasks.spawn({
                 // Held open also where no session sends.
@@ -152,13 +158,26 @@ pub async fn run_until(
             .compute
             .as_ref()
             .map(|compute| v1::Compute { cpu: compute.cpu, memory_bytes: compute.memory_bytes });
+        let (told, telemetry) = watch::channel(Told::default());
         let session = Session {
             credentials,
             controllers: controllers.clone(),
             p4runtime: options.p4runtime,
             device_id: options.device_id,
             compute,
+            telemetry,
         };
+        let measured = Measured {
+            tables,
+            counters,
+            probes,
+            ports: measured_ports,
+            interval: options.probe_interval,
+        };
+        tasks.spawn(async move {
+            let Err(error) = measured.run(told).await;
+            ended("assurance", Some(error))
+        });
         tasks.spawn(async move {
             // A controller that heard of half the ports would route around the other half. Not
             // told: the ports' task has ended, and so will the agent.

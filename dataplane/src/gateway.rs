@@ -5,6 +5,7 @@
 //! port, or has its carrier back, is told likewise: whoever was plugged in asked too early, and
 //! what it then sends shows who it is.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd;
@@ -51,7 +52,7 @@ pub(crate) fn announcement(mac: [u8; 6], address: IpAddr) -> Vec<u8> {
 }
 
 /// RFC 1071. An even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
     let mut sum: u32 = words.sum();
     while sum > 0xFFFF {
@@ -89,15 +90,24 @@ impl Sender {
     /// # Errors
     /// `NotFound` if there is no such interface; the system's.
     pub(crate) fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
-        // The kernel's own list of link addresses, because it is the only place where one is
-        // made without unsafe code.
-        let link = nix::ifaddrs::getifaddrs()?
-            .filter_map(|interface| interface.address?.as_link_addr().copied())
-            .find(|link: &LinkAddr| u32::try_from(link.ifindex()) == Ok(ifindex));
-        let link = link.ok_or(io::ErrorKind::NotFound)?;
-        sendto(self.0.as_raw_fd(), frame, &link, MsgFlags::MSG_DONTWAIT)?;
+        self.send_at(link_addresses()?.get(&ifindex).ok_or(io::ErrorKind::NotFound)?, frame)
+    }
+
+    /// As [`Self::send`], on an interface that was looked up before.
+    pub(crate) fn send_at(&self, link: &LinkAddr, frame: &[u8]) -> io::Result<()> {
+        sendto(self.0.as_raw_fd(), frame, link, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
+}
+
+/// Interfaces by index. The kernel's own list of link addresses, because it is the only place
+/// where one is made without unsafe code.
+pub(crate) fn link_addresses() -> io::Result<BTreeMap<u32, LinkAddr>> {
+    let links = nix::ifaddrs::getifaddrs()?.filter_map(|interface| {
+        let link = *interface.address?.as_link_addr()?;
+        Some((u32::try_from(link.ifindex()).ok()?, link))
+    });
+    Ok(links.collect())
 }
 
 #[cfg(test)]

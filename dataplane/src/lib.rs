@@ -15,9 +15,11 @@
 //! | [`ports`] | which interface is which port | rtnetlink watch |
 //! | [`lldp`] | frames, when to send, who is a neighbor | AF_PACKET |
 //! | [`report`] | what the controller has to be told | [`session`] dials it |
+//! | [`assure`] | counts of each second, test packets | maps, AF_PACKET |
 //! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |
 
 mod agent;
+pub mod assure;
 pub mod backend;
 pub mod backoff;
 pub mod error;

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
+use crate::assure::probe::{INTERVAL, LARGEST_INTERVAL, LEAST_INTERVAL};
 use crate::ports::glob;
 
 /// Longest interface and port name: `IFNAMSIZ` less the closing NUL (netdevice(7)).
@@ -31,6 +33,8 @@ pub struct Options {
     pub management: Management,
     /// `false`: nothing is dropped or marked for its rate (`--no-metering`).
     pub metering: bool,
+    /// Between test packets to each neighbor; see [`crate::assure`].
+    pub probe_interval: Duration,
     /// `None`: no hooks on this switch.
     pub compute: Option<ComputeOptions>,
     /// The lock file, and the modules of loaded hooks.
@@ -94,6 +98,10 @@ pub enum OptionError {
     Controller(String),
     #[error("device id 0 is reserved by P4Runtime")]
     DeviceId,
+    #[error(
+        "probe interval {0:?}: expected {LEAST_INTERVAL:?} to {LARGEST_INTERVAL:?}, such as {INTERVAL:?}"
+    )]
+    ProbeInterval(Duration),
 }
 
 impl Options {
@@ -154,6 +162,9 @@ impl Options {
         }
         if self.device_id == 0 {
             problems.push(OptionError::DeviceId);
+        }
+        if !(LEAST_INTERVAL..=LARGEST_INTERVAL).contains(&self.probe_interval) {
+            problems.push(OptionError::ProbeInterval(self.probe_interval));
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
@@ -217,6 +228,7 @@ mod tests {
             device_id: 1,
             management: Management::Unmanaged,
             metering: true,
+            probe_interval: INTERVAL,
             compute: None,
             run_dir: Options::default_run_dir("metro-s1"),
         }
@@ -240,6 +252,7 @@ mod tests {
             ],
             device_id: 0,
             management: managed("http://192.0.2.1:9558"),
+            probe_interval: Duration::from_millis(24),
             ..options()
         };
         assert_eq!(
@@ -252,6 +265,7 @@ mod tests {
                 OptionError::Glob("p[".into(), glob::GlobError::OpenClass),
                 OptionError::Controller("http://192.0.2.1:9558".into()),
                 OptionError::DeviceId,
+                OptionError::ProbeInterval(Duration::from_millis(24)),
             ]
         );
         assert_eq!(

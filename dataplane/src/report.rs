@@ -182,6 +182,7 @@ mod tests {
             Message::Neighbor(n) => format!("neighbor {} {:?}", n.port, n.chassis),
             Message::EndpointSeen(s) => format!("seen {} {:?}", s.port, s.address.to_vec()),
             Message::HookState(h) => format!("hook {} {:?} {}", h.hook, h.state(), h.reason),
+            Message::Telemetry(t) => format!("telemetry of {}", t.second),
         };
         messages.iter().map(one).collect()
     }

@@ -20,6 +20,7 @@ use tonic::transport::Endpoint;
 use v1::hook_state::State;
 use v1::to_switch::Message;
 
+use crate::assure::Told;
 use crate::backoff::Backoff;
 use crate::hooks::Command;
 use crate::p4rt::server::CONTROLLER;
@@ -46,6 +47,8 @@ pub struct Session {
     pub p4runtime: SocketAddr,
     pub device_id: u64,
     pub compute: Option<v1::Compute>,
+    /// What was measured in the last second.
+    pub telemetry: watch::Receiver<Told>,
 }
 
 /// Why a session ended; the next one is on its way.
@@ -137,6 +140,8 @@ impl Session {
             now.registered()
         };
         changed.mark_changed(); // what is not in a registration follows it
+        let mut telemetry = self.telemetry.clone();
+        telemetry.mark_unchanged();
         let opening = client.session(ReceiverStream::new(messages));
         let answer = if self.controllers.len() > 1 { patience } else { limits::CALL_TIMEOUT };
         let mut answers = within("register", answer, opening)
@@ -159,15 +164,17 @@ impl Session {
                 },
                 _ = changed.changed() => {
                     let now = changed.borrow_and_update().clone();
-                    for message in changes(&told, &now) {
-                        let sent = outgoing.send(from_switch(message)).await;
-                        if sent.is_err() {
-                            // The reason is on the other half.
-                            return Err(next(&mut answers).await.err()
-                                .unwrap_or(SessionError::Closed));
-                        }
+                    if !tell(&outgoing, changes(&told, &now)).await {
+                        return Err(reason(&mut answers).await);
                     }
                     told = now;
+                }
+                Ok(()) = telemetry.changed() => {
+                    let now = telemetry.borrow_and_update().clone();
+                    let messages = now.iter().cloned().map(v1::from_switch::Message::Telemetry);
+                    if !tell(&outgoing, messages).await {
+                        return Err(reason(&mut answers).await);
+                    }
                 }
             }
         }
@@ -190,6 +197,24 @@ impl Session {
         socket.connect(peer).await?;
         Ok(SocketAddr::new(socket.local_addr()?.ip(), self.p4runtime.port()))
     }
+}
+
+/// False: the session has ended.
+async fn tell(
+    outgoing: &mpsc::Sender<v1::FromSwitch>,
+    messages: impl IntoIterator<Item = v1::from_switch::Message>,
+) -> bool {
+    for message in messages {
+        if outgoing.send(from_switch(message)).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Why what we send is not taken any more: that is on the other half.
+async fn reason(answers: &mut Streaming<v1::ToSwitch>) -> SessionError {
+    next(answers).await.err().unwrap_or(SessionError::Closed)
 }
 
 fn say(error: &SessionError, quiet: bool) {

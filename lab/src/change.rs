@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use selvedge_topology::{BitRate, Delay, End, Loss};
+use selvedge_topology::{BitRate, Delay, End, Loss, NodeName};
 
 use crate::cable::{self, Spaces, Work};
 use crate::error::{Doing as _, LabError, Result};
@@ -102,12 +102,13 @@ impl Lab {
 
     /// Unplugs a host and plugs it in elsewhere, with its addresses: a port that nothing uses.
     /// Its sockets stay; from the moment the old link goes to the moment the new one is there
-    /// (a few milliseconds) nothing can be sent. Returns where it was.
+    /// (a few milliseconds) nothing can be sent. A host without a link gets a plain one. Returns
+    /// where it was.
     ///
     /// # Errors
     /// [`LabError::NoSuchNode`], [`LabError::NotAHost`], [`LabError::NotASwitch`],
     /// [`LabError::PortTaken`].
-    pub fn move_host(&self, host: &str, to: &End) -> Result<End> {
+    pub fn move_host(&self, host: &str, to: &End) -> Result<Option<End>> {
         let was = self.change(|state| {
             let node = host_name(state, host)?;
             let NodeState::Switch { .. } = state.node(to.node.as_str())?.1 else {
@@ -118,15 +119,17 @@ impl Lab {
             {
                 return Err(LabError::PortTaken { end: to.clone(), link: link.to_string() });
             }
-            let none = || LabError::NoSuchLink { a: host.to_owned(), b: "a switch".to_owned() };
-            let at = state.host_link(&node).ok_or_else(none)?;
+            let Some(at) = state.host_link(&node) else {
+                plug_in(state, &node, target)?;
+                return Ok(None);
+            };
             let (own, was) = if state.links[at].a.node == node {
                 (state.links[at].a.clone(), state.links[at].b.end())
             } else {
                 (state.links[at].b.clone(), state.links[at].a.end())
             };
             replug(state, at, &own, target)?;
-            Ok(was)
+            Ok(Some(was))
         })?;
         self.announce(host);
         Ok(was)
@@ -231,6 +234,20 @@ fn replug(state: &mut State, at: usize, own: &Plug, target: Plug) -> Result<()> 
     }
     state.links[at] = new;
     start_relay(state, at)
+}
+
+/// Gives a host its first link.
+fn plug_in(state: &mut State, host: &NodeName, target: Plug) -> Result<()> {
+    let own = Plug { node: host.clone(), port: "eth0".parse().expect("a port's name") };
+    let mut spaces = Spaces::default();
+    spaces.open([&own, &target].map(|plug| names::namespace(&state.name, plug.node.as_str())))?;
+    let (index, figures) = (state.take_indices(), Figures::default());
+    let new = Cable { a: own, b: target, index, wire: None, figures, up: true };
+    state.links.push(new.clone());
+    state.write()?; // it is ours from now on
+    let mut work = Work::default();
+    cable::lay(&mut work, state, &new, &spaces, None);
+    work.run(&spaces)
 }
 
 fn stop_relay(state: &mut State, link: &Cable) -> Result<()> {

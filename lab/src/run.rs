@@ -166,6 +166,9 @@ fn controller(state: &State, number: u8) -> Vec<String> {
     let mut args = words(["controller", "--topology", &path(TOPOLOGY)]);
     args.extend(words(["--store", &store, "--tls", &path(PKI)]));
     args.extend(words(["--southbound", &southbound(number), "--api-socket", &api]));
+    if let Some(dir) = &state.intent {
+        args.extend(words(["--intent", &dir.display().to_string()]));
+    }
     args
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct State {
     #[serde(default = "one")]
     pub(crate) controllers: u8,
     pub(crate) metering: bool,
+    /// Files that are the controller's whole intent.
+    #[serde(default)]
+    pub(crate) intent: Option<PathBuf>,
     /// The next interface index to give away; those of a lab never repeat, see [`Cable`].
     pub(crate) next_index: u32,
     pub(crate) nodes: BTreeMap<String, NodeState>,
@@ -192,6 +195,7 @@ impl State {
             control,
             controllers,
             metering,
+            intent: None,
             next_index,
             nodes,
             links,

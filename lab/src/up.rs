@@ -36,6 +36,8 @@ pub struct Options {
     pub controllers: u8,
     /// `false`: switches neither drop nor mark for rates.
     pub metering: bool,
+    /// Directory whose files are the whole intent of the controller.
+    pub intent: Option<PathBuf>,
     /// The `selvedge` binary that processes are started from.
     pub binary: PathBuf,
     /// For all of it, until the controller says that it has converged.
@@ -61,6 +63,7 @@ impl Options {
             control: Control::Controller,
             controllers: 1,
             metering: true,
+            intent: None,
             binary: binary.into(),
             deadline: DEADLINE,
             watch: Box::new(|_| {}),
@@ -133,8 +136,9 @@ pub(crate) fn up(options: Options) -> Result<Lab> {
     };
     let binary = options.binary.clone();
     let (control, metering) = (options.control, options.metering);
-    let state =
+    let mut state =
         State::new(name, file, binary, control, controllers, metering, next_index, nodes, links);
+    state.intent.clone_from(&options.intent);
     let lock = claim(&state)?;
 
     let mut up = Up { options, state, deadline: Instant::now(), spaces: Spaces::default() };

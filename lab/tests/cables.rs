@@ -186,6 +186,7 @@ fn a_host_moves_with_its_addresses() {
     a: { kind: host, ipv4: 10.0.0.1/32, ipv6: fd10::1/128 }
     b: { kind: host, ipv4: 10.0.0.2/32, ipv6: fd10::2/128 }
     c: { kind: host, ipv4: 10.0.0.3/32, ipv6: fd10::3/128 }
+    d: { kind: host, ipv4: 10.0.0.4/32, ipv6: fd10::4/128 }
   links:
     - { endpoints: ['s:p1', 'a:eth0'], capacity: 50Mbps }
     - { endpoints: ['s:p2', 'b:eth0'] }
@@ -204,7 +205,7 @@ fn a_host_moves_with_its_addresses() {
     let start = Instant::now();
     let was = lab.move_host("a", &end("t:p2").unwrap()).unwrap();
     eprintln!("moved in {:?}", start.elapsed());
-    assert_eq!(was.to_string(), "s:p1");
+    assert_eq!(was.map(|was| was.to_string()).as_deref(), Some("s:p1"));
     assert_eq!(lab.attachment("a").unwrap().to_string(), "t:p2");
     running.finish();
     common::route_in(&lab, "t", &[("p2", "10.0.0.1", "fd10::1"), ("p1", "10.0.0.3", "fd10::3")]);
@@ -213,6 +214,15 @@ fn a_host_moves_with_its_addresses() {
         assert!(pongs[0].rtt.is_some(), "{family}");
     }
     assert_eq!(tool(&lab, "a", "ip -o link show").lines().count(), 2, "lo and eth0 only");
+
+    // A host without a link gets one.
+    assert_eq!(lab.move_host("d", &end("t:p4").unwrap()).unwrap(), None);
+    assert_eq!(lab.attachment("d").unwrap().to_string(), "t:p4");
+    common::route_in(&lab, "t", &[("p4", "10.0.0.4", "fd10::4")]);
+    for family in BOTH {
+        let pongs = lab.ping("c", "d", family, 1, PingOptions::default()).unwrap();
+        assert!(pongs[0].rtt.is_some(), "{family}");
+    }
 
     let refuse = |host: &str, to: &str| lab.move_host(host, &end(to).unwrap()).unwrap_err();
     assert!(matches!(refuse("a", "t:p1"), LabError::PortTaken { .. }));

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use selvedge_topology::Loss;
+use selvedge_topology::{Cpu, Loss, Power};
 use serde_json::{Map, Value, json};
 
 use crate::class::{Class, ClassReason};
+use crate::placement::Demand;
 use crate::read::API_VERSION;
 use crate::rules::{FilterType, RuleAction, RuleState};
 use crate::schedule::{Schedule, Timestamp};
@@ -240,10 +241,42 @@ fn hook_spec(hook: &Hook) -> Value {
 }
 
 fn application_spec(application: &Application) -> Value {
-    json!({
-        "endpoint": application.endpoint.as_str(),
-        "trafficRules": application.traffic_rules.iter().map(rule).collect::<Vec<Value>>(),
-    })
+    let demand = application.demand.as_ref();
+    stated([
+        ("endpoint", Some(application.endpoint.as_str().into())),
+        ("computeDescriptor", demand.map(compute_descriptor)),
+        ("latency", demand.and_then(|demand| demand.latency).map(|delay| delay.to_string().into())),
+        ("placement", demand.map(placement)),
+        ("trafficRules", Some(application.traffic_rules.iter().map(rule).collect())),
+    ])
+}
+
+/// Leaves out a list of nothing.
+fn listed(words: &[String]) -> Option<Value> {
+    (!words.is_empty()).then(|| words.into())
+}
+
+fn compute_descriptor(demand: &Demand) -> Value {
+    stated([
+        ("cpu", Some(Cpu(demand.cpu_milli).to_string().into())),
+        ("memory", Some(demand.memory.to_string().into())),
+        ("architecture", listed(&demand.architectures)),
+        ("accelerators", Some(json!(demand.accelerators))),
+    ])
+}
+
+fn placement(demand: &Demand) -> Value {
+    let area = demand.area.map(|area| {
+        let position = [area.center.latitude_degrees(), area.center.longitude_degrees()];
+        json!({ "position": position, "radius": format!("{}m", area.radius_m) })
+    });
+    stated([
+        ("sites", listed(&demand.sites)),
+        ("preferredSites", listed(&demand.preferred_sites)),
+        ("area", area),
+        ("antiAffinity", listed(&demand.anti_affinity)),
+        ("movingCost", Some(Power(demand.moving_mw).to_string().into())),
+    ])
 }
 
 fn rule(rule: &TrafficRule) -> Value {

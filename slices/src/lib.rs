@@ -28,7 +28,7 @@ pub use object::{
     Application, Availability, Direction, Endpoint, Hook, NetworkSlice, Object, ObjectKind,
     OnFailure, Rates, ResourceSharingLevel, Side, Through,
 };
-pub use read::{check, parse};
+pub use read::{check, parse, parse_lines};
 pub use rules::{TrafficFilter, TrafficRule};
 pub use schema::json_schema;
 pub use template::Template;

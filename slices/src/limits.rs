@@ -37,5 +37,17 @@ pub const MAX_RULES: usize = 64;
 pub const MAX_FILTERS: usize = 16;
 /// A rule's matches, its filters' lists multiplied out: classifier entries on one switch.
 pub const MAX_MATCHES: usize = 64;
+/// What one application may ask of a node: processors in thousandths, and memory.
+pub const MAX_CPU_MILLI: u64 = 4_096_000;
+pub const MIN_INSTANCE_BYTES: u64 = 64 << 10;
+pub const MAX_INSTANCE_BYTES: u64 = 1 << 50;
+/// Accelerators of one kind.
+pub const MAX_ACCELERATOR_COUNT: u64 = 4096;
+/// Sites, architectures, groups or kinds of accelerators that one application lists.
+pub const MAX_WORDS: usize = 16;
+/// Half the Earth's circumference is 20,015 km.
+pub const MAX_RADIUS_M: u64 = 20_016_000;
+/// 1 MW.
+pub const MAX_MOVING_MW: u64 = 1_000_000_000;
 /// A traffic rule's id.
 pub const MAX_RULE_ID_BYTES: usize = 64;

@@ -6,6 +6,7 @@ use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 
 use crate::class::{Class, ClassReason};
 use crate::limits::{MAX_BURST_BYTES, MTU_BYTES};
+use crate::placement::Demand;
 use crate::schedule::Schedule;
 use crate::template::FromTemplate;
 use crate::{ClassMap, ObjectName, Snssai, TrafficRule};
@@ -297,6 +298,8 @@ impl Hook {
 pub struct Application {
     pub name: ObjectName,
     pub endpoint: NodeName,
+    /// What it needs of a node; `None`: nobody places it.
+    pub demand: Option<Demand>,
     /// With ids of their own.
     pub traffic_rules: Vec<TrafficRule>,
 }

@@ -1,5 +1,7 @@
 //! Multi-document YAML of objects (DESIGN §11), checked in one go.
 
+mod demand;
+
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
@@ -36,6 +38,11 @@ pub fn check(path: &Path) -> Result<Vec<Object>, miette::Report> {
 
 /// `file` is for messages only.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Object>, Problems> {
+    Ok(parse_lines(file, text)?.into_iter().map(|(_, object)| object).collect())
+}
+
+/// As [`parse`]; beside each object the line of its name, from 1.
+pub fn parse_lines(file: &str, text: &str) -> Result<Vec<(usize, Object)>, Problems> {
     if text.len() > MAX_FILE_BYTES {
         let message = format!("is larger than {MAX_FILE_BYTES} bytes, the limit");
         return Err(Problems::of_file(file, message, None));
@@ -51,16 +58,22 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Object>, Problems> {
         let Some((object, span)) = reader.object(document) else { continue };
         let (kind, name) = (object.kind(), object.name().clone());
         if let Some(first) = first.insert((kind, name.clone()), span.clone()) {
-            let problem = Problem::new(span, format!("{kind} {name} is here twice"));
+            let problem = Problem::new(span.clone(), format!("{kind} {name} is here twice"));
             reader.d.problem(problem.label("again here").also(first, "first here"));
         }
-        objects.push(object);
+        let line = 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count();
+        objects.push((line, object));
     }
     if reader.d.problems.is_empty() {
         Ok(objects)
     } else {
         Err(Problems::new(file, text, reader.d.problems))
     }
+}
+
+fn is_newer(version: &str) -> bool {
+    let number = version.strip_prefix("selvedge/v").and_then(|number| number.parse::<u32>().ok());
+    number.is_some_and(|number| number > 1)
 }
 
 struct Reader {
@@ -80,6 +93,16 @@ impl Reader {
             return None;
         }
         let version = top.required(&mut self.d, "apiVersion");
+        if let Some(value) = version
+            && let Some(newer) = self.d.text(value, "a version").filter(|text| is_newer(text))
+        {
+            // What else it has may be right there.
+            let message =
+                format!("{newer:?} is for a newer Selvedge; this one knows {API_VERSION:?}");
+            let help = "run a newer one, or write the object for this one";
+            self.d.problem(Problem::new(value.span.clone(), message).help(help));
+            return None;
+        }
         if let Some(value) = version {
             self.d.choice(value, "a version that is known", &[(API_VERSION, ())]);
         }
@@ -368,6 +391,7 @@ impl Reader {
     fn application(&mut self, name: ObjectName, mut spec: Fields<'_>) -> Option<Application> {
         let endpoint = spec.required(&mut self.d, "endpoint");
         let endpoint = endpoint.and_then(|value| self.d.parse(value, "an endpoint's name"));
+        let demand = self.demand(&mut spec);
         let mut traffic_rules = Vec::new();
         if let Some(value) = spec.optional("trafficRules") {
             let items = self.d.items(value, "trafficRules");
@@ -386,7 +410,7 @@ impl Reader {
             }
         }
         spec.finish(&mut self.d);
-        Some(Application { name, endpoint: endpoint?, traffic_rules })
+        Some(Application { name, endpoint: endpoint?, demand, traffic_rules })
     }
 
     fn rule(&mut self, value: &Value) -> Option<(TrafficRule, Range<usize>)> {

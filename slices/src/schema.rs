@@ -26,6 +26,9 @@ pattern!(Name, "a name", "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$");
 pattern!(Rate, "a bit rate", r"^[0-9]+(\.[0-9]+)? *([kKMGT]?bps)$");
 pattern!(Time, "a time", r"^[0-9]+(\.[0-9]+)? *(us|µs|ms|s)$");
 pattern!(Size, "a size", r"^[0-9]+(\.[0-9]+)? *([kMG]?B|[KMGT]iB?)$");
+pattern!(Thousandths, "thousandths of a processor", "^[0-9]+m$");
+pattern!(Watts, "a power", r"^[0-9]+(\.[0-9]+)? *(mW|W|kW)$");
+pattern!(Distance, "a distance", "^[0-9]+ *(m|km)$");
 pattern!(
     Moment,
     "a moment, RFC 3339",
@@ -226,13 +229,67 @@ struct HookSpec {
     memory: Option<Size>,
 }
 
-/// An application on an endpoint, with its traffic rules (ETSI GS MEC 011).
+/// An application on an endpoint, with its traffic rules (ETSI GS MEC 011) and what it needs of
+/// the node that it is placed on (ETSI GS MEC 010-2, AppD).
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct ApplicationSpec {
+    /// A host of the topology; without a link if the application is to be placed.
     endpoint: Name,
+    /// Present: the controller places it.
+    compute_descriptor: Option<ComputeSpec>,
+    /// One way, of every slice that leads to it.
+    latency: Option<Time>,
+    placement: Option<PlacementSpec>,
     #[schemars(length(max = 64))]
     traffic_rules: Option<Vec<RuleSpec>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "ComputeDescriptor", deny_unknown_fields)]
+struct ComputeSpec {
+    cpu: Processors,
+    memory: Size,
+    architecture: Option<WordsSpec>,
+    /// How many of each kind.
+    accelerators: Option<std::collections::BTreeMap<String, u32>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Placement", rename_all = "camelCase", deny_unknown_fields)]
+struct PlacementSpec {
+    /// Any of these.
+    sites: Option<WordsSpec>,
+    /// Any of these is better than others.
+    preferred_sites: Option<WordsSpec>,
+    area: Option<AreaSpec>,
+    /// No two of a group on one node.
+    anti_affinity: Option<WordsSpec>,
+    moving_cost: Option<Watts>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Area", deny_unknown_fields)]
+struct AreaSpec {
+    /// Latitude and longitude in degrees.
+    position: [f64; 2],
+    radius: Distance,
+}
+
+/// YAML writes 2, 1.5 and 500m.
+#[derive(JsonSchema)]
+#[schemars(rename = "Processors", untagged)]
+enum Processors {
+    Number(f64),
+    Text(Thousandths),
+}
+
+/// One or a list.
+#[derive(JsonSchema)]
+#[schemars(rename = "Words", untagged)]
+enum WordsSpec {
+    One(String),
+    List(Vec<String>),
 }
 
 #[derive(JsonSchema)]

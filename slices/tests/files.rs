@@ -55,6 +55,14 @@ kind: Application
 metadata: { name: monitor }
 spec:
   endpoint: plc
+  computeDescriptor: { cpu: 2, memory: 1Gi, architecture: x86_64, accelerators: {} }
+  latency: 5ms
+  placement:
+    sites: [east, west]
+    preferredSites: east
+    area: { position: [49.6, 6.13], radius: 20km }
+    antiAffinity: [vision]
+    movingCost: 7.5W
   trafficRules:
     - trafficRuleId: block-telnet
       filterType: FLOW
@@ -153,7 +161,7 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn everything_wrong_in_one_go() {
     let text = r#"
-apiVersion: selvedge/v2
+apiVersion: selvedge/v0
 kind: NetworkSlice
 metadata: { name: Factory, labels: {} }
 spec:
@@ -192,7 +200,7 @@ spec:
       trafficFilter: [{ srcAddress: [10.0.0.0-10.0.0.9], dstPort: [http], qCI: 1 }]
 "#;
     let want = [
-        "2:13: \"selvedge/v2\" is not a version that is known [did you mean \"selvedge/v1\"?]",
+        "2:13: \"selvedge/v0\" is not a version that is known [did you mean \"selvedge/v1\"?]",
         "4:19: \"Factory\" is not a name: 1 to 63 of a-z, 0-9 and '-', no '-' at either end \
          [did you mean factory?]",
         "4:28: metadata has no \"labels\" [known here: name]",

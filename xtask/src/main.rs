@@ -19,8 +19,8 @@ usage: cargo xtask COMMAND
   demo           bring up examples/metro end to end and show it work
   test           run every check and every test, cheapest first
   test NAME ...  run only these steps (see `cargo xtask test --list`)
-  bench NAME     measure; writes target/bench/NAME.json (NAME: admission, forward, paths, te,
-                 scale)
+  bench NAME     measure; writes target/bench/NAME.json (NAME: admission, forward, paths,
+                 placement, scale, te)
   hooks          build examples/hooks to WebAssembly
 ";
 

@@ -22,7 +22,7 @@ const CARGO_DENY: &str = "target/tools/bin/cargo-deny";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 const PYTHON: &str = "target/venv/bin/python3";
 const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
-/// What `bench paths` and `bench te` compare with.
+/// What the benches `admission`, `paths`, `placement` and `te` compare with.
 const BASELINE_PACKAGES: &[&str] =
     &["highspy==1.12.0", "igraph==0.11.8", "networkx==3.4.2", "numpy==2.4.6", "rustworkx==0.16.0"];
 
@@ -130,7 +130,7 @@ fn p4runtime_shell() -> Result<()> {
 
 /// What a bench compares with.
 pub(crate) fn bench_tools(name: &str) -> Result<()> {
-    if matches!(name, "admission" | "paths" | "te") {
+    if matches!(name, "admission" | "paths" | "placement" | "te") {
         debian(&["python3", "python3-venv"])?;
         python("import highspy, igraph, networkx, numpy, rustworkx", BASELINE_PACKAGES)?;
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use selvedge_controller::api::wire::Status;
+use selvedge_controller::api::wire::{RoleName, Status};
 use selvedge_controller::api::wire_intent::{Applied, Change, Documents, ObjectRef, Plan};
 
 use super::{How, files, print_json, table};
@@ -190,6 +190,10 @@ fn converge(client: &Client, limit: Duration) -> anyhow::Result<()> {
         let status = client.get::<Status>("/v1/status")?.value;
         if status.converged {
             return Ok(());
+        }
+        // Another one may have been elected meanwhile.
+        if let (RoleName::Follower, Some(leader)) = (status.role, &status.leader) {
+            client.prefer(leader)?;
         }
         if Instant::now() >= deadline {
             let reasons = match status.blocked {

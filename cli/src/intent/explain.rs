@@ -1,4 +1,4 @@
-//! `selvedge explain`: why a slice goes where it goes, and what its delay is made of.
+//! `selvedge explain slice`: why a slice goes where it goes, and what its delay is made of.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,8 @@ use crate::client::{Client, ControllerArg};
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Kind {
     Slice,
+    #[value(alias = "app")]
+    Application,
 }
 
 pub(super) fn slice(
@@ -31,7 +33,7 @@ pub(super) fn slice(
 
 fn show(explanation: &Explanation) {
     let Explanation { slice, id, state, lifecycle, reasons, placement, .. } = explanation;
-    let Explanation { meters, protection, notes, .. } = explanation;
+    let Explanation { meters, avoided, protection, notes, .. } = explanation;
     let state = match (state, lifecycle.as_str()) {
         (SliceState::Degraded, "active") => "DEGRADED",
         (SliceState::Kept, "active") => "its promise is kept",
@@ -46,6 +48,9 @@ fn show(explanation: &Explanation) {
     match placement {
         Some(placement) => show_placement(placement),
         None => println!("there is no place for it in the network as it is"),
+    }
+    for avoided in avoided {
+        println!("avoided, for it is drained: {avoided}");
     }
     println!("protection: {protection}");
     for note in notes {

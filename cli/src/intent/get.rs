@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use selvedge_controller::api::wire::{
     Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Slice, Status,
 };
+use selvedge_controller::api::wire_assure::SliceAssurance;
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_intent::Entry;
 use serde::de::DeserializeOwned;
 
-use super::{print_json, table};
+use super::{assurance, print_json, table};
 use crate::Output;
 use crate::client::{Client, ControllerArg};
 
@@ -51,7 +52,8 @@ pub(super) fn run(
         (Kind::Status, None) => get.one::<Status>("/v1/status", table::status)?,
         (Kind::Nodes, name) => get.list::<Node>("nodes", name, table::nodes)?,
         (Kind::Endpoints, name) => get.list::<Endpoint>("endpoints", name, table::endpoints)?,
-        (Kind::Slices, name) => get.list::<Slice>("slices", name, table::slices)?,
+        (Kind::Slices, Some(name)) => get.slice(name)?,
+        (Kind::Slices, None) => get.list::<Slice>("slices", None, table::slices)?,
         (Kind::Hooks, name) => get.list::<Hook>("hooks", name, table::hooks)?,
         (Kind::Applications, name) => {
             get.list::<Application>("applications", name, table::applications)?;
@@ -113,6 +115,25 @@ impl Get {
                 self.one::<T>(&path, |one| show(std::slice::from_ref(one)))
             }
         }
+    }
+
+    /// A slice, and its promises beside what is measured.
+    fn slice(&self, name: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/slices/{}", table::segment(name));
+        let slice = self.client.get::<Slice>(&path)?;
+        let assurance = self.client.get::<SliceAssurance>(&format!("{path}/assurance"))?;
+        match self.output {
+            Output::Json => {
+                let mut value: serde_json::Value = serde_json::from_str(&slice.text)?;
+                value["assurance"] = serde_json::from_str(&assurance.text)?;
+                println!("{}", serde_json::to_string_pretty(&value)?);
+            }
+            Output::Text => {
+                table::slices(std::slice::from_ref(&slice.value));
+                assurance::show(&assurance.value);
+            }
+        }
+        Ok(())
     }
 
     /// YAML, as it would be written.

@@ -55,14 +55,15 @@ fn list(revisions: &[Revision]) {
 
 fn what(revision: &Revision) -> String {
     let objects = &revision.objects;
-    let mut parts: Vec<String> = objects.iter().take(NAMED).map(touched).collect();
+    let mut parts = revision.operations.clone();
+    parts.extend(objects.iter().take(NAMED).map(touched));
     if objects.len() > NAMED {
         parts.push(format!("{} more", objects.len() - NAMED));
     }
-    let objects = parts.join(", ");
+    let what = parts.join(", ");
     match revision.rollback {
-        Some(to) => format!("back to {to}: {objects}"),
-        None => objects,
+        Some(to) => format!("back to {to}: {what}"),
+        None => what,
     }
 }
 
@@ -86,6 +87,9 @@ fn show(details: &RevisionDetails) {
     );
     if !revision.undoable {
         println!("too large for its objects to be kept: no rollback leads past it");
+    }
+    for operation in &revision.operations {
+        println!("\n{operation}");
     }
     for (object, Documents { before, after }) in revision.objects.iter().zip(documents) {
         println!("\n{}", touched(object));

@@ -8,6 +8,7 @@ use selvedge_controller::api::wire::{
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_history::Touched;
 use selvedge_controller::api::wire_intent::{Entry, Plan};
+use selvedge_controller::api::wire_placement::Placed;
 
 use crate::client::Answer;
 
@@ -87,14 +88,25 @@ pub(super) fn status(status: &Status) {
     if let Some(blocked) = &status.blocked {
         println!("blocked    {blocked}");
     }
+    for drained in &status.drained {
+        println!("drained    {drained}");
+    }
+    if let Some(files) = &status.intent_files {
+        match &files.refused {
+            None => println!("intent     the files in {}", files.dir),
+            Some(why) => println!("intent     the files in {} are REFUSED: {why}", files.dir),
+        }
+    }
     for reason in &status.waiting_for {
         println!("waits for  {reason}");
     }
 }
 
 pub(super) fn nodes(nodes: &[Node]) {
-    let mut table =
-        new(["node", "sid", "role", "site", "joined", "in sync", "entries", "ports", "version"]);
+    let mut table = new([
+        "node", "sid", "role", "site", "joined", "in sync", "entries", "ports", "drained",
+        "version",
+    ]);
     for node in nodes {
         let up = node.ports.iter().filter(|port| port.up).count();
         table.add_row([
@@ -106,6 +118,7 @@ pub(super) fn nodes(nodes: &[Node]) {
             yes_no(node.in_sync),
             format!("{} of {}", node.entries, node.entries_desired),
             format!("{up} of {} up", node.ports.len()),
+            or_dash(node.drained.as_deref()),
             or_dash(Some(&node.version)),
         ]);
     }
@@ -128,7 +141,8 @@ pub(super) fn nodes(nodes: &[Node]) {
 }
 
 pub(super) fn links(links: &[Link]) {
-    let mut table = new(["link", "usable", "capacity", "delay", "promised >", "promised <", "why"]);
+    let mut table =
+        new(["link", "usable", "capacity", "delay", "promised >", "promised <", "drained", "why"]);
     for link in links {
         table.add_row([
             format!("{} - {}", link.a, link.b),
@@ -137,6 +151,7 @@ pub(super) fn links(links: &[Link]) {
             link.delay_us.map_or_else(|| "-".to_owned(), delay),
             rate(link.reserved_ab_bps),
             rate(link.reserved_ba_bps),
+            or_dash(link.drained.as_deref()),
             or_dash(link.reason.as_deref()),
         ]);
     }
@@ -225,7 +240,7 @@ pub(super) fn hooks(hooks: &[Hook]) {
 }
 
 pub(super) fn applications(applications: &[Application]) {
-    let mut table = new(["application", "endpoint", "rule", "state", "revision", "by"]);
+    let mut table = new(["application", "endpoint", "node", "rule", "state", "revision", "by"]);
     for application in applications {
         let rules = application.rules.iter().map(|rule| {
             let state = if rule.active { "ACTIVE" } else { "INACTIVE" };
@@ -236,6 +251,7 @@ pub(super) fn applications(applications: &[Application]) {
             table.add_row([
                 application.name.clone(),
                 application.endpoint.clone(),
+                application.placement.as_ref().map_or("-".to_owned(), placed),
                 rule,
                 state,
                 application.revision.to_string(),
@@ -244,6 +260,16 @@ pub(super) fn applications(applications: &[Application]) {
         }
     }
     println!("{}", table.trim_fmt());
+}
+
+/// Where an application is, in a few words.
+fn placed(placed: &Placed) -> String {
+    match (&placed.node, placed.seen, &placed.reason) {
+        (None, ..) => "NONE".to_owned(),
+        (Some(node), _, Some(_)) => format!("{node}, UNKEPT"),
+        (Some(node), true, None) => format!("{node}, seen"),
+        (Some(node), false, None) => node.clone(),
+    }
 }
 
 pub(super) fn class_map(map: &ClassMap) {
@@ -365,6 +391,9 @@ pub(super) fn plan(plan: &Plan) {
     }
     for object in &plan.objects {
         println!("{}", touched(object));
+    }
+    for operation in &plan.operations {
+        println!("{operation}");
     }
     let (mut added, mut changed, mut removed) = (0, 0, 0);
     for (switch, difference) in &plan.switches {

@@ -124,9 +124,12 @@ pub(super) fn move_host(args: Move, output: Output) -> anyhow::Result<ExitCode> 
     let was = lab.move_host(&args.host, &to)?;
     args.wait.until(&lab, Done::Moved { host: &args.host, to: &to })?;
     match output {
-        Output::Text => println!("{} moved from {was} to {to}", args.host),
+        Output::Text => match &was {
+            Some(was) => println!("{} moved from {was} to {to}", args.host),
+            None => println!("{} plugged in at {to}", args.host),
+        },
         Output::Json => {
-            let (was, to) = (was.to_string(), to.to_string());
+            let (was, to) = (was.map(|was| was.to_string()), to.to_string());
             println!("{:#}", json!({ "host": args.host, "from": was, "to": to }));
         }
     }

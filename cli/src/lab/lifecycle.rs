@@ -39,6 +39,9 @@ pub(super) struct Up {
     /// Neither drop nor mark packets for their rate.
     #[arg(long)]
     no_metering: bool,
+    /// Directory whose .yaml files are the whole intent: see `selvedge controller --help`.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["unmanaged", "cables"])]
+    intent: Option<PathBuf>,
     /// Seconds until all must work.
     #[arg(long, value_name = "SECONDS", default_value_t = selvedge_lab::DEADLINE.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -108,6 +111,7 @@ pub(super) fn up(args: Up, output: Output) -> anyhow::Result<ExitCode> {
     };
     options.controllers = args.controllers;
     options.metering = !args.no_metering;
+    options.intent = args.intent.map(|dir| dir.canonicalize().unwrap_or(dir));
     options.deadline = Duration::from_secs(args.timeout);
     options.watch = Box::new(move |event| watcher.show(event));
     on_interrupt(Arc::clone(&options.cancel))?;

@@ -94,7 +94,7 @@ pub(crate) fn prefixes(host: &Host) -> Vec<IpNet> {
 }
 
 impl Endpoints {
-    fn learned_mut(&mut self) -> &mut BTreeMap<NodeName, Learned> {
+    pub(crate) fn learned_mut(&mut self) -> &mut BTreeMap<NodeName, Learned> {
         Arc::make_mut(&mut self.learned)
     }
 
@@ -249,7 +249,7 @@ fn host_of<'a>(network: &'a Network, name: &NodeName) -> Option<&'a Host> {
 
 /// Whether an endpoint can still be at a place: its port is there and up, on a switch that
 /// answers or that at least one link still leads to.
-fn attached(
+pub(crate) fn attached(
     network: &Network,
     links: &BTreeMap<selvedge_topology::LinkIx, LinkState>,
     (node, port): &(NodeName, String),

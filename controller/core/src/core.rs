@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::ObjectName;
 use selvedge_topology::{NodeName, Topology};
 
+use crate::assure::Assurance;
 use crate::attach::{Endpoints, Seen};
 use crate::config::Config;
 use crate::derived::Derived;
@@ -21,6 +23,7 @@ use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
 use crate::records::{MadeOf, Records};
 use crate::truth::Truth;
+use crate::view::IntentFiles;
 
 /// The controller's brain. See the crate's documentation.
 ///
@@ -33,6 +36,8 @@ pub struct Core {
     pub(crate) intent: Intent,
     pub(crate) history: Arc<History>,
     pub(crate) numbers: Numbers,
+    /// Switches of placed applications.
+    pub(crate) places: BTreeMap<ObjectName, NodeName>,
     /// The highest generation given to entries.
     pub(crate) generation: u64,
     /// What follows from all of the above.
@@ -43,6 +48,8 @@ pub struct Core {
     pub(crate) running: Option<Running>,
     /// Why the store takes nothing, if so.
     pub(crate) store_unwritable: Option<String>,
+    /// The directory of files that is the intent, if one is.
+    pub(crate) files: Option<IntentFiles>,
     /// Why the last plan was not begun.
     pub(crate) blocked: Option<String>,
     /// What was last sent to each hook, as a digest: sent again when it differs.
@@ -65,6 +72,7 @@ pub struct Core {
     pub(crate) next_id: u64,
     pub(crate) events: VecDeque<LogEntry>,
     pub(crate) sequence: u64,
+    pub(crate) assurance: Arc<Assurance>,
 }
 
 impl Core {
@@ -83,11 +91,13 @@ impl Core {
             intent: Intent::default(),
             history: Arc::default(),
             numbers: Numbers::new(),
+            places: BTreeMap::new(),
             generation: 0,
             derived,
             sessions,
             running: None,
             store_unwritable: None,
+            files: None,
             blocked: None,
             hooks_sent: BTreeMap::new(),
             hook_retries: BTreeMap::new(),
@@ -102,6 +112,7 @@ impl Core {
             next_id: 0,
             events: VecDeque::new(),
             sequence: 0,
+            assurance: Arc::default(),
         };
         core.derive_or_keep();
         core
@@ -155,6 +166,7 @@ impl Core {
             Event::HookChanged { switch, hook, status } => {
                 self.hook_changed(&switch, hook, status, now_ms, out);
             }
+            Event::Measured { switch, measured } => self.measured(&switch, measured, now_ms, out),
             Event::EntriesRead { switch, read, result } => {
                 self.entries_read(&switch, read, result, now_ms, out);
             }
@@ -164,6 +176,7 @@ impl Core {
             Event::Request { id, author, request } => {
                 self.request(id, &author, request, now_ms, out);
             }
+            Event::IntentFiles { dir, refused } => self.intent_files(dir, refused, now_ms, out),
             Event::Store { unwritable } => self.store_changed(unwritable, now_ms, out),
             // `advance` looks at the time itself.
             Event::TimerDue(timer) => {
@@ -185,6 +198,31 @@ impl Core {
             }
             _ => {}
         }
+    }
+
+    fn intent_files(
+        &mut self,
+        dir: String,
+        refused: Option<String>,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let count = self.files.as_ref().map_or(0, |files| files.refusals);
+        let before = self.files.take().and_then(|files| files.refused);
+        let is_new = refused.is_some() && before != refused;
+        let files = IntentFiles { dir, refused, refusals: count + u64::from(is_new) };
+        match (&before, &files.refused) {
+            (_, Some(why)) if is_new => {
+                let text = format!("what runs is kept: {why}");
+                self.log(Severity::Error, "intent-refused", &files.dir, text, now_ms, out);
+            }
+            (Some(_), None) => {
+                let text = String::from("its files are taken again");
+                self.log(Severity::Info, "intent-accepted", &files.dir, text, now_ms, out);
+            }
+            _ => {}
+        }
+        self.files = Some(files);
     }
 
     fn joined(&mut self, switch: NodeName, report: Report, now_ms: u64, out: &mut Vec<Effect>) {
@@ -339,6 +377,7 @@ impl Core {
         let after = self.derived.clone();
         self.log_links(before, &after, now_ms, out);
         self.log_slices(before, &after, now_ms, out);
+        self.log_places(before, &after, now_ms, out);
         self.log_seats(&before.seats, &after.seats, now_ms, out);
     }
 
@@ -347,6 +386,7 @@ impl Core {
         let (derived, numbers) = Derived::compute(self)?;
         self.derived = Arc::new(derived);
         self.numbers = numbers;
+        self.take_places();
         self.truth = self.truth_now();
         self.stale = false;
         Ok(())

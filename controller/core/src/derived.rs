@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use selvedge_pipeline::HookId;
 use selvedge_slices::admission::{Attachment, HookMemory, Network as Placement};
-use selvedge_slices::{Ledger, NetworkSlice, ObjectName};
+use selvedge_slices::{Ledger, ObjectName};
 use selvedge_topology::{Bytes, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
 
 use crate::Core;
 use crate::attach::{Learned, Located};
 use crate::desired::Named;
 use crate::effect::HookLoad;
-use crate::intent::{Intent, Stored};
+use crate::intent::Intent;
 use crate::network::{LinkState, Reason, Switch};
 use crate::numbers::Numbers;
+use crate::placement::{self, Place};
 use crate::seats::Seats;
 use crate::table::{Sorted, Table};
 
@@ -32,15 +33,20 @@ pub(crate) struct Derived {
     pub(crate) of: State,
     /// Declared links between switches.
     pub(crate) links: Arc<BTreeMap<LinkIx, LinkState>>,
-    /// The topology without unusable links.
+    /// The topology without links that are unusable or avoided.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) forwarding: Arc<Forwarding>,
-    /// For each host with a place in the topology, where it is or should be.
+    /// For each host with a place in the topology, where it is or should be; placed
+    /// applications included.
     pub(crate) attachments: Arc<BTreeMap<NodeName, Attachment>>,
     /// Switches that each hook can run on.
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
+    /// Less what placed applications take.
     pub(crate) hook_memory: HookMemory,
+    bare: Bare,
     pub(crate) ledger: Arc<Ledger>,
+    /// Where applications are that are to be placed.
+    pub(crate) places: BTreeMap<ObjectName, Place>,
     /// Who is attached to slices that have a maximum.
     pub(crate) seats: Seats,
     /// By name, without the default slice.
@@ -56,10 +62,19 @@ pub(crate) struct Derived {
     pub(crate) tables: BTreeMap<NodeName, Arc<Table>>,
 }
 
+/// What there would be without placed applications.
+#[derive(Clone, Debug, Default)]
+struct Bare {
+    attachments: Arc<BTreeMap<NodeName, Attachment>>,
+    memory: HookMemory,
+}
+
 /// What everything follows from, besides the topology.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) intent: Intent,
+    /// Where applications were.
+    places: BTreeMap<ObjectName, NodeName>,
     pub(crate) switches: BTreeMap<NodeName, Switch>,
     learned: Arc<BTreeMap<NodeName, Learned>>,
     /// Those that were given in the course of it included.
@@ -96,7 +111,9 @@ impl Derived {
             attachments: Arc::default(),
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
+            bare: Bare::default(),
             ledger: Arc::new(Ledger::new()),
+            places: BTreeMap::new(),
             seats: Seats::default(),
             slices: Arc::default(),
             located: Sorted::new(),
@@ -109,55 +126,65 @@ impl Derived {
 
     /// What admission is told.
     pub(crate) fn placement(&self) -> Placement<'_> {
+        Placement { endpoints: &self.attachments, memory: &self.hook_memory, ..self.unsettled() }
+    }
+
+    /// What it is told when applications are to be placed as well.
+    fn unsettled(&self) -> Placement<'_> {
         Placement {
             snapshot: &self.snapshot,
             forwarding: &self.forwarding,
-            endpoints: &self.attachments,
+            endpoints: &self.bare.attachments,
             hooks: &self.hook_nodes,
-            memory: &self.hook_memory,
+            memory: &self.bare.memory,
         }
     }
 }
 
-/// Slices that hold capacity, in the order in which they were promised: who came first keeps
-/// what it has.
-fn in_order(intent: &Intent) -> Vec<&NetworkSlice> {
-    let holds = |stored: &&Arc<Stored<NetworkSlice>>| stored.phase().holds_capacity();
-    let mut slices: Vec<_> = intent.slices.values().filter(holds).collect();
-    slices.sort_by_key(|stored| (stored.meta.revision, stored.object.name.clone()));
-    slices.into_iter().map(|stored| &stored.object).collect()
+/// Why promises would not be kept even if all switches had joined.
+#[derive(Default)]
+pub(crate) struct Unfit {
+    pub(crate) slices: BTreeMap<String, String>,
+    pub(crate) applications: BTreeMap<ObjectName, String>,
 }
 
-/// Would every slice be kept, or at least not for another reason, once all switches have
-/// joined? Answers why not, by slice: for changes made before the network is up.
-pub(crate) fn unfit_when_joined(core: &Core) -> BTreeMap<String, String> {
+/// Would every slice be kept and every application placed, or at least not for another reason,
+/// once all switches have joined? Answers why not: for changes made before the network is up.
+pub(crate) fn unfit_when_joined(core: &Core) -> Unfit {
     let links = core.network.link_states();
     let waits = |state: &LinkState| matches!(state, LinkState::Unusable(Reason::NotJoined(_)));
     let down =
         links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)) && !waits(state));
-    let down: Vec<LinkIx> = down.map(|(ix, _)| *ix).collect();
+    let avoided = core.left(&links, true).avoided;
+    let down: Vec<LinkIx> = down.map(|(ix, _)| *ix).chain(avoided).collect();
     let snapshot = Snapshot::new(core.network.topology.clone(), 0).with_down(0, down);
     let mut derived = Derived::empty(&core.network.topology);
     derived.forwarding = Arc::new(Forwarding::new(&snapshot));
-    derived.attachments = core.derived.attachments.clone();
-    (derived.hook_nodes, derived.hook_memory) = hooks(core, &snapshot);
+    derived.bare.attachments = core.derived.bare.attachments.clone();
+    (derived.hook_nodes, derived.bare.memory) = hooks(core, &snapshot);
     derived.snapshot = Arc::new(snapshot);
-    let (ledger, unplaced) = Ledger::rebuilt(&derived.placement(), in_order(&core.intent));
+    let settled = placement::settle(core, derived.unsettled(), &links, true);
     let why = |name: &ObjectName| {
-        let waived = || ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
-        let reason = unplaced.get(name).or_else(waived)?;
+        let admitted = settled.ledger.get(name.as_str());
+        let waived = || admitted.and_then(|admitted| admitted.waived.as_ref());
+        let reason = settled.unplaced.get(name).or_else(waived)?;
         Some((name.to_string(), reason.to_string()))
     };
-    core.intent.slices.keys().filter_map(why).collect()
+    let slices = core.intent.slices.keys().filter_map(why).collect();
+    let places = settled.places.into_iter();
+    let applications = places.filter_map(|(name, place)| Some((name, place.reason?))).collect();
+    Unfit { slices, applications }
 }
 
 /// The network that is left, and its trees: those of before if the same links are left.
 fn forwarding(
-    before: &Derived,
+    core: &Core,
     links: &BTreeMap<LinkIx, LinkState>,
 ) -> (Arc<Snapshot>, Arc<Forwarding>) {
     let unusable = links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)));
-    let down: BTreeSet<LinkIx> = unusable.map(|(ix, _)| *ix).collect();
+    let avoided = core.left(links, false).avoided;
+    let down: BTreeSet<LinkIx> = unusable.map(|(ix, _)| *ix).chain(avoided).collect();
+    let before = &core.derived;
     if *before.snapshot.down() == down {
         return (before.snapshot.clone(), before.forwarding.clone());
     }
@@ -180,6 +207,10 @@ fn attachment(core: &Core, snapshot: &Snapshot, host: &NodeName) -> Option<Attac
 fn hooks(core: &Core, snapshot: &Snapshot) -> (BTreeMap<ObjectName, Vec<NodeIx>>, HookMemory) {
     let memory = |node: NodeIx| {
         let name = snapshot.name(node);
+        // Hooks are traffic, too.
+        if core.intent.is_drained(name) {
+            return None;
+        }
         let switch = &core.network.switches[name];
         if switch.known {
             return switch.compute.map(|compute| Bytes(compute.memory_bytes));

@@ -13,7 +13,7 @@ pub enum Effect {
     /// Durable before any later effect of the same call is carried out. If the store refuses,
     /// the shell drops the rest, answers the request with the store's error, and goes back to
     /// the clone of the core that it took before a [`Event::Request`](crate::Event::Request).
-    /// Records of other events (`switch/`, `number/`, `endpoint/`) may be kept for a later try.
+    /// Records of other events (`switch/`, `number/`, `endpoint/`, `placement/`) may be kept for a later try.
     Persist(Vec<RecordChange>),
     /// Read every entry of the switch's tables: [`Event::EntriesRead`](crate::Event).
     ReadEntries {

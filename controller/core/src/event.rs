@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use selvedge_pipeline::{Entry, HookId, PortId};
+use selvedge_pipeline::{Direction, DropReason, Entry, HookId, PortId, SliceId};
 use selvedge_slices::{Object, ObjectKind, ObjectName, TrafficRule};
 use selvedge_topology::NodeName;
 
@@ -53,6 +53,11 @@ pub enum Event {
         hook: HookId,
         status: HookStatus,
     },
+    /// What a switch counted and measured in one second, or a part of it.
+    Measured {
+        switch: NodeName,
+        measured: Measured,
+    },
     /// Answers [`Effect::ReadEntries`](crate::Effect::ReadEntries). `Err`: what the switch or
     /// the connection said.
     EntriesRead {
@@ -78,9 +83,71 @@ pub enum Event {
     Store {
         unwritable: Option<String>,
     },
+    /// What became of the directory of files that is the intent: taken, or why not.
+    IntentFiles {
+        dir: String,
+        refused: Option<String>,
+    },
     /// A time set by [`Effect::SetTimer`](crate::Effect::SetTimer) has come. A timer that
     /// comes too often or too early does no harm.
     TimerDue(Timer),
+}
+
+/// What a switch counted and measured in one second. Where it has many slices in several parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Since the Unix epoch, by the switch's clock.
+    pub second: u64,
+    /// When it was told, by the switch's clock: milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// `entered`, `left`, `sent` and `received` are of packets that entered the fabric in that
+    /// second, and of all of those.
+    pub exact: bool,
+    /// What the other counts of slices are of.
+    pub interval_ms: u32,
+    pub links: Vec<LinkCount>,
+    pub slices: Vec<SliceCount>,
+    /// There is no more of that second.
+    pub last: bool,
+}
+
+/// One port of a switch in one second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkCount {
+    pub at: Counted,
+    /// Test packets sent to the neighbor, and answers.
+    pub probes: u32,
+    pub answered: u32,
+    /// Two-way, nanoseconds: mean and largest of those answered.
+    pub delay_ns: u64,
+    pub delay_max_ns: u64,
+    /// Marked packets.
+    pub sent: u64,
+    pub received: u64,
+}
+
+/// Where packets of slices are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Port(PortId),
+    /// The compute port of a hook: sent to it, received from it.
+    Hook(HookId),
+}
+
+/// One direction of one slice at one switch in one second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceCount {
+    pub slice: SliceId,
+    pub direction: Direction,
+    /// The user's bytes that entered here and were delivered here.
+    pub in_bytes: u64,
+    pub delivered_bytes: u64,
+    /// Packets within the guarantee that entered here and were delivered here.
+    pub entered: u64,
+    pub left: u64,
+    /// Packets within the guarantee that were dropped here, and why the last one was.
+    pub lost: u64,
+    pub lost_reason: Option<DropReason>,
 }
 
 /// What a switch says of itself when it joins.
@@ -167,8 +234,26 @@ pub struct Change {
     pub delete: Vec<ObjectId>,
     /// Puts and deletes what makes every object what it was at this revision, and nothing else.
     pub rollback: Option<u64>,
+    /// Nodes and links that are to be empty, for work on them.
+    pub drain: Vec<Target>,
+    /// Nodes and links that may be used again.
+    pub undrain: Vec<Target>,
     /// Why, for the history.
     pub reason: String,
+}
+
+/// A part of the network, as an operator names it: a switch; or a link by one end, `s1:p2`, or
+/// by both, `s1 - s2` or `s1:p2 - s2:p1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub kind: TargetKind,
+    pub name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    Node,
+    Link,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -57,6 +57,8 @@ struct Entry {
     /// Table entries added, changed and removed, all switches together, and those switches.
     entries: [usize; 4],
     touched: Vec<(Touched, Option<Before>)>,
+    /// What is no object's: `drain node s1`.
+    operations: Vec<String>,
     /// `touched` has the objects of before, and not their names only.
     undoable: bool,
     /// Of its record.
@@ -83,6 +85,8 @@ struct Record {
     entries: [usize; 4],
     undoable: bool,
     touched: Vec<TouchedRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,7 +116,9 @@ impl History {
             (touched, was)
         });
         let touched = touched.collect();
-        let mut entry = Entry { at_ms: now_ms, note, entries, touched, undoable: true, bytes: 0 };
+        let operations = before.operations(after);
+        let mut entry =
+            Entry { at_ms: now_ms, note, entries, touched, operations, undoable: true, bytes: 0 };
         let mut value = entry.record();
         if value.len() > HISTORY_ENTRY_BYTES {
             entry.undoable = false;
@@ -258,6 +264,7 @@ impl Entry {
             reason: note.reason.clone(),
             rollback: note.rollback,
             touched: self.touched.iter().map(|(touched, _)| touched.clone()).collect(),
+            operations: self.operations.clone(),
             undoable: self.undoable,
             added: *added,
             changed: *changed,
@@ -276,7 +283,7 @@ impl Entry {
         });
         let Note { author, reason, rollback } = self.note.clone();
         let (at_ms, entries, undoable) = (self.at_ms, self.entries, self.undoable);
-        let touched = touched.collect();
+        let (touched, operations) = (touched.collect(), self.operations.clone());
         crate::records::json(&Record {
             at_ms,
             author,
@@ -285,12 +292,14 @@ impl Entry {
             entries,
             undoable,
             touched,
+            operations,
         })
     }
 
     fn of_record(value: &[u8]) -> Result<Self, String> {
-        let Record { at_ms, author, reason, rollback, entries, undoable, touched } =
-            crate::records::parse(value)?;
+        let record: Record = crate::records::parse(value)?;
+        let Record { at_ms, author, reason, rollback, entries, undoable, touched, operations } =
+            record;
         let touched = touched.into_iter().map(|record| {
             let TouchedRecord { verb, kind, name, before, module } = record;
             let kinds = selvedge_slices::ObjectKind::ALL;
@@ -304,6 +313,6 @@ impl Entry {
         });
         let touched = touched.collect::<Result<_, String>>()?;
         let note = Note { author, reason, rollback };
-        Ok(Self { at_ms, note, entries, touched, undoable, bytes: 0 })
+        Ok(Self { at_ms, note, entries, touched, operations, undoable, bytes: 0 })
     }
 }

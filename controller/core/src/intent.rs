@@ -9,6 +9,7 @@ use selvedge_slices::{
 };
 use selvedge_topology::{NodeName, Topology};
 
+use crate::drain::{DrainMeta, Drained};
 use crate::event::{Change, ObjectId};
 use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
@@ -24,6 +25,8 @@ pub(crate) struct Intent {
     pub(crate) applications: BTreeMap<ObjectName, Arc<Stored<Application>>>,
     /// One at most: see [`Intent::check`].
     pub(crate) class_maps: BTreeMap<ObjectName, Arc<Stored<ClassMap>>>,
+    /// Nodes and links that are to be empty. No rollback changes them.
+    pub(crate) drained: BTreeMap<Drained, DrainMeta>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +92,16 @@ fn differing<'a, T>(
 }
 
 impl Intent {
+    /// Whether the same nodes and links are drained.
+    pub(crate) fn same_drains(&self, drained: &BTreeMap<Drained, DrainMeta>) -> bool {
+        self.drained.keys().eq(drained.keys())
+    }
+
+    /// Whether there are applications to be placed.
+    pub(crate) fn places(&self) -> bool {
+        self.applications.values().any(|stored| stored.object.demand.is_some())
+    }
+
     /// The objects that a later intent has otherwise.
     pub(crate) fn touched(&self, later: &Self) -> Vec<Touched> {
         differing(ObjectKind::NetworkSlice, &self.slices, &later.slices)
@@ -310,8 +323,26 @@ impl Intent {
                 return Err(Refusal::UnknownHook { slice, hook });
             }
         }
+        let mut placed: BTreeMap<&NodeName, &ObjectName> = BTreeMap::new();
         for (name, stored) in &self.applications {
             let is_new = before.applications.get(name) != Some(stored);
+            if stored.object.demand.is_some() {
+                let endpoint = &stored.object.endpoint;
+                if let Some(first) = placed.insert(endpoint, name) {
+                    return Err(Refusal::EndpointShared {
+                        endpoint: endpoint.to_string(),
+                        first: first.to_string(),
+                        second: name.to_string(),
+                    });
+                }
+                if is_new && let Some((_, _, at)) = topology.attachment(endpoint) {
+                    return Err(Refusal::EndpointIsLinked {
+                        application: name.to_string(),
+                        endpoint: endpoint.to_string(),
+                        at: at.to_string(),
+                    });
+                }
+            }
             if is_new && !is_host(&stored.object.endpoint) {
                 let endpoint = stored.object.endpoint.to_string();
                 return Err(Refusal::UnknownApplicationEndpoint {

@@ -9,12 +9,14 @@
 //!
 //! Units: times are milliseconds on the shell's clock, rates bits per second, sizes bytes.
 
+pub mod assure;
 mod attach;
 mod config;
 mod core;
 mod declared;
 mod derived;
 mod desired;
+mod drain;
 mod effect;
 mod event;
 mod history;
@@ -24,6 +26,7 @@ mod lifecycle;
 mod network;
 mod numbers;
 mod order;
+mod placement;
 pub mod plan;
 mod prove;
 mod queue;
@@ -41,8 +44,9 @@ pub use crate::core::Core;
 pub use config::Config;
 pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
 pub use event::{
-    Change, Compute, Event, HookState, HookStatus, Neighbor, ObjectId, Port, ReadId, Report,
-    Request, RequestId, Timer, WriteId,
+    Change, Compute, Counted, Event, HookState, HookStatus, LinkCount, Measured, Neighbor,
+    ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Target, TargetKind, Timer,
+    WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
 pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};

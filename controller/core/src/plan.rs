@@ -31,6 +31,8 @@ pub struct Plan {
     pub id: PlanId,
     /// Objects that would be put or deleted.
     pub objects: Vec<Touched>,
+    /// What else: `drain node s1`.
+    pub operations: Vec<String>,
     /// Against what the switches should hold now. Switches with no difference are not listed.
     pub switches: BTreeMap<NodeName, Difference>,
     /// Why [`Request::Apply`](crate::Request::Apply) would be refused; then `switches` is empty

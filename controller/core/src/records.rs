@@ -6,7 +6,9 @@
 //! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
 //! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
 //! | `number/POOL` | numbers given to names |
+//! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
+//! | `drain/node/NAME`, `drain/link/END` | what is to be empty, who wants it and why |
 //! | `history/REVISION` | what a revision changed, and objects as they were before it |
 //! | `switch/NAME` | what a switch last reported, and what was sent to its hooks |
 //!
@@ -22,6 +24,7 @@ use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Learned;
+use crate::drain;
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
 use crate::history::{self, History};
@@ -176,6 +179,9 @@ impl Core {
                 object_record(&Object::Application(stored.object.clone()), &stored.meta)
             });
         }
+        for (what, meta) in &intent.drained {
+            put(format!("drain/{}", what.key()), false, &|| drain::record(what, meta));
+        }
         for (name, stored) in &intent.class_maps {
             let before = before.class_maps.get(name);
             let same = before.is_some_and(|before| Arc::ptr_eq(before, stored));
@@ -190,6 +196,9 @@ impl Core {
         for (key, pool) in self.numbers.pools() {
             let same = before.get(&key).is_some_and(|before| Arc::ptr_eq(before, pool));
             put(format!("number/{key}"), same, &|| json(&**pool));
+        }
+        for (application, node) in &self.places {
+            put(format!("placement/{application}"), false, &|| json(&node.as_str()));
         }
         let all = Arc::ptr_eq(&self.endpoints.learned, &made_of.learned);
         for (host, learned) in &*self.endpoints.learned {
@@ -300,6 +309,11 @@ impl Core {
         let (kind, name) = key.split_once('/').ok_or_else(foreign)?;
         match kind {
             "intent" => self.take_object(name.split_once('/').ok_or_else(foreign)?, value),
+            "drain" => {
+                let (what, meta) = drain::restore(value)?;
+                self.intent.drained.insert(what, meta);
+                Ok(())
+            }
             "history" => std::sync::Arc::make_mut(&mut self.history).restore(name, value),
             "number" => {
                 let pool: Pool = parse(value)?;
@@ -309,6 +323,12 @@ impl Core {
                 } else {
                     Err(String::from("numbers that cannot have been given"))
                 }
+            }
+            "placement" => {
+                let application: ObjectName = name.parse().map_err(|_| foreign())?;
+                let node: String = parse(value)?;
+                self.places.insert(application, node.parse().map_err(|_| foreign())?);
+                Ok(())
             }
             "endpoint" => {
                 let host: NodeName = name.parse().map_err(|_| foreign())?;

@@ -67,6 +67,19 @@ pub enum Refusal {
     /// No number is left: the data plane counts slices, sets and policies in 16 bits or fewer.
     #[error("no number is left for {what}: there are at most {limit}")]
     NumbersExhausted { what: &'static str, limit: usize },
+    #[error(
+        "application {application:?} is to be placed, but its endpoint {endpoint:?} hangs on \
+         {at}; give it an endpoint without a link, or no computeDescriptor"
+    )]
+    EndpointIsLinked { application: String, endpoint: String, at: String },
+    #[error(
+        "applications {first:?} and {second:?} have the same endpoint {endpoint:?}, and both are \
+         to be placed"
+    )]
+    EndpointShared { endpoint: String, first: String, second: String },
+    /// Placement's own words: what each node lacks, what would fit.
+    #[error("application {application:?} cannot be placed: {reason}")]
+    NoPlace { application: String, reason: String },
     /// Admission's own words: link, shortfall, what would fit.
     #[error("slice {slice:?} does not fit: {reason}{}", instead(.offers))]
     DoesNotFit {
@@ -79,6 +92,32 @@ pub enum Refusal {
         "the plan was made on another state (plan {asked}, now it would be {now}); make it again"
     )]
     OtherPlan { asked: PlanId, now: PlanId },
+    #[error("the topology has no switch {name:?}{}", did_you_mean(near))]
+    UnknownNode { name: String, near: Option<String> },
+    #[error(
+        "the topology has no link {name:?} between switches{}; a link is named by a port, \
+         `s1:p2`, or by both ends, `s1 - s2`",
+        did_you_mean(near)
+    )]
+    UnknownLink { name: String, near: Option<String> },
+    #[error("{name:?} is several links: {}; name one by a port", .links.join(", "))]
+    SeveralLinks { name: String, links: Vec<String> },
+    #[error(
+        "node {node} cannot be drained: endpoint {endpoint:?} of {} is attached to it; move it, \
+         or change the slice, first",
+        quoted(.slices)
+    )]
+    DrainNeeded { node: String, endpoint: String, slices: Vec<String> },
+    #[error(
+        "slice {slice:?}: its endpoint {endpoint:?} is attached to node {node}, which is drained; \
+         undrain it first"
+    )]
+    AtDrained { slice: String, endpoint: String, node: String },
+    #[error("{what} cannot be drained: nothing else leads to {behind}")]
+    DrainCuts { what: String, behind: String },
+    /// Admission's own words: link, shortfall, what would fit.
+    #[error("with {what} drained, slice {slice:?} is no longer kept: {reason}")]
+    DrainBreaks { what: String, slice: String, reason: String },
     #[error("there is no revision {revision}: the newest is {last}")]
     NoRevision { revision: u64, last: u64 },
     #[error(
@@ -88,6 +127,39 @@ pub enum Refusal {
     RevisionGone { revision: u64, oldest: u64 },
     #[error("the plan is not safe: {0}")]
     NotProven(CounterExample),
+}
+
+impl Refusal {
+    /// The object that it is about, where it is about one.
+    pub fn object(&self) -> Option<(ObjectKind, &str)> {
+        match self {
+            Self::NotFound { kind, name } | Self::Twice { kind, name } => {
+                Some((*kind, name.as_str()))
+            }
+            Self::UnknownEndpoint { slice, .. }
+            | Self::EndpointWithoutAddress { slice, .. }
+            | Self::UnknownHook { slice, .. }
+            | Self::AtDrained { slice, .. }
+            | Self::DrainBreaks { slice, .. }
+            | Self::DoesNotFit { slice, .. }
+            | Self::TwoSides { as_ue: slice, .. } => Some((ObjectKind::NetworkSlice, slice)),
+            Self::HookInUse { slices, .. } | Self::DrainNeeded { slices, .. } => {
+                Some((ObjectKind::NetworkSlice, slices.first()?))
+            }
+            Self::ModuleMissing { hook } => Some((ObjectKind::Hook, hook)),
+            Self::UnknownApplicationEndpoint { application, .. }
+            | Self::UnknownRule { application, .. }
+            | Self::RuleChanged { application, .. }
+            | Self::RuleUnsupported { application, .. } => {
+                Some((ObjectKind::Application, application))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn did_you_mean(near: &Option<String>) -> String {
+    near.as_ref().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
 }
 
 fn quoted(names: &[String]) -> String {

@@ -9,7 +9,8 @@ use selvedge_slices::{NetworkSlice, Object, Side};
 use selvedge_topology::NodeName;
 
 use crate::Core;
-use crate::derived::unfit_when_joined;
+use crate::derived::{Unfit, unfit_when_joined};
+use crate::drain::DrainMeta;
 use crate::effect::{Effect, Reply, Severity};
 use crate::event::{Change, Request, RequestId};
 use crate::history::Note;
@@ -59,9 +60,17 @@ impl Core {
                 return Err(Refusal::OtherPlan { asked: asked.clone(), now });
             }
         }
-        let next = self.intent.changed(&*self.resolved(change)?, author, now_ms)?;
+        let next = self.next(&*self.resolved(change)?, author, now_ms)?;
         let (author, reason) = (author.to_owned(), change.reason.clone());
         self.take_intent(next, Note { author, reason, rollback: change.rollback }, now_ms, out)
+    }
+
+    /// The intent after a change that is no rollback; `None`: it would be the same.
+    fn next(&self, change: &Change, author: &str, now_ms: u64) -> Result<Option<Intent>, Refusal> {
+        let next = self.intent.changed(change, author, now_ms)?;
+        let (author, reason) = (author.to_owned(), change.reason.clone());
+        let meta = DrainMeta { author, reason, at_ms: now_ms };
+        self.with_drains((&change.drain, &change.undrain), next, &meta)
     }
 
     /// A rollback as what it puts and deletes.
@@ -105,9 +114,23 @@ impl Core {
         trial.intent = next;
         trial.lifecycle_at_ms = trial.intent.next_due_ms();
         trial.release_numbers();
+        self.check_drains(&trial)?;
         trial.derive()?;
-        let mut unfit: Option<BTreeMap<String, String>> = None;
+        let mut unfit: Option<Unfit> = None;
         // Only what this change brings about is held against it.
+        for (name, place) in &trial.derived.places {
+            let before = self.derived.places.get(name);
+            let object = |core: &Self| core.intent.applications.get(name).map(|s| s.object.clone());
+            let was_kept = before.is_none_or(|before| before.reason.is_none());
+            if place.reason.is_none() || (object(self) == object(&trial) && !was_kept) {
+                continue;
+            }
+            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
+            if let Some(reason) = unfit.applications.get(name) {
+                let (application, reason) = (name.to_string(), reason.clone());
+                return Err(Refusal::NoPlace { application, reason });
+            }
+        }
         for (name, slice) in &*trial.derived.slices {
             let before = self.derived.slices.get(name);
             let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
@@ -118,8 +141,11 @@ impl Core {
             }
             // Before all switches have joined it is what is declared that counts.
             let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.get(name) {
+            if let Some(reason) = unfit.slices.get(name) {
                 let (slice, reason) = (name.clone(), reason.clone());
+                if same && let Some(what) = trial.intent.newly_drained(&self.intent) {
+                    return Err(Refusal::DrainBreaks { what, slice, reason });
+                }
                 let object = trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
                 let offers = object.map_or_else(Vec::new, |object| trial.offers(object));
                 return Err(Refusal::DoesNotFit { slice, reason, offers });
@@ -170,13 +196,14 @@ impl Core {
     /// What a change would do, on a copy.
     fn plan(&self, change: &Change, author: &str, now_ms: u64) -> Plan {
         let mut differences = BTreeMap::new();
+        let mut places = self.places.clone();
         let mut warnings: Vec<String> = change.put.iter().flat_map(Object::not_enforced).collect();
         let mut notes: Vec<String> = change.put.iter().flat_map(Object::filled_in).collect();
         let mut refusal = None;
-        let mut objects = Vec::new();
+        let (mut objects, mut operations) = (Vec::new(), Vec::new());
         let resolved = self.resolved(change);
         let trial = resolved.as_ref().map_err(Refusal::clone).and_then(|change| {
-            match self.intent.changed(change, author, now_ms)? {
+            match self.next(change, author, now_ms)? {
                 None => Ok(None),
                 Some(next) => self.trial(next).map(Some),
             }
@@ -186,12 +213,20 @@ impl Core {
             Ok(Some(trial)) => {
                 differences = self.differences(&trial);
                 objects = self.intent.touched(&trial.intent);
+                operations = self.intent.operations(&trial.intent);
+                warnings.extend(self.drain_warnings(&trial));
                 notes.extend(trial.intent.not_active(&change.put));
                 for (name, slice) in &*trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
                     }
                 }
+                for (name, place) in &trial.derived.places {
+                    let reason = place.reason.iter();
+                    warnings.extend(reason.map(|reason| format!("application {name}: {reason}")));
+                }
+                notes.extend(trial.places_new_to(self));
+                places = trial.places;
             }
             Err(why) => refusal = Some(why),
         }
@@ -200,11 +235,12 @@ impl Core {
             Some(refusal) => format!("{network:?} refused: {refusal}"),
             None => {
                 let change = resolved.as_deref().unwrap_or(change);
-                format!("{network:?} {:?}", (&change.put, &change.modules, &change.delete))
+                let objects = (&change.put, &change.modules, &change.delete);
+                format!("{network:?} {objects:?} {operations:?} {places:?}")
             }
         };
         let id = PlanId::new(self.intent.revision, &text, &differences);
-        Plan { id, objects, switches: differences, refusal, warnings, notes }
+        Plan { id, objects, operations, switches: differences, refusal, warnings, notes }
     }
 
     /// Table entries that a trial adds, changes and removes, and on how many switches.

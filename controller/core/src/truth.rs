@@ -226,6 +226,8 @@ impl Core {
         if changed.is_empty() && Arc::ptr_eq(&before.learned, &now.learned) {
             return;
         }
+        let forgotten = before.learned.keys().filter(|host| !now.learned.contains_key(*host));
+        hosts.extend(forgotten.filter_map(|host| now.host(host)));
         for (host, learned) in &*now.learned {
             let there = learned.at.as_ref().is_some_and(|(node, _)| changed.contains(node));
             if there || before.learned.get(host) != Some(learned) {

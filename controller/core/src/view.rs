@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_slices::placement::Cost;
 use selvedge_slices::schedule::Schedule;
 use selvedge_topology::NodeName;
 
@@ -35,6 +36,20 @@ pub struct Status {
     pub blocked: Option<String>,
     /// What stands between now and converged, for people; empty when converged.
     pub waiting_for: Vec<String>,
+    /// Nodes and links that are drained, by whom and why.
+    pub drained: Vec<String>,
+    /// The directory of files that is the intent, if one is.
+    pub files: Option<IntentFiles>,
+}
+
+/// A directory of files that is the whole intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntentFiles {
+    pub dir: String,
+    /// Why its files are not what runs: a line for each problem; `None`: they are.
+    pub refused: Option<String>,
+    /// Refusals, each counted once for as long as it lasts, since this controller leads.
+    pub refusals: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +72,8 @@ pub struct NodeView {
     pub entries_desired: usize,
     pub generation: Option<u64>,
     pub in_sync: bool,
+    /// By whom it was drained and why; `None`: it is not.
+    pub drained: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +98,8 @@ pub struct LinkView {
     pub usable: bool,
     /// Why not.
     pub reason: Option<String>,
+    /// Why paths avoid it; `None`: they do not.
+    pub drained: Option<String>,
     /// What is promised, as rate of frames, from `a` to `b` and back.
     pub reserved_ab_bps: u64,
     pub reserved_ba_bps: u64,
@@ -166,10 +185,45 @@ pub struct HookInstanceView {
 pub struct ApplicationView {
     pub name: String,
     pub endpoint: NodeName,
+    /// `None`: it is not placed by the controller.
+    pub placement: Option<PlacementView>,
     /// Rule id and whether it is ACTIVE, in the order of its descriptor.
     pub rules: Vec<(String, bool)>,
     pub revision: u64,
     pub author: String,
+}
+
+/// Where an application is that the controller places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacementView {
+    /// `None`: no node takes it at present.
+    pub node: Option<NodeName>,
+    /// It was seen there. Else this is a decision, and nothing has started it yet.
+    pub seen: bool,
+    /// Why it has no node, or why what it needs is not kept there.
+    pub reason: Option<String>,
+}
+
+/// Why an application is where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplicationExplanation {
+    pub application: String,
+    pub endpoint: NodeName,
+    /// `None`: it is not placed by the controller; then `nodes` is empty too.
+    pub placement: Option<PlacementView>,
+    /// Slices that lead to it.
+    pub slices: Vec<String>,
+    /// Every node with compute.
+    pub nodes: Vec<NodeVerdict>,
+}
+
+/// What a node would be for an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeVerdict {
+    pub node: NodeName,
+    /// With its slices tried there; `None`: it lacks something.
+    pub cost: Option<Cost>,
+    pub lacks: Vec<String>,
 }
 
 /// Why a slice goes where it goes, and what its meters are.
@@ -186,6 +240,8 @@ pub struct Explanation {
     /// no place for it in the network as it is.
     pub placement: Option<selvedge_slices::Explanation>,
     pub meters: Vec<MeterView>,
+    /// What is drained, so that its paths avoid it.
+    pub avoided: Vec<String>,
     /// What happens to it when a link fails, in words.
     pub protection: String,
     /// What came from its template, who is attached where it has a maximum, and what of it is
@@ -239,6 +295,8 @@ pub struct Revision {
     /// The revision that was gone back to.
     pub rollback: Option<u64>,
     pub touched: Vec<Touched>,
+    /// What else: `drain node s1`. No rollback undoes it.
+    pub operations: Vec<String>,
     /// A rollback may lead past it.
     pub undoable: bool,
     /// Table entries, all switches together.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::usable;
 use selvedge_slices::rules::RuleState;
-use selvedge_slices::{Application, Hook, NetworkSlice, Object, TrafficRule};
+use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
 use selvedge_topology::{ArcIx, NodeName, Topology};
 
 use crate::Core;
 use crate::attach::prefixes;
 use crate::effect::LogEntry;
 use crate::event::ObjectId;
-use crate::intent::Stored;
+use crate::intent::{Intent, Stored};
 use crate::lifecycle::Phase;
 use crate::network::{LinkState, Use};
 use crate::numbers::DEFAULT_SLICE;
@@ -66,6 +66,8 @@ impl Core {
             store_unwritable: self.store_unwritable.clone(),
             blocked: self.blocked.clone(),
             waiting_for,
+            drained: self.drains(),
+            files: self.files.clone(),
         }
     }
 
@@ -128,6 +130,7 @@ impl Core {
                 entries_desired: self.derived.tables.get(name).map_or(0, |table| table.len() + 1),
                 generation: held.and_then(generation_of),
                 in_sync: self.in_sync(name),
+                drained: self.node_drained(name),
             })
         };
         self.network.switches.keys().filter_map(node).collect()
@@ -150,6 +153,7 @@ impl Core {
                     LinkState::Usable { .. } => None,
                     LinkState::Unusable(reason) => Some(reason.to_string()),
                 },
+                drained: self.link_drained(*ix),
                 reserved_ab_bps: reserved(true),
                 reserved_ba_bps: reserved(false),
                 reservable_bps: link.capacity.map(|capacity| usable(capacity).bps()),
@@ -239,6 +243,7 @@ impl Core {
             ApplicationView {
                 name: application.name.to_string(),
                 endpoint: application.endpoint.clone(),
+                placement: self.placement_of(&application.name),
                 rules: rules.map(|r| (r.id.clone(), r.state == RuleState::Active)).collect(),
                 revision: stored.meta.revision,
                 author: stored.meta.author.clone(),
@@ -257,6 +262,23 @@ impl Core {
     /// An object as it was put.
     pub fn object(&self, id: &ObjectId) -> Option<Object> {
         self.intent.object(id).map(|(object, _)| object)
+    }
+
+    /// Every object of the intent.
+    pub fn object_ids(&self) -> Vec<ObjectId> {
+        let id = |kind, name: &selvedge_slices::ObjectName| ObjectId { kind, name: name.clone() };
+        let Intent { slices, hooks, applications, class_maps, .. } = &self.intent;
+        let slices = slices.keys().map(|name| id(ObjectKind::NetworkSlice, name));
+        let hooks = hooks.keys().map(|name| id(ObjectKind::Hook, name));
+        let applications = applications.keys().map(|name| id(ObjectKind::Application, name));
+        let class_maps = class_maps.keys().map(|name| id(ObjectKind::ClassMap, name));
+        slices.chain(hooks).chain(applications).chain(class_maps).collect()
+    }
+
+    /// Whether the intent has just this object, and of a hook this module (SHA-256).
+    pub fn holds(&self, object: &Object, module: &Option<String>) -> bool {
+        let id = ObjectId { kind: object.kind(), name: object.name().clone() };
+        self.intent.object(&id).is_some_and(|held| held.0 == *object && held.1 == *module)
     }
 
     /// SHA-256 digests of modules that hooks have or had, as far as the history goes back: what
@@ -333,6 +355,7 @@ impl Core {
             reasons,
             placement: self.derived.ledger.explain(&self.derived.placement(), slice),
             meters,
+            avoided: self.drains(),
             protection,
             notes: self.notes(&stored.object),
         })

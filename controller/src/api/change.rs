@@ -9,11 +9,13 @@ use selvedge_slices::{Hook, Object, ObjectKind, ObjectName};
 use selvedge_topology::Problems;
 
 use super::Problem;
-use super::wire_intent::{Change, Document, Documents, ObjectRef};
+use super::wire_intent::{Change, Document, Documents, ObjectRef, Target};
 use crate::modules::{MAX_MODULE_BYTES, sha256};
 
 /// Documents in one change.
 const MAX_DOCUMENTS: usize = 256;
+/// Nodes and links that one change drains, or undrains.
+const MAX_TARGETS: usize = 256;
 /// Why a change is made, in bytes of UTF-8.
 const MAX_REASON_BYTES: usize = 1024;
 /// On whose behalf, in bytes of UTF-8.
@@ -42,10 +44,24 @@ pub(super) fn check(body: Change) -> Result<Checked, Problem> {
     }
     let mut problems = Vec::new();
     let mut put = Vec::new();
+    let mut first: BTreeMap<(ObjectKind, ObjectName), String> = BTreeMap::new();
     for Document { name, text } in &documents {
-        match selvedge_slices::parse(name, text) {
-            Ok(objects) => put.extend(objects),
-            Err(found) => problems.extend(lines(&found)),
+        let objects = match selvedge_slices::parse_lines(name, text) {
+            Ok(objects) => objects,
+            Err(found) => {
+                problems.extend(lines(&found));
+                continue;
+            }
+        };
+        for (line, object) in objects {
+            let (kind, of, place) =
+                (object.kind(), object.name().clone(), format!("{name}:{line}"));
+            if let Some(first) = first.get(&(kind, of.clone())) {
+                problems.push(format!("{place}: {kind} {of:?} is at {first} too"));
+                continue;
+            }
+            first.insert((kind, of), place);
+            put.push(object);
         }
     }
     let delete: Vec<core::ObjectId> = body
@@ -60,11 +76,14 @@ pub(super) fn check(body: Change) -> Result<Checked, Problem> {
         None
     });
     let objects = !put.is_empty() || !delete.is_empty();
-    if problems.is_empty() && !objects && body.rollback.is_none() {
+    let drain = targets("drain", &body.drain, &mut problems);
+    let undrain = targets("undrain", &body.undrain, &mut problems);
+    let anything = objects || !drain.is_empty() || !undrain.is_empty();
+    if problems.is_empty() && !anything && body.rollback.is_none() {
         problems.push("nothing to put and nothing to delete".to_owned());
     }
-    if objects && body.rollback.is_some() {
-        problems.push("rollback: it goes alone, without documents and `delete`".to_owned());
+    if anything && body.rollback.is_some() {
+        problems.push("rollback: it goes alone, without anything to put, delete or drain".into());
     }
     let reason = note("reason", body.reason, MAX_REASON_BYTES, &mut problems);
     let author = note("author", body.author, MAX_AUTHOR_BYTES, &mut problems);
@@ -74,8 +93,29 @@ pub(super) fn check(body: Change) -> Result<Checked, Problem> {
     let digests = modules.iter().map(|(hook, digest, _)| (hook.clone(), digest.clone())).collect();
     let modules = modules.into_iter().map(|(_, digest, bytes)| (digest, bytes)).collect();
     let (rollback, reason) = (body.rollback, reason.unwrap_or_default());
-    let change = core::Change { put, modules: digests, delete, rollback, reason };
+    let change = core::Change { put, modules: digests, delete, rollback, drain, undrain, reason };
     Ok(Checked { change, modules, plan, author })
+}
+
+fn targets(what: &str, targets: &[Target], problems: &mut Vec<String>) -> Vec<core::Target> {
+    if targets.len() > MAX_TARGETS {
+        let count = targets.len();
+        problems.push(format!("{what}: {count} are too many, at most {MAX_TARGETS}"));
+        return Vec::new();
+    }
+    let mut known = Vec::new();
+    for Target { kind, name } in targets {
+        let kind = match kind.as_str() {
+            "node" => core::TargetKind::Node,
+            "link" => core::TargetKind::Link,
+            other => {
+                problems.push(format!("{what}: {other:?} is not a kind: node or link"));
+                continue;
+            }
+        };
+        known.push(core::Target { kind, name: name.clone() });
+    }
+    known
 }
 
 /// A line for the history; an empty one is none.
@@ -96,7 +136,7 @@ fn note(
 }
 
 /// `file:line:column: message (help)`.
-fn lines(problems: &Problems) -> Vec<String> {
+pub(crate) fn lines(problems: &Problems) -> Vec<String> {
     let line = |(line, column, problem): (usize, usize, &selvedge_topology::Problem)| {
         let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
         format!("{}:{line}:{column}: {}{help}", problems.file(), problem.message)

@@ -5,7 +5,9 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{backup, counters, export, history, intent, lifecycle, read, trace};
+use super::{
+    assure, backup, counters, export, history, intent, lifecycle, metrics, read, trace,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +31,9 @@ use super::{backup, counters, export, history, intent, lifecycle, read, trace};
         read::slices,
         read::slice,
         read::explanation,
+        assure::slice,
+        assure::slices,
+        assure::metrics,
         read::class_map,
         export::ts28541,
         lifecycle::feasibility,
@@ -38,6 +43,7 @@ use super::{backup, counters, export, history, intent, lifecycle, read, trace};
         read::hook,
         read::applications,
         read::application,
+        read::application_explanation,
         intent::plan,
         intent::apply,
         history::history,
@@ -47,6 +53,7 @@ use super::{backup, counters, export, history, intent, lifecycle, read, trace};
         intent::delete_application,
         trace::trace,
         backup::backup,
+        metrics::metrics,
         document,
         reader,
     ),

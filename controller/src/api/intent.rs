@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use selvedge_core::{Change, Reply, Request};
+use selvedge_core::{Change, Reply, Request, SliceRequest};
 use selvedge_slices::ObjectKind;
 
 use super::caller::Caller;
@@ -66,6 +66,17 @@ async fn change(api: &Api, caller: Caller, checked: Checked) -> Result<Json<Appl
     take(api, author, modules, Request::Apply { change, plan }).await
 }
 
+/// Whether it is for the files to say, where files are the intent.
+fn changes_objects(request: &Request) -> bool {
+    match request {
+        Request::Apply { change, .. } => {
+            !change.put.is_empty() || !change.delete.is_empty() || change.rollback.is_some()
+        }
+        Request::Slice(request) => matches!(request, SliceRequest::Reserve { .. }),
+        Request::Plan(_) | Request::ReplaceTrafficRule { .. } => false,
+    }
+}
+
 /// Has the core take a change, with the modules that it needs kept.
 pub(super) async fn take(
     api: &Api,
@@ -73,22 +84,19 @@ pub(super) async fn take(
     modules: Vec<(String, Vec<u8>)>,
     request: Request,
 ) -> Result<Json<Applied>, Problem> {
+    if let Some(dir) = &api.intent_dir
+        && changes_objects(&request)
+    {
+        let detail = crate::intent_dir::refusal(dir);
+        return Err(Problem::new(axum::http::StatusCode::CONFLICT, detail));
+    }
     let api = api.clone();
     // A task of its own: a client that hangs up half-way leaves nothing half done.
-    let done = tokio::spawn(async move {
-        let _one_at_a_time = api.changing.lock().await;
-        api.modules.keep(modules).await?;
-        let reply = api.handle.request(author, request).await;
-        // A store that has just failed is not asked again before the client has its answer.
-        if !matches!(reply, Err(RequestError::Store(_))) {
-            api.sweep().await;
-        }
-        Ok::<_, Problem>(reply?)
-    });
+    let done = tokio::spawn(async move { api.take(author, request, modules).await });
     match done.await {
         Ok(Ok(Reply::Applied { changed, revision })) => Ok(Json(Applied { changed, revision })),
         Ok(Ok(Reply::Plan(_) | Reply::Feasibility(_))) => Err(unexpected()),
-        Ok(Err(problem)) => Err(problem),
+        Ok(Err(error)) => Err(error.into()),
         Err(error) => {
             Err(Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
         }
@@ -100,6 +108,24 @@ impl Api {
     pub(crate) async fn sweep_alone(&self) {
         let _one_at_a_time = self.changing.lock().await;
         self.sweep().await;
+    }
+
+    /// Makes a change of intent, whose modules (digest and bytes) are kept before it and looked
+    /// through after it.
+    pub(crate) async fn take(
+        &self,
+        author: String,
+        request: Request,
+        modules: Vec<(String, Vec<u8>)>,
+    ) -> Result<Reply, RequestError> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.modules.keep(modules).await.map_err(|error| RequestError::Store(error.into()))?;
+        let reply = self.handle.request(author, request).await;
+        // A store that has just failed is not asked again before the client has its answer.
+        if !matches!(reply, Err(RequestError::Store(_))) {
+            self.sweep().await;
+        }
+        reply
     }
 
     /// Forgets modules and services that nothing refers to any more. What cannot be forgotten

@@ -4,6 +4,7 @@
 //! own yet: whoever may open the socket may change the network, so TCP belongs on loopback or
 //! behind something that checks. Every error is ProblemDetails.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::modules::Modules;
 use crate::store::Store;
 use selvedge_topology::Topology;
 
+mod assure;
 mod backup;
 mod caller;
 mod change;
@@ -31,19 +33,23 @@ mod history;
 mod intent;
 mod leader;
 mod lifecycle;
+mod metrics;
 pub mod problem;
 mod read;
 pub(crate) mod serve;
 mod trace;
 pub mod wire;
+pub mod wire_assure;
 pub mod wire_counters;
 pub mod wire_explain;
 pub mod wire_history;
 pub mod wire_intent;
 pub mod wire_lifecycle;
+pub mod wire_placement;
 pub mod wire_trace;
 
 pub(crate) use caller::Caller;
+pub(crate) use change::lines;
 pub use docs::openapi;
 pub use leader::LEADER;
 pub use problem::Problem;
@@ -67,13 +73,16 @@ pub struct Api {
     pub(crate) platform: Arc<MecPlatform>,
     /// One change of intent at a time, from its modules to its reply.
     pub(crate) changing: Arc<Mutex<()>>,
+    /// The directory whose files are the whole intent, if one is: objects are changed there.
+    pub(crate) intent_dir: Option<Arc<Path>>,
 }
 
 impl Api {
     pub fn new(handle: Handle, store: Arc<dyn Store>, topology: Arc<Topology>) -> Self {
         let platform = Arc::new(MecPlatform::new(handle.clone(), Arc::clone(&store)));
         let modules = Modules::new(Arc::clone(&store));
-        Self { handle, store, modules, topology, platform, changing: Arc::default() }
+        let (changing, intent_dir) = (Arc::default(), None);
+        Self { handle, store, modules, topology, platform, changing, intent_dir }
     }
 
     pub(crate) fn role(&self) -> tokio::sync::watch::Receiver<Role> {
@@ -84,6 +93,7 @@ impl Api {
 /// Everything the controller serves over HTTP.
 pub fn router(api: Api) -> Router {
     let mec = selvedge_mec_api::router(Arc::clone(&api.platform));
+    let metrics = api.clone();
     let events = Router::new().route("/v1/events", get(read::events)).with_state(api.clone());
     let timed = Router::new()
         .route("/v1/status", get(read::status))
@@ -98,6 +108,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices", get(read::slices))
         .route("/v1/slices/{name}", get(read::slice).delete(intent::delete_slice))
         .route("/v1/slices/{name}/explanation", get(read::explanation))
+        .route("/v1/slices/{name}/assurance", get(assure::slice))
+        .route("/v1/assurance", get(assure::slices))
+        .route("/metrics", get(assure::metrics))
         .route("/v1/slices/{name}/activate", post(lifecycle::activate))
         .route("/v1/slices/{name}/deactivate", post(lifecycle::deactivate))
         .route("/v1/feasibility", post(lifecycle::feasibility))
@@ -106,6 +119,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))
+        .route("/v1/applications/{name}/explanation", get(read::application_explanation))
         .route("/v1/applications/{name}", get(read::application).delete(intent::delete_application))
         .route("/v1/history", get(history::history))
         .route("/v1/history/{revision}", get(history::revision))
@@ -120,6 +134,7 @@ pub fn router(api: Api) -> Router {
         .layer(middleware::from_fn(time_limit));
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
     Router::new()
+        .route("/metrics", get(metrics::metrics).with_state(metrics))
         .route("/v1/openapi.json", get(docs::document))
         .route("/docs", get(docs::reader))
         .merge(events)

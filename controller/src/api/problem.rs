@@ -51,6 +51,8 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
             Refusal::NotFound { .. }
+            | Refusal::UnknownNode { .. }
+            | Refusal::UnknownLink { .. }
             | Refusal::NoRevision { .. }
             | Refusal::RevisionGone { .. } => StatusCode::NOT_FOUND,
             Refusal::OtherPlan { .. } | Refusal::RuleChanged { .. } => {

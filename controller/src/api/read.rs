@@ -16,6 +16,7 @@ use super::wire::{
 };
 use super::wire_explain::Explanation;
 use super::wire_intent::Entry;
+use super::wire_placement::ApplicationExplanation;
 use super::{Api, MAX_WAIT_S, Problem};
 
 type Found<T> = Result<Json<T>, Problem>;
@@ -239,6 +240,27 @@ pub(super) async fn application(State(api): State<Api>, name: Name) -> Found<App
     let Path(name) = name?;
     let views = api.handle.query(|core| core.applications()).await?;
     match views.into_iter().find(|view| view.name == name) {
+        Some(view) => Ok(Json(view.into())),
+        None => Err(Problem::not_found("application", &name)),
+    }
+}
+
+/// Why an application is where it is: what every node would cost, or lacks.
+#[utoipa::path(
+    get, path = "/v1/applications/{name}/explanation", tag = "intent",
+    params(("name" = String, Path, description = "The application")),
+    responses(
+        (status = 200, body = ApplicationExplanation),
+        (status = 404, body = super::problem::ProblemDetails)
+    )
+)]
+pub(super) async fn application_explanation(
+    State(api): State<Api>,
+    name: Name,
+) -> Found<ApplicationExplanation> {
+    let Path(name) = name?;
+    let wanted = name.clone();
+    match api.handle.query(move |core| core.explain_application(&wanted)).await? {
         Some(view) => Ok(Json(view.into())),
         None => Err(Problem::not_found("application", &name)),
     }

@@ -571,5 +571,7 @@ async fn too_many_requests_are_told_to_come_back() {
     assert_eq!(api.call("GET", "/v1/status", None).await.0, 200);
 }
 
+mod assure;
+mod bad_input;
 mod history;
 mod lifecycle;

@@ -9,6 +9,8 @@ use selvedge_slices::schedule::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::wire_placement::Placed;
+
 /// How the network stands to what is wanted.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -36,6 +38,11 @@ pub struct Status {
     pub blocked: Option<String>,
     /// What stands between now and converged; empty when converged.
     pub waiting_for: Vec<String>,
+    /// Nodes and links that are drained, by whom and why.
+    #[serde(default)]
+    pub drained: Vec<String>,
+    /// The directory of files that is the whole intent; null: objects are changed by this API.
+    pub intent_files: Option<IntentFiles>,
     /// Table entries that this controller has sent to switches since it started: inserted,
     /// modified and deleted, all switches together.
     pub writes: u64,
@@ -49,6 +56,15 @@ pub enum RoleName {
     Leader,
     /// Answers questions about what is in the store, and stands ready.
     Follower,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct IntentFiles {
+    pub dir: String,
+    /// Why its files are not what runs: a line for each problem; null: they are.
+    pub refused: Option<String>,
+    /// Refusals, each counted once for as long as it lasts, since this controller leads.
+    pub refusals: u64,
 }
 
 /// So many of so many: switches that have a session, links that are usable, endpoints that
@@ -77,6 +93,12 @@ impl Status {
             store_unwritable: view.store_unwritable,
             blocked: view.blocked,
             waiting_for: view.waiting_for,
+            drained: view.drained,
+            intent_files: view.files.map(|files| IntentFiles {
+                dir: files.dir,
+                refused: files.refused,
+                refusals: files.refusals,
+            }),
             writes,
         }
     }
@@ -101,6 +123,8 @@ pub struct Node {
     pub entries_desired: usize,
     pub generation: Option<u64>,
     pub in_sync: bool,
+    /// By whom it was drained and why; null: it is not.
+    pub drained: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
@@ -150,6 +174,7 @@ impl From<view::NodeView> for Node {
             entries_desired: view.entries_desired,
             generation: view.generation,
             in_sync: view.in_sync,
+            drained: view.drained,
         }
     }
 }
@@ -182,6 +207,8 @@ pub struct Link {
     pub usable: bool,
     /// Why not.
     pub reason: Option<String>,
+    /// Why paths avoid it, though it is usable; null: they do not.
+    pub drained: Option<String>,
     /// Sums of guaranteed rates, from `a` to `b` and back.
     pub reserved_ab_bps: u64,
     pub reserved_ba_bps: u64,
@@ -199,6 +226,7 @@ impl From<view::LinkView> for Link {
             delay_us: view.delay_us,
             usable: view.usable,
             reason: view.reason,
+            drained: view.drained,
             reserved_ab_bps: view.reserved_ab_bps,
             reserved_ba_bps: view.reserved_ba_bps,
             reservable_bps: view.reservable_bps,
@@ -427,6 +455,9 @@ fn hook_state(state: HookState) -> &'static str {
 pub struct Application {
     pub name: String,
     pub endpoint: String,
+    /// Absent: the controller does not place it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placed>,
     /// In the order of its descriptor.
     pub rules: Vec<Rule>,
     pub revision: u64,
@@ -445,6 +476,7 @@ impl From<view::ApplicationView> for Application {
         Self {
             name: view.name,
             endpoint: view.endpoint.to_string(),
+            placement: view.placement.map(Placed::from),
             rules: view.rules.into_iter().map(rule).collect(),
             revision: view.revision,
             author: view.author,

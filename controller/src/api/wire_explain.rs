@@ -21,6 +21,8 @@ pub struct Explanation {
     /// Absent: there is no place for it in the network as it is.
     pub placement: Option<Placement>,
     pub meters: Vec<Meter>,
+    /// What is drained, so that its paths avoid it.
+    pub avoided: Vec<String>,
     /// What happens to it when a link fails.
     pub protection: String,
     /// What came from its template, who is attached where it has a maximum, and what of it is
@@ -118,6 +120,7 @@ impl From<view::Explanation> for Explanation {
             reasons: view.reasons,
             placement: view.placement.map(Placement::from),
             meters: view.meters.into_iter().map(Meter::from).collect(),
+            avoided: view.avoided,
             protection: view.protection,
             notes: view.notes,
         }

@@ -17,6 +17,8 @@ pub struct Revision {
     /// The revision that was gone back to; null: it was no rollback.
     pub rollback: Option<u64>,
     pub objects: Vec<Touched>,
+    /// What else: `drain node s1`. No rollback undoes it.
+    pub operations: Vec<String>,
     /// A rollback may lead past it; a change of more than 1 MiB keeps names only.
     pub undoable: bool,
     /// Table entries that were to be added, changed and removed, all switches together.
@@ -62,6 +64,7 @@ impl From<view::Revision> for Revision {
             reason: view.reason,
             rollback: view.rollback,
             objects: view.touched.iter().map(Touched::from).collect(),
+            operations: view.operations,
             undoable: view.undoable,
             added: view.added,
             changed: view.changed,

@@ -26,6 +26,12 @@ pub struct Change {
     /// Instead of all of these: makes every object what it was at this revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<u64>,
+    /// Nodes and links that are to be empty, for work on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drain: Vec<Target>,
+    /// Nodes and links that may be used again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undrain: Vec<Target>,
     /// Why, for the history: at most 1,024 bytes, without control characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -68,6 +74,16 @@ pub struct ObjectRef {
     pub name: String,
 }
 
+/// A part of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// `node` or `link`.
+    pub kind: String,
+    /// A switch; or a link by one end, `s1:p2`, or by both, `s1 - s2` or `s1:p2 - s2:p1`.
+    pub name: String,
+}
+
 /// What a change would do.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
@@ -76,6 +92,9 @@ pub struct Plan {
     /// Objects that would be put or deleted.
     #[serde(default)]
     pub objects: Vec<Touched>,
+    /// What else: `drain node s1`.
+    #[serde(default)]
+    pub operations: Vec<String>,
     /// Switches whose entries would change, by name.
     pub switches: BTreeMap<String, Difference>,
     /// Why it would be refused; then there is nothing else.
@@ -138,6 +157,7 @@ impl From<plan::Plan> for Plan {
         Self {
             id: plan.id.to_string(),
             objects: plan.objects.iter().map(Touched::from).collect(),
+            operations: plan.operations,
             switches: switches.collect(),
             refusal: plan.refusal.as_ref().map(ToString::to_string),
             warnings: plan.warnings,

@@ -64,6 +64,8 @@ pub(crate) enum Input {
         core: Option<Box<Core>>,
         role: Role,
     },
+    /// What the core is told, of no switch.
+    Tell(Event),
     Query(Box<dyn FnOnce(&Core) + Send>),
     /// Handed to the switch's task; the core has no part in it.
     ReadCounters {
@@ -232,6 +234,7 @@ impl Engine {
                 }
                 self.requests(group).await;
             }
+            Input::Tell(event) => self.handle(event).await,
             Input::Query(query) => query(&self.core),
             Input::ReadCounters { switch, cells, answer } => match self.sessions.get(&switch) {
                 Some(link) => link.read_counters(cells, answer),

@@ -7,6 +7,8 @@ use selvedge_pipeline::{HookId, PortId};
 use selvedge_southbound::selvedge::v1;
 use selvedge_topology::NodeName;
 
+use super::telemetry;
+
 /// Ports, neighbors or hooks in one registration: as many as a switch can number.
 const MAX_ITEMS: usize = 256;
 /// Longest name of a port (IFNAMSIZ) and longest LLDP id (IEEE 802.1AB §8.5.2.3), in bytes.
@@ -23,7 +25,7 @@ pub(crate) struct BadMessage {
     pub(crate) problem: String,
 }
 
-fn bad<T>(field: &'static str, problem: impl Into<String>) -> Result<T, BadMessage> {
+pub(super) fn bad<T>(field: &'static str, problem: impl Into<String>) -> Result<T, BadMessage> {
     Err(BadMessage { field, problem: problem.into() })
 }
 
@@ -93,6 +95,9 @@ pub(crate) fn event(
             let (hook, status) = hook(message)?;
             Event::HookChanged { switch, hook, status }
         }
+        Message::Telemetry(message) => {
+            Event::Measured { switch, measured: telemetry::measured(message)? }
+        }
     })
 }
 
@@ -136,7 +141,7 @@ fn hook(message: v1::HookState) -> Result<(HookId, HookStatus), BadMessage> {
     Ok((HookId(id), status))
 }
 
-fn port_id(field: &'static str, id: u32) -> Result<PortId, BadMessage> {
+pub(super) fn port_id(field: &'static str, id: u32) -> Result<PortId, BadMessage> {
     match u16::try_from(id) {
         Ok(id @ 1..=255) => Ok(PortId(id)),
         _ => bad(field, format!("{id} is not a port, 1 to 255")),

@@ -8,6 +8,7 @@ pub(crate) mod listen;
 mod message;
 mod session;
 mod switch;
+mod telemetry;
 
 pub(crate) use session::{Southbound, serve};
 pub(crate) use switch::Dialer;

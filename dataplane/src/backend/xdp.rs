@@ -214,7 +214,11 @@ impl Tables for XdpTables {
         Ok(match counter {
             // There is no port 0 and no slice 0: cells that never count.
             CounterKind::PortRx | CounterKind::PortTx if narrow == 0 => Count::default(),
-            CounterKind::SliceIn | CounterKind::SliceDropped if slice == 0 => Count::default(),
+            CounterKind::SliceIn | CounterKind::SliceDropped | CounterKind::SliceDelivered
+                if slice == 0 =>
+            {
+                Count::default()
+            }
             CounterKind::PortRx => {
                 let port = self.counters.port(narrow)?;
                 Count { packets: port.rx_packets, bytes: port.rx_bytes }
@@ -235,6 +239,10 @@ impl Tables for XdpTables {
             CounterKind::SliceDropped => {
                 let slice = self.counters.slice(slice, direction)?;
                 Count { packets: slice.dropped_packets, bytes: slice.dropped_bytes }
+            }
+            CounterKind::SliceDelivered => {
+                let slice = self.counters.slice(slice, direction)?;
+                Count { packets: slice.delivered_packets, bytes: slice.delivered_bytes }
             }
             CounterKind::Hook => {
                 let hook = self.counters.hook(narrow)?;

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::frame::ETHERTYPE;
+use crate::gateway::link_addresses;
 
 /// Largest frame that is read; the rest of a longer one is cut off, and LLDP has no use for it.
 pub const FRAME_MAX: usize = 1600;
@@ -21,8 +22,7 @@ const OUTGOING: u8 = 4;
 #[derive(Debug)]
 pub struct LldpSocket {
     socket: AsyncFd<Socket>,
-    /// By interface index. The kernel's own list of link addresses, because it is the only
-    /// place where one is made without unsafe code.
+    /// By interface index.
     addresses: BTreeMap<u32, LinkAddr>,
 }
 
@@ -45,12 +45,7 @@ impl LldpSocket {
 
     /// Looks up the interfaces there are; to be called when they have changed.
     pub fn refresh(&mut self) -> io::Result<()> {
-        self.addresses = nix::ifaddrs::getifaddrs()?
-            .filter_map(|interface| {
-                let address = *interface.address?.as_link_addr()?;
-                Some((u32::try_from(address.ifindex()).ok()?, address))
-            })
-            .collect();
+        self.addresses = link_addresses()?;
         Ok(())
     }
 

@@ -3,8 +3,9 @@
 //! `lossless`: what is put into the maps comes back. `forwarding`: an unmanaged switch,
 //! programmed over P4Runtime, forwards between two namespaces, also while its agent is away.
 //! `managed`: mutual TLS, registration, neighbors, ports that come and go. `hooks`: a compute
-//! hook in a Wasm host, its death and the agent's.
+//! hook in a Wasm host, its death and the agent's. `assure`: links measured by test packets.
 
+mod assure;
 mod facing;
 mod forwarding;
 mod hooks;

@@ -46,11 +46,7 @@ impl Counters {
     }
 
     fn port_slot(&self, slot: u32) -> Result<PortCounters, Error> {
-        let [rx_packets, rx_bytes, tx_packets, tx_bytes] =
-            self.sum("PORT_COUNTERS", slot, |c: PortCounters| {
-                [c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes]
-            })?;
-        Ok(PortCounters { rx_packets, rx_bytes, tx_packets, tx_bytes })
+        Ok(self.0.get("PORT_COUNTERS").per_cpu(slot)?.into_iter().fold(Default::default(), add))
     }
 
     pub fn port(&self, port: u16) -> Result<PortCounters, Error> {
@@ -75,11 +71,18 @@ impl Counters {
     pub fn slice(&self, slice: u16, direction: Direction) -> Result<SliceCounters, Error> {
         within("slice", slice, 1, MAX_SLICE_ID.into())?;
         let slot = slice_slot(slice, direction as u8);
-        let [packets, bytes, dropped_packets, dropped_bytes] =
-            self.sum("SLICE_COUNTERS", slot, |c: SliceCounters| {
-                [c.packets, c.bytes, c.dropped_packets, c.dropped_bytes]
-            })?;
-        Ok(SliceCounters { packets, bytes, dropped_packets, dropped_bytes })
+        Ok(self.0.get("SLICE_COUNTERS").per_cpu(slot)?.into_iter().fold(Default::default(), more))
+    }
+
+    /// All ports and compute ports, by slot: port ids, then hooks from [`COMPUTE_PORT`] on. One
+    /// system call.
+    pub fn ports(&self) -> Result<Vec<PortCounters>, Error> {
+        self.0.get("PORT_COUNTERS").per_cpu_array(add)
+    }
+
+    /// All slices and directions, by [`slice_slot`]. One system call.
+    pub fn slices(&self) -> Result<Vec<SliceCounters>, Error> {
+        self.0.get("SLICE_COUNTERS").per_cpu_array(more)
     }
 
     pub fn hook(&self, hook: u16) -> Result<HookCounters, Error> {
@@ -122,4 +125,35 @@ impl Counters {
             self.sum("SCRATCH", 0, |scratch: Scratch| [scratch.passed, scratch.answered])?;
         Ok(totals)
     }
+}
+
+fn add(a: PortCounters, b: PortCounters) -> PortCounters {
+    PortCounters {
+        rx_packets: a.rx_packets.wrapping_add(b.rx_packets),
+        rx_bytes: a.rx_bytes.wrapping_add(b.rx_bytes),
+        tx_packets: a.tx_packets.wrapping_add(b.tx_packets),
+        tx_bytes: a.tx_bytes.wrapping_add(b.tx_bytes),
+        rx_marked: pairs(a.rx_marked, b.rx_marked),
+        tx_marked: pairs(a.tx_marked, b.tx_marked),
+    }
+}
+
+fn more(a: SliceCounters, b: SliceCounters) -> SliceCounters {
+    SliceCounters {
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+        dropped_packets: a.dropped_packets.wrapping_add(b.dropped_packets),
+        dropped_bytes: a.dropped_bytes.wrapping_add(b.dropped_bytes),
+        delivered_packets: a.delivered_packets.wrapping_add(b.delivered_packets),
+        delivered_bytes: a.delivered_bytes.wrapping_add(b.delivered_bytes),
+        entered: pairs(a.entered, b.entered),
+        left: pairs(a.left, b.left),
+        lost: a.lost.wrapping_add(b.lost),
+        // Of the CPU that has lost more: its last is likelier what goes on.
+        lost_reason: if b.lost > a.lost { b.lost_reason } else { a.lost_reason },
+    }
+}
+
+fn pairs(a: [u64; 2], b: [u64; 2]) -> [u64; 2] {
+    [a[0].wrapping_add(b[0]), a[1].wrapping_add(b[1])]
 }

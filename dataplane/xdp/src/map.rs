@@ -128,14 +128,8 @@ impl Map {
 
     /// One element of a per-CPU array, for each possible CPU.
     pub(crate) fn per_cpu<V: Plain>(&self, index: u32) -> Result<Vec<V>, Error> {
-        assert_eq!(size_of::<V>(), self.spec.value_bytes, "value of {}", self.spec.name);
-        assert_eq!(size_of::<V>() % 8, 0, "the kernel rounds per-CPU values up to 8");
-        assert_eq!(self.spec.kind, Kind::PerCpuArray);
-        let n_cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Map {
-            doing: "read",
-            map: self.spec.name,
-            source,
-        })?;
+        self.check_per_cpu::<V>();
+        let n_cpus = self.cpus()?;
         let mut values: Vec<MaybeUninit<V>> = vec![MaybeUninit::uninit(); n_cpus];
         // SAFETY: room for one value for each CPU.
         let found = unsafe {
@@ -150,6 +144,39 @@ impl Map {
             Some(()) => Ok(values.into_iter().map(|v| unsafe { v.assume_init() }).collect()),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// All elements of a per-CPU array, each added up over the CPUs.
+    pub(crate) fn per_cpu_array<V: Plain + Default>(
+        &self,
+        add: impl Fn(V, V) -> V,
+    ) -> Result<Vec<V>, Error> {
+        self.check_per_cpu::<V>();
+        let n_cpus = self.cpus()?;
+        let count = self.spec.entries;
+        let mut keys = vec![0u32; count as usize];
+        let mut values = vec![V::default(); count as usize * n_cpus];
+        // SAFETY: room for `count` keys, and for one value of each CPU for each.
+        let got = unsafe {
+            sys::lookup_array(self.fd.as_fd(), keys.as_mut_ptr(), values.as_mut_ptr().cast(), count)
+        };
+        let got = got.map_err(Error::map("read", self.spec.name))?;
+        let whole = values.chunks_exact(n_cpus).take(got as usize);
+        Ok(whole.map(|cpus| cpus.iter().copied().fold(V::default(), &add)).collect())
+    }
+
+    fn check_per_cpu<V: Plain>(&self) {
+        assert_eq!(size_of::<V>(), self.spec.value_bytes, "value of {}", self.spec.name);
+        assert_eq!(size_of::<V>() % 8, 0, "the kernel rounds per-CPU values up to 8");
+        assert_eq!(self.spec.kind, Kind::PerCpuArray);
+    }
+
+    fn cpus(&self) -> Result<usize, Error> {
+        aya::util::nr_cpus().map_err(|(_, source)| Error::Map {
+            doing: "read",
+            map: self.spec.name,
+            source,
+        })
     }
 }
 

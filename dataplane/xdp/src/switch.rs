@@ -17,6 +17,7 @@ use crate::load::{self, Programs};
 use crate::map::{Map, mismatch};
 use crate::maps::Maps;
 use crate::pins::{LinkName, Pins, remove_link, unpin};
+use crate::probes::Probes;
 use crate::table::{
     Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, NextHopTable, PolicyTable,
     PortTable, PrefixTable, QueueTable, Route, check_port,
@@ -69,6 +70,7 @@ pub struct Switch {
     pub queue: QueueTable,
     pub facts: Facts,
     pub counters: Counters,
+    pub probes: Probes,
 }
 
 impl Switch {
@@ -106,6 +108,7 @@ impl Switch {
             queue: QueueTable(Arc::clone(&maps)),
             facts: Facts(Arc::clone(&maps)),
             counters: Counters(Arc::clone(&maps)),
+            probes: Probes(Arc::clone(&maps)),
             maps,
             pins,
             programs,

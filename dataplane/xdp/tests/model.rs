@@ -435,6 +435,8 @@ fn the_programs_do_what_the_model_says() {
                 model.set_port(PortId(*port), Port { mac: *mac, up: true });
             }
             model.set_hook(HookId(0), true);
+            model.set_mark(seed % 2 == 1);
+            switch.probes.set_mark(seed % 2 == 1).unwrap();
             for n in 0..PACKETS / 30 {
                 let fabric = random.chance(50);
                 let (ingress, ifindex) = match random.below(20) {

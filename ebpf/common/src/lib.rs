@@ -74,6 +74,14 @@ pub const STAGE_ANSWER: u32 = 2;
 pub const STAGE_UNDER_TEST: u32 = 3;
 pub const STAGES: u32 = 4;
 
+/// Test packets of STAMP (RFC 8762) between neighbors: where the sender hears, and where the
+/// reflector does. Of the two switches on a link only, so the addresses are nobody's.
+pub const PROBE_SENDER: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x5e, 0x1f, 0, 1];
+pub const PROBE_REFLECTOR: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x5e, 0x1f, 0, 2];
+/// Reflector's UDP port (RFC 8762 §4.1), and the sender's.
+pub const PROBE_PORT: u16 = 862;
+pub const PROBE_SENDER_PORT: u16 = 50_862;
+
 /// Bytes at the start of a frame that the generator of benches puts back.
 pub const GENERATOR_HEAD_LEN: usize = 64;
 

@@ -5,7 +5,8 @@ use core::mem::size_of;
 use crate::key::{AddressKey, PrefixKey};
 use crate::value::*;
 use crate::{
-    MAX_HOOKS, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS, drop::REASONS,
+    MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS,
+    drop::REASONS,
 };
 
 // Limits of the table, each for its two maps. Memory grows with the entries, but for 16 bytes
@@ -103,4 +104,5 @@ pub const PINNED: &[Spec] = &[
     },
     of::<AddressKey, u64>("RECENT", Kind::LruHash, MAX_RECENT),
     array::<QueueState>("EVENT_RATE", PORT_SLOTS),
+    array::<ProbeValue>("PROBE", MAX_PORT_ID as u32 + 1),
 ];

@@ -32,12 +32,13 @@ plain! {
     QueueValue = 56,
     QueueState = 64,
     HookValue = 16,
-    PortCounters = 32,
-    SliceCounters = 32,
+    PortCounters = 64,
+    SliceCounters = 96,
     HookCounters = 64,
     Scratch = 48,
     SeenEvent = 24,
     HeadValue = 64,
+    ProbeValue = 512,
 }
 
 /// `CONFIG`, one: what concerns every packet.
@@ -54,7 +55,9 @@ pub struct ConfigValue {
     pub endpoint_prefixes: u32,
     pub route_prefixes: u32,
     pub delivery_prefixes: u32,
-    pub _pad: [u32; 3],
+    /// What packets that enter now are marked with, 0 or 1: see [`PortCounters::rx_marked`].
+    pub mark: u32,
+    pub _pad: [u32; 2],
 }
 
 impl ConfigValue {
@@ -332,6 +335,11 @@ pub struct PortCounters {
     pub rx_bytes: u64,
     pub tx_packets: u64,
     pub tx_bytes: u64,
+    /// Of those in an outer header, by its mark. The mark alternates (RFC 9341 §3): packets of
+    /// one that is not given any more are all sent, and what its count at the far end of a link
+    /// lacks is lost.
+    pub rx_marked: [u64; 2],
+    pub tx_marked: [u64; 2],
 }
 
 /// `SLICE_COUNTERS` by slice and direction, for each CPU. Bytes are the user's IP bytes.
@@ -344,6 +352,15 @@ pub struct SliceCounters {
     /// Dropped here, wherever they entered.
     pub dropped_packets: u64,
     pub dropped_bytes: u64,
+    /// Delivered here to an endpoint.
+    pub delivered_packets: u64,
+    pub delivered_bytes: u64,
+    /// Packets in profile that entered and were delivered here, by mark.
+    pub entered: [u64; 2],
+    pub left: [u64; 2],
+    /// Packets in profile that were dropped here, and why the last one was.
+    pub lost: u64,
+    pub lost_reason: u64,
 }
 
 /// `HOOK_COUNTERS` by hook id, for each CPU.
@@ -384,7 +401,9 @@ pub struct Scratch {
     pub kind: u8,
     /// Not 0: this switch has just written the outer header.
     pub fresh: u8,
-    pub _pad: [u8; 3],
+    /// Not 0: within the guarantee of its slice.
+    pub in_profile: u8,
+    pub _pad: [u8; 2],
     /// Bytes of the user's packet, once the slice is known.
     pub len: u32,
     /// `END_*`.
@@ -420,4 +439,28 @@ pub struct SeenEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadValue {
     pub words: [u64; GENERATOR_HEAD_LEN / 8],
+}
+
+/// `PROBE` by port: answers to the test packets sent there, by their sequence number modulo
+/// [`PROBES_KEPT`]: see [`probe_answer`]. One word each, so that a reader never sees half.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeValue {
+    pub answers: [u64; PROBES_KEPT],
+}
+
+impl Default for ProbeValue {
+    fn default() -> Self {
+        Self { answers: [0; PROBES_KEPT] }
+    }
+}
+
+/// A power of two.
+pub const PROBES_KEPT: usize = 64;
+
+/// Sequence number and two-way delay in nanoseconds, at most 4.29 s. Numbers start at 1.
+#[inline(always)]
+pub const fn probe_answer(sequence: u32, delay_ns: u64) -> u64 {
+    let delay = if delay_ns > u32::MAX as u64 { u32::MAX as u64 } else { delay_ns };
+    (sequence as u64) << 32 | delay
 }

@@ -11,6 +11,7 @@
 pub mod ip;
 pub mod rewrite;
 pub mod srv6;
+pub mod stamp;
 mod window;
 
 pub use window::{Cursor, Window};

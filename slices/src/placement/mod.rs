@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use selvedge_topology::{Bytes, NodeIx};
 
-use crate::{ObjectName, Refusal};
+use crate::{NetworkSlice, ObjectName, Refusal};
 
 pub use model::{AWAY_MW, Area, Cost, Demand, MOVING_MW, Offer, Request};
 pub use paths::{NETWORK_MW, NOMINAL_BPS, Paths};
@@ -46,6 +46,9 @@ pub trait Reach {
     /// # Errors
     /// The first slice that is refused, and why.
     fn reserve(&mut self, request: &Request, node: NodeIx) -> Result<u64, Blocked>;
+
+    /// What is reserved for the instance costs, in milliwatts.
+    fn price(&self, request: &Request) -> u64;
 
     /// Undoes [`Self::reserve`].
     fn release(&mut self, request: &Request) -> Self::Held;
@@ -188,6 +191,54 @@ impl Placement {
         }
     }
 
+    /// Enters an instance on a node where it is: whatever the network has to do with it is the
+    /// caller's, who says so by [`Self::reserved`]. Memory that hooks have does not count.
+    ///
+    /// # Errors
+    /// What it lacks there; nothing has changed.
+    pub fn adopt(&mut self, request: Request, at: usize) -> Result<(), Vec<Lack>> {
+        let lacks = self.lacks_beside(Bytes(0), &request, at);
+        if lacks.is_empty() {
+            let cost = self.cost(&request, at, 0);
+            self.enter(Put { request, at, cost });
+            Ok(())
+        } else {
+            Err(lacks)
+        }
+    }
+
+    /// These slices are what is reserved for an instance that is in place.
+    pub fn reserved<R: Reach>(&mut self, reach: &R, name: &ObjectName, slices: Vec<NetworkSlice>) {
+        let Some(put) = self.put.get_mut(name) else { return };
+        put.request.slices = slices;
+        put.cost.network_mw = reach.price(&put.request);
+    }
+
+    /// Moves an instance if another node costs less, moving included; by how much less, in
+    /// milliwatts.
+    pub fn better<R: Reach>(&mut self, reach: &mut R, name: &ObjectName) -> Option<u64> {
+        let put = self.put.get(name)?;
+        let (before, here) = (put.cost.total(), put.at);
+        let cheaper = |at| self.at_least(reach, &put.request, at) < before;
+        if !(0..self.offers.len()).any(|at| at != here && cheaper(at)) {
+            return None;
+        }
+        let taken = self.take(reach, name)?;
+        match self.best(reach, &taken.put.request) {
+            Ok((at, cost)) if at != here && cost.total() < before => {
+                self.enter(Put { at, cost, ..taken.put });
+                Some(before - cost.total())
+            }
+            found => {
+                if found.is_ok() {
+                    reach.release(&taken.put.request);
+                }
+                self.restore(reach, taken);
+                None
+            }
+        }
+    }
+
     /// Takes an instance away, with what was reserved for it.
     pub fn remove<R: Reach>(&mut self, reach: &mut R, name: &ObjectName) -> Option<Put> {
         self.take(reach, name).map(|taken| taken.put)
@@ -311,6 +362,11 @@ impl Placement {
 
     /// Everything that a node lacks for the instance, apart from the network.
     fn lacks<R: Reach>(&self, reach: &R, request: &Request, at: usize) -> Vec<Lack> {
+        self.lacks_beside(reach.taken(self.offers[at].node), request, at)
+    }
+
+    /// The same, beside so much memory that hooks have.
+    fn lacks_beside(&self, hooks: Bytes, request: &Request, at: usize) -> Vec<Lack> {
         let (offer, used, demand) = (&self.offers[at], &self.used[at], &request.demand);
         let mut lacks = Vec::new();
         if request.fixed.is_some_and(|node| node != offer.node) {
@@ -349,8 +405,7 @@ impl Placement {
             lacks.push(Lack::Cpu { wanted, left, all });
         }
         let (wanted, all) = (demand.memory, offer.memory);
-        let left =
-            Bytes(all.0.saturating_sub(used.memory).saturating_sub(reach.taken(offer.node).0));
+        let left = Bytes(all.0.saturating_sub(used.memory).saturating_sub(hooks.0));
         if wanted > left {
             lacks.push(Lack::Memory { wanted, left, all });
         }

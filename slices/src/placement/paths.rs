@@ -51,6 +51,11 @@ impl<'a> Paths<'a> {
         }
     }
 
+    /// Where endpoints are, placed instances included.
+    pub fn endpoints(&self) -> &BTreeMap<NodeName, Attachment> {
+        &self.endpoints
+    }
+
     /// The network with the instances that are placed.
     pub fn into_parts(self) -> (BTreeMap<NodeName, Attachment>, HookMemory) {
         (self.endpoints, self.memory)
@@ -83,7 +88,7 @@ impl<'a> Paths<'a> {
     }
 
     /// What a slice's traffic costs over these arcs, each once: a hose is reserved once on each.
-    fn price(&self, slice: &NetworkSlice, admitted: &Admitted) -> u64 {
+    fn price_of(&self, slice: &NetworkSlice, admitted: &Admitted) -> u64 {
         let price = |direction| {
             let ways = admitted.placed.iter().filter(|placed| placed.direction == direction);
             let mut arcs: Vec<ArcIx> =
@@ -133,7 +138,6 @@ impl Reach for Paths<'_> {
 
     fn reserve(&mut self, request: &Request, node: NodeIx) -> Result<u64, Blocked> {
         self.attach(&request.endpoint, node, request.demand.memory);
-        let mut cost = 0u64;
         for (done, slice) in request.slices.iter().enumerate() {
             let network =
                 Network { endpoints: &self.endpoints, memory: &self.memory, ..self.network };
@@ -144,10 +148,16 @@ impl Reach for Paths<'_> {
                 self.detach(&request.endpoint, request.demand.memory);
                 return Err(Blocked { slice: slice.name.clone(), refusal });
             }
-            let admitted = self.ledger.get(slice.name.as_str()).expect("it was admitted");
-            cost = cost.saturating_add(self.price(slice, admitted));
         }
-        Ok(cost)
+        Ok(self.price(request))
+    }
+
+    fn price(&self, request: &Request) -> u64 {
+        let admitted = request
+            .slices
+            .iter()
+            .filter_map(|slice| Some(self.price_of(slice, self.ledger.get(slice.name.as_str())?)));
+        admitted.fold(0, u64::saturating_add)
     }
 
     fn release(&mut self, request: &Request) -> Held {

@@ -199,24 +199,7 @@ impl Placement {
             if stop() {
                 return;
             }
-            let put = &self.put[&name];
-            let floors = (0..self.offers.len()).filter(|at| *at != put.at);
-            let mut floors = floors.map(|at| self.at_least(reach, &put.request, at));
-            if !floors.any(|floor| floor < put.cost.total()) {
-                continue;
-            }
-            let Some(taken) = self.take(reach, &name) else { continue };
-            match self.best(reach, &taken.put.request) {
-                Ok((at, cost)) if cost.total() < taken.put.cost.total() => {
-                    self.enter(Put { at, cost, ..taken.put });
-                }
-                found => {
-                    if found.is_ok() {
-                        reach.release(&taken.put.request);
-                    }
-                    self.restore(reach, taken);
-                }
-            }
+            self.better(reach, &name);
         }
     }
 

@@ -16,6 +16,8 @@
 //!   decapsulated.
 //! - A packet for a node that `next_hop` knows is checked for its hop limit only then.
 //! - Ethernet addresses stay as they came towards a hook.
+//! - Test packets between neighbors (RFC 8762) are not answered: to this model they are foreign
+//!   frames, `unsupported`.
 //! - IPv6 is matched as [`crate::prefix`] has it: `::/0` matches IPv4 too.
 
 mod access;

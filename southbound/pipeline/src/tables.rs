@@ -151,11 +151,19 @@ pub enum CounterKind {
     SliceIn,
     SliceDropped,
     Hook,
+    SliceDelivered,
 }
 
 impl CounterKind {
-    pub const ALL: [Self; 6] =
-        [Self::PortRx, Self::PortTx, Self::Drops, Self::SliceIn, Self::SliceDropped, Self::Hook];
+    pub const ALL: [Self; 7] = [
+        Self::PortRx,
+        Self::PortTx,
+        Self::Drops,
+        Self::SliceIn,
+        Self::SliceDropped,
+        Self::Hook,
+        Self::SliceDelivered,
+    ];
 
     pub const fn counter(self) -> &'static Counter {
         &COUNTERS[self as usize]
@@ -166,7 +174,7 @@ impl CounterKind {
     }
 }
 
-/// Index of the `slice_in` and `slice_dropped` counters: `slice * 2 + direction`.
+/// Index of the `slice_in`, `slice_dropped` and `slice_delivered` counters: `slice * 2 + direction`.
 pub const fn slice_counter_index(slice: crate::SliceId, direction: crate::Direction) -> u32 {
     slice.0 as u32 * 2 + direction as u32
 }
@@ -383,7 +391,7 @@ static TABLES: [Table; 11] = [
     },
 ];
 
-static COUNTERS: [Counter; 6] = [
+static COUNTERS: [Counter; 7] = [
     Counter {
         id: COUNTER | 1,
         name: "port_rx",
@@ -425,6 +433,13 @@ static COUNTERS: [Counter; 6] = [
         doc: "Handed to the hook.",
         unit: CounterUnit::PacketsAndBytes,
         size: 256,
+    },
+    Counter {
+        id: COUNTER | 7,
+        name: "slice_delivered",
+        doc: "Delivered here to an endpoint, by slice * 2 + direction; IP bytes.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 8_192,
     },
 ];
 

@@ -140,6 +140,7 @@ fn act(lab: &Lab, action: &Action, cancel: &AtomicBool) -> Seen {
         Action::Move { host, to } => {
             let was = lab.move_host(host, to)?;
             let settled = settle(lab, Done::Moved { host, to })?;
+            let was = was.map_or("nowhere".to_owned(), |was| was.to_string());
             Ok(settled.map(|seen| format!("from {was}; {seen}")))
         }
         Action::Kill(process) => {

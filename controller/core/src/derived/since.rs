@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_pipeline::Key;
-use selvedge_slices::admission::Admitted;
+use selvedge_slices::admission::{Admitted, Attachment, HookMemory};
 use selvedge_slices::{Ledger, NetworkSlice, ObjectName};
 use selvedge_topology::{LinkIx, NodeIx, NodeName};
 
-use super::{Derived, SliceState, State, attachment, forwarding, hooks, in_order};
+use super::{Derived, SliceState, State, attachment, forwarding, hooks};
 use crate::Core;
 use crate::desired::{self, Named, Scope, fabric, rules};
 use crate::intent::Stored;
 use crate::network::Switch;
 use crate::numbers::Numbers;
+use crate::placement;
 use crate::refusal::Refusal;
 use crate::table::Table;
 
@@ -49,6 +50,7 @@ impl Derived {
         let mut now = Self {
             of: State {
                 intent: core.intent.clone(),
+                places: core.places.clone(),
                 switches: core.network.switches.clone(),
                 learned: core.endpoints.learned.clone(),
                 numbers: core.numbers.clone(),
@@ -60,7 +62,7 @@ impl Derived {
         now.network_since(core, before, &mut changes);
         now.hosts_since(core, before, &mut changes);
         now.names_since(before, &mut changes);
-        now.admission_since(core, before, &mut numbers, &changes)?;
+        now.admission_since(core, before, &mut numbers, &mut changes)?;
         now.seats = before.seats.after(core, &now.located);
         let scope = now.scope(before, &changes);
         now.tables_since(core, before, &scope, &changes, &mut numbers)?;
@@ -74,11 +76,13 @@ impl Derived {
                 changes.switches.insert(name.clone());
             }
         }
-        if changes.switches.is_empty() {
+        let drained = &self.of.intent.drained;
+        // Where hosts are decides how much of what is drained stays in use.
+        let same_hosts = drained.is_empty() || Arc::ptr_eq(&self.of.learned, &before.of.learned);
+        if changes.switches.is_empty() && same_hosts && before.of.intent.same_drains(drained) {
             return;
         }
         let network = &core.network;
-        let links = Arc::make_mut(&mut self.links);
         let all: BTreeSet<LinkIx> = changes
             .switches
             .iter()
@@ -87,13 +91,13 @@ impl Derived {
             .collect();
         for ix in all {
             let state = network.link_state(ix);
-            if links.get(&ix) != Some(&state) {
+            if self.links.get(&ix) != Some(&state) {
                 let link = network.link(ix);
                 changes.linked.extend([link.a.node.clone(), link.b.node.clone()]);
-                links.insert(ix, state);
+                Arc::make_mut(&mut self.links).insert(ix, state);
             }
         }
-        (self.snapshot, self.forwarding) = forwarding(before, &self.links);
+        (self.snapshot, self.forwarding) = forwarding(core, &self.links);
         changes.admission |= !Arc::ptr_eq(&self.snapshot, &before.snapshot);
     }
 
@@ -111,6 +115,8 @@ impl Derived {
                     hosts.insert(host);
                 }
             }
+            let forgotten = before.of.learned.keys().filter(|host| !learned.contains_key(*host));
+            hosts.extend(forgotten);
         }
         for host in hosts {
             let declared = network.topology.nodes.get(host).and_then(|node| node.as_host());
@@ -123,8 +129,8 @@ impl Derived {
                 changes.moved.insert(host.clone());
             }
             let attached = attachment(core, &self.snapshot, host);
-            if self.attachments.get(host) != attached.as_ref() {
-                let attachments = Arc::make_mut(&mut self.attachments);
+            if self.bare.attachments.get(host) != attached.as_ref() {
+                let attachments = Arc::make_mut(&mut self.bare.attachments);
                 match attached {
                     Some(attached) => attachments.insert(host.clone(), attached),
                     None => attachments.remove(host),
@@ -132,12 +138,13 @@ impl Derived {
                 changes.admission = true;
             }
         }
-        let intent = !same_objects(&self.of.intent.hooks, &before.of.intent.hooks);
-        if intent || !changes.switches.is_empty() {
-            (self.hook_nodes, self.hook_memory) = hooks(core, &self.snapshot);
+        let intent = same_objects(&self.of.intent.hooks, &before.of.intent.hooks)
+            && before.of.intent.same_drains(&self.of.intent.drained);
+        if !intent || !changes.switches.is_empty() {
+            (self.hook_nodes, self.bare.memory) = hooks(core, &self.snapshot);
         }
         changes.admission |=
-            self.hook_nodes != before.hook_nodes || self.hook_memory != before.hook_memory;
+            self.hook_nodes != before.hook_nodes || self.bare.memory != before.bare.memory;
     }
 
     /// Which slices name whom.
@@ -173,19 +180,40 @@ impl Derived {
         });
     }
 
-    /// The ledger of before if nothing in it can differ; else one made anew.
+    /// Whether applications are to be placed, or were, and where may be decided otherwise now.
+    fn places_anew(&self, before: &Self, changes: &Changes) -> bool {
+        let (old, new) = (&before.of, &self.of);
+        let same = changes.switches.is_empty()
+            && Arc::ptr_eq(&old.learned, &new.learned)
+            && same_objects(&old.intent.applications, &new.intent.applications)
+            && old.places == new.places
+            && changes.slices.is_empty();
+        !same && (old.intent.places() || new.intent.places())
+    }
+
+    /// The ledger of before if nothing in it can differ; else one made anew, together with the
+    /// places of applications.
     fn admission_since(
         &mut self,
         core: &Core,
         before: &Self,
         numbers: &mut Numbers,
-        changes: &Changes,
+        changes: &mut Changes,
     ) -> Result<(), Refusal> {
         let mut unplaced = BTreeMap::new();
-        let kept = !changes.admission && (changes.slices.is_empty() || self.admit_more(before));
+        let kept = !changes.admission
+            && !self.places_anew(before, changes)
+            && (changes.slices.is_empty() || self.admit_more(before));
         if !kept {
-            let (ledger, out) = Ledger::rebuilt(&self.placement(), in_order(&core.intent));
-            (self.ledger, unplaced) = (Arc::new(ledger), out);
+            let settled = placement::settle(core, self.unsettled(), &self.links, false);
+            unplaced = settled.unplaced;
+            (self.ledger, self.places) = (Arc::new(settled.ledger), settled.places);
+            self.take_attachments(settled.placed);
+            for host in placement::misplaced(core, &self.places) {
+                if self.located.remove(host).is_some() {
+                    changes.moved.insert(host.clone());
+                }
+            }
         }
         if kept && changes.slices.is_empty() {
             return Ok(());
@@ -203,6 +231,22 @@ impl Derived {
         }
         self.slices = Arc::new(slices);
         Ok(())
+    }
+
+    /// `placed`: see [`placement::Settled`].
+    fn take_attachments(&mut self, placed: Option<(BTreeMap<NodeName, Attachment>, HookMemory)>) {
+        match placed {
+            None => {
+                self.attachments = self.bare.attachments.clone();
+                self.hook_memory = self.bare.memory.clone();
+            }
+            Some((attachments, memory)) => {
+                if *self.attachments != attachments {
+                    self.attachments = Arc::new(attachments);
+                }
+                self.hook_memory = memory;
+            }
+        }
     }
 
     /// Slices that came last are placed last: what is placed already stays, if all of it fits

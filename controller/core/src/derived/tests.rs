@@ -8,7 +8,7 @@ use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topolo
 use super::Derived;
 use crate::event::{Compute, HookState, HookStatus, Neighbor, Port, Report};
 use crate::truth::Truth;
-use crate::{Change, Config, Core, Event, ObjectId, Request, RequestId};
+use crate::{Change, Config, Core, Event, ObjectId, Refusal, Request, RequestId, Target, TargetKind};
 
 const SWITCHES: usize = 6;
 const HOSTS: usize = 14;
@@ -125,11 +125,46 @@ fn application(random: &mut Random) -> String {
     )
 }
 
+/// To be placed: its endpoint has no link.
+fn placed(random: &mut Random) -> String {
+    format!(
+        "apiVersion: selvedge/v1\nkind: Application\nmetadata: {{ name: placed }}\nspec:\n  \
+         endpoint: h13\n  computeDescriptor: {{ cpu: {}, memory: {}Mi }}\n",
+        1 + random.below(2),
+        1 + random.below(40)
+    )
+}
+
+/// A switch or a link; of one name in two it is taken back.
+fn drain(random: &mut Random, change: &mut Change) {
+    let switch = format!("s{}", random.below(SWITCHES));
+    let target = if random.one_in(2) {
+        Target { kind: TargetKind::Node, name: switch }
+    } else {
+        Target { kind: TargetKind::Link, name: format!("{switch}:p1") }
+    };
+    if random.one_in(2) {
+        change.drain.push(target);
+    } else {
+        change.undrain.push(target);
+    }
+}
+
 fn apply(core: &mut Core, random: &mut Random, now_ms: u64) {
     let mut change = Change::default();
-    let text = match random.below(8) {
+    let text = match random.below(11) {
         0 => hook(random),
         1 => application(random),
+        3 => placed(random),
+        4 => {
+            drain(random, &mut change);
+            String::new()
+        }
+        5 if random.one_in(3) => {
+            let name = "placed".parse().unwrap();
+            change.delete.push(ObjectId { kind: selvedge_slices::ObjectKind::Application, name });
+            String::new()
+        }
         2 => {
             let name = NAMES[random.below(NAMES.len())].parse().unwrap();
             let kind = selvedge_slices::ObjectKind::NetworkSlice;
@@ -187,19 +222,19 @@ fn event(core: &mut Core, random: &mut Random, now_ms: u64) {
 }
 
 /// The same state, as if nothing had followed before.
-fn from_nothing(core: &Core) -> Core {
+fn from_nothing(core: &Core) -> Result<Core, Refusal> {
     let mut other = core.clone();
     let seats = core.derived.seats.clone(); // who came first is not to be seen from the state
     other.derived = Arc::new(Derived { seats, ..Derived::empty(&core.network.topology) });
     other.truth = Truth::new(&core.network);
-    other.derive().unwrap();
-    other
+    other.derive()?;
+    Ok(other)
 }
 
 #[test]
 fn step_by_step_is_as_from_nothing() {
     let seeds = std::env::var("SELVEDGE_DERIVE_SEEDS").ok().and_then(|text| text.parse().ok());
-    let mut entries = 0;
+    let (mut entries, mut drained, mut moved) = (0, 0, 0);
     for seed in 1..=seeds.unwrap_or(60) {
         let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (seed << 32));
         let mut core = Core::new(topology(), Config::default());
@@ -214,13 +249,22 @@ fn step_by_step_is_as_from_nothing() {
             } else {
                 event(&mut core, &mut random, now_ms);
             }
+            let whole = from_nothing(&core);
             if core.derive().is_err() {
+                assert!(whole.is_err(), "seed {seed}, event {at}: refused only step by step");
                 continue;
             }
-            let whole = from_nothing(&core);
+            let whole = whole.unwrap();
             let (now, want) = (&core.derived, &whole.derived);
             let at = format!("seed {seed}, event {at}");
             assert_eq!(now.links, want.links, "{at}");
+            assert_eq!(now.snapshot.down(), want.snapshot.down(), "{at}");
+            assert_eq!(now.attachments, want.attachments, "{at}");
+            assert_eq!((&now.hook_nodes, &now.hook_memory), (&want.hook_nodes, &want.hook_memory));
+            assert_eq!(now.places, want.places, "{at}");
+            assert_eq!(core.places, whole.places, "{at}");
+            drained += core.intent.drained.len();
+            moved += now.places.values().filter(|place| place.moved.is_some()).count();
             assert_eq!(now.slices, want.slices, "{at}");
             assert!(now.located == want.located && now.named == want.named, "{at}");
             assert_eq!(now.hooks, want.hooks, "{at}");
@@ -237,5 +281,5 @@ fn step_by_step_is_as_from_nothing() {
             assert!(core.world() == whole.world(), "{at}: the truth is another");
         }
     }
-    assert!(entries > 100_000, "{entries}");
+    assert!(entries > 100_000 && drained > 100 && moved > 0, "{entries} {drained} {moved}");
 }

@@ -1,5 +1,7 @@
 //! The core against a made-up network: see [`lab::Lab`].
 
+mod assure;
+mod drain;
 mod failures;
 mod forward;
 mod history;
@@ -12,6 +14,7 @@ mod maxima;
 mod moves;
 mod net;
 mod packets;
+mod placement;
 mod properties;
 mod rules;
 mod scale;

@@ -144,7 +144,8 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
     let (slice, policy) = (route.slice, route.policy);
 
     state.in_slice(slice, direction, inner.len);
-    if let Some(counters) = SLICE_COUNTERS.get_ptr_mut(slice_slot(slice, direction)) {
+    let counters = SLICE_COUNTERS.get_ptr_mut(slice_slot(slice, direction));
+    if let Some(counters) = counters {
         // SAFETY: this CPU's own counters.
         unsafe {
             (*counters).packets += 1;
@@ -153,6 +154,13 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
     }
     let profile =
         meter(config, state, slice, direction, inner.len)?.unwrap_or(Profile::BEST_EFFORT);
+    if !profile.excess
+        && let Some(counters) = counters
+    {
+        state.set_in_profile(1);
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).entered[(config.mark & 1) as usize] += 1 };
+    }
     if policy == 0 {
         local(ctx, state, config, &inner, version, profile)
     } else {
@@ -229,7 +237,9 @@ fn local(
             rewrite::mark_ipv6(header);
         }
     }
-    egress::send(state, port, len)
+    let action = egress::send(state, port, len, None)?;
+    state.delivered(config.mark);
+    Ok(action)
 }
 
 /// Of ECT(0) and ECT(1) (RFC 3168 §5).
@@ -297,7 +307,9 @@ fn encapsulate(
     let word = inner.len << 16 | u32::from(protocol) << 8 | u32::from(OUTER_HOP_LIMIT);
     outer.set_raw32::<18>(word.to_be());
     outer.set_raw64::<22>(config.source);
-    let source = u64::from(state.slice()) << 48 | u64::from(state.direction()) << 32;
+    let mark = config.mark & 1;
+    let source =
+        u64::from(state.slice()) << 48 | u64::from(state.direction()) << 32 | u64::from(mark);
     outer.set_raw64::<30>(source.to_be());
     outer.set_raw64::<38>(destination[0]);
     outer.set_raw64::<46>(destination[1]);
@@ -310,7 +322,7 @@ fn encapsulate(
         state.set_fresh(1);
         return jump(ctx, STAGE_SID);
     }
-    egress::send(state, port, len)
+    egress::send(state, port, len, Some(mark))
 }
 
 /// Whether `source` is bound to the packet's port; tells the agent when it is not.

@@ -2,13 +2,14 @@
 //! endpoints that belong to the port.
 
 use aya_ebpf::programs::XdpContext;
+use selvedge_ebpf_common::value::{PORT_ACCESS, PORT_FABRIC};
 use selvedge_ebpf_common::{GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, drop, mac_word};
 use selvedge_ebpf_parse::ip::{ICMPV6, IPV6_LEN, link_local_v6};
 use selvedge_ebpf_parse::rewrite::fold;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV6};
 
 use super::state::State;
-use super::{Step, access, packet};
+use super::{Step, access, packet, probe};
 
 /// Ethernet, IPv4, address lengths 6 and 4, as the raw words of the header.
 const ARP_FIXED: (u32, u16) = (u32::from_ne_bytes([0, 1, 8, 0]), u16::from_ne_bytes([6, 4]));
@@ -23,6 +24,11 @@ const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 
 #[inline(always)]
 pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
+    match state.kind() {
+        PORT_ACCESS => {}
+        PORT_FABRIC => return probe::run(ctx, state),
+        _ => return Err(drop::UNSUPPORTED),
+    }
     let ethernet = packet::ethernet(ctx).ok_or(drop::MALFORMED)?;
     match ethernet.be16::<12>() {
         ETHERTYPE_ARP => arp(ctx, state),

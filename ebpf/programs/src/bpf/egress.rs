@@ -54,9 +54,9 @@ pub(super) fn queue(
     Ok(mark)
 }
 
-/// Sends the frame of `len` bytes out of `port`.
+/// Sends the frame of `len` bytes out of `port`. `mark`: its outer header's, if it has one.
 #[inline(always)]
-pub(super) fn send(state: State, port: u32, len: u32) -> Step {
+pub(super) fn send(state: State, port: u32, len: u32, mark: Option<u32>) -> Step {
     if DEVICE.redirect(port, xdp_action::XDP_DROP.into()).is_err() {
         return Err(drop::PORT_DOWN);
     }
@@ -67,6 +67,9 @@ pub(super) fn send(state: State, port: u32, len: u32) -> Step {
         unsafe {
             (*counters).tx_packets += 1;
             (*counters).tx_bytes += u64::from(len);
+            if let Some(mark) = mark {
+                (*counters).tx_marked[(mark & 1) as usize] += 1;
+            }
         }
     }
     Ok(state.forwarded(port))

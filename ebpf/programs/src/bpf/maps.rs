@@ -9,7 +9,7 @@ use selvedge_ebpf_common::key::AddressKey;
 use selvedge_ebpf_common::map::*;
 use selvedge_ebpf_common::value::*;
 use selvedge_ebpf_common::{
-    MAX_HOOKS, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS, STAGES,
+    MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS, STAGES,
 };
 
 /// What follows the length in a `PrefixKey`: scope and address.
@@ -88,6 +88,8 @@ pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 pub(super) static RECENT: LruHashMap<AddressKey, u64> = LruHashMap::with_max_entries(MAX_RECENT, 0);
 #[map]
 pub(super) static EVENT_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
+#[map]
+pub(super) static PROBE: Array<ProbeValue> = Array::with_max_entries(MAX_PORT_ID as u32 + 1, 0);
 
 /// Tail calls. Not pinned under its name: each load has its own.
 #[map]

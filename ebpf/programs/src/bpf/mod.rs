@@ -10,6 +10,7 @@ mod lookup;
 mod maps;
 mod meter;
 mod packet;
+mod probe;
 mod sid;
 mod state;
 

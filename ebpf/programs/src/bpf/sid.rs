@@ -8,13 +8,13 @@ use selvedge_ebpf_common::value::{
 };
 use selvedge_ebpf_common::{
     COMPUTE_PORT, FIRST_FUNCTION, GATEWAY_MAC, MAX_SLICE_ID, OUTER_LEN, SID_BLOCK, SOURCE_MARK,
-    STAGE_SID, drop, mac_word, sid_slot,
+    STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot,
 };
 use selvedge_ebpf_parse::ip::{self, ECN_CE, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
 use selvedge_ebpf_parse::srv6::Container;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, rewrite};
 
-use super::maps::{HOOK, HOOK_COUNTERS, PORT, SID, SOCKET};
+use super::maps::{HOOK, HOOK_COUNTERS, PORT, PORT_COUNTERS, SID, SOCKET};
 use super::meter::{Profile, meter};
 use super::state::State;
 use super::{Step, egress, jump, lookup, packet};
@@ -49,7 +49,8 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
         || outer.raw32::<38>() != block
         || next_header != IPIP && next_header != IPV6
     {
-        return Err(drop::UNSUPPORTED);
+        // A neighbor's test packet, perhaps.
+        return jump(ctx, STAGE_ANSWER);
     }
     let payload_len = u32::from(outer.be16::<18>());
     let excess = packet::len(ctx) as i32 - HEADERS as i32 - payload_len as i32;
@@ -63,6 +64,13 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     }
     if outer.be16::<28>() != SOURCE_MARK {
         return Err(drop::FOREIGN_SOURCE);
+    }
+    let mark = u32::from(outer.u8::<37>() & 1);
+    if state.fresh() == 0
+        && let Some(counters) = PORT_COUNTERS.get_ptr_mut(state.port())
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*counters).rx_marked[mark as usize] += 1 };
     }
     let config = lookup::config().ok_or(drop::PORT_DISABLED)?;
     let slice = outer.be16::<30>();
@@ -78,19 +86,20 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
         set_class(outer, class);
     }
     let profile = Profile::from_dscp(class >> 2);
+    state.set_in_profile(u8::from(!profile.excess));
 
     let before = Container::from_raw([outer.raw64::<38>(), outer.raw64::<46>()]);
     let (way, after) = follow(before)?;
     if let Way::Decapsulate = way {
-        return decapsulate(ctx, state, config, slice, class, payload_len);
+        return decapsulate(ctx, state, config, slice, class, payload_len, mark);
     }
     let [high, low] = after.raw();
     outer.set_raw64::<38>(high);
     outer.set_raw64::<46>(low);
     let len = HEADERS as u32 + payload_len;
     match way {
-        Way::Hook(hook) => to_hook(state, hook, len),
-        Way::Forward(way) => forward(state, config, outer, way, profile, len),
+        Way::Hook(hook) => to_hook(state, hook, len, mark),
+        Way::Forward(way) => forward(state, config, outer, way, profile, len, mark),
         Way::Decapsulate => Err(drop::MALFORMED),
     }
 }
@@ -144,10 +153,10 @@ fn follow(mut container: Container) -> Result<(Way, Container), u8> {
 }
 
 #[inline(always)]
-fn to_hook(state: State, hook: u8, len: u32) -> Step {
+fn to_hook(state: State, hook: u8, len: u32, mark: u32) -> Step {
     let port = u32::from(COMPUTE_PORT) + u32::from(hook);
     // A hook that runs has its device; one that is just losing it is down.
-    let action = egress::send(state, port, len).map_err(|_| drop::HOOK_DOWN)?;
+    let action = egress::send(state, port, len, Some(mark)).map_err(|_| drop::HOOK_DOWN)?;
     if let Some(counters) = HOOK_COUNTERS.get_ptr_mut(hook.into()) {
         // SAFETY: this CPU's own counters.
         unsafe {
@@ -166,6 +175,7 @@ fn forward(
     way: u64,
     profile: Profile,
     len: u32,
+    mark: u32,
 ) -> Step {
     if state.fresh() == 0 {
         let hop_limit = outer.u8::<21>();
@@ -184,7 +194,7 @@ fn forward(
             outer.set8::<15>(second | ECN_CE << 4);
         }
     }
-    egress::send(state, port, len)
+    egress::send(state, port, len, Some(mark))
 }
 
 /// `uDT46`, then step D.
@@ -196,6 +206,7 @@ fn decapsulate(
     slice: u16,
     class: u8,
     payload_len: u32,
+    mark: u32,
 ) -> Step {
     let mut cursor = packet::cursor(ctx);
     let outer = cursor.take::<HEADERS>().ok_or(drop::MALFORMED)?;
@@ -217,7 +228,7 @@ fn decapsulate(
     let port = u32::from(way_port(way));
     let len = ETHERNET_LEN as u32 + inner.len;
     let congested = egress::queue(config, state, port, Profile::from_dscp(class >> 2), len)?;
-    let mark = (marked || congested) && (ecn == 1 || ecn == 2);
+    let experienced = (marked || congested) && (ecn == 1 || ecn == 2);
 
     packet::move_head(ctx, OUTER_LEN as i32)?;
     let mut cursor = packet::cursor(ctx);
@@ -225,14 +236,16 @@ fn decapsulate(
     let gateway = mac_word(GATEWAY_MAC);
     if v4 {
         packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV4);
-        if mark {
+        if experienced {
             rewrite::mark_ipv4(cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?);
         }
     } else {
         packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV6);
-        if mark {
+        if experienced {
             rewrite::mark_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?);
         }
     }
-    egress::send(state, port, len)
+    let action = egress::send(state, port, len, None)?;
+    state.delivered(mark);
+    Ok(action)
 }

@@ -53,6 +53,7 @@ impl State {
     field!(kind, set_kind, kind: u8);
     field!(fresh, set_fresh, fresh: u8);
     field!(len, set_len, len: u32);
+    field!(in_profile, set_in_profile, in_profile: u8);
 
     /// Picoseconds, read once for each packet: the clock costs as much as a look-up or two.
     #[inline(always)]
@@ -74,6 +75,7 @@ impl State {
         self.set_slice(slice);
         self.set_direction(direction);
         self.set_len(len);
+        self.set_in_profile(0);
     }
 
     #[inline(always)]
@@ -113,6 +115,22 @@ impl State {
         Ok(xdp_action::XDP_REDIRECT)
     }
 
+    /// Counts a packet of the slice that leaves to its endpoint; `mark`: 0 or 1.
+    #[inline(always)]
+    pub(super) fn delivered(self, mark: u32) {
+        let slice = self.slice();
+        if slice != 0
+            && let Some(counters) = SLICE_COUNTERS.get_ptr_mut(slice_slot(slice, self.direction()))
+        {
+            // SAFETY: this CPU's own counters.
+            unsafe {
+                (*counters).delivered_packets += 1;
+                (*counters).delivered_bytes += u64::from(self.len());
+                (*counters).left[(mark & 1) as usize] += u64::from(self.in_profile());
+            }
+        }
+    }
+
     /// The program's return value; counts a drop.
     #[inline(always)]
     pub(super) fn end(self, step: Step) -> u32 {
@@ -133,6 +151,10 @@ impl State {
             unsafe {
                 (*counters).dropped_packets += 1;
                 (*counters).dropped_bytes += u64::from(self.len());
+                if self.in_profile() != 0 {
+                    (*counters).lost += 1;
+                    (*counters).lost_reason = u64::from(reason);
+                }
             }
         }
         xdp_action::XDP_DROP

@@ -148,7 +148,7 @@ impl Run<'_> {
         bytes.extend_from_slice(&first.to_be_bytes());
         bytes.extend_from_slice(&payload_len.to_be_bytes());
         bytes.extend_from_slice(&[packet.version.protocol(), wire::HOP_LIMIT]);
-        let source = wire::outer_source(self.switch.node(), slice, direction);
+        let source = wire::outer_source(self.switch.node(), slice, direction, self.switch.mark());
         bytes.extend_from_slice(&source.octets());
         bytes.extend_from_slice(&wire::outer_destination(sids).octets());
         bytes.extend_from_slice(&packet.bytes);

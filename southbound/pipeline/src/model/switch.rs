@@ -27,6 +27,7 @@ pub struct Switch {
     deliveries: Lpm<DeliveryEntry>,
     ports: BTreeMap<PortId, Port>,
     hooks: BTreeSet<HookId>,
+    mark: bool,
 }
 
 impl Switch {
@@ -80,6 +81,15 @@ impl Switch {
         } else {
             self.hooks.remove(&hook);
         }
+    }
+
+    /// What packets that enter from now on are marked with.
+    pub fn set_mark(&mut self, mark: bool) {
+        self.mark = mark;
+    }
+
+    pub(super) fn mark(&self) -> bool {
+        self.mark
     }
 
     /// This switch's node id: the `local_sid` that says so, the lowest if several do; 0 if

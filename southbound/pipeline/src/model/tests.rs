@@ -210,7 +210,7 @@ impl Ip {
 /// A frame between switches.
 fn fabric(sids: &[u16], slice: SliceId, hop_limit: u8, class: u8, inner: &[u8]) -> Vec<u8> {
     let outer = Ip {
-        source: wire::outer_source(0x31, slice, Direction::Downlink).into(),
+        source: wire::outer_source(0x31, slice, Direction::Downlink, false).into(),
         destination: wire::outer_destination(sids).into(),
         class,
         hop_limit,

@@ -1,5 +1,6 @@
 //! The bytes between switches: Ethernet, an outer IPv6 header of 40 bytes, the user's packet.
-//! Destination `5f00:0:<sid1>:...:<sid6>`, source `5f00:0:<node>:fffe:<slice>:<direction>::`.
+//! Destination `5f00:0:<sid1>:...:<sid6>`, source
+//! `5f00:0:<node>:fffe:<slice>:<direction>:0:<mark>`.
 
 use std::{
     fmt,
@@ -79,9 +80,10 @@ impl fmt::Display for Profile {
     }
 }
 
-/// Outer source of what enters at `node` in `slice`.
-pub fn outer_source(node: u16, slice: SliceId, direction: Direction) -> Ipv6Addr {
-    Ipv6Addr::new(0x5f00, 0, node, SOURCE_MARK, slice.0, direction as u16, 0, 0)
+/// Outer source of what enters at `node` in `slice`. `mark` alternates each second: by it each
+/// end of a link counts the same packets (RFC 9341).
+pub fn outer_source(node: u16, slice: SliceId, direction: Direction, mark: bool) -> Ipv6Addr {
+    Ipv6Addr::new(0x5f00, 0, node, SOURCE_MARK, slice.0, direction as u16, 0, mark.into())
 }
 
 /// Outer destination of a path; at most six ids.

@@ -1,0 +1,123 @@
+//! Promised beside measured, as tables for people.
+
+use comfy_table::Table;
+use selvedge_controller::api::wire_assure::{DirectionAssurance, SliceAssurance, Window};
+
+use super::table::new;
+
+/// Columns of [`add`].
+pub(crate) fn table() -> Table {
+    new(["slice", "direction", "Mbit/s", "loss", "delay", "available", "breach"])
+}
+
+/// A figure, two decimals at most.
+fn short(value: f64) -> String {
+    let text = format!("{value:.2}");
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    text.to_owned()
+}
+
+fn mbps(bps: Option<u64>) -> String {
+    bps.map_or_else(|| "-".to_owned(), |bps| format!("{:.1}", bps as f64 / 1e6))
+}
+
+fn ms(us: Option<f64>) -> String {
+    us.map_or_else(|| "-".to_owned(), |us| short(us / 1e3))
+}
+
+/// Percent with all that a promise like 99.999 has.
+fn percent(value: Option<f64>) -> String {
+    match value {
+        Some(value) => {
+            let text = format!("{value:.4}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        None => "-".to_owned(),
+    }
+}
+
+/// `measured of promised unit`.
+fn beside(measured: String, promised: Option<String>, unit: &str) -> String {
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    match promised {
+        Some(promised) => format!("{measured} of {promised}{unit}"),
+        None => format!("{measured}{unit}"),
+    }
+}
+
+/// One direction of a slice over one window.
+pub(crate) fn add(
+    table: &mut Table,
+    slice: &str,
+    availability_percent: Option<f64>,
+    direction: &DirectionAssurance,
+    window: &Window,
+) {
+    let breaches = direction.breaches.iter().map(|breach| {
+        let hop = breach.hop.as_ref().map(|hop| format!(": {hop}")).unwrap_or_default();
+        format!("{}{hop}", breach.kind.to_uppercase())
+    });
+    let promised_rate = direction.guaranteed_bps.map(|bps| mbps(Some(bps)));
+    let promised_delay = direction.latency_us.map(|us| ms(Some(us as f64)));
+    let loss =
+        window.loss.map_or_else(|| "-".to_owned(), |loss| format!("{} %", short(100.0 * loss)));
+    table.add_row([
+        slice.to_owned(),
+        direction.direction.clone(),
+        beside(mbps(window.delivered_bps), promised_rate, ""),
+        loss,
+        beside(ms(window.delay_us), promised_delay, "ms"),
+        beside(
+            percent(window.availability_percent),
+            availability_percent.map(|share| percent(Some(share))),
+            "%",
+        ),
+        breaches.collect::<Vec<_>>().join("; "),
+    ]);
+}
+
+/// A slice in all its windows, and hop by hop.
+pub(super) fn show(assurance: &SliceAssurance) {
+    let mut windows = new(["measured", "over", "Mbit/s", "loss", "delay", "largest", "available"]);
+    for direction in &assurance.directions {
+        for window in &direction.windows {
+            let loss = window
+                .loss
+                .map_or_else(|| "-".to_owned(), |loss| format!("{} %", short(100.0 * loss)));
+            windows.add_row([
+                direction.direction.clone(),
+                format!("{} s", window.seconds),
+                format!("{} of {} in", mbps(window.delivered_bps), mbps(window.offered_bps)),
+                loss,
+                format!("{} ms", ms(window.delay_us)),
+                format!("{} ms", ms(window.delay_max_us)),
+                format!("{} %", percent(window.availability_percent)),
+            ]);
+        }
+    }
+    println!("\n{}", windows.trim_fmt());
+    let mut hops = new(["link", "delay", "its part of the bound", "loss", "test packets answered"]);
+    for direction in &assurance.directions {
+        for hop in &direction.hops {
+            hops.add_row([
+                hop.link.clone(),
+                format!("{} ms", ms(hop.delay_us)),
+                format!("{} ms", ms(hop.bound_us)),
+                hop.loss
+                    .map_or_else(|| "-".to_owned(), |loss| format!("{} %", short(100.0 * loss))),
+                format!("{} of {}", hop.probes_answered, hop.probes),
+            ]);
+        }
+    }
+    if !hops.is_empty() {
+        println!("\n{}", hops.trim_fmt());
+    }
+    for direction in &assurance.directions {
+        for breach in &direction.breaches {
+            let hop = breach.hop.as_ref().map(|hop| format!("; {hop}")).unwrap_or_default();
+            let (side, kind) = (&direction.direction, &breach.kind);
+            println!("\nNOT KEPT: {side} {kind}: {}{hop}", breach.text);
+        }
+    }
+}
