@@ -188,7 +188,8 @@ impl Derived {
             && same_objects(&old.intent.applications, &new.intent.applications)
             && old.places == new.places
             && changes.slices.is_empty();
-        !same && (old.intent.places() || new.intent.places())
+        let joined = |of: &State| of.switches.values().map(|s| s.joined).collect::<Vec<_>>();
+        (old.intent.places() || new.intent.places()) && (!same || joined(old) != joined(new))
     }
 
     /// The ledger of before if nothing in it can differ; else one made anew, together with the
