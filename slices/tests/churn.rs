@@ -1,36 +1,20 @@
 //! Arrivals and departures on small random networks: never over-committed, after no single
 //! failure that a slice is protected against; delay bounds against a solver of their own.
 
+mod net;
 mod recount;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use net::{Net, slice};
 use proptest::prelude::*;
 use recount::Recount;
-use selvedge_slices::admission::{Attachment, HookMemory, Network, Protection, frame_rate};
-use selvedge_slices::{
-    Admitted, Direction, Ledger, NetworkSlice, Object, ObjectName, Refusal, parse,
-};
+use selvedge_slices::admission::{Protection, frame_rate};
+use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal};
 use selvedge_topology::{
-    ArcIx, BitRate, Delay, End, Forwarding, Link, Node, NodeIx, NodeName, Snapshot, Switch,
-    Topology,
+    ArcIx, BitRate, Delay, End, Link, Node, NodeName, Snapshot, Switch, Topology,
 };
-
-#[derive(Clone)]
-struct Net {
-    snapshot: Snapshot,
-    forwarding: Forwarding,
-    endpoints: BTreeMap<NodeName, Attachment>,
-    hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
-    memory: HookMemory,
-}
-
-impl std::fmt::Debug for Net {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.snapshot.topology().to_yaml())
-    }
-}
 
 impl Net {
     fn new(nodes: usize, links: Vec<Link>) -> Self {
@@ -41,23 +25,7 @@ impl Net {
     }
 
     fn of(snapshot: Snapshot) -> Self {
-        let forwarding = Forwarding::new(&snapshot);
-        let endpoint = |switch: NodeIx| {
-            (format!("h{}", switch.0).parse().unwrap(), Attachment { switch, link: None })
-        };
-        let endpoints = snapshot.nodes().map(endpoint).collect();
-        Self {
-            snapshot,
-            forwarding,
-            endpoints,
-            hooks: BTreeMap::new(),
-            memory: HookMemory::default(),
-        }
-    }
-
-    fn network(&self) -> Network<'_> {
-        let Self { snapshot, forwarding, endpoints, hooks, memory } = self;
-        Network { snapshot, forwarding, endpoints, hooks, memory }
+        Self::one_each(snapshot, 'h')
     }
 }
 
@@ -70,19 +38,6 @@ fn link(i: usize, a: usize, b: usize, mbps: u64) -> Link {
         capacity: Some(BitRate::from_mbps(mbps)),
         delay: Some(Delay(100)),
         ..Link::new(end(a), end(b))
-    }
-}
-
-fn slice(spec: &str) -> NetworkSlice {
-    let name = spec.split_whitespace().next().unwrap();
-    let text = format!(
-        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\n\
-         spec: {{ {} }}",
-        &spec[name.len()..]
-    );
-    match parse("slice", &text).unwrap().remove(0) {
-        Object::NetworkSlice(slice) => slice,
-        other => panic!("{other:?}"),
     }
 }
 

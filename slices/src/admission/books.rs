@@ -24,7 +24,15 @@ struct Account {
     spare: Vec<(Failure, u64)>,
     /// The largest of `spare`.
     most_spare: u64,
+    /// In the order of slots.
     holders: Vec<(Slot, u64)>,
+}
+
+impl Account {
+    /// Where a failure's sum is, or would be.
+    fn at(&self, failure: &Failure) -> Result<usize, usize> {
+        self.spare.binary_search_by_key(failure, |(failure, _)| *failure)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -73,8 +81,7 @@ impl Books {
     /// What comes on top of [`Self::used`] after this failure.
     pub(super) fn spare(&self, arc: ArcIx, failure: Failure) -> u64 {
         let Some(account) = self.accounts.get(arc.index()) else { return 0 };
-        let at = account.spare.binary_search_by_key(&failure, |(failure, _)| *failure);
-        at.map_or(0, |at| account.spare[at].1)
+        account.at(&failure).map_or(0, |at| account.spare[at].1)
     }
 
     /// What comes on top of [`Self::used`] after the worst failure.
@@ -110,17 +117,18 @@ impl Books {
         for (arc, rate) in used {
             let account = &mut self.accounts[arc.index()];
             account.used = account.used.saturating_add(rate.0);
-            account.holders.push((slot, rate.0));
+            let at = account.holders.partition_point(|(holder, _)| *holder < slot);
+            account.holders.insert(at, (slot, rate.0));
         }
         for (arc, failure, rate) in spare {
             let account = &mut self.accounts[arc.index()];
-            let at = account.spare.binary_search_by_key(failure, |(failure, _)| *failure);
-            let at = at.unwrap_or_else(|at| {
+            let at = account.at(failure).unwrap_or_else(|at| {
                 account.spare.insert(at, (*failure, 0));
                 at
             });
-            account.spare[at].1 = account.spare[at].1.saturating_add(rate.0);
-            account.most_spare = account.most_spare.max(account.spare[at].1);
+            let sum = account.spare[at].1.saturating_add(rate.0);
+            account.spare[at].1 = sum;
+            account.most_spare = account.most_spare.max(sum);
         }
     }
 
@@ -134,13 +142,12 @@ impl Books {
         for (arc, rate) in used {
             let account = &mut self.accounts[arc.index()];
             account.used -= rate.0;
-            let holder = account.holders.iter().rposition(|(holder, _)| *holder == slot);
-            account.holders.swap_remove(holder.expect("what is used has a holder"));
+            let at = account.holders.binary_search_by_key(&slot, |(holder, _)| *holder);
+            account.holders.remove(at.expect("what is used has a holder"));
         }
         for (arc, failure, rate) in spare {
             let account = &mut self.accounts[arc.index()];
-            let at = account.spare.binary_search_by_key(failure, |(failure, _)| *failure);
-            let at = at.expect("what is spared was added");
+            let at = account.at(failure).expect("what is spared was added");
             account.spare[at].1 -= rate.0;
             if account.spare[at].1 == 0 {
                 account.spare.remove(at);

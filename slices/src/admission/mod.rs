@@ -31,6 +31,7 @@ mod protect;
 mod rebuild;
 mod refusal;
 mod route;
+mod why;
 
 use std::collections::BTreeMap;
 
