@@ -1,5 +1,6 @@
 //! Placing one slice: which ways it needs, and the best ones that keep every promise.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -8,14 +9,14 @@ use selvedge_topology::{ArcIx, BitRate, Metric, NodeIx, Path};
 use super::books::{Books, Slot};
 use super::delay::Watch;
 use super::memory::instances;
-use super::protect::{Failure, Protection, closed, failures, is_cut};
+use super::protect::{Failure, Protection, closed, failures, has_ways, is_cut};
 use super::route::best;
 use super::why::{closer, late};
 use super::{
     Admitted, Backup, Ledger, Network, Placed, Refusal, Segment, frame_rate, overhead, scale,
 };
 use crate::limits::MTU_BYTES;
-use crate::{Direction, NetworkSlice};
+use crate::{Direction, NetworkSlice, ResourceSharingLevel};
 
 /// A way that is needed: between two switches, in one direction.
 pub(super) struct Demand {
@@ -26,8 +27,9 @@ pub(super) struct Demand {
     pub(super) exits: BTreeSet<ArcIx>,
 }
 
-/// How often a direction's traffic crosses each arc, at most, on any one path.
-pub(super) type Uses = BTreeMap<ArcIx, u64>;
+/// How often a direction's traffic crosses each arc, at most, on any one path; in the order of
+/// arcs.
+pub(super) type Uses = Vec<(ArcIx, u64)>;
 
 pub(super) type Way = (Path, Vec<Segment>);
 
@@ -36,8 +38,8 @@ pub(super) type Way = (Path, Vec<Segment>);
 pub(super) struct Own {
     /// By direction.
     pub(super) uses: [Uses; 2],
-    /// Crossings by direction that a failure adds.
-    pub(super) spare: BTreeMap<ArcIx, BTreeMap<Failure, [u64; 2]>>,
+    /// Crossings by direction that a failure adds; in the order of arcs, then of failures.
+    pub(super) spare: Vec<((ArcIx, Failure), [u64; 2])>,
     /// Of its ways and their backups, whose hooks take memory.
     pub(super) segments: Vec<Segment>,
     /// Whatever the memory is: to tell what else stands in the way.
@@ -57,6 +59,8 @@ pub(super) struct Placing<'a> {
     pub(super) network: &'a Network<'a>,
     pub(super) slice: &'a NetworkSlice,
     pub(super) level: Protection,
+    /// It shares its backups' capacity with nobody (resourceSharingLevel, TS 28.541 §6.3.3).
+    pub(super) dedicated: bool,
     pub(super) hooks: Vec<&'a [NodeIx]>,
     pub(super) demands: Vec<Demand>,
     /// Access links by direction: what the slice sends and receives there.
@@ -65,6 +69,8 @@ pub(super) struct Placing<'a> {
     pub(super) queues: Option<Vec<u64>>,
     /// What others leave of the compute memory of nodes, in bytes.
     pub(super) memory: BTreeMap<NodeIx, u64>,
+    /// Something was looked at that others have left too little of.
+    pressed: Cell<bool>,
 }
 
 pub(super) fn at(direction: Direction) -> usize {
@@ -74,13 +80,14 @@ pub(super) fn at(direction: Direction) -> usize {
     }
 }
 
-/// Places a slice; its flows are then in the ledger's bounds, under this slot.
+/// Places a slice; its flows are then in the ledger's bounds, under this slot. True beside it: it
+/// might have been placed otherwise if others had taken less.
 pub(super) fn promised(
     ledger: &mut Ledger,
     network: &Network<'_>,
     slice: &NetworkSlice,
     slot: Slot,
-) -> Result<Admitted, Box<Refusal>> {
+) -> Result<(Admitted, bool), Box<Refusal>> {
     let mut refused: Option<Box<Refusal>> = None;
     for by in [By::Cost, By::Delay] {
         let queues = match by {
@@ -91,8 +98,9 @@ pub(super) fn promised(
         let why = match placing.place(by) {
             Ok(admitted) => {
                 placing.access_fits()?;
+                let pressed = placing.pressed.get() || matches!(by, By::Delay);
                 match keeps_delays(ledger, network, slot, &admitted) {
-                    Ok(()) => return Ok(admitted),
+                    Ok(()) => return Ok((admitted, pressed)),
                     Err(why) => why,
                 }
             }
@@ -126,21 +134,29 @@ pub(super) fn taken_over(
     placed: Vec<Placed>,
 ) -> Option<Admitted> {
     let placing = Placing::new(ledger, network, slice, None).ok()?;
+    let own = placing.own(&placed);
     let rates = placing.frames();
-    let mut own = Own::default();
-    for placed in &placed {
-        own.enter(network, placing.level, placed.direction, &placed.path, placed.backup.as_ref());
-        own.segments.extend_from_slice(&placed.segments);
-    }
     placing.access_fits().ok()?;
-    let used: BTreeSet<ArcIx> = own.uses.iter().flatten().map(|(arc, _)| *arc).collect();
-    let spared = own.spare.keys().copied().collect();
-    if !used.union(&spared).all(|arc| placing.within(*arc, &own, rates)) {
+    let used = own.uses.iter().flatten().map(|(arc, _)| *arc);
+    let mut arcs = used.chain(own.spare.iter().map(|((arc, _), _)| *arc));
+    if !arcs.all(|arc| placing.within(arc, &own, rates)) {
         return None;
     }
     let admitted = placing.written_down(placed, &own, rates);
     keeps_delays(ledger, network, slot, &admitted).ok()?;
     Some(admitted)
+}
+
+/// The same, whether or not promises are kept.
+pub(super) fn written(
+    ledger: &Ledger,
+    network: &Network<'_>,
+    slice: &NetworkSlice,
+    placed: Vec<Placed>,
+) -> Option<Admitted> {
+    let placing = Placing::new(ledger, network, slice, None).ok()?;
+    let own = placing.own(&placed);
+    Some(placing.written_down(placed, &own, placing.frames()))
 }
 
 /// The slice's own delay bound and those of the others, with the slice in place. Where they are
@@ -158,10 +174,7 @@ fn keeps_delays(
         ledger.bounds.forget();
         return Ok(());
     }
-    let backups = admitted.placed.iter().filter_map(|placed| placed.backup.as_ref());
-    let paths = admitted.placed.iter().map(|placed| &placed.path).chain(backups.map(|b| &b.path));
-    let exits = admitted.placed.iter().flat_map(|placed| &placed.exits);
-    let touched: Vec<ArcIx> = paths.flat_map(|path| &path.arcs).chain(exits).copied().collect();
+    let touched: Vec<ArcIx> = admitted.arcs().collect();
     if ledger.bounds.surely(&touched, own.as_ref(), &ledger.watches) {
         return Ok(());
     }
@@ -216,33 +229,52 @@ impl Own {
         path: &Path,
         backup: Option<&Backup>,
     ) {
+        let uses = &mut self.uses[at(direction)];
         for (arc, count) in crossings(path) {
-            let most = self.uses[at(direction)].entry(arc).or_default();
-            *most = count.max(*most);
+            match uses.binary_search_by_key(&arc, |(arc, _)| *arc) {
+                Ok(known) => uses[known].1 = uses[known].1.max(count),
+                Err(place) => uses.insert(place, (arc, count)),
+            }
         }
         let Some(backup) = backup else { return };
         self.segments.extend_from_slice(&backup.segments);
         let failures = failures(network.snapshot, path, level);
         for (arc, count) in crossings(&backup.path) {
-            let spare = self.spare.entry(arc).or_default();
             for failure in &failures {
-                let most = &mut spare.entry(*failure).or_default()[at(direction)];
+                let of = (arc, *failure);
+                let known = self.spare.binary_search_by_key(&of, |(of, _)| *of);
+                let known = known.unwrap_or_else(|place| {
+                    self.spare.insert(place, (of, [0, 0]));
+                    place
+                });
+                let most = &mut self.spare[known].1[at(direction)];
                 *most = count.max(*most);
             }
         }
     }
 
-    fn used(&self, arc: ArcIx, rates: [u64; 2]) -> u64 {
-        let of = |i: usize| self.uses[i].get(&arc).map_or(0, |n| n.saturating_mul(rates[i]));
-        of(0).saturating_add(of(1))
+    /// How often a direction crosses an arc.
+    fn crosses(&self, direction: Direction, arc: ArcIx) -> u64 {
+        let uses = &self.uses[at(direction)];
+        uses.binary_search_by_key(&arc, |(arc, _)| *arc).map_or(0, |known| uses[known].1)
     }
 
-    fn spared(&self, arc: ArcIx, failure: Failure, rates: [u64; 2]) -> u64 {
-        let of = |counts: &[u64; 2]| {
-            counts[0].saturating_mul(rates[0]).saturating_add(counts[1].saturating_mul(rates[1]))
-        };
-        self.spare.get(&arc).and_then(|spare| spare.get(&failure)).map_or(0, of)
+    fn used(&self, arc: ArcIx, rates: [u64; 2]) -> u64 {
+        let of = |direction| self.crosses(direction, arc).saturating_mul(rates[at(direction)]);
+        Direction::ALL.into_iter().map(of).fold(0, u64::saturating_add)
     }
+
+    /// What failures add to an arc.
+    fn spares(&self, arc: ArcIx) -> &[((ArcIx, Failure), [u64; 2])] {
+        let start = self.spare.partition_point(|((of, _), _)| *of < arc);
+        let here = self.spare[start..].iter().take_while(|((of, _), _)| *of == arc).count();
+        &self.spare[start..start + here]
+    }
+}
+
+/// The rate of these crossings by direction.
+fn rate_of(counts: [u64; 2], rates: [u64; 2]) -> u64 {
+    counts[0].saturating_mul(rates[0]).saturating_add(counts[1].saturating_mul(rates[1]))
 }
 
 impl<'a> Placing<'a> {
@@ -294,7 +326,21 @@ impl<'a> Placing<'a> {
                 memory.insert(*node, left);
             }
         }
-        Ok(Self { ledger, books, network, slice, level, hooks, demands, access, queues, memory })
+        let dedicated = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
+        Ok(Self {
+            ledger,
+            books,
+            network,
+            slice,
+            level,
+            dedicated,
+            hooks,
+            demands,
+            access,
+            queues,
+            memory,
+            pressed: Cell::new(false),
+        })
     }
 
     pub(super) fn guaranteed(&self, direction: Direction) -> BitRate {
@@ -306,14 +352,19 @@ impl<'a> Placing<'a> {
         Direction::ALL.map(|direction| frame_rate(self.guaranteed(direction)).0)
     }
 
+    /// What others have prepared for when this failure comes, beside which the slice's own
+    /// backup has to fit: what is not shared has to fit beside the worst that others prepare for.
+    fn beside(&self, arc: ArcIx, failure: Failure) -> u64 {
+        if self.dedicated { self.books.most_spare(arc) } else { self.books.spare(arc, failure) }
+    }
+
     /// What others and the slice itself take of an arc, after the worst failure.
     pub(super) fn taken(&self, arc: ArcIx, own: &Own, rates: [u64; 2]) -> u64 {
-        let after = |failure: &Failure| {
-            let others = self.books.spare(arc, *failure);
-            others.saturating_add(own.spared(arc, *failure, rates))
+        let after = |((_, failure), counts): &((ArcIx, Failure), [u64; 2])| {
+            self.beside(arc, *failure).saturating_add(rate_of(*counts, rates))
         };
-        let worst = own.spare.get(&arc).and_then(|spare| spare.keys().map(after).max());
-        let spare = self.books.most_spare(arc).max(worst.unwrap_or(0));
+        let worst = own.spares(arc).iter().map(after).max().unwrap_or(0);
+        let spare = self.books.most_spare(arc).max(worst);
         self.books.used(arc).saturating_add(own.used(arc, rates)).saturating_add(spare)
     }
 
@@ -332,7 +383,7 @@ impl<'a> Placing<'a> {
     ) -> bool {
         let rate = rates[at(direction)];
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
-        let known = own.uses[at(direction)].get(&arc).copied().unwrap_or(0);
+        let known = own.crosses(direction, arc);
         let more = rate.saturating_mul(times.saturating_sub(known));
         self.taken(arc, own, rates).saturating_add(more) <= usable
     }
@@ -349,27 +400,50 @@ impl<'a> Placing<'a> {
         let rate = rates[at(direction)];
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
         let used = self.books.used(arc).saturating_add(own.used(arc, rates));
-        let known = own.spare.get(&arc);
+        let known = own.spares(arc);
         // Mostly there is room for the worst that any failure brings.
         let most = self.books.most_spare(arc).saturating_add(rate.saturating_mul(times));
-        if known.is_none() && used.saturating_add(most) <= usable {
+        if known.is_empty() && used.saturating_add(most) <= usable {
             return true;
         }
         let after = |failure: &Failure| {
-            let counts = known.and_then(|spare| spare.get(failure));
-            let known = counts.map_or(0, |counts| counts[at(direction)]);
-            let more = rate.saturating_mul(times.saturating_sub(known));
-            let spare = self.books.spare(arc, *failure);
-            spare.saturating_add(own.spared(arc, *failure, rates)).saturating_add(more)
+            let counts = known.iter().find(|((_, of), _)| of == failure);
+            let counts = counts.map_or([0, 0], |(_, counts)| *counts);
+            let more = rate.saturating_mul(times.saturating_sub(counts[at(direction)]));
+            self.beside(arc, *failure).saturating_add(rate_of(counts, rates)).saturating_add(more)
         };
         let worst = failures.iter().map(after).max().unwrap_or(0);
         used.saturating_add(worst) <= usable && self.taken(arc, own, rates) <= usable
+    }
+
+    /// Whether a demand could have its ways at a rate of frames, as far as what is in use alone
+    /// says: one way, and for a backup a second one that has no arc of it. No: there are none.
+    pub(super) fn could(&self, demand: &Demand, rate: u64) -> bool {
+        if !self.hooks.is_empty() || demand.from == demand.to {
+            return true;
+        }
+        let ways = if self.level == Protection::None { 1 } else { 2 };
+        let open = |arc: ArcIx| {
+            let usable = self.books.usable(arc).filter(|_| rate > 0);
+            usable.is_none_or(|usable| self.books.used(arc).saturating_add(rate) <= usable)
+        };
+        has_ways(self.network.snapshot, (demand.from, demand.to), ways, &open)
     }
 
     pub(super) fn place(&self, by: By) -> Result<Admitted, Box<Blocked>> {
         let rates = self.frames();
         let (placed, own) = self.place_at(rates, by)?;
         Ok(self.written_down(placed, &own, rates))
+    }
+
+    /// What these ways use.
+    fn own(&self, placed: &[Placed]) -> Own {
+        let mut own = Own::default();
+        for Placed { direction, path, backup, segments, .. } in placed {
+            own.enter(self.network, self.level, *direction, path, backup.as_ref());
+            own.segments.extend_from_slice(segments);
+        }
+        own
     }
 
     fn written_down(&self, placed: Vec<Placed>, own: &Own, rates: [u64; 2]) -> Admitted {
@@ -389,12 +463,18 @@ impl<'a> Placing<'a> {
                 add(*arc, scale(self.guaranteed(direction), frame).0);
             }
         }
-        let mut spare = Vec::new();
-        for (arc, failures) in &own.spare {
-            for failure in failures.keys() {
-                let rate = BitRate(own.spared(*arc, *failure, rates));
-                spare.extend(Some((*arc, *failure, rate)).filter(|_| rate.0 > 0));
+        let of = |((arc, failure), counts): &((ArcIx, Failure), [u64; 2])| {
+            (*arc, *failure, BitRate(rate_of(*counts, rates)))
+        };
+        let mut spare: Vec<(ArcIx, Failure, BitRate)> = own.spare.iter().map(of).collect();
+        spare.retain(|(.., rate)| rate.0 > 0);
+        if self.dedicated {
+            let mut worst: BTreeMap<ArcIx, BitRate> = BTreeMap::new();
+            for (arc, _, rate) in spare.drain(..) {
+                let known = worst.entry(arc).or_default();
+                *known = rate.max(*known);
             }
+            worst.into_iter().for_each(|(arc, rate)| add(arc, rate.0));
         }
         Admitted { slice: self.slice.clone(), placed, reserved, spare, waived: None }
     }
@@ -455,6 +535,9 @@ impl<'a> Placing<'a> {
             return Ok((first, Some(backup)));
         }
         let (from, to) = (demand.from, demand.to);
+        if !self.could(demand, rates[at(demand.direction)]) {
+            return Err(Some(first.0));
+        }
         if failures.iter().any(|failure| is_cut(self.network.snapshot, (from, to), *failure)) {
             return Err(Some(first.0));
         }
@@ -496,10 +579,18 @@ impl<'a> Placing<'a> {
         avoiding: Option<(&[bool], Option<&[Failure]>)>,
     ) -> Option<Way> {
         let Demand { direction, from, to, .. } = *demand;
-        let fits = |arc: ArcIx, times: u64| match avoiding {
-            Some((closed, _)) if closed[arc.index()] => false,
-            Some((_, Some(failures))) => self.spares(arc, times, (direction, failures), own, rates),
-            _ => self.fits(arc, times, direction, own, rates),
+        let fits = |arc: ArcIx, times: u64| {
+            let fits = match avoiding {
+                Some((closed, _)) if closed[arc.index()] => return false,
+                Some((_, Some(failures))) => {
+                    self.spares(arc, times, (direction, failures), own, rates)
+                }
+                _ => self.fits(arc, times, direction, own, rates),
+            };
+            if !fits {
+                self.pressed.set(true);
+            }
+            fits
         };
         let burst = self.slice.rates(direction).guaranteed_burst(self.slice.class);
         // Arcs that a path may cross once but not as often as it did.
@@ -531,6 +622,7 @@ impl<'a> Placing<'a> {
             let over = self.overfull(&own.segments, &found.1);
             if let Some(over) = over.filter(|_| !own.any_memory) {
                 full.insert(over);
+                self.pressed.set(true);
                 continue;
             }
             let too_often: Vec<ArcIx> = crossings(&found.0)
@@ -561,10 +653,10 @@ impl<'a> Placing<'a> {
     }
 }
 
-pub(super) fn crossings(path: &Path) -> BTreeMap<ArcIx, u64> {
-    let mut counts = BTreeMap::new();
-    for arc in &path.arcs {
-        *counts.entry(*arc).or_default() += 1;
-    }
-    counts
+/// How often a path crosses its arcs, in their order.
+pub(super) fn crossings(path: &Path) -> Uses {
+    let mut arcs = path.arcs.clone();
+    arcs.sort_unstable();
+    let each = arcs.chunk_by(|a, b| a == b);
+    each.map(|same| (same[0], same.len() as u64)).collect()
 }

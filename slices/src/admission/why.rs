@@ -1,6 +1,8 @@
 //! Saying why a slice cannot be placed: the constraint that failed, by how much and where, and
 //! what would fit.
 
+use std::sync::Arc;
+
 use selvedge_topology::{
     ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, NodeName, Path, Query, Scratch, cheapest,
     explain,
@@ -208,18 +210,6 @@ impl Placing<'_> {
     pub(super) fn too_narrow(&self, blocked: Box<Blocked>, by: By) -> Box<Refusal> {
         let direction = self.demands[blocked.index].direction;
         let wanted = self.guaranteed(direction);
-        // What fits is what some link has left, once or shared by several crossings.
-        let mut steps: Vec<u64> = vec![0];
-        for arc in self.network.snapshot.arcs() {
-            let left = self.left_for(arc.ix, direction, &blocked.own, self.frames());
-            let lefts = left.into_iter().chain(self.left_by_failure(arc.ix));
-            let rates =
-                lefts.flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
-            let kbps = rates.map(|left| ip_rate(BitRate(left)).0 / 1000);
-            steps.extend(kbps.filter(|kbps| kbps * 1000 < wanted.0));
-        }
-        steps.sort_unstable();
-        steps.dedup();
         // Downlink is placed first and does not wait for uplink; what uplink finds is placed.
         let mut rates = self.frames();
         if direction == Direction::Downlink {
@@ -236,16 +226,25 @@ impl Placing<'_> {
             let mut own = before.clone();
             (rates, self.place_some(start..end, &mut own, rates, by).err().map(|b| b.with(own)))
         };
-        let (mut low, mut high) = (0, steps.len());
-        let mut stuck = blocked;
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            match at_rate(steps[middle]).1 {
-                None => low = middle,
-                Some(blocked) => (high, stuck) = (middle, blocked),
-            }
+        let mut steps = self.steps(&self.demands[start..end], direction, wanted, &blocked.own);
+        let (mut low, mut stuck) = (0, blocked);
+        // First the largest, then always the one in the middle of those that are left.
+        let mut pick = steps.len().saturating_sub(1);
+        while !steps.is_empty() {
+            let (below, step, above) = steps.select_nth_unstable(pick);
+            let step = *step;
+            steps = match at_rate(step).1 {
+                None => {
+                    low = step;
+                    above.iter().copied().filter(|other| *other > step).collect()
+                }
+                Some(blocked) => {
+                    stuck = blocked;
+                    below.iter().copied().filter(|other| *other < step).collect()
+                }
+            };
+            pick = steps.len() / 2;
         }
-        let low = steps[low];
         let demand = &self.demands[stuck.index];
         let slice = self.slice.name.clone();
         let name = |node| self.network.snapshot.name(node).clone();
@@ -260,7 +259,8 @@ impl Placing<'_> {
             let crossed = crossings(&path);
             let left = path.arcs.iter().filter_map(|arc| {
                 let left = self.left_for(*arc, direction, &stuck.own, rates)?;
-                Some((left / crossed[arc], *arc))
+                let at = crossed.binary_search_by_key(arc, |(arc, _)| *arc);
+                Some((left / crossed[at.expect("it is on the path")].1, *arc))
             });
             left.min_by_key(|(left, _)| *left) // the first of equals
         });
@@ -284,12 +284,48 @@ impl Placing<'_> {
         }
     }
 
+    /// Rates that may be the largest that fits, in kbit/s, in any order: what some link has left,
+    /// once or shared by several crossings.
+    fn steps(
+        &self,
+        demands: &[Demand],
+        direction: Direction,
+        wanted: BitRate,
+        own: &Own,
+    ) -> Vec<u64> {
+        let kbps = |left: u64| ip_rate(BitRate(left)).0 / 1000;
+        let frames = |kbps: u64| frame_rate(BitRate(kbps * 1000)).0;
+        let arcs = || self.network.snapshot.arcs().iter().map(|arc| arc.ix);
+        // No more than what is in use leaves, whatever backups there are beside it.
+        let unused =
+            |arc| self.books.usable(arc).map(|all| all.saturating_sub(self.books.used(arc)));
+        let mut most: Vec<u64> = arcs().filter_map(unused).map(kbps).collect();
+        most.retain(|kbps| kbps * 1000 < wanted.0);
+        most.sort_unstable();
+        let could = |kbps: &u64| demands.iter().all(|demand| self.could(demand, frames(*kbps)));
+        let most = most.partition_point(could).checked_sub(1).map_or(0, |last| most[last]);
+        let most = if could(&(wanted.0.saturating_sub(1) / 1000)) { u64::MAX } else { most };
+        let mut steps: Vec<u64> = Vec::new();
+        for arc in arcs() {
+            let left = self.left_for(arc, direction, own, self.frames());
+            let lefts = left.into_iter().chain(self.left_by_failure(arc));
+            let shared =
+                lefts.flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
+            let fitting = shared.map(kbps).filter(|kbps| kbps * 1000 < wanted.0);
+            steps.extend(fitting.filter(|kbps| *kbps > 0 && *kbps <= most));
+        }
+        steps
+    }
+
     /// What a backup may take of an arc, by the failures that others are prepared for.
     fn left_by_failure(&self, arc: ArcIx) -> Vec<u64> {
         let Some(usable) = self.books.usable(arc).filter(|_| self.level > Protection::None) else {
             return Vec::new();
         };
         let left = usable.saturating_sub(self.books.used(arc));
+        if self.dedicated {
+            return vec![left.saturating_sub(self.books.most_spare(arc))];
+        }
         let mut lefts: Vec<u64> =
             self.books.spares(arc).map(|spare| left.saturating_sub(spare)).collect();
         lefts.push(left);
@@ -325,8 +361,8 @@ pub(super) fn late(
         let wanted = admitted.slice.latency.unwrap_or_default();
         return Some(Box::new(Refusal::Delay { slice, direction, from, to, wanted, least }));
     }
-    let broken_now = |watch: &Watch| Some((watch.clone(), broken(watch, &values)?));
-    let mut harmed: Vec<(Watch, Direction)> =
+    let broken_now = |watch: &Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
+    let mut harmed: Vec<(Arc<Watch>, Direction)> =
         ledger.watches.iter().filter_map(broken_now).collect();
     if !harmed.is_empty() {
         // A promise that is broken already is not this slice's doing.
