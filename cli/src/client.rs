@@ -22,6 +22,10 @@ const SOCKET: &str = "api.sock";
 const MORE_SOCKETS: &str = "api-";
 /// One call, longer than the controller takes to give it up.
 const TIMEOUT: Duration = Duration::from_secs(75);
+/// How long to wait for a controller that leads: an election takes 4 seconds at most.
+const ELECTION: Duration = Duration::from_secs(6);
+/// Between two questions while none leads.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Largest answer we read.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
@@ -136,14 +140,29 @@ impl Client {
         String::from_utf8(bytes.into()).context("the answer is not text")
     }
 
-    /// Asks the first controller that answers, and then the one that leads, if it says that this
-    /// is for that one.
+    /// Asks the one that leads. While none does, which an election ends, asks
+    /// again.
     async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let deadline = tokio::time::Instant::now() + ELECTION;
+        loop {
+            let asked = self.ask_leader(&method, path, &body).await?;
+            let again = tokio::time::Instant::now() + ASK_AGAIN < deadline;
+            match asked {
+                Asked::NotNow(_) if again => tokio::time::sleep(ASK_AGAIN).await,
+                Asked::NotNow(answer) => return answer,
+                Asked::Answered(status, body) => return Ok((status, body)),
+            }
+        }
+    }
+
+    /// Asks the first controller that answers, and then the one that leads, if it says that this
+    /// is for that one.
+    async fn ask_leader(&self, method: &Method, path: &str, body: &Bytes) -> anyhow::Result<Asked> {
         let mut dead = None;
         let leader = self.leader.borrow().clone();
         for address in leader.iter().chain(&self.addresses) {
@@ -154,20 +173,41 @@ impl Client {
                     continue;
                 }
             };
-            let answer = stream.send(method.clone(), path, body.clone()).await;
+            let answer = stream.send(method, path, body).await;
             let answer =
                 answer.with_context(|| format!("talking to the controller at {address}"))?;
             let leader = answer.leader.as_deref().map(parse).transpose()?;
             let Some(leader) = leader.filter(|leader| leader != address) else {
-                return Ok((answer.status, answer.body));
+                return Ok(answer.into());
             };
             let what = || format!("talking to the controller that leads, at {leader}");
-            let stream = leader.connect().await.with_context(what)?;
+            // It may have died since; what has not been sent may be asked again.
+            let stream = match leader.connect().await.with_context(what) {
+                Ok(stream) => stream,
+                Err(error) => return Ok(Asked::NotNow(Err(error))),
+            };
             let answer = stream.send(method, path, body).await.with_context(what)?;
             self.leader.replace(Some(leader));
-            return Ok((answer.status, answer.body));
+            return Ok(answer.into());
         }
         Err(dead.unwrap_or_else(|| anyhow::anyhow!("no controller; {HOW_TO_START}")))
+    }
+}
+
+/// What became of a question.
+enum Asked {
+    Answered(StatusCode, Bytes),
+    /// Nobody leads, or too many ask: what was said to that, or what went wrong. Nothing has been
+    /// done.
+    NotNow(anyhow::Result<(StatusCode, Bytes)>),
+}
+
+impl From<Raw> for Asked {
+    fn from(raw: Raw) -> Self {
+        match raw.not_now {
+            true => Self::NotNow(Ok((raw.status, raw.body))),
+            false => Self::Answered(raw.status, raw.body),
+        }
     }
 }
 
@@ -204,10 +244,13 @@ struct Raw {
     body: Bytes,
     /// Who is to be asked instead.
     leader: Option<String>,
+    /// It has done nothing and is to be asked again, as it knows of nobody else.
+    not_now: bool,
 }
 
 impl Connection<'_> {
-    async fn send(self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Raw> {
+    async fn send(self, method: &Method, path: &str, body: &Bytes) -> anyhow::Result<Raw> {
+        let (method, body) = (method.clone(), body.clone());
         match self {
             Self::Unix(stream) => send(TokioIo::new(stream), "localhost", method, path, body).await,
             Self::Tcp(stream, host) => send(TokioIo::new(stream), host, method, path, body).await,
@@ -251,9 +294,12 @@ where
     let status = answer.status();
     let leader = answer.headers().get(LEADER).and_then(|leader| leader.to_str().ok());
     let leader = leader.map(str::to_owned);
+    let not_now = status == StatusCode::SERVICE_UNAVAILABLE
+        && leader.is_none()
+        && answer.headers().contains_key(hyper::header::RETRY_AFTER);
     let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
     let body = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-    Ok(Raw { status, body, leader })
+    Ok(Raw { status, body, leader, not_now })
 }
 
 /// What an error's ProblemDetails say.
@@ -370,6 +416,31 @@ mod tests {
         let text = only_lab(&dir).unwrap_err().to_string();
         assert!(text.contains("a/api.sock") && text.contains("b/api.sock"), "{text}");
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// Two answers that nobody leads, as a controller gives them, and then one that is taken.
+    #[test]
+    fn an_election_is_waited_for() {
+        use std::io::{Read as _, Write as _};
+        let path = std::env::temp_dir().join(format!("selvedge-election-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let answers = [
+            "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ntrue",
+        ];
+        let serving = std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let read = stream.read(&mut [0; 1024]).unwrap();
+                assert!(read > 0);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let client = Client::at(vec![Address::Unix(path.clone())]).unwrap();
+        assert!(client.get::<bool>("/v1/anything").unwrap().value);
+        serving.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

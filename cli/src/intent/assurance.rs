@@ -37,6 +37,15 @@ fn percent(value: Option<f64>) -> String {
     }
 }
 
+fn loss(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{} %", short(100.0 * share)))
+}
+
+/// Where there is a figure.
+fn with_unit(figure: String, unit: &str) -> String {
+    if figure == "-" { figure } else { format!("{figure} {unit}") }
+}
+
 /// `measured of promised unit`.
 fn beside(measured: String, promised: Option<String>, unit: &str) -> String {
     let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
@@ -60,13 +69,11 @@ pub(crate) fn add(
     });
     let promised_rate = direction.guaranteed_bps.map(|bps| mbps(Some(bps)));
     let promised_delay = direction.latency_us.map(|us| ms(Some(us as f64)));
-    let loss =
-        window.loss.map_or_else(|| "-".to_owned(), |loss| format!("{} %", short(100.0 * loss)));
     table.add_row([
         slice.to_owned(),
         direction.direction.clone(),
         beside(mbps(window.delivered_bps), promised_rate, ""),
-        loss,
+        loss(window.loss),
         beside(ms(window.delay_us), promised_delay, "ms"),
         beside(
             percent(window.availability_percent),
@@ -77,35 +84,47 @@ pub(crate) fn add(
     ]);
 }
 
-/// A slice in all its windows, and hop by hop.
+/// What a slice is promised, what its windows measured, and how its paths do hop by hop.
 pub(super) fn show(assurance: &SliceAssurance) {
-    let mut windows = new(["measured", "over", "Mbit/s", "loss", "delay", "largest", "available"]);
+    let columns = ["", "over", "Mbit/s in", "Mbit/s out", "loss", "delay", "largest", "available"];
+    let mut windows = new(columns);
     for direction in &assurance.directions {
+        let promised_us = direction.latency_us.map(|us| us as f64);
+        windows.add_row([
+            direction.direction.clone(),
+            "promised".to_owned(),
+            mbps(direction.guaranteed_bps),
+            mbps(direction.guaranteed_bps),
+            loss(direction.guaranteed_bps.map(|_| 0.0)),
+            with_unit(ms(promised_us), "ms"),
+            with_unit(ms(promised_us), "ms"),
+            with_unit(percent(assurance.availability_percent), "%"),
+        ]);
         for window in &direction.windows {
-            let loss = window
-                .loss
-                .map_or_else(|| "-".to_owned(), |loss| format!("{} %", short(100.0 * loss)));
             windows.add_row([
-                direction.direction.clone(),
+                String::new(),
                 format!("{} s", window.seconds),
-                format!("{} of {} in", mbps(window.delivered_bps), mbps(window.offered_bps)),
-                loss,
-                format!("{} ms", ms(window.delay_us)),
-                format!("{} ms", ms(window.delay_max_us)),
-                format!("{} %", percent(window.availability_percent)),
+                mbps(window.offered_bps),
+                mbps(window.delivered_bps),
+                loss(window.loss),
+                with_unit(ms(window.delay_us), "ms"),
+                with_unit(ms(window.delay_max_us), "ms"),
+                with_unit(percent(window.availability_percent), "%"),
             ]);
         }
     }
     println!("\n{}", windows.trim_fmt());
-    let mut hops = new(["link", "delay", "its part of the bound", "loss", "test packets answered"]);
+    let columns = ["", "hop", "delay", "its part of the bound", "loss", "test packets answered"];
+    let mut hops = new(columns);
     for direction in &assurance.directions {
-        for hop in &direction.hops {
+        for (number, hop) in direction.hops.iter().enumerate() {
+            let heading = if number == 0 { direction.direction.as_str() } else { "" };
             hops.add_row([
+                heading.to_owned(),
                 hop.link.clone(),
-                format!("{} ms", ms(hop.delay_us)),
-                format!("{} ms", ms(hop.bound_us)),
-                hop.loss
-                    .map_or_else(|| "-".to_owned(), |loss| format!("{} %", short(100.0 * loss))),
+                with_unit(ms(hop.delay_us), "ms"),
+                with_unit(ms(hop.bound_us), "ms"),
+                loss(hop.loss),
                 format!("{} of {}", hop.probes_answered, hop.probes),
             ]);
         }

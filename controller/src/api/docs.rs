@@ -5,9 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
 
-use super::{
-    assure, backup, counters, export, history, intent, lifecycle, metrics, read, trace,
-};
+use super::{assure, backup, counters, export, history, intent, lifecycle, metrics, read, trace};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,9 +29,8 @@ use super::{
         read::slices,
         read::slice,
         read::explanation,
-        assure::slice,
-        assure::slices,
-        assure::metrics,
+        assure::assurance,
+        assure::assurances,
         read::class_map,
         export::ts28541,
         lifecycle::feasibility,

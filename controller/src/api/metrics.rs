@@ -1,11 +1,12 @@
-//! What a monitoring system scrapes: the status in figures, in the text format of Prometheus
-//! (exposition format 0.0.4).
+//! What a monitoring system scrapes: the status in figures, and promises beside what is measured,
+//! in the text format of Prometheus (exposition format 0.0.4).
 
 use std::fmt::Write as _;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use selvedge_core::assure::{DirectionView, Kind, SliceAssurance};
 use selvedge_core::view::Status;
 
 use super::{Api, Problem};
@@ -16,12 +17,12 @@ use super::{Api, Problem};
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
-    let status = api.handle.query(|core| core.status()).await?;
-    let text = text(&status, api.handle.writes());
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+    let (status, slices) = api.handle.query(|core| (core.status(), core.assurances())).await?;
+    let text = text(&status, api.handle.writes(), &slices);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
-fn text(status: &Status, writes: u64) -> String {
+fn text(status: &Status, writes: u64, slices: &[SliceAssurance]) -> String {
     let mut page = Page(String::new());
     let count = |number: usize| number as u64;
     page.gauge("converged", "1: every switch holds what it should", status.converged.into());
@@ -48,7 +49,37 @@ fn text(status: &Status, writes: u64) -> String {
         page.gauge("intent_files_refused", "1: the files are not what runs", refused.into());
         page.counter("intent_files_refusals_total", "States of files refused", files.refusals);
     }
+    for (name, help, value) in OF_SLICES {
+        page.head("gauge", name, help);
+        for (slice, direction, labels) in directions(slices) {
+            if let Some(value) = value(slice, direction) {
+                page.sample(name, &labels, value);
+            }
+        }
+    }
+    let name = "slice_breach";
+    page.head("gauge", name, "1: the promise of that kind is not kept now");
+    for (_, direction, labels) in directions(slices) {
+        for kind in Kind::ALL {
+            let broken = direction.breaches.iter().any(|breach| breach.kind == kind);
+            let labels = format!("{labels},kind=\"{}\"", kind.as_str());
+            page.sample(name, &labels, u64::from(broken));
+        }
+    }
     page.0
+}
+
+/// Each with its labels.
+fn directions(
+    slices: &[SliceAssurance],
+) -> impl Iterator<Item = (&SliceAssurance, &DirectionView, String)> {
+    slices.iter().flat_map(|slice| {
+        slice.directions.iter().map(move |direction| {
+            // A slice's name has nothing that would have to be escaped (RFC 1123 labels).
+            let labels = format!("slice=\"{}\",direction=\"{}\"", slice.slice, direction.direction);
+            (slice, direction, labels)
+        })
+    })
 }
 
 struct Page(String);
@@ -63,9 +94,63 @@ impl Page {
     }
 
     fn metric(&mut self, kind: &str, name: &str, help: &str, value: u64) {
-        let name = format!("selvedge_{name}");
-        let written =
-            write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
-        written.expect("a String takes all");
+        self.head(kind, name, help);
+        self.line(format_args!("selvedge_{name} {value}"));
+    }
+
+    fn head(&mut self, kind: &str, name: &str, help: &str) {
+        self.line(format_args!("# HELP selvedge_{name} {help}"));
+        self.line(format_args!("# TYPE selvedge_{name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        self.line(format_args!("selvedge_{name}{{{labels}}} {value}"));
+    }
+
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{text}").expect("a String takes all");
     }
 }
+
+/// Its name, what it says, and the value for one direction of one slice.
+type OfSlice = (&'static str, &'static str, fn(&SliceAssurance, &DirectionView) -> Option<f64>);
+
+const OF_SLICES: [OfSlice; 10] = [
+    ("slice_promised_bits_per_second", "Guaranteed rate of IP packets", |_, direction| {
+        Some(direction.guaranteed_bps? as f64)
+    }),
+    ("slice_offered_bits_per_second", "IP bits that entered, last 5 s", |_, direction| {
+        Some(direction.windows.first()?.offered_bps? as f64)
+    }),
+    ("slice_delivered_bits_per_second", "IP bits delivered, last 5 s", |_, direction| {
+        Some(direction.windows.first()?.delivered_bps? as f64)
+    }),
+    (
+        "slice_loss_ratio",
+        "Share of the packets within the guarantee that were lost, last 5 s",
+        |_, direction| Some(direction.windows.first()?.loss_ppm? as f64 / 1e6),
+    ),
+    ("slice_promised_delay_seconds", "Latency, one way", |_, direction| {
+        Some(direction.latency_us? as f64 / 1e6)
+    }),
+    ("slice_delay_seconds", "Mean delay of the worst path, one way, last 5 s", |_, direction| {
+        Some(direction.windows.first()?.delay_ns? as f64 / 1e9)
+    }),
+    (
+        "slice_delay_max_seconds",
+        "Sum of the largest delay on each link of the worst path, one way, last 5 s",
+        |_, direction| Some(direction.windows.first()?.delay_max_ns? as f64 / 1e9),
+    ),
+    ("slice_promised_availability_ratio", "Share of time", |slice, _| {
+        Some(f64::from(slice.availability_ppm?) / 1e6)
+    }),
+    (
+        "slice_availability_ratio",
+        "Share of the seconds watched in which the slice worked, last 15 min",
+        |_, direction| Some(direction.windows.last()?.availability_ppm? as f64 / 1e6),
+    ),
+    ("slice_measured_ratio", "Share of the last 5 s that was measured", |_, direction| {
+        let window = direction.windows.first()?;
+        Some(f64::from(window.measured_seconds) / window.seconds as f64)
+    }),
+];

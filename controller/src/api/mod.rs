@@ -93,7 +93,6 @@ impl Api {
 /// Everything the controller serves over HTTP.
 pub fn router(api: Api) -> Router {
     let mec = selvedge_mec_api::router(Arc::clone(&api.platform));
-    let metrics = api.clone();
     let events = Router::new().route("/v1/events", get(read::events)).with_state(api.clone());
     let timed = Router::new()
         .route("/v1/status", get(read::status))
@@ -108,9 +107,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/slices", get(read::slices))
         .route("/v1/slices/{name}", get(read::slice).delete(intent::delete_slice))
         .route("/v1/slices/{name}/explanation", get(read::explanation))
-        .route("/v1/slices/{name}/assurance", get(assure::slice))
-        .route("/v1/assurance", get(assure::slices))
-        .route("/metrics", get(assure::metrics))
+        .route("/v1/slices/{name}/assurance", get(assure::assurance))
+        .route("/v1/assurance", get(assure::assurances))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/slices/{name}/activate", post(lifecycle::activate))
         .route("/v1/slices/{name}/deactivate", post(lifecycle::deactivate))
         .route("/v1/feasibility", post(lifecycle::feasibility))
@@ -134,7 +133,6 @@ pub fn router(api: Api) -> Router {
         .layer(middleware::from_fn(time_limit));
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
     Router::new()
-        .route("/metrics", get(metrics::metrics).with_state(metrics))
         .route("/v1/openapi.json", get(docs::document))
         .route("/docs", get(docs::reader))
         .merge(events)

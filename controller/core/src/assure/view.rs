@@ -34,7 +34,7 @@ pub struct DirectionView {
     pub latency_us: Option<u64>,
     /// The last 5 s, minute and quarter of an hour.
     pub windows: Vec<WindowView>,
-    /// Links of its paths; none in [`Core::assurances`].
+    /// Links of its paths, in their order; none in [`Core::assurances`].
     pub hops: Vec<HopView>,
     pub breaches: Vec<BreachView>,
 }
@@ -122,8 +122,10 @@ impl Core {
 
     fn hops(&self, state: &Assurance, slice: &str, direction: Direction) -> Vec<HopView> {
         let paths = self.paths(slice, direction);
-        let arcs: BTreeSet<ArcIx> =
-            paths.into_iter().flat_map(|path| path.path.arcs.iter().copied()).collect();
+        let arcs = paths.into_iter().flat_map(|path| path.path.arcs.iter().copied());
+        // Each once, and along the paths.
+        let mut seen = BTreeSet::new();
+        let arcs = arcs.filter(|&arc| seen.insert(arc));
         let bounds = self.hop_bounds(slice);
         let view = |arc: ArcIx| {
             let seconds = state.links.get(&arc).into_iter().flatten();
@@ -145,7 +147,7 @@ impl Core {
                 probes_answered: answered,
             }
         };
-        arcs.into_iter().map(view).collect()
+        arcs.map(view).collect()
     }
 }
 

@@ -45,7 +45,9 @@ async fn metrics_are_well_formed_and_documented() {
                 let (name, help) = help.split_once(' ').unwrap();
                 assert!(document.contains(&format!("`{name}`")) && !help.is_empty(), "{name}");
             }
-            None if line.starts_with("# TYPE ") => assert!(line.ends_with(" gauge"), "{line}"),
+            None if line.starts_with("# TYPE ") => {
+                assert!(line.ends_with(" gauge") || line.ends_with(" counter"), "{line}");
+            }
             None => {
                 let (name, value) = line.rsplit_once(' ').unwrap();
                 assert!(name.starts_with("selvedge_") && value.parse::<f64>().is_ok(), "{line}");
