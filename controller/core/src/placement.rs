@@ -177,7 +177,8 @@ pub(crate) fn settle(
     let slices = in_order(core);
     let applications = wanted(core, snapshot, links);
     if applications.is_empty() {
-        let (ledger, unplaced) = Ledger::rebuilt(&network, slices.iter().map(AsRef::as_ref));
+        let known = &core.derived.ledger;
+        let (ledger, unplaced) = known.updated(&network, slices.iter().map(AsRef::as_ref));
         return Settled { ledger, unplaced, placed: None, places: BTreeMap::new() };
     }
     let mut placement = Placement::new(offers(core, snapshot, declared));
@@ -188,7 +189,8 @@ pub(crate) fn settle(
         places.insert(application.name.clone(), place);
     }
     let placed = Network { endpoints: &endpoints, memory: &memory, ..network };
-    let (mut ledger, mut unplaced) = Ledger::rebuilt(&placed, slices.iter().map(AsRef::as_ref));
+    let known = &core.derived.ledger;
+    let (mut ledger, mut unplaced) = known.updated(&placed, slices.iter().map(AsRef::as_ref));
     let mut paths = Paths::new(&mut ledger, placed);
     take_stock(&applications, &slices, &mut placement, &paths);
     for application in applications.iter().filter(|application| application.seen.is_none()) {
