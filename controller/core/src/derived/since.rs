@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_pipeline::Key;
+use selvedge_slices::ObjectName;
 use selvedge_slices::admission::{Admitted, Attachment, HookMemory};
-use selvedge_slices::{Ledger, NetworkSlice, ObjectName};
 use selvedge_topology::{LinkIx, NodeIx, NodeName};
 
 use super::{Derived, SliceState, State, attachment, forwarding, hooks};
 use crate::Core;
 use crate::desired::{self, Named, Scope, fabric, rules};
-use crate::intent::Stored;
 use crate::network::Switch;
 use crate::numbers::Numbers;
 use crate::placement;
@@ -186,8 +185,7 @@ impl Derived {
         let same = changes.switches.is_empty()
             && Arc::ptr_eq(&old.learned, &new.learned)
             && same_objects(&old.intent.applications, &new.intent.applications)
-            && old.places == new.places
-            && changes.slices.is_empty();
+            && old.places == new.places;
         let joined = |of: &State| of.switches.values().map(|s| s.joined).collect::<Vec<_>>();
         (old.intent.places() || new.intent.places()) && (!same || joined(old) != joined(new))
     }
@@ -201,23 +199,19 @@ impl Derived {
         numbers: &mut Numbers,
         changes: &mut Changes,
     ) -> Result<(), Refusal> {
-        let mut unplaced = BTreeMap::new();
-        let kept = !changes.admission
-            && !self.places_anew(before, changes)
-            && (changes.slices.is_empty() || self.admit_more(before));
-        if !kept {
-            let settled = placement::settle(core, self.unsettled(), &self.links, false);
-            unplaced = settled.unplaced;
-            (self.ledger, self.places) = (Arc::new(settled.ledger), settled.places);
-            self.take_attachments(settled.placed);
-            for host in placement::misplaced(core, &self.places) {
-                if self.located.remove(host).is_some() {
-                    changes.moved.insert(host.clone());
-                }
-            }
-        }
-        if kept && changes.slices.is_empty() {
+        let kept =
+            !changes.admission && !self.places_anew(before, changes) && changes.slices.is_empty();
+        if kept {
             return Ok(());
+        }
+        let settled = placement::settle(core, self.unsettled(), &self.links, false);
+        let unplaced = settled.unplaced;
+        (self.ledger, self.places) = (Arc::new(settled.ledger), settled.places);
+        self.take_attachments(settled.placed);
+        for host in placement::misplaced(core, &self.places) {
+            if self.located.remove(host).is_some() {
+                changes.moved.insert(host.clone());
+            }
         }
         let mut slices = BTreeMap::new();
         for (name, stored) in &core.intent.slices {
@@ -248,34 +242,6 @@ impl Derived {
                 self.hook_memory = memory;
             }
         }
-    }
-
-    /// Slices that came last are placed last: what is placed already stays, if all of it fits
-    /// and nothing was taken away.
-    fn admit_more(&mut self, before: &Self) -> bool {
-        let (old, new) = (&before.of.intent.slices, &self.of.intent.slices);
-        let more: BTreeSet<&ObjectName> = different(old, new).collect();
-        let only_more = more.iter().all(|name| new.contains_key(*name) && !old.contains_key(*name));
-        let fits = before.slices.values().all(|state| state.reasons.is_empty());
-        if !only_more || !fits || !self.snapshot.down().is_empty() {
-            return false;
-        }
-        let last =
-            |stored: &Arc<Stored<NetworkSlice>>| (stored.meta.revision, stored.object.name.clone());
-        let newest = old.values().map(last).max();
-        let mut more: Vec<_> = more.into_iter().map(|name| &new[name]).collect();
-        more.retain(|stored| stored.phase().holds_capacity());
-        more.sort_by_key(|stored| last(stored));
-        if more.first().is_some_and(|first| Some(last(first)) <= newest) {
-            return false;
-        }
-        let mut ledger = Ledger::clone(&self.ledger);
-        let placement = self.placement();
-        let fits = more.iter().all(|stored| ledger.admit(&placement, &stored.object).is_ok());
-        if fits {
-            self.ledger = Arc::new(ledger);
-        }
-        fits
     }
 
     /// Slices whose entries are derived anew.

@@ -8,7 +8,9 @@ use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topolo
 use super::Derived;
 use crate::event::{Compute, HookState, HookStatus, Neighbor, Port, Report};
 use crate::truth::Truth;
-use crate::{Change, Config, Core, Event, ObjectId, Refusal, Request, RequestId, Target, TargetKind};
+use crate::{
+    Change, Config, Core, Event, ObjectId, Refusal, Request, RequestId, Target, TargetKind,
+};
 
 const SWITCHES: usize = 6;
 const HOSTS: usize = 14;
@@ -262,6 +264,7 @@ fn step_by_step_is_as_from_nothing() {
             assert_eq!(now.attachments, want.attachments, "{at}");
             assert_eq!((&now.hook_nodes, &now.hook_memory), (&want.hook_nodes, &want.hook_memory));
             assert_eq!(now.places, want.places, "{at}");
+            assert!(now.ledger == want.ledger, "{at}: promised is another");
             assert_eq!(core.places, whole.places, "{at}");
             drained += core.intent.drained.len();
             moved += now.places.values().filter(|place| place.moved.is_some()).count();
