@@ -55,13 +55,14 @@ impl Truth {
         let hosts = hosts.map(|(name, host)| (name.clone(), prefixes(host)));
         let hosts = Hosts::new(hosts);
         let default = Member { slices: vec![SliceId::DEFAULT], direction: Direction::Uplink };
+        let members = std::iter::repeat_n(Arc::new(default), hosts.names.len());
         let all = (0..).take(hosts.names.len()).collect();
         Self {
             nodes: Arc::new(network.switches.keys().cloned().collect()),
             endpoints: Arc::new(vec![None; hosts.names.len()]),
             hosts_of: Arc::new(vec![Vec::new(); network.switches.len()]),
             slices: Arc::new([(SliceId::DEFAULT, Arc::new(default_slice(all)))].into()),
-            members: Arc::new(vec![Arc::new(default); hosts.names.len()]),
+            members: Arc::new(members.collect()),
             hosts: Arc::new(hosts),
             ..Self::default()
         }

@@ -189,7 +189,7 @@ fn event(core: &mut Core, random: &mut Random, now_ms: u64) {
     let switch = name(&format!("s{number}"));
     let port = ports(number).swap_remove(random.below(7));
     match random.below(12) {
-        0..=4 => return apply(core, random, now_ms),
+        0..=4 => apply(core, random, now_ms),
         5 => {
             let memory_bytes = 1 << (20 + random.below(5));
             let compute = (number < 3).then_some(Compute { cpu: 2, memory_bytes });
