@@ -41,8 +41,8 @@ impl NetworkSlice {
         }
         if self.resource_sharing_level == ResourceSharingLevel::NonShared {
             lines.push(format!(
-                "slice {}: resourceSharingLevel non-shared is not enforced: other slices may use \
-                 its links and nodes",
+                "slice {}: resourceSharingLevel non-shared is enforced for what is guaranteed and \
+                 kept free for it; what it leaves idle carries excess of other slices",
                 self.name
             ));
         }

@@ -144,7 +144,7 @@ impl Availability {
 pub enum ResourceSharingLevel {
     #[default]
     Shared,
-    /// The links of its paths and the nodes of its hooks are no other slice's.
+    /// No capacity that is allocated to it, its backups' included, is another slice's.
     NonShared,
 }
 

@@ -1,7 +1,7 @@
 //! What a slice that would be accepted has otherwise than the one that was refused
 //! (TS 28.541 §6.3.36, recommendedRequirements).
 
-use crate::{Direction, NetworkSlice};
+use crate::{Direction, NetworkSlice, ResourceSharingLevel};
 
 impl NetworkSlice {
     /// What differs from `wanted`, for people.
@@ -20,6 +20,16 @@ impl NetworkSlice {
             && here != there
         {
             lines.push(format!("latency {here} instead of {there}"));
+        }
+        if self.resource_sharing_level != wanted.resource_sharing_level {
+            let word = |slice: &Self| {
+                let mut words = ResourceSharingLevel::WORDS.into_iter();
+                words
+                    .find(|(_, level)| *level == slice.resource_sharing_level)
+                    .map(|(word, _)| word)
+            };
+            let (here, there) = (word(self).unwrap_or_default(), word(wanted).unwrap_or_default());
+            lines.push(format!("resourceSharingLevel {here} instead of {there}"));
         }
         lines
     }

@@ -1,51 +1,31 @@
 //! Admission: promises add up, refusals say what is missing, ways can be written down.
 
+mod net;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use net::{Net, slice};
 use proptest::prelude::*;
 use selvedge_slices::admission::{
-    Attachment, HookMemory, MAX_HOOKS_IN_A_ROW, MAX_IDS, Network, Placed, Segment, frame_rate,
-    usable,
+    Attachment, MAX_HOOKS_IN_A_ROW, MAX_IDS, Placed, Segment, frame_rate, usable,
 };
 use selvedge_slices::{
-    Admitted, Class, Direction, Endpoint, Ledger, NetworkSlice, Object, ObjectName, OnFailure,
-    Rates, Refusal, Side, Through, parse,
+    Admitted, Class, Direction, Endpoint, Ledger, NetworkSlice, Object, OnFailure, Rates, Refusal,
+    Side, Through,
 };
 use selvedge_topology::{
-    ArcIx, BitRate, Bytes, Delay, End, Forwarding, Link, LinkIx, Node, NodeIx, NodeName, Snapshot,
-    Switch, Topology, read,
+    ArcIx, BitRate, Bytes, Delay, End, Link, LinkIx, Node, NodeIx, Snapshot, Switch, Topology, read,
 };
 
-/// What a [`Network`] borrows from.
-struct Net {
-    snapshot: Snapshot,
-    forwarding: Forwarding,
-    endpoints: BTreeMap<NodeName, Attachment>,
-    hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
-    memory: HookMemory,
-}
-
-impl std::fmt::Debug for Net {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}hooks: {:?}", self.snapshot.topology().to_yaml(), self.hooks)
-    }
-}
-
 impl Net {
+    /// With the hosts of the topology.
     fn of(snapshot: Snapshot) -> Self {
-        let forwarding = Forwarding::new(&snapshot);
         let attachment = |(switch, link)| Attachment { switch, link: Some(link) };
-        let endpoints =
-            snapshot.attachments().into_iter().map(|(host, at)| (host, attachment(at))).collect();
-        Self {
-            snapshot,
-            forwarding,
-            endpoints,
-            hooks: BTreeMap::new(),
-            memory: HookMemory::default(),
-        }
+        let hosts = snapshot.attachments().into_iter();
+        let endpoints = hosts.map(|(host, at)| (host, attachment(at))).collect();
+        Self::with_endpoints(snapshot, endpoints)
     }
 
     fn metro() -> Self {
@@ -62,31 +42,8 @@ impl Net {
         self.snapshot.node(name).unwrap()
     }
 
-    fn network(&self) -> Network<'_> {
-        Network {
-            snapshot: &self.snapshot,
-            forwarding: &self.forwarding,
-            endpoints: &self.endpoints,
-            hooks: &self.hooks,
-            memory: &self.memory,
-        }
-    }
-
     fn nodes(&self, placed: &Placed) -> Vec<&str> {
         placed.path.nodes.iter().map(|node| self.snapshot.name(*node).as_str()).collect()
-    }
-}
-
-fn slice(spec: &str) -> NetworkSlice {
-    let name = spec.split_whitespace().next().unwrap();
-    let rest = spec[name.len()..].trim();
-    let text = format!(
-        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\n\
-         spec: {{ {rest} }}"
-    );
-    match parse("slice", &text).unwrap().remove(0) {
-        Object::NetworkSlice(slice) => slice,
-        other => panic!("{other:?}"),
     }
 }
 

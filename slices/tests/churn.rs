@@ -1,36 +1,20 @@
 //! Arrivals and departures on small random networks: never over-committed, after no single
 //! failure that a slice is protected against; delay bounds against a solver of their own.
 
+mod net;
 mod recount;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use net::{Net, slice};
 use proptest::prelude::*;
 use recount::Recount;
-use selvedge_slices::admission::{Attachment, HookMemory, Network, Protection, frame_rate};
-use selvedge_slices::{
-    Admitted, Direction, Ledger, NetworkSlice, Object, ObjectName, Refusal, parse,
-};
+use selvedge_slices::admission::{Offer, Placed, Protection, frame_rate};
+use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal};
 use selvedge_topology::{
-    ArcIx, BitRate, Delay, End, Forwarding, Link, Node, NodeIx, NodeName, Snapshot, Switch,
-    Topology,
+    ArcIx, BitRate, Delay, End, Link, LinkIx, Node, NodeName, Snapshot, Switch, Topology,
 };
-
-#[derive(Clone)]
-struct Net {
-    snapshot: Snapshot,
-    forwarding: Forwarding,
-    endpoints: BTreeMap<NodeName, Attachment>,
-    hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
-    memory: HookMemory,
-}
-
-impl std::fmt::Debug for Net {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.snapshot.topology().to_yaml())
-    }
-}
 
 impl Net {
     fn new(nodes: usize, links: Vec<Link>) -> Self {
@@ -41,23 +25,7 @@ impl Net {
     }
 
     fn of(snapshot: Snapshot) -> Self {
-        let forwarding = Forwarding::new(&snapshot);
-        let endpoint = |switch: NodeIx| {
-            (format!("h{}", switch.0).parse().unwrap(), Attachment { switch, link: None })
-        };
-        let endpoints = snapshot.nodes().map(endpoint).collect();
-        Self {
-            snapshot,
-            forwarding,
-            endpoints,
-            hooks: BTreeMap::new(),
-            memory: HookMemory::default(),
-        }
-    }
-
-    fn network(&self) -> Network<'_> {
-        let Self { snapshot, forwarding, endpoints, hooks, memory } = self;
-        Network { snapshot, forwarding, endpoints, hooks, memory }
+        Self::one_each(snapshot, 'h')
     }
 }
 
@@ -70,19 +38,6 @@ fn link(i: usize, a: usize, b: usize, mbps: u64) -> Link {
         capacity: Some(BitRate::from_mbps(mbps)),
         delay: Some(Delay(100)),
         ..Link::new(end(a), end(b))
-    }
-}
-
-fn slice(spec: &str) -> NetworkSlice {
-    let name = spec.split_whitespace().next().unwrap();
-    let text = format!(
-        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\n\
-         spec: {{ {} }}",
-        &spec[name.len()..]
-    );
-    match parse("slice", &text).unwrap().remove(0) {
-        Object::NetworkSlice(slice) => slice,
-        other => panic!("{other:?}"),
     }
 }
 
@@ -105,8 +60,9 @@ fn any_slice(nodes: usize) -> impl Strategy<Value = NetworkSlice> {
     let rates = (1u64..40, 0u64..40);
     let latency = proptest::option::weighted(0.3, 10u64..200);
     let ends = proptest::collection::btree_set(0..nodes, 2..4);
-    (0usize..24, rates, latency, availability, ends).prop_map(
-        |(name, (down, up), latency, availability, ends)| {
+    let level = proptest::sample::select(&["shared", "shared", "non-shared"][..]);
+    (0usize..24, rates, latency, (availability, level), ends).prop_map(
+        |(name, (down, up), latency, (availability, level), ends)| {
             let mut spec = format!("x{name} downlink: {{ guaranteed: {down}Mbps }}");
             if up > 0 {
                 spec += &format!(", uplink: {{ guaranteed: {up}Mbps, burst: 20kB }}");
@@ -115,7 +71,8 @@ fn any_slice(nodes: usize) -> impl Strategy<Value = NetworkSlice> {
             let ends: Vec<usize> = ends.into_iter().collect();
             let ues: Vec<String> = ends[1..].iter().map(|n| format!("{{ ue: h{n} }}")).collect();
             spec += &format!(", endpoints: [{{ dn: h{} }}, {}]", ends[0], ues.join(", "));
-            slice(&(spec + &format!(", availability: {availability}")))
+            spec += &format!(", availability: {availability}, resourceSharingLevel: {level}");
+            slice(&spec)
         },
     )
 }
@@ -175,6 +132,14 @@ fn ways(admitted: &Admitted, direction: Direction) -> impl Iterator<Item = &[Arc
         let backup = placed.backup.iter().map(|backup| &backup.path.arcs[..]);
         std::iter::once(&placed.path.arcs[..]).chain(backup)
     })
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Box<NetworkSlice>),
+    Remove(String),
+    /// Takes a link down, or up again.
+    Flip(LinkIx),
 }
 
 proptest! {
@@ -288,6 +253,50 @@ proptest! {
         }
     }
 
+    /// Whatever comes, goes, fails and is mended: what was updated is what is made from nothing.
+    #[test]
+    fn updated_is_rebuilt(
+        (net, steps) in net().prop_flat_map(|net| {
+            let links = net.snapshot.topology().links.len() as u32;
+            let step = prop_oneof![
+                3 => any_slice(net.snapshot.len()).prop_map(|slice| Step::Put(Box::new(slice))),
+                1 => (0usize..24).prop_map(|name| Step::Remove(format!("x{name}"))),
+                2 => (0..links).prop_map(|link| Step::Flip(LinkIx(link))),
+            ];
+            (Just(net), proptest::collection::vec(step, 1..30))
+        }),
+    ) {
+        let mut net = net;
+        let mut slices: Vec<NetworkSlice> = Vec::new();
+        let (mut ledger, mut last) = (Ledger::new(), Ledger::new());
+        for step in steps {
+            match step {
+                Step::Put(slice) => {
+                    slices.retain(|other| other.name != slice.name);
+                    slices.push(*slice);
+                }
+                Step::Remove(name) => slices.retain(|slice| slice.name.as_str() != name),
+                Step::Flip(link) => {
+                    let mut down = net.snapshot.down().clone();
+                    if !down.remove(&link) {
+                        down.insert(link);
+                    }
+                    net = Net::of(net.snapshot.with_down(2, down));
+                }
+            }
+            let (updated, out) = ledger.updated(&net.network(), &slices);
+            let (rebuilt, left_out) = Ledger::rebuilt(&net.network(), &slices);
+            prop_assert!(updated == rebuilt);
+            prop_assert_eq!(out, left_out);
+            ledger = updated;
+            last = rebuilt;
+        }
+        for slice in &slices {
+            let explained = |of: &Ledger| of.explain(&net.network(), slice.name.as_str());
+            prop_assert_eq!(explained(&ledger), explained(&last));
+        }
+    }
+
     /// An offer is admitted; where less rate is offered, a little more is not.
     #[test]
     fn offers_hold(
@@ -314,23 +323,13 @@ proptest! {
 
 #[test]
 fn slices_that_cannot_fail_together_share_spare_capacity() {
-    // Three ways from n0 to n1, the third with room for one of two backups.
-    let ends = [(0, 2), (2, 1), (0, 3), (3, 1), (0, 4), (4, 1)];
-    let links = ends.iter().enumerate().map(|(i, &(a, b))| link(i, a, b, 100));
-    let net = Net::new(5, links.collect());
+    // The third way has room for one of two backups.
+    let net = three_ways();
     let mut ledger = Ledger::new();
-    let spec = |name, mbps| {
-        slice(&format!(
-            "{name} uplink: {{ guaranteed: {mbps}Mbps }}, availability: 99.9, \
-             endpoints: [{{ ue: h0 }}, {{ dn: h1 }}]"
-        ))
-    };
+    let spec = |name, mbps| protected(name, mbps, "shared");
     ledger.admit(&net.network(), &spec("a", 60)).unwrap();
     ledger.admit(&net.network(), &spec("b", 60)).unwrap();
     let [a, b] = ["a", "b"].map(|name| ledger.get(name).unwrap());
-    let way = |admitted: &Admitted| {
-        admitted.placed.iter().find(|p| p.direction == Direction::Uplink).unwrap().clone()
-    };
     let (a, b) = (way(a), way(b));
     assert_ne!(a.path, b.path);
     let frames = frame_rate(BitRate::from_mbps(60));
@@ -339,6 +338,58 @@ fn slices_that_cannot_fail_together_share_spare_capacity() {
     assert_eq!(ledger.reserved(shared), frames, "one of them at a time");
     let refusal = ledger.admit(&net.network(), &spec("c", 60)).unwrap_err().to_string();
     assert!(refusal.contains("60Mbps are to be guaranteed"), "{refusal}");
+}
+
+/// Three ways of 100 Mbit/s from n0 to n1, by n2, n3 and n4.
+fn three_ways() -> Net {
+    let ends = [(0, 2), (2, 1), (0, 3), (3, 1), (0, 4), (4, 1)];
+    let links = ends.iter().enumerate().map(|(i, &(a, b))| link(i, a, b, 100));
+    Net::new(5, links.collect())
+}
+
+fn protected(name: &str, mbps: u64, level: &str) -> NetworkSlice {
+    slice(&format!(
+        "{name} uplink: {{ guaranteed: {mbps}Mbps }}, availability: 99.9, \
+         resourceSharingLevel: {level}, endpoints: [{{ ue: h0 }}, {{ dn: h1 }}]"
+    ))
+}
+
+fn way(admitted: &Admitted) -> Placed {
+    admitted.placed.iter().find(|p| p.direction == Direction::Uplink).unwrap().clone()
+}
+
+/// TS 28.541 §6.3.3: what is allocated to a slice that is non-shared is no other slice's.
+#[test]
+fn what_is_not_shared_is_kept_for_one_alone() {
+    let net = three_ways();
+    // The backups of a and b meet where one of both would fit at a time.
+    for (first, second) in [("shared", "non-shared"), ("non-shared", "shared")] {
+        let mut ledger = Ledger::new();
+        ledger.admit(&net.network(), &protected("a", 60, first)).unwrap();
+        let wanted = protected("b", 60, second);
+        let refusal = ledger.admit(&net.network(), &wanted).unwrap_err().to_string();
+        assert!(refusal.contains("60Mbps are to be guaranteed"), "{refusal}");
+        // What it comes to is what is left beside the other's backup.
+        let offers = ledger.offers(&net.network(), &wanted, &[]);
+        let shared = offers.contains(&Offer::Shared);
+        assert_eq!(shared, second == "non-shared", "{offers:?}");
+        let less = offers.iter().find(|offer| matches!(offer, Offer::Rate { .. })).unwrap();
+        let admitted = ledger.admit(&net.network(), &less.applied(&wanted)).unwrap();
+        let Offer::Rate { uplink: Some(rate), .. } = less else { panic!("{less}") };
+        assert!((33..36).contains(&(rate.0 / 1_000_000)), "{less}");
+        let arc = way(admitted).backup.unwrap().path.arcs[0];
+        let both = frame_rate(BitRate::from_mbps(60)).0 + frame_rate(*rate).0;
+        assert_eq!(ledger.reserved(arc).0, both, "beside each other");
+    }
+    // Held by name: whoever is refused there is told so.
+    let mut ledger = Ledger::new();
+    let admitted = ledger.admit(&net.network(), &protected("a", 60, "non-shared")).unwrap();
+    assert!(admitted.spare.is_empty());
+    let backup = way(admitted).backup.unwrap();
+    let held = vec![("a".parse().unwrap(), frame_rate(BitRate::from_mbps(60)))];
+    assert_eq!(ledger.holders(backup.path.arcs[0], 8), held);
+    let promises = ledger.explain(&net.network(), "a").unwrap().promises;
+    assert!(promises.iter().any(|line| line.starts_with("not shared")), "{promises:?}");
 }
 
 #[test]

@@ -180,6 +180,9 @@ fn what_is_not_enforced_is_said() {
         "endpoints: [{ ue: x, uplink: { maximum: 1Mbps } }, { dn: y }]",
     ));
     assert!(rates.not_enforced()[0].contains("rates of endpoints x are not enforced"));
+    let spec = "resourceSharingLevel: non-shared, endpoints: [{ ue: x }, { dn: y }]";
+    let alone = object(&text("NetworkSlice", spec)).not_enforced();
+    assert!(alone[0].contains("excess of other slices"), "{alone:?}");
     let dscp = object(&text("ClassMap", "dscp: { 46: urllc }"));
     assert!(dscp.not_enforced()[0].contains("dscp is not enforced"));
 }

@@ -1,28 +1,22 @@
 //! Placement: one decision with the paths, both or neither; against trying everything, and
 //! recounted.
 
+mod net;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use net::Net;
 use proptest::prelude::*;
-use selvedge_slices::admission::{Attachment, HookMemory, Network, usable};
+use selvedge_slices::admission::{Attachment, Network, usable};
 use selvedge_slices::placement::{
     AWAY_MW, Area, Demand, Lack, NoNode, Offer, Paths, Placement, Request, Would,
 };
-use selvedge_slices::{Ledger, NetworkSlice, Object, ObjectName, parse};
+use selvedge_slices::{Ledger, NetworkSlice};
 use selvedge_topology::{
-    ArcIx, BitRate, Bytes, Delay, End, Forwarding, Link, LinkIx, Node, NodeIx, NodeName, Position,
-    Snapshot, Switch, Topology,
+    ArcIx, BitRate, Bytes, Delay, End, Link, LinkIx, Node, NodeIx, NodeName, Position, Snapshot,
+    Switch, Topology,
 };
-
-#[derive(Clone, Debug)]
-struct Net {
-    snapshot: Snapshot,
-    forwarding: Forwarding,
-    endpoints: BTreeMap<NodeName, Attachment>,
-    hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
-    memory: HookMemory,
-}
 
 impl Net {
     /// Switches n0.. on a ring of 100 Mbit/s and 1 ms with these chords; a user u<i> on each.
@@ -44,18 +38,7 @@ impl Net {
         let all = (0..nodes).map(switch).collect();
         let topology = Topology { name: "t".parse().unwrap(), nodes: all, links };
         let snapshot = Snapshot::new(Arc::new(topology), 1);
-        let forwarding = Forwarding::new(&snapshot);
-        let user = |switch: NodeIx| {
-            (format!("u{}", switch.0).parse().unwrap(), Attachment { switch, link: None })
-        };
-        let endpoints = snapshot.nodes().map(user).collect();
-        let (hooks, memory) = (BTreeMap::new(), HookMemory::default());
-        Self { snapshot, forwarding, endpoints, hooks, memory }
-    }
-
-    fn network(&self) -> Network<'_> {
-        let Self { snapshot, forwarding, endpoints, hooks, memory } = self;
-        Network { snapshot, forwarding, endpoints, hooks, memory }
+        Self::one_each(snapshot, 'u')
     }
 }
 
@@ -94,15 +77,10 @@ impl<'a> State<'a> {
 
 fn slice(name: &str, user: usize, mbps: u64, latency: Option<u64>) -> NetworkSlice {
     let latency = latency.map_or(String::new(), |ms| format!("latency: {ms}ms,"));
-    let text = format!(
-        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\n\
-         spec: {{ uplink: {{ guaranteed: {mbps}Mbps, burst: 20kB }}, {latency} \
-         endpoints: [{{ ue: u{user} }}, {{ dn: {name} }}] }}"
-    );
-    match parse("slice", &text).unwrap().remove(0) {
-        Object::NetworkSlice(slice) => slice,
-        other => panic!("{other:?}"),
-    }
+    net::slice(&format!(
+        "{name} uplink: {{ guaranteed: {mbps}Mbps, burst: 20kB }}, {latency} \
+         endpoints: [{{ ue: u{user} }}, {{ dn: {name} }}]"
+    ))
 }
 
 fn offer(node: u32, cpu_milli: u64, watts: u64) -> Offer {

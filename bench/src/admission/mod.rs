@@ -175,13 +175,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn count<T>(&mut self, result: &Result<T, Box<Refusal>>) {
-        match result.as_ref().map_err(|refusal| &**refusal) {
-            Ok(_) => self.admitted += 1,
-            Err(Refusal::Bandwidth { .. }) => self.bandwidth += 1,
-            Err(Refusal::Delay { .. } | Refusal::OtherSlice { .. }) => self.delay += 1,
-            Err(_) => self.protection += 1,
-        }
+    /// Counts it, and names what it was.
+    fn count<T>(&mut self, result: &Result<T, Box<Refusal>>) -> &'static str {
+        let (count, kind) = match result.as_ref().map_err(|refusal| &**refusal) {
+            Ok(_) => (&mut self.admitted, "admitted"),
+            Err(Refusal::Bandwidth { .. }) => (&mut self.bandwidth, "bandwidth"),
+            Err(Refusal::Delay { .. } | Refusal::OtherSlice { .. }) => (&mut self.delay, "delay"),
+            Err(_) => (&mut self.protection, "protection"),
+        };
+        *count += 1;
+        kind
     }
 
     fn refused(&self) -> f64 {
@@ -215,18 +218,23 @@ fn timed(net: &Net) -> Result<Vec<Value>> {
     println!("{IN_PLACE} slices on Geant2012 in {:.2} s", begun.elapsed().as_secs_f64());
     let mut outcome = Outcome::default();
     let mut micros: Vec<f64> = Vec::with_capacity(DECISIONS);
+    let mut by_outcome: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
     for _ in 0..DECISIONS {
         let slice = requests.next();
         let leaver = requests.random.below(names.len() as u64) as usize;
         let begun = Instant::now();
         let result = ledger.admit(&net.network(), &slice);
-        outcome.count(&result);
-        if result.is_ok() {
+        let kind = outcome.count(&result);
+        let admitted = result.is_ok();
+        if admitted {
             ledger.remove(&names[leaver]);
-            micros.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        let took = begun.elapsed().as_secs_f64() * 1e6;
+        micros.push(took);
+        let (count, sum) = by_outcome.entry(kind).or_default();
+        (*count, *sum) = (*count + 1, *sum + took);
+        if admitted {
             names[leaver] = slice.name;
-        } else {
-            micros.push(begun.elapsed().as_secs_f64() * 1e6);
         }
     }
     let seconds: f64 = micros.iter().sum::<f64>() / 1e6;
@@ -243,6 +251,9 @@ fn timed(net: &Net) -> Result<Vec<Value>> {
         outcome.delay,
         outcome.protection
     );
+    for (kind, (count, sum)) in by_outcome {
+        println!("  {kind}: {:.0} us on average, {:.2} s in all", sum / count as f64, sum / 1e6);
+    }
     ensure!(
         (0.15..0.25).contains(&outcome.refused()),
         "about a fifth of the requests should be refused"

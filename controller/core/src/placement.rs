@@ -12,6 +12,7 @@ mod views;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_slices::admission::{Attachment, HookMemory, Network};
 use selvedge_slices::placement::{Demand, Offer, Paths, Placement, Request};
@@ -80,7 +81,7 @@ fn in_order(core: &Core) -> Vec<Cow<'_, NetworkSlice>> {
         let latency = stored.object.demand.as_ref().and_then(|demand| demand.latency);
         bounds.extend(latency.map(|latency| (&stored.object.endpoint, latency)));
     }
-    let holds = |stored: &&Stored<NetworkSlice>| stored.phase().holds_capacity();
+    let holds = |stored: &&Arc<Stored<NetworkSlice>>| stored.phase().holds_capacity();
     let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
     slices.sort_by_key(|stored| (stored.meta.revision, &stored.object.name));
     let bounded = |slice: &NetworkSlice| {
@@ -109,7 +110,7 @@ fn wanted<'a>(
     snapshot: &Snapshot,
     links: &BTreeMap<LinkIx, LinkState>,
 ) -> Vec<Wanted<'a>> {
-    let mut stored: Vec<&Stored<Application>> = core.intent.applications.values().collect();
+    let mut stored: Vec<&Arc<Stored<Application>>> = core.intent.applications.values().collect();
     stored.sort_by_key(|stored| (stored.meta.revision, &stored.object.name));
     let node = |name: &NodeName| snapshot.node(name.as_str());
     let each = stored.into_iter().filter_map(|stored| {
@@ -176,7 +177,8 @@ pub(crate) fn settle(
     let slices = in_order(core);
     let applications = wanted(core, snapshot, links);
     if applications.is_empty() {
-        let (ledger, unplaced) = Ledger::rebuilt(&network, slices.iter().map(AsRef::as_ref));
+        let known = &core.derived.ledger;
+        let (ledger, unplaced) = known.updated(&network, slices.iter().map(AsRef::as_ref));
         return Settled { ledger, unplaced, placed: None, places: BTreeMap::new() };
     }
     let mut placement = Placement::new(offers(core, snapshot, declared));
@@ -187,7 +189,8 @@ pub(crate) fn settle(
         places.insert(application.name.clone(), place);
     }
     let placed = Network { endpoints: &endpoints, memory: &memory, ..network };
-    let (mut ledger, mut unplaced) = Ledger::rebuilt(&placed, slices.iter().map(AsRef::as_ref));
+    let known = &core.derived.ledger;
+    let (mut ledger, mut unplaced) = known.updated(&placed, slices.iter().map(AsRef::as_ref));
     let mut paths = Paths::new(&mut ledger, placed);
     take_stock(&applications, &slices, &mut placement, &paths);
     for application in applications.iter().filter(|application| application.seen.is_none()) {
@@ -327,7 +330,7 @@ impl Core {
                 drop(placement.adopt(application.request(Vec::new()), at));
             }
         }
-        let mut ledger = derived.ledger.clone();
+        let mut ledger = Ledger::clone(&derived.ledger);
         let mut paths = Paths::new(&mut ledger, derived.placement());
         take_stock(&applications, &slices, &mut placement, &paths);
         act(&mut placement, &mut paths)

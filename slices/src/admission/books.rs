@@ -6,10 +6,13 @@
 //! are taken one at a time, so slices that cannot fail together share the same spare capacity:
 //! what is kept free is the largest of those sums, not their sum.
 
+use std::sync::Arc;
+
 use selvedge_topology::{ArcIx, BitRate, Topology};
 
 use super::protect::Failure;
 use super::usable;
+use crate::ObjectName;
 
 /// A slice's number in the books, reused after it has gone.
 pub(super) type Slot = u32;
@@ -24,19 +27,28 @@ struct Account {
     spare: Vec<(Failure, u64)>,
     /// The largest of `spare`.
     most_spare: u64,
+    /// In the order of slots.
     holders: Vec<(Slot, u64)>,
+}
+
+impl Account {
+    /// Where a failure's sum is, or would be.
+    fn at(&self, failure: &Failure) -> Result<usize, usize> {
+        self.spare.binary_search_by_key(failure, |(failure, _)| *failure)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Books {
-    topology: Option<std::sync::Arc<Topology>>,
-    accounts: Vec<Account>,
+    topology: Option<Arc<Topology>>,
+    accounts: Vec<Arc<Account>>,
 }
 
 /// The same sums; who holds them in which order does not matter.
 impl PartialEq for Books {
     fn eq(&self, other: &Self) -> bool {
-        let sums = |account: &Account| (account.used, account.most_spare, account.spare.clone());
+        let sums =
+            |account: &Arc<Account>| (account.used, account.most_spare, account.spare.clone());
         let some = |books: &Self| -> Vec<_> {
             let used = books.accounts.iter().enumerate();
             let used = used.filter(|(_, account)| account.used > 0 || account.most_spare > 0);
@@ -48,14 +60,14 @@ impl PartialEq for Books {
 
 impl Books {
     /// Takes the capacities of a topology; says whether they may be others than before.
-    pub(super) fn prepare(&mut self, topology: &std::sync::Arc<Topology>) -> bool {
-        if self.topology.as_ref().is_some_and(|known| std::sync::Arc::ptr_eq(known, topology)) {
+    pub(super) fn prepare(&mut self, topology: &Arc<Topology>) -> bool {
+        if self.topology.as_ref().is_some_and(|known| Arc::ptr_eq(known, topology)) {
             return false;
         }
-        self.accounts.resize_with(topology.links.len() * 2, Account::default);
+        self.accounts.resize_with(topology.links.len() * 2, Arc::default);
         for (i, account) in self.accounts.iter_mut().enumerate() {
             let capacity = topology.links.get(i / 2).and_then(|link| link.capacity);
-            account.usable = capacity.map(|capacity| usable(capacity).0);
+            Arc::make_mut(account).usable = capacity.map(|capacity| usable(capacity).0);
         }
         self.topology = Some(topology.clone());
         true
@@ -73,8 +85,7 @@ impl Books {
     /// What comes on top of [`Self::used`] after this failure.
     pub(super) fn spare(&self, arc: ArcIx, failure: Failure) -> u64 {
         let Some(account) = self.accounts.get(arc.index()) else { return 0 };
-        let at = account.spare.binary_search_by_key(&failure, |(failure, _)| *failure);
-        at.map_or(0, |at| account.spare[at].1)
+        account.at(&failure).map_or(0, |at| account.spare[at].1)
     }
 
     /// What comes on top of [`Self::used`] after the worst failure.
@@ -88,17 +99,30 @@ impl Books {
         account.flat_map(|account| account.spare.iter().map(|(_, sum)| *sum))
     }
 
-    /// The largest holders first, then by slot; at most `limit`.
-    pub(super) fn holders(&self, arc: ArcIx, limit: usize) -> Vec<(Slot, u64)> {
+    /// No arc has more on it, after any one failure, than it may have.
+    pub(super) fn all_within(&self) -> bool {
+        self.accounts.iter().all(|account| {
+            let most = account.used.saturating_add(account.most_spare);
+            account.usable.is_none_or(|usable| most <= usable)
+        })
+    }
+
+    /// The largest holders first, then by name; at most `limit`. `names`: by slot.
+    pub(super) fn holders(
+        &self,
+        arc: ArcIx,
+        limit: usize,
+        names: &[ObjectName],
+    ) -> Vec<(ObjectName, BitRate)> {
         let Some(account) = self.accounts.get(arc.index()) else { return Vec::new() };
-        let mut holders = account.holders.clone();
-        let largest = |(slot, rate): &(Slot, u64)| (std::cmp::Reverse(*rate), *slot);
+        let named = |(slot, rate): &(Slot, u64)| (std::cmp::Reverse(*rate), &names[*slot as usize]);
+        let mut holders: Vec<_> = account.holders.iter().map(named).collect();
         if holders.len() > limit {
-            holders.select_nth_unstable_by_key(limit, largest);
+            holders.select_nth_unstable(limit);
             holders.truncate(limit);
         }
-        holders.sort_unstable_by_key(largest);
-        holders
+        holders.sort_unstable();
+        holders.into_iter().map(|(rate, name)| (name.clone(), BitRate(rate.0))).collect()
     }
 
     pub(super) fn add<'a>(
@@ -108,19 +132,20 @@ impl Books {
         spare: &[(ArcIx, Failure, BitRate)],
     ) {
         for (arc, rate) in used {
-            let account = &mut self.accounts[arc.index()];
+            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
             account.used = account.used.saturating_add(rate.0);
-            account.holders.push((slot, rate.0));
+            let at = account.holders.partition_point(|(holder, _)| *holder < slot);
+            account.holders.insert(at, (slot, rate.0));
         }
         for (arc, failure, rate) in spare {
-            let account = &mut self.accounts[arc.index()];
-            let at = account.spare.binary_search_by_key(failure, |(failure, _)| *failure);
-            let at = at.unwrap_or_else(|at| {
+            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
+            let at = account.at(failure).unwrap_or_else(|at| {
                 account.spare.insert(at, (*failure, 0));
                 at
             });
-            account.spare[at].1 = account.spare[at].1.saturating_add(rate.0);
-            account.most_spare = account.most_spare.max(account.spare[at].1);
+            let sum = account.spare[at].1.saturating_add(rate.0);
+            account.spare[at].1 = sum;
+            account.most_spare = account.most_spare.max(sum);
         }
     }
 
@@ -132,22 +157,21 @@ impl Books {
         spare: &[(ArcIx, Failure, BitRate)],
     ) {
         for (arc, rate) in used {
-            let account = &mut self.accounts[arc.index()];
+            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
             account.used -= rate.0;
-            let holder = account.holders.iter().rposition(|(holder, _)| *holder == slot);
-            account.holders.swap_remove(holder.expect("what is used has a holder"));
+            let at = account.holders.binary_search_by_key(&slot, |(holder, _)| *holder);
+            account.holders.remove(at.expect("what is used has a holder"));
         }
         for (arc, failure, rate) in spare {
-            let account = &mut self.accounts[arc.index()];
-            let at = account.spare.binary_search_by_key(failure, |(failure, _)| *failure);
-            let at = at.expect("what is spared was added");
+            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
+            let at = account.at(failure).expect("what is spared was added");
             account.spare[at].1 -= rate.0;
             if account.spare[at].1 == 0 {
                 account.spare.remove(at);
             }
         }
         for (arc, ..) in spare {
-            let account = &mut self.accounts[arc.index()];
+            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
             account.most_spare = account.spare.iter().map(|(_, sum)| *sum).max().unwrap_or(0);
         }
     }

@@ -13,6 +13,7 @@
 //! leaves a promise in doubt is the least solution computed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_topology::{ArcIx, BitRate, Bytes};
 
@@ -76,7 +77,7 @@ struct Port {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
-    ports: Vec<Port>,
+    ports: Vec<Arc<Port>>,
     /// Ports that flows pass and that limit.
     active: Vec<u32>,
     /// Not above the least solution, in ns: the last one, if flows were only added since.
@@ -94,12 +95,12 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn prepare(&mut self, network: &Network<'_>) {
         let slots = network.snapshot.arc_slots();
-        self.ports.resize_with(slots, Port::default);
+        self.ports.resize_with(slots, Arc::default);
         let links = (0..).map(selvedge_topology::LinkIx).take(slots / 2);
         for arc in links.flat_map(|link| [true, false].map(|a_to_b| ArcIx::new(link, a_to_b))) {
             let rate = network.capacity(arc).map(usable);
             let empty = queue(rate.unwrap_or_default(), Bytes(0));
-            let port = &mut self.ports[arc.index()];
+            let port = Arc::make_mut(&mut self.ports[arc.index()]);
             port.rate = rate;
             port.frame = MTU_BYTES + overhead(network, arc);
             port.base = empty.threshold.0 + empty.frame.0;
@@ -118,7 +119,7 @@ impl Bounds {
 
     pub(super) fn add(&mut self, of: (Slot, Direction), flow: &Flow) {
         for (arc, arrivals) in arrivals(&flow.routes) {
-            let port = &mut self.ports[arc.index()];
+            let port = Arc::make_mut(&mut self.ports[arc.index()]);
             port.flows += 1;
             if port.flows == 1 && port.rate.is_some() {
                 self.active.push(arc.index() as u32);
@@ -139,7 +140,7 @@ impl Bounds {
     /// Takes back what [`Self::add`] was given.
     pub(super) fn remove(&mut self, of: (Slot, Direction), flow: &Flow) {
         for (arc, arrivals) in arrivals(&flow.routes) {
-            let port = &mut self.ports[arc.index()];
+            let port = Arc::make_mut(&mut self.ports[arc.index()]);
             port.flows -= 1;
             if port.flows == 0 {
                 self.active.retain(|active| *active as usize != arc.index());
@@ -185,7 +186,7 @@ impl Bounds {
         &mut self,
         touched: &[ArcIx],
         added: Option<&Watch>,
-        watches: &[Watch],
+        watches: &[Arc<Watch>],
     ) -> bool {
         if let Some(values) = &self.verified {
             let touched = touched.iter().map(|arc| arc.index() as u32);
@@ -199,7 +200,7 @@ impl Bounds {
         if added.is_some_and(|watch| watch.broken(&least).is_some()) {
             return false;
         }
-        for more in [1e-2, 1e-3, 1e-4, 1e-6] {
+        for more in [5e-2, 1e-2, 1e-3, 1e-4, 1e-6] {
             for _ in 0..6 {
                 self.pass();
                 if self.is_lost() {
@@ -213,7 +214,7 @@ impl Bounds {
                 }
                 if self.not_raised(&above, self.active.iter().copied()) {
                     let kept = |watch: &Watch| watch.broken(&above).is_none();
-                    if watches.iter().chain(added).all(kept) {
+                    if watches.iter().map(Arc::as_ref).chain(added).all(kept) {
                         self.verified = Some(above);
                         return true;
                     }
@@ -300,7 +301,7 @@ impl Bounds {
             if self.is_lost() || passes > MAX_PASSES {
                 return None;
             }
-            if changed < 1e-13 {
+            if changed < 1e-11 {
                 break;
             }
             if passes % CHECK_EVERY == 0 && self.grows_forever(&before) {

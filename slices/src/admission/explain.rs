@@ -6,8 +6,8 @@ use selvedge_topology::BitRate;
 
 use super::delay::{arc_name, bound};
 use super::{Admitted, DelayBound, Ledger, MARGIN_PERCENT, Network, Protection, Segment, usable};
-use crate::Direction;
 use crate::class::FRAME_BYTES;
+use crate::{Direction, ResourceSharingLevel};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
@@ -78,6 +78,9 @@ pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> 
         let all = of.placed.iter().all(|p| p.backup.is_some() || p.path.arcs.is_empty());
         let state = if all { "" } else { " (at present without a backup)" };
         promises.push(format!("protected against any one failure: {level}{state}"));
+        if slice.resource_sharing_level == ResourceSharingLevel::NonShared {
+            promises.push("not shared: its backups' capacity is kept for it alone".to_owned());
+        }
     }
     let mut assumed = Vec::new();
     let ways = of.placed.iter().flat_map(|placed| {

@@ -15,6 +15,9 @@
 //! - A slice whose `availability` asks for it ([`Protection`]) has a backup beside each way. What
 //!   moves onto a link after a failure is kept free there; slices that no one failure hits
 //!   together share it. What a failed way leaves free elsewhere is not counted on.
+//! - A slice whose resourceSharingLevel is `non-shared` (TS 28.541 §6.3.3) shares nothing that is
+//!   allocated to it: what its backups need on a link is reserved for it alone, beside what it
+//!   uses there and beside what others keep free for theirs.
 //! - The delay bound is in [`delay`].
 //!
 //! A decision costs what the slice's own ways cost, not what is admitted already: sums by link
@@ -31,8 +34,10 @@ mod protect;
 mod rebuild;
 mod refusal;
 mod route;
+mod why;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_topology::{
     ArcIx, BitRate, End, Forwarding, LinkIx, NodeIx, NodeName, Path, Snapshot,
@@ -41,6 +46,7 @@ use selvedge_topology::{
 use self::books::{Books, Slot};
 use self::bounds::Bounds;
 use self::delay::Watch;
+use self::rebuild::Whole;
 
 use crate::class::{FRAME_BYTES, OVERHEAD_BYTES};
 use crate::limits::MTU_BYTES;
@@ -73,12 +79,18 @@ pub fn frame_rate(ip: BitRate) -> BitRate {
 }
 
 fn scale(ip: BitRate, frame: u64) -> BitRate {
+    if let Some(bits) = ip.0.checked_mul(frame) {
+        return BitRate(bits.div_ceil(MTU_BYTES));
+    }
     let rate = (u128::from(ip.0) * u128::from(frame)).div_ceil(u128::from(MTU_BYTES));
     BitRate(u64::try_from(rate).unwrap_or(u64::MAX))
 }
 
 /// The largest rate of full IP packets whose frames fit a rate.
 fn ip_rate(frames: BitRate) -> BitRate {
+    if let Some(bits) = frames.0.checked_mul(MTU_BYTES) {
+        return BitRate(bits / FRAME_BYTES);
+    }
     let rate = u128::from(frames.0) * u128::from(MTU_BYTES) / u128::from(FRAME_BYTES);
     BitRate(u64::try_from(rate).expect("IP packets are smaller than their frames"))
 }
@@ -159,17 +171,25 @@ pub struct Admitted {
     pub slice: NetworkSlice,
     /// By direction, sender's switch, receiver's switch: one for each that is needed.
     pub placed: Vec<Placed>,
-    /// Frames' rate by arc, access links included. Nothing is reserved when the promise is
-    /// waived.
+    /// Frames' rate by arc, access links included, and of a slice that is not shared also what
+    /// the worst failure adds. Nothing is reserved when the promise is waived.
     pub reserved: BTreeMap<ArcIx, BitRate>,
     /// Frames' rate that comes on top on an arc when that failure moves ways to their backups.
-    /// By arc, then by failure.
+    /// By arc, then by failure. Others may count on the same capacity for other failures.
     pub spare: Vec<(ArcIx, Failure, BitRate)>,
     /// Why the promise is not kept at present; `None` when it is.
     pub waived: Option<Refusal>,
 }
 
 impl Admitted {
+    /// What its ways and their backups lead over, links to endpoints included.
+    fn arcs(&self) -> impl Iterator<Item = ArcIx> {
+        self.placed.iter().flat_map(|placed| {
+            let backup = placed.backup.iter().flat_map(|backup| &backup.path.arcs);
+            placed.path.arcs.iter().chain(backup).chain(&placed.exits).copied()
+        })
+    }
+
     /// The way from one switch to another.
     pub fn way(&self, direction: Direction, from: NodeIx, to: NodeIx) -> Option<&Placed> {
         self.placed.iter().find(|p| (p.direction, p.from, p.to) == (direction, from, to))
@@ -177,22 +197,28 @@ impl Admitted {
 }
 
 /// What the network has promised, by slice.
+///
+/// Cheap to clone: slices, and the sums of each arc, are shared until they change.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     admitted: BTreeMap<ObjectName, Entry>,
     books: Books,
     bounds: Bounds,
-    /// The promised latencies.
-    watches: Vec<Watch>,
+    /// The promised latencies, in the order of slots.
+    watches: Vec<Arc<Watch>>,
     /// By slot; the name that was there last where it is free.
     names: Vec<ObjectName>,
     free: Vec<Slot>,
+    /// What was made of the same slices with all links up.
+    whole: Option<Arc<Whole>>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     slot: Slot,
-    admitted: Admitted,
+    /// It might have been placed otherwise if others had taken less.
+    pressed: bool,
+    admitted: Arc<Admitted>,
 }
 
 /// The same promises, however they came about.
@@ -235,7 +261,7 @@ impl Ledger {
         let before = self.take(&slice.name);
         let slot = self.slot(&slice.name);
         let result = place::waived(self, network, slice, why);
-        self.settle(network, slot, before, result)
+        self.settle(network, slot, before, result.map(|admitted| (admitted, true)))
     }
 
     fn settle(
@@ -243,23 +269,27 @@ impl Ledger {
         network: &Network<'_>,
         slot: Slot,
         before: Option<Entry>,
-        result: Result<Admitted, Box<Refusal>>,
+        result: Result<(Admitted, bool), Box<Refusal>>,
     ) -> Result<&Admitted, Box<Refusal>> {
         match result {
-            Ok(admitted) => {
+            Ok((admitted, pressed)) => {
                 self.free.extend(before.map(|before| before.slot));
-                Ok(self.enter(network, slot, admitted))
+                Ok(self.enter(network, Entry { slot, pressed, admitted: Arc::new(admitted) }))
             }
             Err(refusal) => {
                 self.free.push(slot);
-                if let Some(Entry { slot, admitted }) = before {
-                    self.add_flows(slot, &admitted);
-                    self.bounds.forget();
-                    self.enter(network, slot, admitted);
+                if let Some(before) = before {
+                    self.put_back(network, before);
                 }
                 Err(refusal)
             }
         }
+    }
+
+    fn put_back(&mut self, network: &Network<'_>, entry: Entry) {
+        self.add_flows(entry.slot, &entry.admitted);
+        self.bounds.forget();
+        self.enter(network, entry);
     }
 
     /// Tables for this network's links.
@@ -291,11 +321,15 @@ impl Ledger {
     }
 
     /// Writes down a slice whose flows are in the bounds already.
-    fn enter(&mut self, network: &Network<'_>, slot: Slot, admitted: Admitted) -> &Admitted {
-        self.books.add(slot, &admitted.reserved, &admitted.spare);
-        self.watches.extend(Watch::of(network, slot, &admitted));
+    fn enter(&mut self, network: &Network<'_>, entry: Entry) -> &Admitted {
+        let Entry { slot, admitted, .. } = &entry;
+        self.books.add(*slot, &admitted.reserved, &admitted.spare);
+        if let Some(watch) = Watch::of(network, *slot, admitted) {
+            let at = self.watches.partition_point(|other| other.slot < *slot);
+            self.watches.insert(at, Arc::new(watch));
+        }
         let name = admitted.slice.name.clone();
-        &self.admitted.entry(name).insert_entry(Entry { slot, admitted }).into_mut().admitted
+        &self.admitted.entry(name).insert_entry(entry).into_mut().admitted
     }
 
     /// Strikes a slice out, flows included; its slot stays taken.
@@ -303,33 +337,32 @@ impl Ledger {
         let entry = self.admitted.remove(name)?;
         self.books.remove(entry.slot, &entry.admitted.reserved, &entry.admitted.spare);
         self.remove_flows(entry.slot, &entry.admitted);
-        if let Some(at) = self.watches.iter().position(|watch| watch.slot == entry.slot) {
-            self.watches.swap_remove(at);
+        if entry.admitted.slice.latency.is_some() {
+            let at = self.watches.binary_search_by_key(&entry.slot, |watch| watch.slot);
+            at.into_iter().for_each(|at| drop(self.watches.remove(at)));
         }
         Some(entry)
     }
 
     pub fn remove(&mut self, name: &ObjectName) -> Option<Admitted> {
-        let Entry { slot, admitted } = self.take(name)?;
+        let Entry { slot, admitted, .. } = self.take(name)?;
         self.free.push(slot);
-        Some(admitted)
+        Some(Arc::unwrap_or_clone(admitted))
     }
 
     /// Puts back what [`Self::remove`] gave, with everything else as it was then.
     pub(crate) fn restore(&mut self, network: &Network<'_>, admitted: Admitted) {
         let slot = self.slot(&admitted.slice.name);
-        self.add_flows(slot, &admitted);
-        self.bounds.forget();
-        self.enter(network, slot, admitted);
+        self.put_back(network, Entry { slot, pressed: true, admitted: Arc::new(admitted) });
     }
 
     pub fn get(&self, name: &str) -> Option<&Admitted> {
-        self.admitted.get(name).map(|entry| &entry.admitted)
+        self.admitted.get(name).map(|entry| &*entry.admitted)
     }
 
     /// By name.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectName, &Admitted)> {
-        self.admitted.iter().map(|(name, entry)| (name, &entry.admitted))
+        self.admitted.iter().map(|(name, entry)| (name, &*entry.admitted))
     }
 
     pub fn len(&self) -> usize {
@@ -354,8 +387,7 @@ impl Ledger {
     /// Who has promises on an arc, and how much, as frames' rate: the largest first, at most
     /// `limit`. Spare capacity is nobody's.
     pub fn holders(&self, arc: ArcIx, limit: usize) -> Vec<(ObjectName, BitRate)> {
-        let holders = self.books.holders(arc, limit).into_iter();
-        holders.map(|(slot, rate)| (self.names[slot as usize].clone(), BitRate(rate))).collect()
+        self.books.holders(arc, limit, &self.names)
     }
 
     /// Why a slice is placed as it is.

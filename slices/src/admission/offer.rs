@@ -8,7 +8,7 @@ use selvedge_topology::{BitRate, Delay, NodeName};
 use super::{Ledger, Network, Protection};
 use crate::limits::{MAX_LATENCY_US, MIN_RATE_BPS};
 use crate::template::Attribute;
-use crate::{Availability, Direction, NetworkSlice, Side};
+use crate::{Availability, Direction, NetworkSlice, ResourceSharingLevel, Side};
 
 /// Changes one thing about a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Offer {
     Latency(Delay),
     /// The strongest protection; the availability that asks for it.
     Protection(Protection, Option<Availability>),
+    /// Backups whose capacity others may count on for other failures.
+    Shared,
     /// Another endpoint on the data network's side.
     Site { instead_of: NodeName, site: NodeName },
 }
@@ -34,6 +36,7 @@ impl std::fmt::Display for Offer {
             }
             Self::Latency(latency) => write!(f, "more delay: {latency}"),
             Self::Protection(level, _) => write!(f, "less availability: {level} protection"),
+            Self::Shared => f.write_str("shared backups: resourceSharingLevel shared"),
             Self::Site { instead_of, site } => {
                 write!(f, "another site: {site} instead of {instead_of}")
             }
@@ -57,6 +60,7 @@ impl Offer {
                 }
             }
             Self::Protection(_, availability) => slice.availability = *availability,
+            Self::Shared => slice.resource_sharing_level = ResourceSharingLevel::Shared,
             Self::Site { instead_of, site } => {
                 for endpoint in &mut slice.endpoints {
                     if endpoint.name == *instead_of {
@@ -71,8 +75,8 @@ impl Offer {
 
 impl Ledger {
     /// What would be admitted instead of a slice that is refused, at most one offer of each kind:
-    /// less rate, more delay, less availability, another of `sites` in place of one of its `dn`
-    /// endpoints (the first in order that will do). Empty when the slice itself is admitted.
+    /// less rate, more delay, less availability, backups that are shared, another of `sites` in
+    /// place of one of its `dn` endpoints (the first in order that will do). Empty when the slice itself is admitted.
     pub fn offers(
         &self,
         network: &Network<'_>,
@@ -98,6 +102,8 @@ impl Ledger {
         let weaker = weaker.filter(|level| *level < Protection::of(slice.availability));
         let mut weaker = weaker.map(|level| Offer::Protection(level, asking_for(level)));
         offers.extend(weaker.find(|offer| admits(offer)));
+        let dedicated = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
+        offers.extend(dedicated.then_some(Offer::Shared).filter(|offer| admits(offer)));
         let mut others = slice.endpoints_on(Side::Dn).flat_map(|instead_of| {
             let taken = |site: &&NodeName| slice.endpoints.iter().any(|e| e.name == **site);
             let free = sites.iter().filter(move |site| !taken(site));

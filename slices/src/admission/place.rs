@@ -1,91 +1,93 @@
-//! Placing one slice: which ways it needs, whether they fit, and what to say when they do not.
+//! Placing one slice: which ways it needs, and the best ones that keep every promise.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use selvedge_topology::{
-    ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, Path, Query, Scratch, cheapest, explain,
-};
+use selvedge_topology::{ArcIx, BitRate, Metric, NodeIx, Path};
 
 use super::books::{Books, Slot};
-use super::delay::{self, Watch, arc_name};
+use super::delay::Watch;
 use super::memory::instances;
-use super::protect::{Failure, Protection, closed, failures, is_cut};
+use super::protect::{Failure, Protection, closed, failures, has_ways, is_cut};
 use super::route::best;
+use super::why::{closer, late};
 use super::{
-    Admitted, Backup, DelayBound, Ledger, Network, Placed, Refusal, Segment, frame_rate, ip_rate,
-    overhead, scale,
+    Admitted, Backup, Ledger, Network, Placed, Refusal, Segment, frame_rate, overhead, scale,
 };
 use crate::limits::MTU_BYTES;
-use crate::{Direction, NetworkSlice};
-
-/// Holders of a full link that a refusal names.
-const MAX_HOLDERS: usize = 8;
+use crate::{Direction, NetworkSlice, ResourceSharingLevel};
 
 /// A way that is needed: between two switches, in one direction.
-struct Demand {
-    direction: Direction,
-    from: NodeIx,
-    to: NodeIx,
+pub(super) struct Demand {
+    pub(super) direction: Direction,
+    pub(super) from: NodeIx,
+    pub(super) to: NodeIx,
     /// Arcs to the receivers on `to`.
-    exits: BTreeSet<ArcIx>,
+    pub(super) exits: BTreeSet<ArcIx>,
 }
 
-/// How often a direction's traffic crosses each arc, at most, on any one path.
-type Uses = BTreeMap<ArcIx, u64>;
+/// How often a direction's traffic crosses each arc, at most, on any one path; in the order of
+/// arcs.
+pub(super) type Uses = Vec<(ArcIx, u64)>;
 
-type Way = (Path, Vec<Segment>);
+pub(super) type Way = (Path, Vec<Segment>);
 
 /// What the slice itself uses so far.
 #[derive(Clone, Default)]
-struct Own {
+pub(super) struct Own {
     /// By direction.
-    uses: [Uses; 2],
-    /// Crossings by direction that a failure adds.
-    spare: BTreeMap<ArcIx, BTreeMap<Failure, [u64; 2]>>,
+    pub(super) uses: [Uses; 2],
+    /// Crossings by direction that a failure adds; in the order of arcs, then of failures.
+    pub(super) spare: Vec<((ArcIx, Failure), [u64; 2])>,
     /// Of its ways and their backups, whose hooks take memory.
-    segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
     /// Whatever the memory is: to tell what else stands in the way.
-    any_memory: bool,
+    pub(super) any_memory: bool,
 }
 
 #[derive(Clone, Copy)]
-enum By {
+pub(super) enum By {
     Cost,
     /// Delay as the network is now, with the slice's own bursts.
     Delay,
 }
 
-struct Placing<'a> {
-    ledger: &'a Ledger,
-    books: &'a Books,
-    network: &'a Network<'a>,
-    slice: &'a NetworkSlice,
-    level: Protection,
-    hooks: Vec<&'a [NodeIx]>,
-    demands: Vec<Demand>,
+pub(super) struct Placing<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) books: &'a Books,
+    pub(super) network: &'a Network<'a>,
+    pub(super) slice: &'a NetworkSlice,
+    pub(super) level: Protection,
+    /// It shares its backups' capacity with nobody (resourceSharingLevel, TS 28.541 §6.3.3).
+    pub(super) dedicated: bool,
+    pub(super) hooks: Vec<&'a [NodeIx]>,
+    pub(super) demands: Vec<Demand>,
     /// Access links by direction: what the slice sends and receives there.
-    access: [BTreeSet<ArcIx>; 2],
+    pub(super) access: [BTreeSet<ArcIx>; 2],
     /// The others' queueing; `None` when their bursts do not settle, or nobody asks.
-    queues: Option<Vec<u64>>,
+    pub(super) queues: Option<Vec<u64>>,
     /// What others leave of the compute memory of nodes, in bytes.
-    memory: BTreeMap<NodeIx, u64>,
+    pub(super) memory: BTreeMap<NodeIx, u64>,
+    /// Something was looked at that others have left too little of.
+    pressed: Cell<bool>,
 }
 
-fn at(direction: Direction) -> usize {
+pub(super) fn at(direction: Direction) -> usize {
     match direction {
         Direction::Downlink => 0,
         Direction::Uplink => 1,
     }
 }
 
-/// Places a slice; its flows are then in the ledger's bounds, under this slot.
+/// Places a slice; its flows are then in the ledger's bounds, under this slot. True beside it: it
+/// might have been placed otherwise if others had taken less.
 pub(super) fn promised(
     ledger: &mut Ledger,
     network: &Network<'_>,
     slice: &NetworkSlice,
     slot: Slot,
-) -> Result<Admitted, Box<Refusal>> {
+) -> Result<(Admitted, bool), Box<Refusal>> {
     let mut refused: Option<Box<Refusal>> = None;
     for by in [By::Cost, By::Delay] {
         let queues = match by {
@@ -96,8 +98,9 @@ pub(super) fn promised(
         let why = match placing.place(by) {
             Ok(admitted) => {
                 placing.access_fits()?;
+                let pressed = placing.pressed.get() || matches!(by, By::Delay);
                 match keeps_delays(ledger, network, slot, &admitted) {
-                    Ok(()) => return Ok(admitted),
+                    Ok(()) => return Ok((admitted, pressed)),
                     Err(why) => why,
                 }
             }
@@ -131,16 +134,12 @@ pub(super) fn taken_over(
     placed: Vec<Placed>,
 ) -> Option<Admitted> {
     let placing = Placing::new(ledger, network, slice, None).ok()?;
+    let own = placing.own(&placed);
     let rates = placing.frames();
-    let mut own = Own::default();
-    for placed in &placed {
-        own.enter(network, placing.level, placed.direction, &placed.path, placed.backup.as_ref());
-        own.segments.extend_from_slice(&placed.segments);
-    }
     placing.access_fits().ok()?;
-    let used: BTreeSet<ArcIx> = own.uses.iter().flatten().map(|(arc, _)| *arc).collect();
-    let spared = own.spare.keys().copied().collect();
-    if !used.union(&spared).all(|arc| placing.within(*arc, &own, rates)) {
+    let used = own.uses.iter().flatten().map(|(arc, _)| *arc);
+    let mut arcs = used.chain(own.spare.iter().map(|((arc, _), _)| *arc));
+    if !arcs.all(|arc| placing.within(arc, &own, rates)) {
         return None;
     }
     let admitted = placing.written_down(placed, &own, rates);
@@ -148,17 +147,41 @@ pub(super) fn taken_over(
     Some(admitted)
 }
 
-/// Of two refusals the one that asks for less.
-fn closer(first: Box<Refusal>, second: Box<Refusal>) -> Box<Refusal> {
-    let least = |refusal: &Refusal| match refusal {
-        Refusal::Delay { least: Some(bound), .. } => Some(bound.total),
-        _ => None,
-    };
-    match (least(&first), least(&second)) {
-        (Some(a), Some(b)) if b < a => second,
-        (None, Some(_)) if matches!(*first, Refusal::Delay { .. }) => second,
-        _ => first,
+/// The same, whether or not promises are kept.
+pub(super) fn written(
+    ledger: &Ledger,
+    network: &Network<'_>,
+    slice: &NetworkSlice,
+    placed: Vec<Placed>,
+) -> Option<Admitted> {
+    let placing = Placing::new(ledger, network, slice, None).ok()?;
+    let own = placing.own(&placed);
+    Some(placing.written_down(placed, &own, placing.frames()))
+}
+
+/// The slice's own delay bound and those of the others, with the slice in place. Where they are
+/// kept its flows stay in the bounds.
+fn keeps_delays(
+    ledger: &mut Ledger,
+    network: &Network<'_>,
+    slot: Slot,
+    admitted: &Admitted,
+) -> Result<(), Box<Refusal>> {
+    let own = Watch::of(network, slot, admitted);
+    let mark = ledger.bounds.mark();
+    ledger.add_flows(slot, admitted);
+    if own.is_none() && ledger.watches.is_empty() {
+        ledger.bounds.forget();
+        return Ok(());
     }
+    let touched: Vec<ArcIx> = admitted.arcs().collect();
+    if ledger.bounds.surely(&touched, own.as_ref(), &ledger.watches) {
+        return Ok(());
+    }
+    let Some(refusal) = late(ledger, network, slot, admitted, own.as_ref()) else { return Ok(()) };
+    ledger.remove_flows(slot, admitted);
+    ledger.bounds.restore(mark);
+    Err(refusal)
 }
 
 pub(super) fn waived(
@@ -177,21 +200,21 @@ pub(super) fn waived(
 }
 
 /// The demand that could not be placed.
-struct Stuck {
-    index: usize,
+pub(super) struct Stuck {
+    pub(super) index: usize,
     /// The way for which there is no backup.
-    unprotected: Option<Path>,
+    pub(super) unprotected: Option<Path>,
 }
 
 /// The same, and what was in place before it.
-struct Blocked {
-    index: usize,
-    own: Own,
-    unprotected: Option<Path>,
+pub(super) struct Blocked {
+    pub(super) index: usize,
+    pub(super) own: Own,
+    pub(super) unprotected: Option<Path>,
 }
 
 impl Stuck {
-    fn with(self, own: Own) -> Box<Blocked> {
+    pub(super) fn with(self, own: Own) -> Box<Blocked> {
         let Self { index, unprotected } = self;
         Box::new(Blocked { index, own, unprotected })
     }
@@ -206,37 +229,56 @@ impl Own {
         path: &Path,
         backup: Option<&Backup>,
     ) {
+        let uses = &mut self.uses[at(direction)];
         for (arc, count) in crossings(path) {
-            let most = self.uses[at(direction)].entry(arc).or_default();
-            *most = count.max(*most);
+            match uses.binary_search_by_key(&arc, |(arc, _)| *arc) {
+                Ok(known) => uses[known].1 = uses[known].1.max(count),
+                Err(place) => uses.insert(place, (arc, count)),
+            }
         }
         let Some(backup) = backup else { return };
         self.segments.extend_from_slice(&backup.segments);
         let failures = failures(network.snapshot, path, level);
         for (arc, count) in crossings(&backup.path) {
-            let spare = self.spare.entry(arc).or_default();
             for failure in &failures {
-                let most = &mut spare.entry(*failure).or_default()[at(direction)];
+                let of = (arc, *failure);
+                let known = self.spare.binary_search_by_key(&of, |(of, _)| *of);
+                let known = known.unwrap_or_else(|place| {
+                    self.spare.insert(place, (of, [0, 0]));
+                    place
+                });
+                let most = &mut self.spare[known].1[at(direction)];
                 *most = count.max(*most);
             }
         }
     }
 
-    fn used(&self, arc: ArcIx, rates: [u64; 2]) -> u64 {
-        let of = |i: usize| self.uses[i].get(&arc).map_or(0, |n| n.saturating_mul(rates[i]));
-        of(0).saturating_add(of(1))
+    /// How often a direction crosses an arc.
+    fn crosses(&self, direction: Direction, arc: ArcIx) -> u64 {
+        let uses = &self.uses[at(direction)];
+        uses.binary_search_by_key(&arc, |(arc, _)| *arc).map_or(0, |known| uses[known].1)
     }
 
-    fn spared(&self, arc: ArcIx, failure: Failure, rates: [u64; 2]) -> u64 {
-        let of = |counts: &[u64; 2]| {
-            counts[0].saturating_mul(rates[0]).saturating_add(counts[1].saturating_mul(rates[1]))
-        };
-        self.spare.get(&arc).and_then(|spare| spare.get(&failure)).map_or(0, of)
+    fn used(&self, arc: ArcIx, rates: [u64; 2]) -> u64 {
+        let of = |direction| self.crosses(direction, arc).saturating_mul(rates[at(direction)]);
+        Direction::ALL.into_iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// What failures add to an arc.
+    fn spares(&self, arc: ArcIx) -> &[((ArcIx, Failure), [u64; 2])] {
+        let start = self.spare.partition_point(|((of, _), _)| *of < arc);
+        let here = self.spare[start..].iter().take_while(|((of, _), _)| *of == arc).count();
+        &self.spare[start..start + here]
     }
 }
 
+/// The rate of these crossings by direction.
+fn rate_of(counts: [u64; 2], rates: [u64; 2]) -> u64 {
+    counts[0].saturating_mul(rates[0]).saturating_add(counts[1].saturating_mul(rates[1]))
+}
+
 impl<'a> Placing<'a> {
-    fn new(
+    pub(super) fn new(
         ledger: &'a Ledger,
         network: &'a Network<'a>,
         slice: &'a NetworkSlice,
@@ -284,46 +326,45 @@ impl<'a> Placing<'a> {
                 memory.insert(*node, left);
             }
         }
-        Ok(Self { ledger, books, network, slice, level, hooks, demands, access, queues, memory })
+        let dedicated = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
+        Ok(Self {
+            ledger,
+            books,
+            network,
+            slice,
+            level,
+            dedicated,
+            hooks,
+            demands,
+            access,
+            queues,
+            memory,
+            pressed: Cell::new(false),
+        })
     }
 
-    fn guaranteed(&self, direction: Direction) -> BitRate {
+    pub(super) fn guaranteed(&self, direction: Direction) -> BitRate {
         self.slice.rates(direction).guaranteed.unwrap_or_default()
     }
 
     /// The guaranteed rates as frames of the fabric, by direction.
-    fn frames(&self) -> [u64; 2] {
+    pub(super) fn frames(&self) -> [u64; 2] {
         Direction::ALL.map(|direction| frame_rate(self.guaranteed(direction)).0)
     }
 
-    /// What others leave of an arc, also after the worst failure; `None`: not limited.
-    fn left(&self, arc: ArcIx) -> Option<u64> {
-        let taken = self.books.used(arc).saturating_add(self.books.most_spare(arc));
-        Some(self.books.usable(arc)?.saturating_sub(taken))
-    }
-
-    /// What others and the slice's other direction leave of an arc.
-    fn left_for(
-        &self,
-        arc: ArcIx,
-        direction: Direction,
-        own: &Own,
-        rates: [u64; 2],
-    ) -> Option<u64> {
-        let mut others = [0, 0];
-        others[1 - at(direction)] = rates[1 - at(direction)];
-        let taken = self.taken(arc, own, others);
-        Some(self.books.usable(arc)?.saturating_sub(taken))
+    /// What others have prepared for when this failure comes, beside which the slice's own
+    /// backup has to fit: what is not shared has to fit beside the worst that others prepare for.
+    fn beside(&self, arc: ArcIx, failure: Failure) -> u64 {
+        if self.dedicated { self.books.most_spare(arc) } else { self.books.spare(arc, failure) }
     }
 
     /// What others and the slice itself take of an arc, after the worst failure.
-    fn taken(&self, arc: ArcIx, own: &Own, rates: [u64; 2]) -> u64 {
-        let after = |failure: &Failure| {
-            let others = self.books.spare(arc, *failure);
-            others.saturating_add(own.spared(arc, *failure, rates))
+    pub(super) fn taken(&self, arc: ArcIx, own: &Own, rates: [u64; 2]) -> u64 {
+        let after = |((_, failure), counts): &((ArcIx, Failure), [u64; 2])| {
+            self.beside(arc, *failure).saturating_add(rate_of(*counts, rates))
         };
-        let worst = own.spare.get(&arc).and_then(|spare| spare.keys().map(after).max());
-        let spare = self.books.most_spare(arc).max(worst.unwrap_or(0));
+        let worst = own.spares(arc).iter().map(after).max().unwrap_or(0);
+        let spare = self.books.most_spare(arc).max(worst);
         self.books.used(arc).saturating_add(own.used(arc, rates)).saturating_add(spare)
     }
 
@@ -342,7 +383,7 @@ impl<'a> Placing<'a> {
     ) -> bool {
         let rate = rates[at(direction)];
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
-        let known = own.uses[at(direction)].get(&arc).copied().unwrap_or(0);
+        let known = own.crosses(direction, arc);
         let more = rate.saturating_mul(times.saturating_sub(known));
         self.taken(arc, own, rates).saturating_add(more) <= usable
     }
@@ -359,156 +400,50 @@ impl<'a> Placing<'a> {
         let rate = rates[at(direction)];
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
         let used = self.books.used(arc).saturating_add(own.used(arc, rates));
-        let known = own.spare.get(&arc);
+        let known = own.spares(arc);
         // Mostly there is room for the worst that any failure brings.
         let most = self.books.most_spare(arc).saturating_add(rate.saturating_mul(times));
-        if known.is_none() && used.saturating_add(most) <= usable {
+        if known.is_empty() && used.saturating_add(most) <= usable {
             return true;
         }
         let after = |failure: &Failure| {
-            let counts = known.and_then(|spare| spare.get(failure));
-            let known = counts.map_or(0, |counts| counts[at(direction)]);
-            let more = rate.saturating_mul(times.saturating_sub(known));
-            let spare = self.books.spare(arc, *failure);
-            spare.saturating_add(own.spared(arc, *failure, rates)).saturating_add(more)
+            let counts = known.iter().find(|((_, of), _)| of == failure);
+            let counts = counts.map_or([0, 0], |(_, counts)| *counts);
+            let more = rate.saturating_mul(times.saturating_sub(counts[at(direction)]));
+            self.beside(arc, *failure).saturating_add(rate_of(counts, rates)).saturating_add(more)
         };
         let worst = failures.iter().map(after).max().unwrap_or(0);
         used.saturating_add(worst) <= usable && self.taken(arc, own, rates) <= usable
     }
 
-    /// Every demand has a way at all.
-    fn reachable(&self) -> Result<(), Box<Refusal>> {
-        match self.place_at([0, 0], By::Cost) {
-            Ok(_) => Ok(()),
-            Err(blocked) => {
-                let demand = &self.demands[blocked.index];
-                Err(match &blocked.unprotected {
-                    Some(path) => self.unprotected(demand, path),
-                    None => self.unreachable(&blocked),
-                })
-            }
+    /// Whether a demand could have its ways at a rate of frames, as far as what is in use alone
+    /// says: one way, and for a backup a second one that has no arc of it. No: there are none.
+    pub(super) fn could(&self, demand: &Demand, rate: u64) -> bool {
+        if !self.hooks.is_empty() || demand.from == demand.to {
+            return true;
         }
-    }
-
-    /// There is no backup, whatever the rates.
-    fn unprotected(&self, demand: &Demand, path: &Path) -> Box<Refusal> {
-        let snapshot = self.network.snapshot;
-        let Demand { direction, from, to, .. } = *demand;
-        let all = failures(snapshot, path, self.level);
-        let is_needed = |failure: &&Failure| {
-            let closed = closed(snapshot, &[**failure]);
-            let weight = |arc: ArcIx| Some(1).filter(|_| !closed[arc.index()]);
-            best(self.network, (from, to), &self.hooks, &weight, None).is_none()
+        let ways = if self.level == Protection::None { 1 } else { 2 };
+        let open = |arc: ArcIx| {
+            let usable = self.books.usable(arc).filter(|_| rate > 0);
+            usable.is_none_or(|usable| self.books.used(arc).saturating_add(rate) <= usable)
         };
-        let cut = all.iter().find(|failure| is_cut(snapshot, (from, to), **failure));
-        let critical = cut.or_else(|| all.iter().find(is_needed));
-        let shared = match critical {
-            Some(failure) => format!("every way needs {}", failure.describe(snapshot)),
-            None => "no two ways stay clear of each other within the ids of a packet".to_owned(),
-        };
-        let offered = Protection::ALL.into_iter().rev().filter(|level| *level < self.level);
-        let offered = offered.into_iter().find(|level| {
-            let Ok(mut weaker) = Placing::new(self.ledger, self.network, self.slice, None) else {
-                return false;
-            };
-            weaker.level = *level;
-            weaker.place(By::Cost).is_ok()
-        });
-        Box::new(Refusal::Protection {
-            slice: self.slice.name.clone(),
-            direction,
-            from: snapshot.name(from).clone(),
-            to: snapshot.name(to).clone(),
-            wanted: self.level,
-            shared,
-            offered: offered.unwrap_or_default(),
-        })
+        has_ways(self.network.snapshot, (demand.from, demand.to), ways, &open)
     }
 
-    fn unreachable(&self, blocked: &Blocked) -> Box<Refusal> {
-        let demand = &self.demands[blocked.index];
-        let any = Own { any_memory: true, ..Own::default() };
-        if let Some((_, segments)) = self.way(demand, &any, [0, 0], By::Cost, None)
-            && let Some((index, _)) = self.overfull(&blocked.own.segments, &segments)
-        {
-            return self.no_memory(index, &blocked.own.segments);
-        }
-        let snapshot = self.network.snapshot;
-        let slice = self.slice.name.clone();
-        let Demand { direction, from, to, .. } = *demand;
-        let (graph, none) = (snapshot.graph(), Constraints::default());
-        let query = |from, to| Query { from, to, metric: Metric::Cost, constraints: &none };
-        let leads = |a, b| cheapest(graph, &mut Scratch::new(), &query(a, b)).is_ok();
-        if !leads(from, to) {
-            let why = explain(graph, &mut Scratch::new(), &query(from, to));
-            let reason = why.map_or_else(|why| why.to_string(), |why| why.describe(snapshot));
-            return Box::new(Refusal::NoPath { slice, direction, reason });
-        }
-        let (from_name, to_name) = (snapshot.name(from).clone(), snapshot.name(to).clone());
-        // The first hook that cannot be added is the one to name.
-        let reached = |count: usize| {
-            let weight = |arc| Some(u64::from(snapshot.arc(arc)?.cost));
-            best(self.network, (from, to), &self.hooks[..count], &weight, None).is_some()
-        };
-        let missing = (1..=self.hooks.len()).find(|count| !reached(*count));
-        let on_the_way = |node: &NodeIx| leads(from, *node) && leads(*node, to);
-        match missing.map(|count| count - 1) {
-            Some(index) if !self.hooks[index].iter().any(on_the_way) => {
-                Box::new(Refusal::HookUnreachable {
-                    slice,
-                    direction,
-                    from: from_name,
-                    to: to_name,
-                    hook: self.slice.through[index].hook.clone(),
-                })
-            }
-            _ => {
-                let (from, to) = (from_name, to_name);
-                Box::new(Refusal::TooManyIds { slice, direction, from, to })
-            }
-        }
-    }
-
-    /// The links to the endpoints themselves.
-    fn access_fits(&self) -> Result<(), Box<Refusal>> {
-        for direction in Direction::ALL {
-            let wanted = self.guaranteed(direction);
-            for &arc in &self.access[at(direction)] {
-                let Some(left) = self.left(arc) else { continue };
-                let frame = MTU_BYTES + overhead(self.network, arc);
-                // The slice's other direction on the same arc, where one side talks to itself.
-                let other = Direction::ALL[1 - at(direction)];
-                let both = self.access[at(other)].contains(&arc);
-                let own = if both { scale(self.guaranteed(other), frame).0 } else { 0 };
-                let left = left.saturating_sub(own);
-                if scale(wanted, frame).0 <= left {
-                    continue;
-                }
-                let ip = u128::from(left) * u128::from(MTU_BYTES) / u128::from(frame);
-                let available = BitRate(u64::try_from(ip).expect("less than what is left"));
-                let fits = BitRate(available.0 / 1000 * 1000);
-                let (near, far) = self.network.snapshot.ends(arc);
-                return Err(Box::new(Refusal::Bandwidth {
-                    slice: self.slice.name.clone(),
-                    direction,
-                    from: near.node.clone(),
-                    to: far.node.clone(),
-                    link: arc_name(self.network, arc),
-                    wanted,
-                    available,
-                    missing: BitRate(wanted.0 - available.0),
-                    fits,
-                    holders: self.ledger.holders(arc, MAX_HOLDERS),
-                }));
-            }
-        }
-        Ok(())
-    }
-
-    fn place(&self, by: By) -> Result<Admitted, Box<Blocked>> {
+    pub(super) fn place(&self, by: By) -> Result<Admitted, Box<Blocked>> {
         let rates = self.frames();
         let (placed, own) = self.place_at(rates, by)?;
         Ok(self.written_down(placed, &own, rates))
+    }
+
+    /// What these ways use.
+    fn own(&self, placed: &[Placed]) -> Own {
+        let mut own = Own::default();
+        for Placed { direction, path, backup, segments, .. } in placed {
+            own.enter(self.network, self.level, *direction, path, backup.as_ref());
+            own.segments.extend_from_slice(segments);
+        }
+        own
     }
 
     fn written_down(&self, placed: Vec<Placed>, own: &Own, rates: [u64; 2]) -> Admitted {
@@ -528,18 +463,28 @@ impl<'a> Placing<'a> {
                 add(*arc, scale(self.guaranteed(direction), frame).0);
             }
         }
-        let mut spare = Vec::new();
-        for (arc, failures) in &own.spare {
-            for failure in failures.keys() {
-                let rate = BitRate(own.spared(*arc, *failure, rates));
-                spare.extend(Some((*arc, *failure, rate)).filter(|_| rate.0 > 0));
+        let of = |((arc, failure), counts): &((ArcIx, Failure), [u64; 2])| {
+            (*arc, *failure, BitRate(rate_of(*counts, rates)))
+        };
+        let mut spare: Vec<(ArcIx, Failure, BitRate)> = own.spare.iter().map(of).collect();
+        spare.retain(|(.., rate)| rate.0 > 0);
+        if self.dedicated {
+            let mut worst: BTreeMap<ArcIx, BitRate> = BTreeMap::new();
+            for (arc, _, rate) in spare.drain(..) {
+                let known = worst.entry(arc).or_default();
+                *known = rate.max(*known);
             }
+            worst.into_iter().for_each(|(arc, rate)| add(arc, rate.0));
         }
         Admitted { slice: self.slice.clone(), placed, reserved, spare, waived: None }
     }
 
     /// All demands, one after the other, at these rates of frames.
-    fn place_at(&self, rates: [u64; 2], by: By) -> Result<(Vec<Placed>, Own), Box<Blocked>> {
+    pub(super) fn place_at(
+        &self,
+        rates: [u64; 2],
+        by: By,
+    ) -> Result<(Vec<Placed>, Own), Box<Blocked>> {
         let mut own = Own::default();
         match self.place_some(0..self.demands.len(), &mut own, rates, by) {
             Ok(placed) => Ok((placed, own)),
@@ -548,7 +493,7 @@ impl<'a> Placing<'a> {
     }
 
     /// Some of the demands, beside what is placed already.
-    fn place_some(
+    pub(super) fn place_some(
         &self,
         demands: Range<usize>,
         own: &mut Own,
@@ -574,7 +519,7 @@ impl<'a> Placing<'a> {
     /// A way and, as far as the slice is protected, its backup. Where the best way leaves none,
     /// those are tried that stay clear of one of its parts. Not found: the way without a backup,
     /// or nothing.
-    fn ways(
+    pub(super) fn ways(
         &self,
         demand: &Demand,
         own: &Own,
@@ -590,6 +535,9 @@ impl<'a> Placing<'a> {
             return Ok((first, Some(backup)));
         }
         let (from, to) = (demand.from, demand.to);
+        if !self.could(demand, rates[at(demand.direction)]) {
+            return Err(Some(first.0));
+        }
         if failures.iter().any(|failure| is_cut(self.network.snapshot, (from, to), *failure)) {
             return Err(Some(first.0));
         }
@@ -622,7 +570,7 @@ impl<'a> Placing<'a> {
     }
 
     /// The best way, clear of closed arcs; with failures given it is a backup for these.
-    fn way(
+    pub(super) fn way(
         &self,
         demand: &Demand,
         own: &Own,
@@ -631,10 +579,18 @@ impl<'a> Placing<'a> {
         avoiding: Option<(&[bool], Option<&[Failure]>)>,
     ) -> Option<Way> {
         let Demand { direction, from, to, .. } = *demand;
-        let fits = |arc: ArcIx, times: u64| match avoiding {
-            Some((closed, _)) if closed[arc.index()] => false,
-            Some((_, Some(failures))) => self.spares(arc, times, (direction, failures), own, rates),
-            _ => self.fits(arc, times, direction, own, rates),
+        let fits = |arc: ArcIx, times: u64| {
+            let fits = match avoiding {
+                Some((closed, _)) if closed[arc.index()] => return false,
+                Some((_, Some(failures))) => {
+                    self.spares(arc, times, (direction, failures), own, rates)
+                }
+                _ => self.fits(arc, times, direction, own, rates),
+            };
+            if !fits {
+                self.pressed.set(true);
+            }
+            fits
         };
         let burst = self.slice.rates(direction).guaranteed_burst(self.slice.class);
         // Arcs that a path may cross once but not as often as it did.
@@ -666,6 +622,7 @@ impl<'a> Placing<'a> {
             let over = self.overfull(&own.segments, &found.1);
             if let Some(over) = over.filter(|_| !own.any_memory) {
                 full.insert(over);
+                self.pressed.set(true);
                 continue;
             }
             let too_often: Vec<ArcIx> = crossings(&found.0)
@@ -682,7 +639,7 @@ impl<'a> Placing<'a> {
 
     /// A hook of a new way, by its place in the slice, that is one too many for its node beside
     /// those of its other ways.
-    fn overfull(&self, own: &[Segment], way: &[Segment]) -> Option<(usize, NodeIx)> {
+    pub(super) fn overfull(&self, own: &[Segment], way: &[Segment]) -> Option<(usize, NodeIx)> {
         let mut all = instances(self.slice, own);
         for segment in way {
             let Segment::Hook { index, node } = *segment else { continue };
@@ -694,207 +651,12 @@ impl<'a> Placing<'a> {
         }
         None
     }
-
-    fn no_memory(&self, index: usize, own: &[Segment]) -> Box<Refusal> {
-        let memory = self.network.memory;
-        let own = instances(self.slice, own);
-        let left = |node: NodeIx| {
-            let left = self.memory.get(&node).copied().unwrap_or(0);
-            left.saturating_sub(memory.taken(&own, node))
-        };
-        let most = self.hooks[index].iter().copied().rev().max_by_key(|node| left(*node));
-        let node = most.expect("a hook without a node is refused before");
-        let hook = self.slice.through[index].hook.clone();
-        Box::new(Refusal::Memory {
-            slice: self.slice.name.clone(),
-            needed: Bytes(memory.need(&hook)),
-            hook,
-            node: self.network.snapshot.name(node).clone(),
-            left: Bytes(left(node)),
-            total: memory.nodes.get(&node).copied().unwrap_or_default(),
-            holders: memory.holders(self.ledger, node),
-        })
-    }
-
-    /// Why the demand does not fit at the slice's rates, and the largest rate that would.
-    fn too_narrow(&self, blocked: Box<Blocked>, by: By) -> Box<Refusal> {
-        let direction = self.demands[blocked.index].direction;
-        let wanted = self.guaranteed(direction);
-        // What fits is what some link has left, once or shared by several crossings.
-        let mut steps: Vec<u64> = vec![0];
-        for arc in self.network.snapshot.arcs() {
-            let left = self.left_for(arc.ix, direction, &blocked.own, self.frames());
-            let lefts = left.into_iter().chain(self.left_by_failure(arc.ix));
-            let rates =
-                lefts.flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
-            let kbps = rates.map(|left| ip_rate(BitRate(left)).0 / 1000);
-            steps.extend(kbps.filter(|kbps| kbps * 1000 < wanted.0));
-        }
-        steps.sort_unstable();
-        steps.dedup();
-        // Downlink is placed first and does not wait for uplink; what uplink finds is placed.
-        let mut rates = self.frames();
-        if direction == Direction::Downlink {
-            rates[at(Direction::Uplink)] = 0;
-        }
-        let start = self.demands.partition_point(|demand| demand.direction < direction);
-        let end = self.demands.partition_point(|demand| demand.direction <= direction);
-        let mut before = Own::default();
-        let placed = self.place_some(0..start, &mut before, rates, by);
-        debug_assert!(placed.is_ok(), "the other direction was placed before this one");
-        let at_rate = |kbps: u64| {
-            let mut rates = rates;
-            rates[at(direction)] = frame_rate(BitRate(kbps * 1000)).0;
-            let mut own = before.clone();
-            (rates, self.place_some(start..end, &mut own, rates, by).err().map(|b| b.with(own)))
-        };
-        let (mut low, mut high) = (0, steps.len());
-        let mut stuck = blocked;
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            match at_rate(steps[middle]).1 {
-                None => low = middle,
-                Some(blocked) => (high, stuck) = (middle, blocked),
-            }
-        }
-        let low = steps[low];
-        let demand = &self.demands[stuck.index];
-        let slice = self.slice.name.clone();
-        let name = |node| self.network.snapshot.name(node).clone();
-        let (from, to) = (name(demand.from), name(demand.to));
-        let (rates, _) = at_rate(low);
-        let way = match (&stuck.unprotected, self.ways(demand, &stuck.own, rates, by)) {
-            (None, Ok((way, _))) | (_, Ok((way, None))) => Some(way),
-            (Some(_), Ok((_, backup))) => backup,
-            (_, Err(_)) => None,
-        };
-        let bottleneck = way.and_then(|(path, _)| {
-            let crossed = crossings(&path);
-            let left = path.arcs.iter().filter_map(|arc| {
-                let left = self.left_for(*arc, direction, &stuck.own, rates)?;
-                Some((left / crossed[arc], *arc))
-            });
-            left.min_by_key(|(left, _)| *left) // the first of equals
-        });
-        match bottleneck {
-            Some((left, arc)) if ip_rate(BitRate(left)) < wanted => {
-                let available = ip_rate(BitRate(left));
-                Box::new(Refusal::Bandwidth {
-                    slice,
-                    direction: demand.direction,
-                    from,
-                    to,
-                    link: arc_name(self.network, arc),
-                    wanted,
-                    available,
-                    missing: BitRate(wanted.0 - available.0),
-                    fits: BitRate(low * 1000),
-                    holders: self.ledger.holders(arc, MAX_HOLDERS),
-                })
-            }
-            _ => Box::new(Refusal::TooManyIds { slice, direction: demand.direction, from, to }),
-        }
-    }
-
-    /// What a backup may take of an arc, by the failures that others are prepared for.
-    fn left_by_failure(&self, arc: ArcIx) -> Vec<u64> {
-        let Some(usable) = self.books.usable(arc).filter(|_| self.level > Protection::None) else {
-            return Vec::new();
-        };
-        let left = usable.saturating_sub(self.books.used(arc));
-        let mut lefts: Vec<u64> =
-            self.books.spares(arc).map(|spare| left.saturating_sub(spare)).collect();
-        lefts.push(left);
-        lefts
-    }
 }
 
-/// The slice's own delay bound and those of the others, with the slice in place. Where they are
-/// kept its flows stay in the bounds.
-fn keeps_delays(
-    ledger: &mut Ledger,
-    network: &Network<'_>,
-    slot: Slot,
-    admitted: &Admitted,
-) -> Result<(), Box<Refusal>> {
-    let own = Watch::of(network, slot, admitted);
-    let mark = ledger.bounds.mark();
-    ledger.add_flows(slot, admitted);
-    if own.is_none() && ledger.watches.is_empty() {
-        ledger.bounds.forget();
-        return Ok(());
-    }
-    let backups = admitted.placed.iter().filter_map(|placed| placed.backup.as_ref());
-    let paths = admitted.placed.iter().map(|placed| &placed.path).chain(backups.map(|b| &b.path));
-    let exits = admitted.placed.iter().flat_map(|placed| &placed.exits);
-    let touched: Vec<ArcIx> = paths.flat_map(|path| &path.arcs).chain(exits).copied().collect();
-    if ledger.bounds.surely(&touched, own.as_ref(), &ledger.watches) {
-        return Ok(());
-    }
-    let values = ledger.bounds.settle().map(<[u64]>::to_vec);
-    let late = |watch: &Watch, values: &Option<Vec<u64>>| match values {
-        None => Some(Direction::Downlink),
-        Some(values) => watch.broken(values),
-    };
-    let bound = |ledger: &Ledger, admitted: &Admitted, direction| {
-        let values = values.as_deref()?;
-        delay::worst(network, (&ledger.bounds, values), admitted, direction)
-    };
-    let name = |node| network.snapshot.name(node).clone();
-    let slice = admitted.slice.name.clone();
-    let refusal = if let Some(direction) = own.as_ref().and_then(|own| late(own, &values)) {
-        let least = bound(ledger, admitted, direction);
-        let ends = admitted.placed.iter().find(|placed| placed.direction == direction);
-        let ends = ends.or(admitted.placed.first()).expect("a promise is of a way");
-        let (from, to) = worst_ends(least.as_ref()).unwrap_or((name(ends.from), name(ends.to)));
-        let wanted = admitted.slice.latency.unwrap_or_default();
-        Some(Refusal::Delay { slice, direction, from, to, wanted, least })
-    } else {
-        let late_now = |watch: &Watch| Some((watch.clone(), late(watch, &values)?));
-        let mut harmed: Vec<(Watch, Direction)> =
-            ledger.watches.iter().filter_map(late_now).collect();
-        if !harmed.is_empty() {
-            // A promise that is broken already is not this slice's doing.
-            ledger.remove_flows(slot, admitted);
-            let before = ledger.bounds.settle().map(<[u64]>::to_vec);
-            ledger.add_flows(slot, admitted);
-            harmed.retain(|(watch, _)| late(watch, &before).is_none());
-        }
-        let name = |watch: &Watch| &ledger.names[watch.slot as usize];
-        let first = harmed.iter().min_by_key(|(watch, _)| name(watch));
-        first.map(|(watch, direction)| {
-            let other = name(watch).clone();
-            let of = ledger.get(other.as_str()).expect("a watch is of an admitted slice");
-            let promised = of.slice.latency.unwrap_or_default();
-            let bound = bound(ledger, of, *direction);
-            Refusal::OtherSlice { slice, other, direction: *direction, promised, bound }
-        })
-    };
-    match refusal {
-        None => Ok(()),
-        Some(refusal) => {
-            ledger.remove_flows(slot, admitted);
-            ledger.bounds.restore(mark);
-            Err(Box::new(refusal))
-        }
-    }
-}
-
-/// The first and last node of the hops that a bound adds up.
-fn worst_ends(
-    bound: Option<&DelayBound>,
-) -> Option<(selvedge_topology::NodeName, selvedge_topology::NodeName)> {
-    let hops = &bound?.hops;
-    let node = |end: &str| end.split(':').next()?.parse().ok();
-    let first = hops.first()?.link.split(" -> ").next().and_then(node)?;
-    let last = hops.last()?.link.split(" -> ").nth(1).and_then(node)?;
-    Some((first, last))
-}
-
-fn crossings(path: &Path) -> BTreeMap<ArcIx, u64> {
-    let mut counts = BTreeMap::new();
-    for arc in &path.arcs {
-        *counts.entry(*arc).or_default() += 1;
-    }
-    counts
+/// How often a path crosses its arcs, in their order.
+pub(super) fn crossings(path: &Path) -> Uses {
+    let mut arcs = path.arcs.clone();
+    arcs.sort_unstable();
+    let each = arcs.chunk_by(|a, b| a == b);
+    each.map(|same| (same[0], same.len() as u64)).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use selvedge_topology::{LinkIx, NodeIx, Path, Snapshot};
+use selvedge_topology::{Arc, ArcIx, LinkIx, NodeIx, Path, Snapshot};
 
 use crate::Availability;
 
@@ -103,18 +103,60 @@ pub fn failures(snapshot: &Snapshot, path: &Path, level: Protection) -> Vec<Fail
     failures.into_iter().collect()
 }
 
-/// Arcs by [`selvedge_topology::ArcIx::index`] that these failures take down.
+/// Arcs by [`ArcIx::index`] that these failures take down.
 pub(super) fn closed(snapshot: &Snapshot, failures: &[Failure]) -> Vec<bool> {
     let mut closed = vec![false; snapshot.arc_slots()];
-    for arc in snapshot.arcs() {
-        let hit = |failure: &Failure| match *failure {
-            Failure::Link(link) => arc.ix.link() == link,
-            Failure::Node(node) => arc.from == node || arc.to == node,
-            Failure::Group(group) => snapshot.link(arc.ix.link()).srlg.contains(&group),
-        };
-        closed[arc.ix.index()] = failures.iter().any(hit);
+    let mut close = |arc: ArcIx| closed[arc.index()] = true;
+    for failure in failures {
+        match *failure {
+            Failure::Link(link) => {
+                [true, false].into_iter().for_each(|a_to_b| close(ArcIx::new(link, a_to_b)));
+            }
+            Failure::Node(node) => {
+                let out = snapshot.arcs_from(node).iter();
+                out.chain(snapshot.arcs_into(node)).for_each(|arc| close(arc.ix));
+            }
+            Failure::Group(group) => {
+                let shares = |arc: &&Arc| snapshot.link(arc.ix.link()).srlg.contains(&group);
+                snapshot.arcs().iter().filter(shares).for_each(|arc| close(arc.ix));
+            }
+        }
     }
     closed
+}
+
+/// Whether so many ways lead from one switch to another over open arcs, no two over the same one:
+/// each is found beside those before it by turning some of their arcs back (Ford and Fulkerson).
+pub(super) fn has_ways(
+    snapshot: &Snapshot,
+    (from, to): (NodeIx, NodeIx),
+    ways: usize,
+    open: &dyn Fn(ArcIx) -> bool,
+) -> bool {
+    let mut taken = vec![false; snapshot.arc_slots()];
+    for _ in 0..ways {
+        // By node, the arc by which it was come to, and whether along it or back.
+        let mut came: Vec<Option<(ArcIx, NodeIx, bool)>> = vec![None; snapshot.len()];
+        let mut queue = std::collections::VecDeque::from([from]);
+        while let Some(node) = queue.pop_front().filter(|_| came[to.index()].is_none()) {
+            let out = snapshot.arcs_from(node).iter();
+            let out = out.filter(|arc| !taken[arc.ix.index()] && open(arc.ix));
+            let back = snapshot.arcs_into(node).filter(|arc| taken[arc.ix.index()]);
+            let steps = out.map(|arc| (arc.ix, arc.to, true));
+            for (arc, next, along) in steps.chain(back.map(|arc| (arc.ix, arc.from, false))) {
+                if next != from && came[next.index()].is_none() {
+                    came[next.index()] = Some((arc, node, along));
+                    queue.push_back(next);
+                }
+            }
+        }
+        let mut at = to;
+        while at != from {
+            let Some((arc, before, along)) = came[at.index()] else { return false };
+            (taken[arc.index()], at) = (along, before);
+        }
+    }
+    true
 }
 
 /// Whether a failure leaves no way at all from one switch to another.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use selvedge_slices::{Admitted, Direction};
+use selvedge_slices::{Admitted, Direction, ResourceSharingLevel};
 use selvedge_topology::{ArcIx, NodeIx, Path, Snapshot};
 
 /// Sums of frames' bit/s.
@@ -70,6 +70,7 @@ impl Recount {
     pub(crate) fn count(&mut self, admitted: &Admitted, sign: i64) -> Result<(), String> {
         let mut touched: Vec<usize> = Vec::new();
         let protected = self.protected(admitted);
+        let mut kept_free: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
         for direction in [Direction::Downlink, Direction::Uplink] {
             let rate = match direction {
                 Direction::Downlink => admitted.slice.downlink.guaranteed,
@@ -85,6 +86,7 @@ impl Recount {
                 shift(&mut self.load[arc], rate * times, sign);
                 touched.push(arc);
             }
+            let alone = admitted.slice.resource_sharing_level == ResourceSharingLevel::NonShared;
             for failure in 0..protected {
                 let mut moves = Vec::new();
                 for placed in placed.iter().filter(|placed| self.hits(failure, &placed.path)) {
@@ -95,10 +97,20 @@ impl Recount {
                     moves.push(&backup.path);
                 }
                 for (arc, times) in most(&moves) {
-                    shift(&mut self.moved[failure][arc], rate * times, sign);
+                    if alone {
+                        let of = kept_free.entry(arc).or_insert_with(|| vec![0; protected]);
+                        of[failure] += rate * times;
+                    } else {
+                        shift(&mut self.moved[failure][arc], rate * times, sign);
+                    }
                     touched.push(arc);
                 }
             }
+        }
+        // What is not shared is as good as used, whatever fails.
+        for (arc, by_failure) in kept_free {
+            let most = by_failure.into_iter().max().unwrap_or(0);
+            shift(&mut self.load[arc], most, sign);
         }
         touched.sort_unstable();
         touched.dedup();
