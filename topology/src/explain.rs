@@ -408,11 +408,7 @@ impl Relaxation {
             (
                 Self::Bandwidth { available, .. },
                 less @ Self::Bandwidth { available: other, .. },
-            ) => {
-                if other < *available {
-                    self = less;
-                }
-            }
+            ) if other < *available => self = less,
             (Self::Affinity { links }, Self::Affinity { links: more }) => links.extend(more),
             (Self::Exclude { elements }, Self::Exclude { elements: more })
             | (Self::Include { elements }, Self::Include { elements: more }) => {
