@@ -1,8 +1,8 @@
 //! The life of slices: checked, reserved, active, deactivated, over.
 
 use selvedge_core::view::Lifecycle;
-use selvedge_core::{Change, Phase, Refusal, Reply, Request, SliceRequest};
-use selvedge_pipeline::Entry;
+use selvedge_core::{CHECK_VALID_MS, Change, Phase, Refusal, Reply, Request, SliceRequest};
+use selvedge_pipeline::{Direction, Entry};
 use selvedge_slices::ObjectKind;
 use selvedge_slices::schedule::Timestamp;
 
@@ -82,6 +82,9 @@ fn a_check_changes_nothing_and_recommends_what_would_fit() {
     };
     assert_eq!((lab.writes, &lab.store), (writes, &store));
     assert_eq!(answers[0].refusal, None);
+    let valid = answers[0].valid.clone();
+    assert!(answers.iter().all(|answer| answer.valid == valid), "{answers:?}");
+    assert_eq!(valid.until_ms, lab.now_ms + CHECK_VALID_MS);
     assert!(matches!(answers[1].refusal, Some(Refusal::DoesNotFit { .. })), "{answers:?}");
     let recommended = answers[1].recommended.clone().expect("less would fit");
     let rate = recommended.downlink.guaranteed.unwrap().bps();
@@ -92,6 +95,29 @@ fn a_check_changes_nothing_and_recommends_what_would_fit() {
     let put = vec![selvedge_slices::Object::NetworkSlice(recommended)];
     lab.apply(Change { put, ..Change::default() }).unwrap();
     lab.assert_converged();
+}
+
+/// An answer is good for the state that it names, and until something is due by itself.
+#[test]
+fn a_check_says_how_long_it_holds() {
+    let mut lab = half_full();
+    let check = |lab: &mut Lab| match of(lab, SliceRequest::Check(large("a"))) {
+        Ok(Reply::Feasibility(answers)) => answers[0].valid.clone(),
+        other => panic!("{other:?}"),
+    };
+    let first = check(&mut lab);
+    assert_eq!(check(&mut lab).state, first.state);
+    lab.link("gnb1", "s1", false);
+    lab.settle();
+    let without = check(&mut lab).state;
+    assert_ne!(without, first.state);
+    lab.link("gnb1", "s1", true);
+    lab.settle();
+    assert_eq!(check(&mut lab).state, first.state, "the same state has the same name");
+    reserve(&mut lab, large("b"), CHECK_VALID_MS / 5).unwrap();
+    let later = check(&mut lab);
+    assert_ne!(later.state, first.state);
+    assert_eq!(later.until_ms, lab.now_ms + CHECK_VALID_MS / 5, "then b gives its place up");
 }
 
 #[test]
@@ -129,6 +155,50 @@ fn a_controller_that_was_away_gives_an_expired_reservation_back() {
     lab.restart();
     lab.apply(other("b")).unwrap();
     assert_eq!(phase(&lab, "a"), Phase::Designed);
+}
+
+/// Guaranteed by all meters of slice a, by direction, in bit/s.
+fn guaranteed(lab: &Lab) -> [u64; 2] {
+    let a = lab.core.slices().into_iter().find(|view| view.name == "a").map(|view| view.id);
+    let mut sums = [0, 0];
+    for switch in ["gnb1", "gnb2", "edge1", "edge2", "dc1"] {
+        for entry in lab.entries(switch) {
+            if let Entry::SliceMeter(meter) = entry
+                && Some(meter.slice.0) == a
+            {
+                sums[usize::from(meter.direction == Direction::Uplink)] += meter.guaranteed_bps;
+            }
+        }
+    }
+    sums
+}
+
+/// Of the total, after every step; how it is shared among switches changes with who sends.
+#[test]
+fn while_a_slice_is_modified_the_lower_of_both_is_guaranteed() {
+    const MBPS: u64 = 1_000_000;
+    let one = "{ ue: robot-1 }, { dn: video }";
+    let two = "{ ue: robot-1 }, { ue: plc }, { dn: video }";
+    let mut lab = Lab::up(metro());
+    lab.apply(slice("a", "20Mbps", one)).unwrap();
+    let mut before: u32 = 20;
+    for (mbps, ends) in [(30, one), (10, one), (24, two), (40, two), (40, one), (90, one)] {
+        lab.apply(slice("a", &format!("{mbps}Mbps"), ends)).unwrap();
+        let least = u64::from(before.min(mbps)) * MBPS;
+        let mut steps = 0;
+        loop {
+            let held = guaranteed(&lab);
+            assert!(held.iter().all(|sum| *sum >= least), "{held:?} after {steps} steps to {mbps}");
+            if !lab.step() {
+                break;
+            }
+            steps += 1;
+        }
+        lab.assert_converged();
+        assert_eq!(guaranteed(&lab), [u64::from(mbps) * MBPS; 2]);
+        assert!(steps > 2, "{steps}");
+        before = mbps;
+    }
 }
 
 #[test]
