@@ -9,12 +9,13 @@ mod net;
 mod paths;
 mod placement;
 mod report;
+mod scale;
 mod te;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench admission | forward | paths | placement | te
+usage: bench admission | forward | paths | placement | scale | te
 
   admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
@@ -22,6 +23,7 @@ usage: bench admission | forward | paths | placement | te
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
   placement instances onto nodes together with their paths, beside HiGHS and simple rules
   te        utilisation of the fullest link on 260 networks, beside shortest paths
+  scale     one controller core with 1,000 switches, 100,000 endpoints and 10,000 slices
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
         ["paths"] => paths::run(),
         ["placement"] => placement::run().and_then(|rows| report::write_values("placement", &rows)),
+        ["scale"] => scale::run(),
         ["te"] => te::run().and_then(|rows| report::write_values("te", &rows)),
         _ => {
             eprint!("{USAGE}");

@@ -17,7 +17,8 @@ fn main() {
     let root = manifest.ancestors().nth(2).expect("this package is dataplane/xdp").to_owned();
     for input in ["ebpf/common", "ebpf/parse", "ebpf/programs"] {
         for part in ["src", "Cargo.toml"] {
-            println!("cargo::rerun-if-changed={}", root.join(input).join(part).display());
+            // From this package, so that a copied target directory asks for its own sources.
+            println!("cargo::rerun-if-changed=../../{input}/{part}");
         }
     }
     println!("cargo::rerun-if-changed=build.rs");

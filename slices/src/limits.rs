@@ -2,8 +2,8 @@
 
 /// A file of objects.
 pub const MAX_FILE_BYTES: usize = 16 << 20;
-/// Slices a controller numbers: `1..=4095`, of which 1 is `default`.
-pub const MAX_SLICES: usize = 4094;
+/// Slices a controller numbers: `1..=16383`, of which 1 is `default`.
+pub const MAX_SLICES: usize = 16_382;
 /// Hooks a controller numbers: `0..=255`.
 pub const MAX_HOOKS: usize = 256;
 /// Endpoints that one slice names; its pairs are up to a million.

@@ -5,8 +5,9 @@
 //! the topology is bound when it is first seen: until then its packets do not match the
 //! `endpoint` table, so the switch reports them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{PortId, prefix};
@@ -44,7 +45,7 @@ struct Sighting {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoints {
-    pub(crate) learned: BTreeMap<NodeName, Learned>,
+    pub(crate) learned: Arc<BTreeMap<NodeName, Learned>>,
     refused: BTreeMap<NodeName, Sighting>,
     /// When a spoof was last logged, by endpoint and where it was seen.
     logged: BTreeMap<(NodeName, NodeName, PortId), u64>,
@@ -93,6 +94,10 @@ pub(crate) fn prefixes(host: &Host) -> Vec<IpNet> {
 }
 
 impl Endpoints {
+    pub(crate) fn learned_mut(&mut self) -> &mut BTreeMap<NodeName, Learned> {
+        Arc::make_mut(&mut self.learned)
+    }
+
     /// Switch and port name: where it was seen last, or is declared to be.
     pub(crate) fn place(&self, network: &Network, host: &NodeName) -> Option<(NodeName, String)> {
         if let Some(at) = self.learned.get(host).and_then(|learned| learned.at.clone()) {
@@ -100,6 +105,20 @@ impl Endpoints {
         }
         let (_, end) = network.home(host)?;
         Some((end.node.clone(), end.port.as_str().to_owned()))
+    }
+
+    /// Who is at a port, in the order of names. Cost: the hosts that are declared to hang on
+    /// the switch, and those that have moved.
+    fn at(&self, network: &Network, switch: &NodeName, port: &str) -> BTreeSet<NodeName> {
+        if matches!(network.declared.port_use(switch, port), Some(Use::Fabric(_))) {
+            return BTreeSet::new();
+        }
+        let moved = self.learned.iter().filter(|(_, learned)| learned.at.is_some());
+        let all = network.declared.guests(switch).chain(moved.map(|(host, _)| host));
+        let here = |host: &&NodeName| {
+            self.place(network, host).is_some_and(|at| at.0 == *switch && at.1 == port)
+        };
+        all.filter(here).cloned().collect()
     }
 
     pub(crate) fn mac(&self, host: &NodeName, declared: &Host) -> Option<[u8; 6]> {
@@ -131,8 +150,9 @@ impl Endpoints {
         address: IpAddr,
         now_ms: u64,
     ) -> Seen {
-        let owns = |host: &Host| prefixes(host).iter().any(|prefix| prefix.contains(&address));
-        let Some((host, declared)) = network.topology.hosts().find(|(_, host)| owns(host)) else {
+        let host = network.declared.owner(address);
+        let Some((host, declared)) = host.and_then(|name| Some((name, host_of(network, name)?)))
+        else {
             return Seen::Nothing;
         };
         let Some(there) = network.switches.get(switch).and_then(|s| s.ports.get(&port)) else {
@@ -155,7 +175,7 @@ impl Endpoints {
             if self.mac(host, declared) == Some(mac) {
                 return Seen::Nothing; // bound already, or about to be
             }
-            let learned = self.learned.entry(host.clone()).or_default();
+            let learned = self.learned_mut().entry(host.clone()).or_default();
             (learned.mac, learned.mac_stale, learned.ousted) = (Some(mac), false, false);
             return Seen::Learned { host: host.clone() };
         } else {
@@ -168,9 +188,9 @@ impl Endpoints {
             let declared_at = network.home(host).map(|(_, end)| end);
             let home =
                 declared_at.is_some_and(|end| end.node == here.0 && end.port.as_str() == here.1);
-            for (other, _) in network.topology.hosts().filter(|(other, _)| *other != host) {
-                if self.place(network, other).as_ref() == Some(&here) {
-                    self.learned.entry(other.clone()).or_default().ousted = true;
+            for other in self.at(network, &here.0, &here.1) {
+                if other != *host {
+                    self.learned_mut().entry(other).or_default().ousted = true;
                 }
             }
             let learned = Learned {
@@ -180,7 +200,7 @@ impl Endpoints {
                 ousted: false,
             };
             self.refused.remove(host);
-            self.learned.insert(host.clone(), learned);
+            self.learned_mut().insert(host.clone(), learned);
             return Seen::Moved { host: host.clone(), from: place };
         };
         let sighting = Sighting { switch: switch.clone(), port, mac, at_ms: now_ms };
@@ -207,23 +227,24 @@ impl Endpoints {
         now_ms: u64,
     ) -> Vec<(NodeName, PortId, [u8; 6], IpAddr)> {
         let mut again = Vec::new();
-        for (host, declared) in network.topology.hosts() {
-            let here = |place: (NodeName, String)| place.0 == *switch && place.1 == port;
-            if !self.place(network, host).is_some_and(here) {
-                continue;
-            }
-            if gone && let Some(learned) = self.learned.get_mut(host) {
+        for host in self.at(network, switch, port) {
+            if gone && let Some(learned) = self.learned_mut().get_mut(&host) {
                 learned.mac_stale = learned.mac.is_some();
             }
             let recent = |s: &Sighting| now_ms <= s.at_ms + SIGHTING_MS;
-            if let Some(sighting) = self.refused.remove(host).filter(recent)
-                && let Some(prefix) = prefixes(declared).first()
+            if let Some(sighting) = self.refused.remove(&host).filter(recent)
+                && let Some(prefix) =
+                    host_of(network, &host).and_then(|h| prefixes(h).first().copied())
             {
                 again.push((sighting.switch, sighting.port, sighting.mac, prefix.addr()));
             }
         }
         again
     }
+}
+
+fn host_of<'a>(network: &'a Network, name: &NodeName) -> Option<&'a Host> {
+    network.topology.nodes.get(name)?.as_host()
 }
 
 /// Whether an endpoint can still be at a place: its port is there and up, on a switch that

@@ -21,6 +21,7 @@ use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
 use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
+use crate::records::{MadeOf, Records};
 use crate::truth::Truth;
 use crate::view::IntentFiles;
 
@@ -55,7 +56,8 @@ pub struct Core {
     pub(crate) hooks_sent: BTreeMap<(NodeName, HookId), u64>,
     pub(crate) hook_retries: BTreeMap<(NodeName, HookId), Retry>,
     /// Records as the store has them.
-    pub(crate) stored: Arc<BTreeMap<String, Vec<u8>>>,
+    pub(crate) stored: Arc<Records>,
+    pub(crate) made_of: Arc<MadeOf>,
     /// When to plan anew; `None`: nothing has changed.
     pub(crate) due_at: Option<u64>,
     /// `derived` is not of the present state.
@@ -99,7 +101,8 @@ impl Core {
             blocked: None,
             hooks_sent: BTreeMap::new(),
             hook_retries: BTreeMap::new(),
-            stored: Arc::new(BTreeMap::new()),
+            stored: Arc::default(),
+            made_of: Arc::default(),
             due_at: Some(0),
             stale: true,
             resync_at: None,
@@ -396,7 +399,7 @@ impl Core {
     }
 
     fn log_links(&mut self, before: &Derived, after: &Derived, now_ms: u64, out: &mut Vec<Effect>) {
-        for (ix, state) in &after.links {
+        for (ix, state) in &*after.links {
             let old = before.links.get(ix);
             if old == Some(state) {
                 continue;
@@ -428,7 +431,10 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        for (name, slice) in &after.slices {
+        if Arc::ptr_eq(&before.slices, &after.slices) {
+            return;
+        }
+        for (name, slice) in &*after.slices {
             let old = before.slices.get(name).map(|slice| slice.reasons.as_slice());
             if old.unwrap_or_default() == slice.reasons {
                 continue;

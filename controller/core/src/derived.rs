@@ -1,6 +1,9 @@
-//! What follows from intent, topology and reports: computed whole, each time something changed.
+//! What follows from intent, topology and reports.
+//!
+//! It is a function of the state alone, computed from what followed before and what is different
+//! since ([`since`]): an event costs what it touches, not what there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_pipeline::HookId;
@@ -9,43 +12,76 @@ use selvedge_slices::{Ledger, ObjectName};
 use selvedge_topology::{Bytes, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
 
 use crate::Core;
-use crate::attach::Located;
-use crate::desired::{self, fabric, rules};
+use crate::attach::{Learned, Located};
+use crate::desired::Named;
 use crate::effect::HookLoad;
-use crate::network::{LinkState, Network, Reason};
+use crate::intent::Intent;
+use crate::network::{LinkState, Reason, Switch};
 use crate::numbers::Numbers;
 use crate::placement::{self, Place};
-use crate::plan::Table;
-use crate::refusal::Refusal;
 use crate::seats::Seats;
+use crate::table::{Sorted, Table};
 
+mod since;
+#[cfg(test)]
+mod tests;
+
+/// Cheap to clone, but for what hooks need.
 #[derive(Clone, Debug)]
 pub(crate) struct Derived {
+    /// What all of this follows from.
+    pub(crate) of: State,
     /// Declared links between switches.
-    pub(crate) links: BTreeMap<LinkIx, LinkState>,
+    pub(crate) links: Arc<BTreeMap<LinkIx, LinkState>>,
     /// The topology without links that are unusable or avoided.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) forwarding: Arc<Forwarding>,
-    /// For each host with a place in the topology, where it is or should be.
-    pub(crate) attachments: BTreeMap<NodeName, Attachment>,
+    /// For each host with a place in the topology, where it is or should be; placed
+    /// applications included.
+    pub(crate) attachments: Arc<BTreeMap<NodeName, Attachment>>,
     /// Switches that each hook can run on.
     pub(crate) hook_nodes: BTreeMap<ObjectName, Vec<NodeIx>>,
+    /// Less what placed applications take.
     pub(crate) hook_memory: HookMemory,
-    pub(crate) ledger: Ledger,
+    bare: Bare,
+    pub(crate) ledger: Arc<Ledger>,
     /// Where applications are that are to be placed.
     pub(crate) places: BTreeMap<ObjectName, Place>,
     /// Who is attached to slices that have a maximum.
     pub(crate) seats: Seats,
     /// By name, without the default slice.
-    pub(crate) slices: BTreeMap<String, SliceState>,
+    pub(crate) slices: Arc<BTreeMap<String, SliceState>>,
     /// Hosts that packets can be delivered to.
-    pub(crate) located: BTreeMap<NodeName, Located>,
+    pub(crate) located: Sorted<NodeName, Located>,
+    /// Which slices name a host; those that none names are in the default slice.
+    pub(crate) named: Sorted<NodeName, Named>,
     pub(crate) hooks: BTreeMap<(NodeName, HookId), HookWanted>,
+    /// Classifier entries by switch; part of `tables`.
+    rules: Arc<BTreeMap<NodeName, Table>>,
     /// What each known switch should hold, without its generation.
     pub(crate) tables: BTreeMap<NodeName, Arc<Table>>,
 }
 
-#[derive(Clone, Debug)]
+/// What there would be without placed applications.
+#[derive(Clone, Debug, Default)]
+struct Bare {
+    attachments: Arc<BTreeMap<NodeName, Attachment>>,
+    memory: HookMemory,
+}
+
+/// What everything follows from, besides the topology.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) intent: Intent,
+    /// Where applications were.
+    places: BTreeMap<ObjectName, NodeName>,
+    pub(crate) switches: BTreeMap<NodeName, Switch>,
+    learned: Arc<BTreeMap<NodeName, Learned>>,
+    /// Those that were given in the course of it included.
+    pub(crate) numbers: Numbers,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SliceState {
     /// Why its promise is not kept; empty when it is.
     pub(crate) reasons: Vec<String>,
@@ -53,7 +89,7 @@ pub(crate) struct SliceState {
     pub(crate) placed: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HookWanted {
     pub(crate) slice: ObjectName,
     pub(crate) hook: ObjectName,
@@ -63,95 +99,45 @@ pub(crate) struct HookWanted {
 }
 
 impl Derived {
-    /// Of a network where nobody has joined.
+    /// Of a network where nobody has joined, and nothing is wanted.
     pub(crate) fn empty(topology: &Arc<Topology>) -> Self {
         let snapshot = Snapshot::new(topology.clone(), 0);
         let forwarding = Arc::new(Forwarding::new(&snapshot));
         Self {
-            links: BTreeMap::new(),
+            of: State::default(),
+            links: Arc::default(),
             snapshot: Arc::new(snapshot),
             forwarding,
-            attachments: BTreeMap::new(),
+            attachments: Arc::default(),
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
-            ledger: Ledger::new(),
+            bare: Bare::default(),
+            ledger: Arc::new(Ledger::new()),
             places: BTreeMap::new(),
             seats: Seats::default(),
-            slices: BTreeMap::new(),
-            located: BTreeMap::new(),
+            slices: Arc::default(),
+            located: Sorted::new(),
+            named: Sorted::new(),
             hooks: BTreeMap::new(),
+            rules: Arc::default(),
             tables: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn compute(core: &Core) -> Result<(Self, Numbers), Refusal> {
-        let network = &core.network;
-        let mut numbers = core.numbers.clone();
-        let links = network.link_states();
-        let (snapshot, forwarding) = forwarding(core, &links);
-        let mut derived = Self {
-            attachments: attachments(core, &snapshot),
-            hook_nodes: hook_nodes(core, &snapshot),
-            hook_memory: hook_memory(core, &snapshot),
-            located: located(core),
-            links,
-            snapshot,
-            forwarding,
-            ..Self::empty(&network.topology)
-        };
-        derived.admit(core, &mut numbers)?;
-        derived.seats = core.derived.seats.after(core, &derived.located);
-        let mut tables: BTreeMap<NodeName, Table> = BTreeMap::new();
-        fabric::fabric(
-            network,
-            &derived.links,
-            &derived.snapshot,
-            &derived.forwarding,
-            &mut numbers,
-            &mut tables,
-        )?;
-        desired::slices(core, &mut derived, &mut numbers, &mut tables)?;
-        rules::rules(&core.intent, &network.topology, &derived.located, &mut numbers, &mut tables)?;
-        // A table can be wanted of a switch that is known only.
-        tables.retain(|name, _| network.switches.get(name).is_some_and(|switch| switch.known));
-        derived.tables = tables.into_iter().map(|(name, table)| (name, Arc::new(table))).collect();
-        Ok((derived, numbers))
-    }
-
     /// What admission is told.
     pub(crate) fn placement(&self) -> Placement<'_> {
+        Placement { endpoints: &self.attachments, memory: &self.hook_memory, ..self.unsettled() }
+    }
+
+    /// What it is told when applications are to be placed as well.
+    fn unsettled(&self) -> Placement<'_> {
         Placement {
             snapshot: &self.snapshot,
             forwarding: &self.forwarding,
-            endpoints: &self.attachments,
+            endpoints: &self.bare.attachments,
             hooks: &self.hook_nodes,
-            memory: &self.hook_memory,
+            memory: &self.bare.memory,
         }
-    }
-
-    fn admit(&mut self, core: &Core, numbers: &mut Numbers) -> Result<(), Refusal> {
-        let settled = placement::settle(core, self.placement(), &self.links, false);
-        let unplaced = settled.unplaced;
-        (self.ledger, self.places) = (settled.ledger, settled.places);
-        if let Some((attachments, memory)) = settled.placed {
-            (self.attachments, self.hook_memory) = (attachments, memory);
-        }
-        for host in placement::misplaced(core, &self.places) {
-            self.located.remove(host);
-        }
-        for (name, stored) in &core.intent.slices {
-            numbers.slice(name.as_str())?;
-            if !stored.phase().holds_capacity() {
-                continue;
-            }
-            let waived =
-                self.ledger.get(name.as_str()).and_then(|admitted| admitted.waived.as_ref());
-            let why = unplaced.get(name).or(waived);
-            let reasons = why.map(ToString::to_string).into_iter().collect();
-            let placed = !unplaced.contains_key(name);
-            self.slices.insert(name.to_string(), SliceState { reasons, placed });
-        }
-        Ok(())
     }
 }
 
@@ -174,11 +160,10 @@ pub(crate) fn unfit_when_joined(core: &Core) -> Unfit {
     let snapshot = Snapshot::new(core.network.topology.clone(), 0).with_down(0, down);
     let mut derived = Derived::empty(&core.network.topology);
     derived.forwarding = Arc::new(Forwarding::new(&snapshot));
-    derived.attachments = attachments(core, &snapshot);
-    derived.hook_nodes = hook_nodes(core, &snapshot);
-    derived.hook_memory = hook_memory(core, &snapshot);
+    derived.bare.attachments = core.derived.bare.attachments.clone();
+    (derived.hook_nodes, derived.bare.memory) = hooks(core, &snapshot);
     derived.snapshot = Arc::new(snapshot);
-    let settled = placement::settle(core, derived.placement(), &links, true);
+    let settled = placement::settle(core, derived.unsettled(), &links, true);
     let why = |name: &ObjectName| {
         let admitted = settled.ledger.get(name.as_str());
         let waived = || admitted.and_then(|admitted| admitted.waived.as_ref());
@@ -198,8 +183,7 @@ fn forwarding(
 ) -> (Arc<Snapshot>, Arc<Forwarding>) {
     let unusable = links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)));
     let avoided = core.left(links, false).avoided;
-    let down: std::collections::BTreeSet<LinkIx> =
-        unusable.map(|(ix, _)| *ix).chain(avoided).collect();
+    let down: BTreeSet<LinkIx> = unusable.map(|(ix, _)| *ix).chain(avoided).collect();
     let before = &core.derived;
     if *before.snapshot.down() == down {
         return (before.snapshot.clone(), before.forwarding.clone());
@@ -210,29 +194,17 @@ fn forwarding(
     (Arc::new(snapshot), forwarding)
 }
 
-fn attachments(core: &Core, snapshot: &Snapshot) -> BTreeMap<NodeName, Attachment> {
-    let topology = &core.network.topology;
-    let attachment = |host: &NodeName| {
-        let (node, port) = core.endpoints.place(&core.network, host)?;
-        let switch = snapshot.node(node.as_str())?;
-        let home = core.network.home(host);
-        let here = home.filter(|(_, end)| end.node == node && end.port.as_str() == port);
-        Some((host.clone(), Attachment { switch, link: here.map(|(link, _)| link) }))
-    };
-    topology.hosts().filter_map(|(host, _)| attachment(host)).collect()
+fn attachment(core: &Core, snapshot: &Snapshot, host: &NodeName) -> Option<Attachment> {
+    let (node, port) = core.endpoints.place(&core.network, host)?;
+    let switch = snapshot.node(node.as_str())?;
+    let home = core.network.home(host);
+    let here = home.filter(|(_, end)| end.node == node && end.port.as_str() == port);
+    Some(Attachment { switch, link: here.map(|(link, _)| link) })
 }
 
-/// Switches with the memory for a hook.
-fn hook_nodes(core: &Core, snapshot: &Snapshot) -> BTreeMap<ObjectName, Vec<NodeIx>> {
-    let HookMemory { needs, nodes } = hook_memory(core, snapshot);
-    let of = |needed: Bytes| nodes.iter().filter(move |(_, has)| **has >= needed);
-    let hooks = needs.into_iter();
-    hooks.map(|(name, needed)| (name, of(needed).map(|(node, _)| *node).collect())).collect()
-}
-
-/// The compute memory of switches, as they report it or as declared until they do, and what
-/// hooks need.
-fn hook_memory(core: &Core, snapshot: &Snapshot) -> HookMemory {
+/// Switches with the memory for each hook; the compute memory of switches, as they report it or
+/// as declared until they do, and what hooks need.
+fn hooks(core: &Core, snapshot: &Snapshot) -> (BTreeMap<ObjectName, Vec<NodeIx>>, HookMemory) {
     let memory = |node: NodeIx| {
         let name = snapshot.name(node);
         // Hooks are traffic, too.
@@ -246,18 +218,15 @@ fn hook_memory(core: &Core, snapshot: &Snapshot) -> HookMemory {
         let declared = core.network.topology.nodes.get(name)?.as_switch()?;
         declared.compute.as_ref().map(|compute| Bytes(compute.memory_bytes))
     };
-    let hooks = core.intent.hooks.iter();
-    HookMemory {
-        needs: hooks.map(|(name, stored)| (name.clone(), stored.object.memory)).collect(),
+    let wanted = core.intent.hooks.iter();
+    let memory = HookMemory {
+        needs: wanted.map(|(name, stored)| (name.clone(), stored.object.memory)).collect(),
         nodes: snapshot.nodes().filter_map(|node| Some((node, memory(node)?))).collect(),
-    }
-}
-
-fn located(core: &Core) -> BTreeMap<NodeName, Located> {
-    let network: &Network = &core.network;
-    let hosts = network.topology.hosts();
-    let locate = |(host, declared)| {
-        Some((NodeName::clone(host), core.endpoints.locate(network, host, declared)?))
     };
-    hosts.filter_map(locate).collect()
+    let of = |needed: Bytes| memory.nodes.iter().filter(move |(_, has)| **has >= needed);
+    let nodes = memory.needs.iter();
+    let nodes = nodes
+        .map(|(name, needed)| (name.clone(), of(*needed).map(|(node, _)| *node).collect()))
+        .collect();
+    (nodes, memory)
 }

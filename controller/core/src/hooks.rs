@@ -130,14 +130,14 @@ impl Core {
             });
         }
         let mut unwanted: BTreeSet<(NodeName, HookId)> = BTreeSet::new();
-        for (name, switch) in &self.network.switches {
-            if switch.joined && self.in_sync(name) {
-                let reported = switch.hooks.keys().map(|hook| (name.clone(), *hook));
-                let sent = self.hooks_sent.keys().filter(|(node, _)| node == name).cloned();
-                unwanted
-                    .extend(reported.chain(sent).filter(|key| !derived.hooks.contains_key(key)));
-            }
+        for (name, switch) in self.network.switches.iter().filter(|(_, switch)| switch.joined) {
+            let reported = switch.hooks.keys().map(|hook| (name.clone(), *hook));
+            unwanted.extend(reported.filter(|key| !derived.hooks.contains_key(key)));
         }
+        let joined = |name: &NodeName| self.network.switches.get(name).is_some_and(|s| s.joined);
+        let sent = self.hooks_sent.keys().filter(|key| !derived.hooks.contains_key(key));
+        unwanted.extend(sent.filter(|(switch, _)| joined(switch)).cloned());
+        unwanted.retain(|(switch, _)| self.in_sync(switch));
         for (switch, hook) in unwanted {
             changed |= self.hooks_sent.remove(&(switch.clone(), hook)).is_some();
             self.hook_retries.remove(&(switch.clone(), hook));

@@ -2,6 +2,7 @@
 //! not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use selvedge_slices::{
     Application, ClassMap, Hook, NetworkSlice, Object, ObjectKind, ObjectName, Side, TrafficRule,
@@ -14,15 +15,16 @@ use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
 use crate::view::{Touched, Verb};
 
+/// Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Intent {
     /// Counts up with every change that was taken.
     pub(crate) revision: u64,
-    pub(crate) slices: BTreeMap<ObjectName, Stored<NetworkSlice>>,
-    pub(crate) hooks: BTreeMap<ObjectName, Stored<Hook>>,
-    pub(crate) applications: BTreeMap<ObjectName, Stored<Application>>,
+    pub(crate) slices: BTreeMap<ObjectName, Arc<Stored<NetworkSlice>>>,
+    pub(crate) hooks: BTreeMap<ObjectName, Arc<Stored<Hook>>>,
+    pub(crate) applications: BTreeMap<ObjectName, Arc<Stored<Application>>>,
     /// One at most: see [`Intent::check`].
-    pub(crate) class_maps: BTreeMap<ObjectName, Stored<ClassMap>>,
+    pub(crate) class_maps: BTreeMap<ObjectName, Arc<Stored<ClassMap>>>,
     /// Nodes and links that are to be empty. No rollback changes them.
     pub(crate) drained: BTreeMap<Drained, DrainMeta>,
 }
@@ -46,29 +48,33 @@ pub(crate) struct Meta {
 }
 
 /// Puts an object, unless it is there already just so.
-fn put<T: PartialEq>(
-    map: &mut BTreeMap<ObjectName, Stored<T>>,
+fn put<T: PartialEq + Clone>(
+    map: &mut BTreeMap<ObjectName, Arc<Stored<T>>>,
     name: &ObjectName,
     object: T,
     meta: Meta,
 ) -> bool {
-    let same = |old: &&mut Stored<T>| old.object == object && old.meta.module == meta.module;
+    let same = |old: &&mut Arc<Stored<T>>| old.object == object && old.meta.module == meta.module;
     if let Some(old) = map.get_mut(name).filter(same) {
+        if old.meta.phase == meta.phase && old.meta.phase.holds_capacity() {
+            return false;
+        }
+        let old = Arc::make_mut(old);
         // Who came first keeps the place, whatever phase follows; who has held nothing does not.
         if !old.meta.phase.holds_capacity() {
             old.meta.revision = meta.revision;
         }
         return std::mem::replace(&mut old.meta.phase, meta.phase) != meta.phase;
     }
-    map.insert(name.clone(), Stored { object, meta });
+    map.insert(name.clone(), Arc::new(Stored { object, meta }));
     true
 }
 
 /// What differs between two maps of objects, by the revision that each was put in.
 fn differing<'a, T>(
     kind: ObjectKind,
-    before: &'a BTreeMap<ObjectName, Stored<T>>,
-    after: &'a BTreeMap<ObjectName, Stored<T>>,
+    before: &'a BTreeMap<ObjectName, Arc<Stored<T>>>,
+    after: &'a BTreeMap<ObjectName, Arc<Stored<T>>>,
 ) -> impl Iterator<Item = Touched> + 'a {
     let touched = move |verb, name: &ObjectName| Touched {
         verb,
@@ -86,6 +92,16 @@ fn differing<'a, T>(
 }
 
 impl Intent {
+    /// Whether the same nodes and links are drained.
+    pub(crate) fn same_drains(&self, drained: &BTreeMap<Drained, DrainMeta>) -> bool {
+        self.drained.keys().eq(drained.keys())
+    }
+
+    /// Whether there are applications to be placed.
+    pub(crate) fn places(&self) -> bool {
+        self.applications.values().any(|stored| stored.object.demand.is_some())
+    }
+
     /// The objects that a later intent has otherwise.
     pub(crate) fn touched(&self, later: &Self) -> Vec<Touched> {
         differing(ObjectKind::NetworkSlice, &self.slices, &later.slices)
@@ -164,7 +180,7 @@ impl Intent {
             };
             let phase = match object {
                 Object::NetworkSlice(slice) => {
-                    lifecycle::phase_of_put(self.slices.get(name), slice, now_ms)?
+                    lifecycle::phase_of_put(self.slices.get(name).map(Arc::as_ref), slice, now_ms)?
                 }
                 _ => Phase::default(),
             };
@@ -202,7 +218,11 @@ impl Intent {
     pub(crate) fn classify(&mut self) {
         let map = self.class_maps.values().next().map(|stored| &stored.object);
         for stored in self.slices.values_mut() {
-            stored.object.classify(map);
+            let mut slice = stored.object.clone();
+            slice.classify(map);
+            if slice != stored.object {
+                Arc::make_mut(stored).object = slice;
+            }
         }
     }
 
@@ -221,6 +241,7 @@ impl Intent {
         let mut next = self.clone();
         next.revision += 1;
         let stored = next.applications.get_mut(application).ok_or_else(not_found)?;
+        let stored = Arc::make_mut(stored);
         let (application, rule) = names(new);
         if new.id != old.id {
             return Err(Refusal::UnknownRule { application, rule });

@@ -19,6 +19,7 @@
 //! until it is activated: applying a changed document changes it, no more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{NetworkSlice, Object, ObjectName};
@@ -187,12 +188,17 @@ pub(crate) fn phase_of_put(
 
 impl Intent {
     /// Slices that switches should have.
-    pub(crate) fn active(&self) -> impl Iterator<Item = (&ObjectName, &Stored<NetworkSlice>)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (&ObjectName, &Arc<Stored<NetworkSlice>>)> {
         self.slices.iter().filter(|(_, stored)| stored.phase() == Phase::Active)
     }
 
+    /// One of them.
+    pub(crate) fn active_slice(&self, name: &ObjectName) -> Option<&Arc<Stored<NetworkSlice>>> {
+        self.slices.get(name).filter(|stored| stored.phase() == Phase::Active)
+    }
+
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.slices.values().filter_map(Stored::due_ms).min()
+        self.slices.values().filter_map(|stored| stored.due_ms()).min()
     }
 
     /// Of slices that are put: those that switches will have nothing of, and why, for people.
@@ -217,6 +223,7 @@ impl Intent {
         next.revision += 1;
         if let Some(stored) = next.slices.get_mut(name) {
             // Who has held nothing stands behind those who have.
+            let stored = Arc::make_mut(stored);
             if !stored.phase().holds_capacity() {
                 stored.meta.revision = next.revision;
             }
@@ -240,13 +247,13 @@ impl Intent {
             changed.unwrap_or_else(|| Self { revision: self.revision + 1, ..self.clone() });
         for object in &change.put {
             let Object::NetworkSlice(NetworkSlice { name, .. }) = object else { continue };
-            let before = self.slices.get(name).map(Stored::phase);
+            let before = self.slices.get(name).map(|stored| stored.phase());
             if let Some(phase @ (Phase::Active | Phase::Deactivated)) = before {
                 let why = "it holds its capacity already";
                 return Err(Refusal::Phase { slice: name.clone(), phase, why });
             }
             if let Some(stored) = next.slices.get_mut(name) {
-                stored.meta.phase = Phase::Reserved { until_ms: Some(until_ms) };
+                Arc::make_mut(stored).meta.phase = Phase::Reserved { until_ms: Some(until_ms) };
             }
         }
         Ok(Some(next))
@@ -280,7 +287,8 @@ impl Intent {
 
     fn slice(&self, name: &ObjectName) -> Result<&Stored<NetworkSlice>, Refusal> {
         let kind = selvedge_slices::ObjectKind::NetworkSlice;
-        self.slices.get(name).ok_or_else(|| Refusal::NotFound { kind, name: name.clone() })
+        let stored = self.slices.get(name);
+        stored.map(Arc::as_ref).ok_or_else(|| Refusal::NotFound { kind, name: name.clone() })
     }
 }
 
@@ -310,9 +318,9 @@ impl Core {
     }
 
     fn log_phases(&mut self, before: &Intent, author: &str, now_ms: u64, out: &mut Vec<Effect>) {
-        let changed = |(name, stored): (&ObjectName, &Stored<NetworkSlice>)| {
+        let changed = |(name, stored): (&ObjectName, &Arc<Stored<NetworkSlice>>)| {
             let phase = stored.phase();
-            let old = before.slices.get(name).map(Stored::phase);
+            let old = before.slices.get(name).map(|stored| stored.phase());
             (old != Some(phase)).then(|| (name.clone(), phase))
         };
         let changed: Vec<_> = self.intent.slices.iter().filter_map(changed).collect();

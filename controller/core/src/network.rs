@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use selvedge_pipeline::{Entry, HookId, PortId};
+use selvedge_pipeline::{HookId, PortId};
 use selvedge_topology::{End, Link, LinkIx, NodeName, PortName, Topology};
 
+use crate::declared::Declared;
 use crate::event::{Compute, HookStatus, Neighbor, Port, Report};
 use crate::order::Wiring;
 
@@ -24,14 +25,16 @@ pub(crate) struct Switch {
     pub(crate) known: bool,
     pub(crate) version: String,
     pub(crate) compute: Option<Compute>,
-    pub(crate) ports: BTreeMap<PortId, Port>,
+    pub(crate) ports: Arc<BTreeMap<PortId, Port>>,
+    /// Of `ports`.
+    names: Arc<BTreeMap<String, PortId>>,
     pub(crate) neighbors: BTreeMap<PortId, Neighbor>,
     pub(crate) hooks: BTreeMap<HookId, HookStatus>,
 }
 
 impl Switch {
     pub(crate) fn port_named(&self, name: &str) -> Option<&Port> {
-        self.ports.values().find(|port| port.name == name)
+        self.ports.get(self.names.get(name)?)
     }
 
     pub(crate) fn join(&mut self, report: Report) {
@@ -39,7 +42,7 @@ impl Switch {
         self.known = true;
         self.version = report.version;
         self.compute = report.compute;
-        self.ports.clear();
+        (self.ports, self.names) = Default::default();
         for port in report.ports {
             self.set_port(port);
         }
@@ -53,14 +56,30 @@ impl Switch {
         let sound = (1..=MAX_PORT).contains(&port.id.0) && port.name.parse::<PortName>().is_ok();
         if sound {
             // A name is at one port: an interface that came back under another number.
-            self.ports.retain(|id, known| *id == port.id || known.name != port.name);
-            self.ports.insert(port.id, port);
+            let (ports, names) = (Arc::make_mut(&mut self.ports), Arc::make_mut(&mut self.names));
+            let other = names.insert(port.name.clone(), port.id);
+            if let Some(other) = other.filter(|other| *other != port.id) {
+                ports.remove(&other);
+            }
+            let (id, name) = (port.id, port.name.clone());
+            if let Some(before) = ports.insert(id, port).filter(|before| before.name != name) {
+                names.remove(&before.name);
+            }
         }
         sound
     }
 
+    /// Whether the other is what a record of this one says.
+    pub(crate) fn reported(&self, other: &Self) -> bool {
+        (&self.version, self.known, self.compute) == (&other.version, other.known, other.compute)
+            && Arc::ptr_eq(&self.ports, &other.ports)
+            && self.neighbors == other.neighbors
+    }
+
     pub(crate) fn remove_port(&mut self, port: PortId) {
-        self.ports.remove(&port);
+        if let Some(port) = Arc::make_mut(&mut self.ports).remove(&port) {
+            Arc::make_mut(&mut self.names).remove(&port.name);
+        }
         self.neighbors.remove(&port);
     }
 }
@@ -105,43 +124,25 @@ pub(crate) struct Network {
     pub(crate) topology: Arc<Topology>,
     /// Every declared switch.
     pub(crate) switches: BTreeMap<NodeName, Switch>,
-    uses: Arc<BTreeMap<End, Use>>,
-    /// The link that each host is declared to hang on.
-    homes: Arc<BTreeMap<NodeName, LinkIx>>,
+    pub(crate) declared: Arc<Declared>,
 }
 
 impl Network {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
         let switches =
             topology.switches().map(|(name, _)| (name.clone(), Switch::default())).collect();
-        let is_switch =
-            |end: &End| topology.nodes.get(&end.node).is_some_and(|n| n.as_switch().is_some());
-        let mut uses = BTreeMap::new();
-        let mut homes = BTreeMap::new();
-        for (index, link) in (0..).zip(&topology.links) {
-            for end in [&link.a, &link.b] {
-                if topology.nodes.get(&end.node).is_some_and(|n| n.as_host().is_some()) {
-                    homes.entry(end.node.clone()).or_insert(LinkIx(index));
-                }
-            }
-            let fabric = is_switch(&link.a) && is_switch(&link.b);
-            for end in [&link.a, &link.b].into_iter().filter(|end| is_switch(end)) {
-                let link = LinkIx(index);
-                uses.insert(end.clone(), if fabric { Use::Fabric(link) } else { Use::Host(link) });
-            }
-        }
-        Self { topology, switches, uses: Arc::new(uses), homes: Arc::new(homes) }
+        let declared = Arc::new(Declared::new(&topology));
+        Self { topology, switches, declared }
     }
 
     /// What the topology declares a port for; `None`: nothing.
     pub(crate) fn port_use(&self, switch: &NodeName, port: &Port) -> Option<Use> {
-        let name = port.name.parse().ok()?;
-        self.uses.get(&End { node: switch.clone(), port: name }).copied()
+        self.declared.port_use(switch, &port.name)
     }
 
     /// The switch port that a host is declared to hang on, and the link between.
     pub(crate) fn home(&self, host: &NodeName) -> Option<(LinkIx, &End)> {
-        let ix = *self.homes.get(host)?;
+        let ix = self.declared.home(host)?;
         let (_, far) = self.link(ix).seen_from(host)?;
         Some((ix, far))
     }
@@ -150,20 +151,17 @@ impl Network {
         &self.topology.links[link.index()]
     }
 
-    /// Declared links between switches, by index.
-    pub(crate) fn fabric_links(&self) -> impl Iterator<Item = (LinkIx, &Link)> {
-        (0..).map(LinkIx).zip(&self.topology.links).filter(|(_, link)| {
-            self.switches.contains_key(&link.a.node) && self.switches.contains_key(&link.b.node)
-        })
-    }
-
     /// The state of every declared link between switches.
     pub(crate) fn link_states(&self) -> BTreeMap<LinkIx, LinkState> {
-        let state = |link: &Link| match (self.end(&link.a, &link.b), self.end(&link.b, &link.a)) {
+        self.declared.fabric().iter().map(|ix| (*ix, self.link_state(*ix))).collect()
+    }
+
+    pub(crate) fn link_state(&self, link: LinkIx) -> LinkState {
+        let link = self.link(link);
+        match (self.end(&link.a, &link.b), self.end(&link.b, &link.a)) {
             (Ok(a), Ok(b)) => LinkState::Usable { a, b },
             (Err(reason), _) | (_, Err(reason)) => LinkState::Unusable(reason),
-        };
-        self.fabric_links().map(|(ix, link)| (ix, state(link))).collect()
+        }
     }
 
     fn end(&self, end: &End, other: &End) -> Result<Attached, Reason> {
@@ -190,25 +188,21 @@ impl Network {
 }
 
 impl Wiring for Network {
-    fn leads_to(&self, switch: &NodeName, hop: &Entry) -> Option<NodeName> {
-        let Entry::NextHop(hop) = hop else { return None };
-        let port = self.switches.get(switch)?.ports.get(&hop.port)?;
-        let Use::Fabric(link) = self.port_use(switch, port)? else { return None };
-        let link = self.link(link);
-        // What is sent over a link that is down is lost, and goes round nowhere.
-        self.end(&link.a, &link.b).and(self.end(&link.b, &link.a)).ok()?;
-        Some(far_end(link, switch))
+    fn ways_out(&self, switch: &NodeName) -> Vec<(PortId, NodeName)> {
+        let links = self.declared.links(switch).iter().map(|ix| self.link(*ix));
+        let way = |link: &Link| {
+            let (near, far) = link.seen_from(switch)?;
+            // What is sent over a link that is down is lost, and goes round nowhere.
+            let (port, _) = (self.end(near, far).ok()?, self.end(far, near).ok()?);
+            Some((port.port, far.node.clone()))
+        };
+        links.filter_map(way).collect()
     }
 
     fn neighbors(&self, switch: &NodeName) -> Vec<NodeName> {
-        let links = self.fabric_links().map(|(_, link)| link);
-        let own = links.filter(|link| link.a.node == *switch || link.b.node == *switch);
-        own.map(|link| far_end(link, switch)).collect()
+        let links = self.declared.links(switch).iter().map(|ix| self.link(*ix));
+        links.filter_map(|link| Some(link.seen_from(switch)?.1.node.clone())).collect()
     }
-}
-
-fn far_end(link: &Link, near: &NodeName) -> NodeName {
-    if link.a.node == *near { link.b.node.clone() } else { link.a.node.clone() }
 }
 
 #[cfg(test)]

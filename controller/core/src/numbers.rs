@@ -4,6 +4,7 @@
 //! in flight never meet a number that has changed its meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use selvedge_pipeline::{Direction, HookId, NodeSid, PolicyId, SliceId, SliceSet};
 use selvedge_slices::ObjectName;
@@ -18,6 +19,11 @@ pub(crate) const DEFAULT_SLICE: &str = ObjectName::DEFAULT_SLICE;
 /// The first policy number that is not the default slice's: in that slice the policy towards
 /// a node has the node's own number.
 const FIRST_POLICY: u32 = 4096;
+
+/// The first number of a set of slices: below are slices.
+const FIRST_SET: u32 = SliceId::MAX.0 as u32 + 1;
+/// Where slices ended before there could be so many; sets began after it.
+const OLD_LAST_SLICE: u32 = 4095;
 
 /// Numbers of one kind, by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +74,19 @@ impl Pool {
         Some(candidate)
     }
 
+    /// As a pool of this kind, where it is from when slices were numbered to 4,095 only: a set
+    /// whose number a slice can have now is given another.
+    fn widened(mut self, like: &Self) -> Self {
+        let old = (self.first == like.first && self.last == OLD_LAST_SLICE)
+            || (self.first == OLD_LAST_SLICE + 1 && like.first == FIRST_SET);
+        if old {
+            (self.first, self.last) = (like.first, like.last);
+            self.next = self.next.max(like.first);
+            self.numbers.retain(|_, number| *number >= like.first);
+        }
+        self
+    }
+
     /// Whether what a store returned can have come from a pool of this kind.
     fn is_sound(&self, like: &Self) -> bool {
         let range = like.first..=like.last;
@@ -81,33 +100,40 @@ impl Pool {
     }
 }
 
+/// Cheap to clone: pools are shared until they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
-    nodes: Pool,
-    slices: Pool,
+    nodes: Arc<Pool>,
+    slices: Arc<Pool>,
     /// By the members' slice ids in rising order, joined by `+`; `/dn` behind for that side.
-    sets: Pool,
+    sets: Arc<Pool>,
     /// By application, rule and fields.
-    rules: Pool,
+    rules: Arc<Pool>,
     /// Of one ingress switch; by slice and path.
-    policies: BTreeMap<NodeName, Pool>,
+    policies: BTreeMap<NodeName, Arc<Pool>>,
     /// Of one switch; by slice and hook.
-    hooks: BTreeMap<NodeName, Pool>,
+    hooks: BTreeMap<NodeName, Arc<Pool>>,
 }
 
 const POLICIES: Pool = Pool::new(FIRST_POLICY, 65_535);
 const HOOKS: Pool = Pool::new(0, 255);
 
+impl Default for Numbers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Numbers {
     pub(crate) fn new() -> Self {
-        let mut slices = Pool::new(1, 4095);
+        let mut slices = Pool::new(1, SliceId::MAX.0.into());
         let default = slices.number(DEFAULT_SLICE);
         debug_assert_eq!(default, Some(u32::from(SliceId::DEFAULT.0)));
         Self {
-            nodes: Pool::new(1, 4095),
-            slices,
-            sets: Pool::new(4096, 65_535),
-            rules: Pool::new(0, 0xFFFF),
+            nodes: Arc::new(Pool::new(1, 4095)),
+            slices: Arc::new(slices),
+            sets: Arc::new(Pool::new(FIRST_SET, 65_535)),
+            rules: Arc::new(Pool::new(0, 0xFFFF)),
             policies: BTreeMap::new(),
             hooks: BTreeMap::new(),
         }
@@ -145,13 +171,13 @@ impl Numbers {
         egress: &NodeName,
         direction: Direction,
     ) -> Result<PolicyId, Refusal> {
-        let pool = self.policies.entry(ingress.clone()).or_insert(POLICIES);
+        let pool = self.policies.entry(ingress.clone()).or_insert_with(|| Arc::new(POLICIES));
         let direction = match direction {
             Direction::Downlink => "down",
             Direction::Uplink => "up",
         };
         let name = format!("{slice}/{egress}/{direction}");
-        pool.number(&name).map(PolicyId).ok_or(exhausted("policies of a switch", pool))
+        given(pool, &name).map(PolicyId).ok_or(exhausted("policies of a switch", pool))
     }
 
     pub(crate) fn hook(
@@ -160,7 +186,7 @@ impl Numbers {
         slice: &str,
         hook: &str,
     ) -> Result<HookId, Refusal> {
-        let pool = self.hooks.entry(switch.clone()).or_insert(HOOKS);
+        let pool = self.hooks.entry(switch.clone()).or_insert_with(|| Arc::new(HOOKS));
         number(pool, &format!("{slice}/{hook}"), "hooks of a switch").map(HookId)
     }
 
@@ -190,24 +216,25 @@ impl Numbers {
         slice_lives: impl Fn(&str) -> bool,
         rule_lives: impl Fn(&str) -> bool,
     ) {
-        self.slices.numbers.retain(|name, _| name == DEFAULT_SLICE || slice_lives(name));
-        self.rules.numbers.retain(|name, _| rule_lives(name));
-        let of_living =
-            |name: &String, _: &mut u32| slice_lives(name.split('/').next().unwrap_or_default());
+        keep(&mut self.rules, rule_lives);
+        if !keep(&mut self.slices, |name| name == DEFAULT_SLICE || slice_lives(name)) {
+            return;
+        }
+        let of_living = |name: &str| slice_lives(name.split('/').next().unwrap_or_default());
         for pool in self.policies.values_mut().chain(self.hooks.values_mut()) {
-            pool.numbers.retain(of_living);
+            keep(pool, of_living);
         }
         // A set of several slices lives while each of its slices has a number.
         let living: std::collections::BTreeSet<String> =
             self.slices.numbers.values().map(u32::to_string).collect();
-        self.sets.numbers.retain(|name, _| {
+        keep(&mut self.sets, |name| {
             let members = name.split('/').next().unwrap_or_default();
             members.split('+').all(|slice| living.contains(slice))
         });
     }
 
     /// Record key below `number/` and pool.
-    pub(crate) fn pools(&self) -> impl Iterator<Item = (String, &Pool)> {
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (String, &Arc<Pool>)> {
         let single = [
             ("node", &self.nodes),
             ("slice", &self.slices),
@@ -230,30 +257,51 @@ impl Numbers {
                     "rule" => &mut self.rules,
                     _ => return false,
                 };
-                let like = slot.clone();
+                let like = (**slot).clone();
                 (slot, like)
             }
             Some((kind, node)) => {
                 let Ok(node) = node.parse::<NodeName>() else { return false };
                 match kind {
-                    "policy" => (self.policies.entry(node).or_insert(POLICIES), POLICIES),
-                    "hook" => (self.hooks.entry(node).or_insert(HOOKS), HOOKS),
+                    "policy" => {
+                        (self.policies.entry(node).or_insert_with(|| Arc::new(POLICIES)), POLICIES)
+                    }
+                    "hook" => (self.hooks.entry(node).or_insert_with(|| Arc::new(HOOKS)), HOOKS),
                     _ => return false,
                 }
             }
         };
         let default = key != "slice"
             || pool.numbers.get(DEFAULT_SLICE) == Some(&u32::from(SliceId::DEFAULT.0));
+        let pool = match key {
+            "slice" | "set" => pool.widened(&like),
+            _ => pool,
+        };
         let sound = default && pool.is_sound(&like);
         if sound {
-            *slot = pool;
+            *slot = Arc::new(pool);
         }
         sound
     }
 }
 
-fn number(pool: &mut Pool, name: &str, what: &'static str) -> Result<u16, Refusal> {
-    pool.number(name).map(narrow).ok_or(exhausted(what, pool))
+/// The number of a name, given now if it has none; a pool that has it stays shared.
+fn given(pool: &mut Arc<Pool>, name: &str) -> Option<u32> {
+    let known = pool.numbers.get(name).copied();
+    known.or_else(|| Arc::make_mut(pool).number(name))
+}
+
+/// Gives back the numbers of other names; says whether there were any.
+fn keep(pool: &mut Arc<Pool>, lives: impl Fn(&str) -> bool) -> bool {
+    let dead = pool.numbers.keys().any(|name| !lives(name));
+    if dead {
+        Arc::make_mut(pool).numbers.retain(|name, _| lives(name));
+    }
+    dead
+}
+
+fn number(pool: &mut Arc<Pool>, name: &str, what: &'static str) -> Result<u16, Refusal> {
+    given(pool, name).map(narrow).ok_or(exhausted(what, pool))
 }
 
 fn exhausted(what: &'static str, pool: &Pool) -> Refusal {
@@ -281,6 +329,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_numbered_when_slices_were_fewer_is_taken() {
+        let mut numbers = Numbers::new();
+        let mut slices = Pool::new(1, 4095);
+        slices.numbers = [(DEFAULT_SLICE.to_owned(), 1), ("a".to_owned(), 4095)].into();
+        assert!(numbers.restore("slice", slices));
+        assert_eq!(numbers.known_slice("a"), Some(SliceId(4095)));
+        let mut sets = Pool::new(4096, 65_535);
+        sets.numbers = [("2+3".to_owned(), 4096), ("2+4".to_owned(), 20_000)].into();
+        assert!(numbers.restore("set", sets));
+        let mut set = |slices: &[u16]| {
+            let slices: Vec<SliceId> = slices.iter().copied().map(SliceId).collect();
+            numbers.set(&slices, false).unwrap().0
+        };
+        assert_eq!(set(&[2, 4]), 20_000);
+        assert_eq!(set(&[2, 3]), 16_384, "4096 may be a slice's");
+    }
+
+    #[test]
     fn what_the_store_returns_is_checked() {
         let mut numbers = Numbers::new();
         let node: NodeName = "s1".parse().unwrap();
@@ -289,17 +355,17 @@ mod tests {
         numbers.policy(&node, "a", &node, Direction::Uplink).unwrap();
         let mut again = Numbers::new();
         for (key, pool) in numbers.pools() {
-            assert!(again.restore(&key, pool.clone()), "{key}");
+            assert!(again.restore(&key, (**pool).clone()), "{key}");
         }
         assert_eq!(again, numbers);
         let bad = |change: fn(&mut Pool)| {
-            let mut pool = numbers.slices.clone();
+            let mut pool = (*numbers.slices).clone();
             change(&mut pool);
             Numbers::new().restore("slice", pool)
         };
         assert!(bad(|_| ()));
         assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 2)])), "two with one number");
-        assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 5000)])), "out of range");
+        assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 16_384)])), "out of range");
         assert!(
             !bad(|pool| pool.numbers.retain(|name, _| name != "default")),
             "default is always 1"

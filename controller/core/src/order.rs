@@ -11,9 +11,9 @@
 //! way that could come back through it is withheld until that switch has answered: a packet
 //! that is lost costs its sender, one that goes round costs everybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use selvedge_pipeline::{Entry, Key, NodeSid};
+use selvedge_pipeline::{Entry, Key, NextHopEntry, NodeSid, PortId};
 use selvedge_topology::NodeName;
 
 use crate::effect::Update;
@@ -31,30 +31,28 @@ pub(crate) enum Held<'a> {
 
 /// Where ports lead.
 pub(crate) trait Wiring {
-    /// The switch behind the port that a next hop names.
-    fn leads_to(&self, switch: &NodeName, hop: &Entry) -> Option<NodeName>;
-    /// All switches that links of this one lead to.
+    /// Ports of a switch that lead to another one, and to which.
+    fn ways_out(&self, switch: &NodeName) -> Vec<(PortId, NodeName)>;
+    /// All switches that links of this one are declared to lead to.
     fn neighbors(&self, switch: &NodeName) -> Vec<NodeName>;
 }
 
 /// Splits a step of the fabric's stage into rounds, to be carried out one after the other. True
 /// beside them: some next hops were withheld.
 ///
-/// `held` has every switch. Cost: for each node whose next hop changes somewhere, the number
-/// of switches.
+/// `held` has every switch. Cost: for each node whose next hop changes somewhere, the switches
+/// where it does and those on the ways from there.
 pub(crate) fn in_rounds(
     step: Step,
     held: &BTreeMap<&NodeName, Held<'_>>,
     wiring: &impl Wiring,
 ) -> (Vec<Step>, bool) {
-    let names: Vec<&NodeName> = held.keys().copied().collect();
-    let index = |name: &NodeName| names.binary_search(&name).ok();
-    let leads_to = |name: &NodeName, entry: &Entry| index(&wiring.leads_to(name, entry)?);
-    let mut changes: BTreeMap<NodeSid, Vec<(usize, Option<usize>)>> = BTreeMap::new();
+    let fabric = Fabric::new(held, wiring);
+    let mut changes: BTreeMap<NodeSid, BTreeMap<usize, Option<usize>>> = BTreeMap::new();
     for (name, updates) in &step.updates {
-        for (node, entry) in updates.iter().filter_map(next_hop) {
-            let switch = index(name).expect("held has every switch");
-            changes.entry(node).or_default().push((switch, leads_to(name, entry)));
+        let switch = fabric.index(name).expect("held has every switch");
+        for hop in updates.iter().filter_map(next_hop) {
+            changes.entry(hop.node).or_default().insert(switch, fabric.leads_to(switch, hop));
         }
     }
     let all_known = held.values().all(|held| matches!(held, Held::Known(_)));
@@ -64,30 +62,24 @@ pub(crate) fn in_rounds(
         if all_known && changes.len() == 1 {
             continue;
         }
-        let before = |(name, held): (&&NodeName, &Held<'_>)| match held {
-            Held::Known(table) => {
-                let way = table.get(&Key::NextHop(node)).and_then(|hop| leads_to(name, hop));
-                way.into_iter().collect()
-            }
-            Held::Fixed(table, tried) => {
-                let tried = tried.iter().filter_map(next_hop).filter(|(other, _)| *other == node);
-                let hops = table.get(&Key::NextHop(node)).into_iter().chain(tried.map(|(_, e)| e));
-                let mut ways: Vec<usize> = hops.filter_map(|hop| leads_to(name, hop)).collect();
-                ways.dedup();
-                ways
-            }
-            Held::Unknown => wiring.neighbors(name).iter().filter_map(index).collect(),
-        };
-        let before = held.iter().map(before).collect();
-        for (switch, round) in (Ways { before, after: changes.into_iter().collect() }).rounds() {
-            rounds.insert((switch, node), round);
+        let (switches, ways) = fabric.ways(node, &changes);
+        // Without an old way there is nothing to mix with.
+        if ways.before.iter().all(Vec::is_empty) {
+            continue;
         }
+        for (switch, round) in ways.rounds() {
+            rounds.insert((switches[switch], node), round);
+        }
+    }
+    if rounds.is_empty() {
+        return (vec![step], false);
     }
     let mut withheld = false;
     let mut steps: Vec<Step> = Vec::new();
     for (name, updates) in step.updates {
+        let switch = fabric.index(&name).expect("held has every switch");
         for update in updates {
-            let known = next_hop(&update).and_then(|(node, _)| rounds.get(&(index(&name)?, node)));
+            let known = next_hop(&update).and_then(|hop| rounds.get(&(switch, hop.node)));
             let Some(round) = known.copied().unwrap_or(Some(0)) else {
                 withheld = true;
                 continue;
@@ -103,21 +95,103 @@ pub(crate) fn in_rounds(
     (steps, withheld)
 }
 
-/// The next hop that the update puts.
-fn next_hop(update: &Update) -> Option<(NodeSid, &Entry)> {
-    match update {
-        Update::Insert(entry) | Update::Modify(entry) => match entry.key() {
-            Key::NextHop(node) => Some((node, entry)),
+/// What switches hold and where it leads; switches by index, in the order of names.
+struct Fabric<'a> {
+    names: Vec<&'a NodeName>,
+    held: Vec<Held<'a>>,
+    out: Vec<Vec<(PortId, usize)>>,
+    neighbors: BTreeMap<usize, Vec<usize>>,
+}
+
+impl<'a> Fabric<'a> {
+    fn new(held: &BTreeMap<&'a NodeName, Held<'a>>, wiring: &impl Wiring) -> Self {
+        let names: Vec<&NodeName> = held.keys().copied().collect();
+        let mut fabric = Self {
+            out: Vec::with_capacity(names.len()),
+            held: held.values().copied().collect(),
+            neighbors: BTreeMap::new(),
+            names,
+        };
+        for (switch, name) in fabric.names.iter().enumerate() {
+            let out = wiring.ways_out(name).into_iter();
+            fabric
+                .out
+                .push(out.filter_map(|(port, to)| Some((port, fabric.index(&to)?))).collect());
+            if matches!(fabric.held[switch], Held::Unknown) {
+                let all = wiring.neighbors(name);
+                let all = all.iter().filter_map(|name| fabric.index(name)).collect();
+                fabric.neighbors.insert(switch, all);
+            }
+        }
+        fabric
+    }
+
+    fn index(&self, name: &NodeName) -> Option<usize> {
+        self.names.binary_search(&name).ok()
+    }
+
+    fn leads_to(&self, switch: usize, hop: &NextHopEntry) -> Option<usize> {
+        let out = self.out[switch].iter();
+        out.filter(|(port, _)| *port == hop.port).map(|(_, to)| *to).next()
+    }
+
+    /// The switches that one may send to on the way to a node, by what it holds.
+    fn before(&self, switch: usize, node: NodeSid) -> Vec<usize> {
+        let of = |table: &Table| match table.get(&Key::NextHop(node)) {
+            Some(Entry::NextHop(hop)) => self.leads_to(switch, hop),
             _ => None,
-        },
-        Update::Delete(_) => None,
+        };
+        match self.held[switch] {
+            Held::Known(table) => of(table).into_iter().collect(),
+            Held::Fixed(table, tried) => {
+                let tried = tried.iter().filter_map(next_hop).filter(|hop| hop.node == node);
+                let tried = tried.filter_map(|hop| self.leads_to(switch, hop));
+                let mut ways: Vec<usize> = of(table).into_iter().chain(tried).collect();
+                ways.dedup();
+                ways
+            }
+            Held::Unknown => self.neighbors[&switch].clone(),
+        }
+    }
+
+    /// The ways from where next hops towards a node change: switches, and among those by their
+    /// place in that list, the ways.
+    fn ways(&self, node: NodeSid, changes: &BTreeMap<usize, Option<usize>>) -> (Vec<usize>, Ways) {
+        let mut switches: Vec<usize> = changes.keys().copied().collect();
+        let mut place: HashMap<usize, usize> =
+            switches.iter().enumerate().map(|(place, switch)| (*switch, place)).collect();
+        let mut ways = Ways { before: Vec::new(), after: BTreeMap::new() };
+        let mut at = 0;
+        while let Some(&switch) = switches.get(at) {
+            let mut placed = |to: usize| {
+                *place.entry(to).or_insert_with(|| {
+                    switches.push(to);
+                    switches.len() - 1
+                })
+            };
+            let before = self.before(switch, node).into_iter().map(&mut placed).collect();
+            ways.before.push(before);
+            if let Some(to) = changes.get(&switch) {
+                ways.after.insert(at, to.map(&mut placed));
+            }
+            at += 1;
+        }
+        (switches, ways)
+    }
+}
+
+/// The next hop that the update puts.
+fn next_hop(update: &Update) -> Option<&NextHopEntry> {
+    match update {
+        Update::Insert(Entry::NextHop(hop)) | Update::Modify(Entry::NextHop(hop)) => Some(hop),
+        _ => None,
     }
 }
 
 /// `None`: withheld.
 type Round = Option<usize>;
 
-/// The ways to one node: by switch, the switches that it may send to.
+/// The ways to one node: by switch (its place in a list), the switches that it may send to.
 struct Ways {
     before: Vec<Vec<usize>>,
     /// Where the next hops that change will lead.

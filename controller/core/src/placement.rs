@@ -12,6 +12,7 @@ mod views;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_slices::admission::{Attachment, HookMemory, Network};
 use selvedge_slices::placement::{Demand, Offer, Paths, Placement, Request};
@@ -80,7 +81,7 @@ fn in_order(core: &Core) -> Vec<Cow<'_, NetworkSlice>> {
         let latency = stored.object.demand.as_ref().and_then(|demand| demand.latency);
         bounds.extend(latency.map(|latency| (&stored.object.endpoint, latency)));
     }
-    let holds = |stored: &&Stored<NetworkSlice>| stored.phase().holds_capacity();
+    let holds = |stored: &&Arc<Stored<NetworkSlice>>| stored.phase().holds_capacity();
     let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
     slices.sort_by_key(|stored| (stored.meta.revision, &stored.object.name));
     let bounded = |slice: &NetworkSlice| {
@@ -109,7 +110,7 @@ fn wanted<'a>(
     snapshot: &Snapshot,
     links: &BTreeMap<LinkIx, LinkState>,
 ) -> Vec<Wanted<'a>> {
-    let mut stored: Vec<&Stored<Application>> = core.intent.applications.values().collect();
+    let mut stored: Vec<&Arc<Stored<Application>>> = core.intent.applications.values().collect();
     stored.sort_by_key(|stored| (stored.meta.revision, &stored.object.name));
     let node = |name: &NodeName| snapshot.node(name.as_str());
     let each = stored.into_iter().filter_map(|stored| {
@@ -329,7 +330,7 @@ impl Core {
                 drop(placement.adopt(application.request(Vec::new()), at));
             }
         }
-        let mut ledger = derived.ledger.clone();
+        let mut ledger = Ledger::clone(&derived.ledger);
         let mut paths = Paths::new(&mut ledger, derived.placement());
         take_stock(&applications, &slices, &mut placement, &paths);
         act(&mut placement, &mut paths)

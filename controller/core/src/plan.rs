@@ -23,8 +23,7 @@ use crate::effect::Update;
 use crate::refusal::Refusal;
 use crate::view::Touched;
 
-/// The entries of one switch.
-pub type Table = BTreeMap<Key, Entry>;
+pub use crate::table::Table;
 
 /// What a change of intent would do. See [`Request::Plan`](crate::Request::Plan).
 #[derive(Clone, Debug, PartialEq)]
@@ -58,16 +57,23 @@ pub struct Difference {
 impl Difference {
     pub fn between(before: &Table, after: &Table) -> Self {
         let mut difference = Self::default();
-        for (key, entry) in after.iter().filter(|(key, _)| **key != Key::Generation) {
-            match before.get(key) {
-                None => difference.added.push(entry.clone()),
-                Some(old) if old != entry => difference.changed.push((old.clone(), entry.clone())),
-                Some(_) => {}
-            }
-        }
-        let gone = |(key, _): &(&Key, &Entry)| **key != Key::Generation && !after.contains_key(key);
-        difference.removed = before.iter().filter(gone).map(|(_, entry)| entry.clone()).collect();
+        before.differences(after, |_, old, new| match (old, new) {
+            (Some(Entry::Generation(_)), _) | (_, Some(Entry::Generation(_))) => {}
+            (None, Some(new)) => difference.added.push(new.clone()),
+            (Some(old), Some(new)) => difference.changed.push((old.clone(), new.clone())),
+            (Some(old), None) => difference.removed.push(old.clone()),
+            (None, None) => {}
+        });
         difference
+    }
+
+    /// Whether anything differs, the generation left out.
+    pub(crate) fn is_any(before: &Table, after: &Table) -> bool {
+        let mut any = false;
+        before.differences(after, |key, _, _| {
+            any |= *key != Key::Generation;
+        });
+        any
     }
 
     pub fn is_empty(&self) -> bool {
@@ -191,7 +197,7 @@ pub(crate) fn apply(table: &mut Table, updates: &[Update]) {
     for update in updates {
         match update {
             Update::Insert(entry) | Update::Modify(entry) => {
-                table.insert(entry.key(), entry.clone());
+                table.insert(entry.clone());
             }
             Update::Delete(entry) => {
                 table.remove(&entry.key());

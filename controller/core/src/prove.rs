@@ -189,7 +189,7 @@ fn was_wrong(before: &View, now: &View, topic: &Topic, defect: Defect) -> bool {
     let Topic::Pair(node, set, member, to) = topic else {
         return before.defect(topic).is_some_and(excuses);
     };
-    let group = now.nodes[*node].groups.get(set).and_then(|groups| groups.get(member));
+    let group = now.nodes[*node].groups().get(set).and_then(|groups| groups.get(member));
     let froms = group.into_iter().flatten().filter(|from| *from != to);
     froms.into_iter().all(|from| before.was_wrong(*from, *to).is_some_and(excuses))
 }

@@ -135,10 +135,10 @@ impl Core {
         session.reading = None;
         match result {
             Ok(entries) => {
-                let table: Table = entries.into_iter().map(|e| (e.key(), e)).collect();
-                let changed = session.held.as_deref() != Some(&table);
-                session.held = Some(Arc::new(table));
-                if changed {
+                let table: Table = entries.into_iter().collect();
+                if session.held.as_deref() != Some(&table) {
+                    session.held = Some(Arc::new(table));
+                    self.share(switch);
                     self.plan_soon(now_ms);
                 }
             }
@@ -162,6 +162,7 @@ impl Core {
             Ok(()) => {
                 let Some((_, updates, _)) = session.writing.take() else { return };
                 plan::apply(Arc::make_mut(session.held.get_or_insert_default()), &updates);
+                self.share(switch);
             }
             Err(why) => self.failed(switch, &format!("writing entries: {why}"), now_ms, out),
         }
@@ -227,10 +228,12 @@ impl Core {
     fn read(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         let deadline = now_ms + self.config.answer_ms;
         for (name, session) in &mut self.sessions {
-            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
             let due = session.retry_at.is_some_and(|at| at <= now_ms);
             // What is read while a write is under way may be from before it.
-            if !joined || !due || session.reading.is_some() || session.writing.is_some() {
+            if !due || session.reading.is_some() || session.writing.is_some() {
+                continue;
+            }
+            if !self.network.switches.get(name).is_some_and(|s| s.joined) {
                 continue;
             }
             self.next_id += 1;
@@ -410,8 +413,24 @@ impl Core {
         let empty = Table::new();
         let wanted = self.derived.tables.get(switch).map_or(&empty, Arc::as_ref);
         self.sessions.get(switch).and_then(|session| session.held.as_deref()).is_some_and(|held| {
-            held.contains_key(&Key::Generation) && Difference::between(held, wanted).is_empty()
+            held.contains_key(&Key::Generation) && !Difference::is_any(held, wanted)
         })
+    }
+
+    /// A switch that holds what it should shares the entries of what it should: they take up
+    /// memory once, and are not compared again.
+    fn share(&mut self, switch: &NodeName) {
+        if !self.in_sync(switch) {
+            return;
+        }
+        let Some(wanted) = self.derived.tables.get(switch) else { return };
+        let Some(session) = self.sessions.get_mut(switch) else { return };
+        let generation = session.held.as_deref().and_then(|held| held.get(&Key::Generation));
+        let mut shared = Table::clone(wanted);
+        if let Some(generation) = generation.cloned() {
+            shared.insert(generation);
+        }
+        session.held = Some(Arc::new(shared));
     }
 }
 

@@ -16,6 +16,7 @@
 //! the network before the first switch has joined, and so writes nothing that it need not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_slices::{Object, ObjectName, document};
@@ -27,10 +28,10 @@ use crate::drain;
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
 use crate::history::{self, History};
-use crate::intent::{Meta, Stored};
+use crate::intent::{Intent, Meta, Stored};
 use crate::lifecycle::Phase;
 use crate::network::Switch;
-use crate::numbers::Pool;
+use crate::numbers::{Numbers, Pool};
 use crate::{Config, Core};
 
 mod epoch;
@@ -130,54 +131,89 @@ struct PortRecord {
     neighbor: Option<(String, String)>,
 }
 
+/// Records by key.
+pub(crate) type Records = BTreeMap<String, Arc<Vec<u8>>>;
+
+/// The state that records were last made of.
+#[derive(Debug, Default)]
+pub(crate) struct MadeOf {
+    intent: Intent,
+    numbers: Numbers,
+    learned: Arc<BTreeMap<NodeName, Learned>>,
+    switches: BTreeMap<NodeName, Switch>,
+    hooks_sent: BTreeMap<(NodeName, HookId), u64>,
+}
+
 pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have string keys and no failing writers")
 }
 
 impl Core {
-    /// Every record of the present state.
-    fn records(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut records = BTreeMap::new();
-        records.insert(Self::META.to_owned(), json(&self.meta_record()));
-        let intent = &self.intent;
+    /// Every record of the present state. Those of what is as it was when records were made
+    /// last are not made again.
+    fn records(&self) -> Records {
+        let (stored, made_of) = (&*self.stored, &*self.made_of);
+        let mut records = Records::new();
+        let mut put = |key: String, same: bool, make: &dyn Fn() -> Vec<u8>| {
+            let before = stored.get(&key).filter(|_| same).cloned();
+            records.insert(key, before.unwrap_or_else(|| Arc::new(make())));
+        };
+        put(Self::META.to_owned(), false, &|| json(&self.meta_record()));
+        let (intent, before) = (&self.intent, &made_of.intent);
         for (name, stored) in &intent.slices {
-            let object = Object::NetworkSlice(stored.object.clone());
-            records.insert(format!("intent/slice/{name}"), object_record(&object, &stored.meta));
+            let same = before.slices.get(name).is_some_and(|before| Arc::ptr_eq(before, stored));
+            put(format!("intent/slice/{name}"), same, &|| {
+                object_record(&Object::NetworkSlice(stored.object.clone()), &stored.meta)
+            });
         }
         for (name, stored) in &intent.hooks {
-            let object = Object::Hook(stored.object.clone());
-            records.insert(format!("intent/hook/{name}"), object_record(&object, &stored.meta));
+            let same = before.hooks.get(name).is_some_and(|before| Arc::ptr_eq(before, stored));
+            put(format!("intent/hook/{name}"), same, &|| {
+                object_record(&Object::Hook(stored.object.clone()), &stored.meta)
+            });
         }
         for (name, stored) in &intent.applications {
-            let object = Object::Application(stored.object.clone());
-            let key = format!("intent/application/{name}");
-            records.insert(key, object_record(&object, &stored.meta));
+            let before = before.applications.get(name);
+            let same = before.is_some_and(|before| Arc::ptr_eq(before, stored));
+            put(format!("intent/application/{name}"), same, &|| {
+                object_record(&Object::Application(stored.object.clone()), &stored.meta)
+            });
         }
         for (what, meta) in &intent.drained {
-            records.insert(format!("drain/{}", what.key()), drain::record(what, meta));
+            put(format!("drain/{}", what.key()), false, &|| drain::record(what, meta));
         }
         for (name, stored) in &intent.class_maps {
-            let object = Object::ClassMap(stored.object.clone());
-            records
-                .insert(format!("intent/class-map/{name}"), object_record(&object, &stored.meta));
+            let before = before.class_maps.get(name);
+            let same = before.is_some_and(|before| Arc::ptr_eq(before, stored));
+            put(format!("intent/class-map/{name}"), same, &|| {
+                object_record(&Object::ClassMap(stored.object.clone()), &stored.meta)
+            });
         }
         for (slice, seated) in self.derived.seats.seated() {
-            records.insert(format!("attached/{slice}"), json(&seated));
+            put(format!("attached/{slice}"), false, &|| json(&seated));
         }
+        let before: BTreeMap<String, &Arc<Pool>> = made_of.numbers.pools().collect();
         for (key, pool) in self.numbers.pools() {
-            records.insert(format!("number/{key}"), json(pool));
+            let same = before.get(&key).is_some_and(|before| Arc::ptr_eq(before, pool));
+            put(format!("number/{key}"), same, &|| json(&**pool));
         }
         for (application, node) in &self.places {
-            records.insert(format!("placement/{application}"), json(&node.as_str()));
+            put(format!("placement/{application}"), false, &|| json(&node.as_str()));
         }
-        for (host, learned) in &self.endpoints.learned {
-            let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
-            let Learned { mac, mac_stale, ousted, .. } = *learned;
-            let record = EndpointRecord { at, mac, mac_stale, ousted };
-            records.insert(format!("endpoint/{host}"), json(&record));
+        let all = Arc::ptr_eq(&self.endpoints.learned, &made_of.learned);
+        for (host, learned) in &*self.endpoints.learned {
+            let same = all || made_of.learned.get(host) == Some(learned);
+            put(format!("endpoint/{host}"), same, &|| {
+                let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
+                let Learned { mac, mac_stale, ousted, .. } = *learned;
+                json(&EndpointRecord { at, mac, mac_stale, ousted })
+            });
         }
+        let sent = self.hooks_sent == made_of.hooks_sent;
         for (name, switch) in self.network.switches.iter().filter(|(_, switch)| switch.known) {
-            records.insert(format!("switch/{name}"), json(&self.switch_record(name, switch)));
+            let same = sent && made_of.switches.get(name).is_some_and(|b| b.reported(switch));
+            let make = || json(&self.switch_record(name, switch));
+            put(format!("switch/{name}"), same, &make);
         }
         records
     }
@@ -210,18 +246,25 @@ impl Core {
     /// Asks for what the store does not have yet, if there is anything.
     pub(crate) fn persist(&mut self, out: &mut Vec<Effect>) {
         let records = self.records();
+        self.made_of = Arc::new(MadeOf {
+            intent: self.intent.clone(),
+            numbers: self.numbers.clone(),
+            learned: self.endpoints.learned.clone(),
+            switches: self.network.switches.clone(),
+            hooks_sent: self.hooks_sent.clone(),
+        });
         let mut changes = Vec::new();
         for (key, value) in &records {
             if self.stored.get(key) != Some(value) {
-                changes.push(RecordChange { key: key.clone(), value: Some(value.clone()) });
+                changes.push(RecordChange { key: key.clone(), value: Some(value.to_vec()) });
             }
         }
         for key in self.stored.keys().filter(|key| !records.contains_key(*key)) {
             changes.push(RecordChange { key: key.clone(), value: None });
         }
+        self.stored = Arc::new(records);
         changes.extend(History::take_unsaved(&mut self.history));
         if !changes.is_empty() {
-            self.stored = std::sync::Arc::new(records);
             out.push(Effect::Persist(changes));
         }
     }
@@ -242,10 +285,11 @@ impl Core {
             core.take_record(key, value)
                 .map_err(|reason| RestoreError { key: key.clone(), reason })?;
         }
-        std::sync::Arc::make_mut(&mut core.history).restored(core.intent.revision);
+        Arc::make_mut(&mut core.history).restored(core.intent.revision);
         // The history says itself what it wants changed.
         records.retain(|key, _| !key.starts_with(history::PREFIX));
-        core.stored = std::sync::Arc::new(records);
+        let records = records.into_iter().map(|(key, value)| (key, Arc::new(value)));
+        core.stored = Arc::new(records.collect());
         core.intent.classify();
         core.lifecycle_at_ms = core.intent.next_due_ms();
         core.derive_or_keep();
@@ -296,7 +340,7 @@ impl Core {
                 let EndpointRecord { mac, mac_stale, ousted, .. } = record;
                 let learned = Learned { at, mac, mac_stale, ousted };
                 if self.network.topology.nodes.get(&host).is_some_and(|n| n.as_host().is_some()) {
-                    self.endpoints.learned.insert(host, learned);
+                    Arc::make_mut(&mut self.endpoints.learned).insert(host, learned);
                 }
                 Ok(())
             }
@@ -329,16 +373,16 @@ impl Core {
         }
         match (kind, object) {
             ("slice", Object::NetworkSlice(object)) => {
-                self.intent.slices.insert(name, Stored { object, meta });
+                self.intent.slices.insert(name, Arc::new(Stored { object, meta }));
             }
             ("hook", Object::Hook(object)) if meta.module.is_some() => {
-                self.intent.hooks.insert(name, Stored { object, meta });
+                self.intent.hooks.insert(name, Arc::new(Stored { object, meta }));
             }
             ("application", Object::Application(object)) => {
-                self.intent.applications.insert(name, Stored { object, meta });
+                self.intent.applications.insert(name, Arc::new(Stored { object, meta }));
             }
             ("class-map", Object::ClassMap(object)) => {
-                self.intent.class_maps.insert(name, Stored { object, meta });
+                self.intent.class_maps.insert(name, Arc::new(Stored { object, meta }));
             }
             (_, object) => return Err(format!("it holds a {}", object.kind())),
         }

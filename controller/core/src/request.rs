@@ -131,7 +131,7 @@ impl Core {
                 return Err(Refusal::NoPlace { application, reason });
             }
         }
-        for (name, slice) in &trial.derived.slices {
+        for (name, slice) in &*trial.derived.slices {
             let before = self.derived.slices.get(name);
             let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
                 == trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
@@ -216,7 +216,7 @@ impl Core {
                 operations = self.intent.operations(&trial.intent);
                 warnings.extend(self.drain_warnings(&trial));
                 notes.extend(trial.intent.not_active(&change.put));
-                for (name, slice) in &trial.derived.slices {
+                for (name, slice) in &*trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
                     }

@@ -13,6 +13,7 @@ use selvedge_topology::NodeName;
 use crate::Core;
 use crate::attach::Located;
 use crate::effect::{Effect, Severity};
+use crate::table::Sorted;
 
 /// By slice; those without a maximum are not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ struct Seating {
 
 impl Seats {
     /// Who is attached now, where `self` is who was before.
-    pub(crate) fn after(&self, core: &Core, located: &BTreeMap<NodeName, Located>) -> Self {
+    pub(crate) fn after(&self, core: &Core, located: &Sorted<NodeName, Located>) -> Self {
         let of = |slice: &NetworkSlice| {
             let most = slice.most_ues()?;
             let before = self.0.get(&slice.name).map(|seating| seating.seated.as_slice());
@@ -37,6 +38,17 @@ impl Seats {
             Some((slice.name.clone(), seating))
         };
         Self(core.intent.active().filter_map(|(_, stored)| of(&stored.object)).collect())
+    }
+
+    /// Slices where others are attached, or wait.
+    pub(crate) fn changed<'a>(&'a self, now: &'a Self) -> impl Iterator<Item = &'a ObjectName> {
+        let all = self.0.keys().chain(now.0.keys());
+        all.filter(|slice| self.0.get(*slice) != now.0.get(*slice))
+    }
+
+    /// Who waits for a slice.
+    pub(crate) fn waiting(&self, slice: &ObjectName) -> impl Iterator<Item = &NodeName> {
+        self.0.get(slice).into_iter().flat_map(|seating| &seating.waiting)
     }
 
     pub(crate) fn waits(&self, slice: &ObjectName, endpoint: &NodeName) -> bool {
@@ -70,14 +82,14 @@ impl Seats {
 
 fn seating(
     core: &Core,
-    located: &BTreeMap<NodeName, Located>,
+    located: &Sorted<NodeName, Located>,
     slice: &NetworkSlice,
     most: usize,
     before: &[NodeName],
 ) -> Seating {
     let is_up = |name: &NodeName| {
-        let at = &located[name];
-        let port = core.network.switches.get(&at.switch).and_then(|s| s.ports.get(&at.port));
+        let at = located.get(name);
+        let port = at.and_then(|at| core.network.switches.get(&at.switch)?.ports.get(&at.port));
         port.is_some_and(|port| port.up)
     };
     let here: BTreeSet<&NodeName> =

@@ -5,30 +5,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use selvedge_pipeline::{Class, ClassifierAction, Direction, SliceId};
+use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, SliceId};
 use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
-use selvedge_slices::{OnFailure, Side, TrafficFilter};
+use selvedge_slices::{NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
 use selvedge_topology::{BitRate, NodeName};
 
 use crate::Core;
-use crate::attach::{as_held, prefixes};
+use crate::attach::{Learned, as_held, prefixes};
 use crate::event::HookState;
-use crate::network::{LinkState, Network};
+use crate::intent::{Intent, Stored};
+use crate::network::{LinkState, Network, Switch};
 use crate::numbers::DEFAULT_SLICE;
 use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
+use crate::seats::Seats;
 
 /// Share of a link's capacity that may be promised, in percent (DESIGN §6).
 const MARGIN_PERCENT: u64 = 97;
 
-/// The parts of a [`World`] that follow from the intent, and change with what is derived only.
+/// The parts of a [`World`] that follow from the intent, and change with what is derived only;
+/// and what they were made of, so that only what is different is looked at again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
     nodes: Arc<Vec<NodeName>>,
     hosts: Arc<Hosts>,
-    endpoints: Arc<Vec<Option<Endpoint>>>,
+    endpoints: Arc<Vec<Option<Arc<Endpoint>>>>,
     hosts_of: Arc<Vec<Vec<u32>>>,
-    slices: Arc<BTreeMap<SliceId, Slice>>,
+    slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
     rules: Arc<Vec<Rule>>,
+    /// What every host is in or waits for.
+    members: Arc<Vec<Arc<Member>>>,
+    intent: Intent,
+    seats: Seats,
+    switches: BTreeMap<NodeName, Switch>,
+    learned: Arc<BTreeMap<NodeName, Learned>>,
+    /// By name, as they were numbered.
+    ids: Arc<BTreeMap<ObjectName, SliceId>>,
+    /// The other way round.
+    names: Arc<BTreeMap<SliceId, ObjectName>>,
 }
 
 /// What is new, or what was there if that is the same: so that it is seen to be.
@@ -40,28 +53,52 @@ impl Truth {
     pub(crate) fn new(network: &Network) -> Self {
         let hosts = network.topology.hosts();
         let hosts = hosts.map(|(name, host)| (name.clone(), prefixes(host)));
+        let hosts = Hosts::new(hosts);
+        let default = Member { slices: vec![SliceId::DEFAULT], direction: Direction::Uplink };
+        let members = std::iter::repeat_n(Arc::new(default), hosts.names.len());
+        let all = (0..).take(hosts.names.len()).collect();
         Self {
             nodes: Arc::new(network.switches.keys().cloned().collect()),
-            hosts: Arc::new(Hosts::new(hosts)),
+            endpoints: Arc::new(vec![None; hosts.names.len()]),
+            hosts_of: Arc::new(vec![Vec::new(); network.switches.len()]),
+            slices: Arc::new([(SliceId::DEFAULT, Arc::new(default_slice(all)))].into()),
+            members: Arc::new(members.collect()),
+            hosts: Arc::new(hosts),
             ..Self::default()
         }
+    }
+
+    fn host(&self, name: &NodeName) -> Option<u32> {
+        let at = self.hosts.names.binary_search(name).ok()?;
+        Some(u32::try_from(at).expect("hosts are limited"))
+    }
+}
+
+fn default_slice(members: Vec<u32>) -> Slice {
+    Slice {
+        name: DEFAULT_SLICE.to_owned(),
+        priority: 0,
+        class: Class::BestEffort,
+        two_sided: false,
+        guaranteed_bps: [0; 2],
+        hooks: Vec::new(),
+        placed: true,
+        kept: true,
+        members,
     }
 }
 
 impl Core {
     /// As the state is now; [`Core::truth`] is of what was last derived.
     pub(crate) fn world(&self) -> World {
-        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules } = self.truth.clone();
+        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules, .. } = self.truth.clone();
         let mut world =
             World { nodes, hosts, endpoints, hosts_of, slices, rules, ..World::default() };
-        let ix: BTreeMap<&NodeName, usize> =
-            self.network.switches.keys().enumerate().map(|(ix, name)| (name, ix)).collect();
-        for (name, switch) in &self.network.switches {
-            if !switch.joined {
-                world.stuck.insert(ix[name]);
-            }
-        }
-        for (link_ix, state) in &self.derived.links {
+        let ix = |name: &NodeName| world.nodes.binary_search(name).expect("a declared switch");
+        let stuck = self.network.switches.iter().filter(|(_, switch)| !switch.joined);
+        let stuck = stuck.map(|(name, _)| ix(name)).collect();
+        let mut wires = BTreeMap::new();
+        for (link_ix, state) in &*self.derived.links {
             let LinkState::Usable { a, b } = state else { continue };
             let link = self.network.link(*link_ix);
             let percent = |capacity: BitRate| {
@@ -69,134 +106,207 @@ impl Core {
                 u64::try_from(share).expect("a share is not more than the whole")
             };
             let reservable_bps = link.capacity.map(percent);
-            let (node_a, node_b) = (ix[&link.a.node], ix[&link.b.node]);
+            let (node_a, node_b) = (ix(&link.a.node), ix(&link.b.node));
             let wire = |node, port, mac| Wire { node, port, mac, reservable_bps };
-            world.wires.insert((node_a, a.port), wire(node_b, b.port, b.mac));
-            world.wires.insert((node_b, b.port), wire(node_a, a.port, a.mac));
+            wires.insert((node_a, a.port), wire(node_b, b.port, b.mac));
+            wires.insert((node_b, b.port), wire(node_a, a.port, a.mac));
         }
-        self.hooks_of(&mut world, &ix);
+        let hooks = self.hooks_in(&ix);
+        (world.stuck, world.wires, world.hooks) = (stuck, wires, hooks);
         world
     }
 
-    /// The truth of the present state.
+    /// The truth of the present state, by what is different in it.
     pub(crate) fn truth_now(&self) -> Truth {
         let before = &self.truth;
-        let mut members: BTreeMap<SliceId, Vec<u32>> = BTreeMap::new();
-        let endpoints = self.truth_endpoints(&mut members);
-        let mut hosts_of = vec![Vec::new(); before.nodes.len()];
-        for (host, endpoint) in (0..).zip(&endpoints) {
-            if let Some(endpoint) = endpoint {
-                hosts_of[endpoint.node].push(host);
+        let mut now = Truth {
+            intent: self.intent.clone(),
+            seats: self.derived.seats.clone(),
+            switches: self.network.switches.clone(),
+            learned: self.endpoints.learned.clone(),
+            ..before.clone()
+        };
+        let ids = self.intent.slices.keys();
+        let ids =
+            ids.filter_map(|name| Some((name.clone(), self.numbers.known_slice(name.as_str())?)));
+        now.ids = keep(&before.ids, ids.collect());
+        if !Arc::ptr_eq(&now.ids, &before.ids) {
+            let names = now.ids.iter().map(|(name, id)| (*id, name.clone()));
+            now.names = Arc::new(names.collect());
+        }
+        let mut hosts: BTreeSet<u32> = BTreeSet::new();
+        let default_is_other = self.truth_members(before, &mut now, &mut hosts);
+        self.hosts_elsewhere(before, &mut now, &mut hosts);
+        self.truth_endpoints(&mut now, &hosts);
+        self.truth_slices(before, &mut now, default_is_other);
+        let rules = &self.intent.applications;
+        let same = rules.len() == before.intent.applications.len()
+            && rules.iter().zip(&before.intent.applications).all(|(a, b)| Arc::ptr_eq(a.1, b.1));
+        if !same {
+            now.rules = keep(&before.rules, self.truth_rules());
+        }
+        now
+    }
+
+    /// What hosts are in. Answers whether somebody came to the default slice or left it.
+    fn truth_members(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) -> bool {
+        let mut named: BTreeMap<u32, (Option<Side>, BTreeSet<SliceId>)> = BTreeMap::new();
+        let mut note = |now: &Truth, stored: &Stored<NetworkSlice>, was: bool, id: SliceId| {
+            for endpoint in &stored.object.endpoints {
+                let Some(host) = now.host(&endpoint.name) else { continue };
+                let (side, slices) = named.entry(host).or_insert_with(|| {
+                    let member = &now.members[host as usize];
+                    let all = member.slices.iter().copied();
+                    (None, all.filter(|id| *id != SliceId::DEFAULT).collect())
+                });
+                match was {
+                    true => drop(slices.remove(&id)),
+                    false => {
+                        *side = Some(endpoint.side);
+                        slices.insert(id);
+                    }
+                }
+            }
+        };
+        let (old, new) = (&before.intent, &self.intent);
+        let same = |name: &ObjectName| match (old.active_slice(name), new.active_slice(name)) {
+            (Some(old), Some(new)) => {
+                Arc::ptr_eq(old, new) && before.ids.get(name) == now.ids.get(name)
+            }
+            _ => false,
+        };
+        for (name, stored) in old.active().filter(|(name, _)| !same(name)) {
+            if let Some(id) = before.ids.get(name) {
+                note(now, stored, true, *id);
             }
         }
-        let slices = self.truth_slices(members);
-        Truth {
-            nodes: before.nodes.clone(),
-            hosts: before.hosts.clone(),
-            endpoints: keep(&before.endpoints, endpoints),
-            hosts_of: keep(&before.hosts_of, hosts_of),
-            slices: keep(&before.slices, slices),
-            rules: keep(&before.rules, self.truth_rules()),
-        }
-    }
-
-    fn truth_slices(&self, mut members: BTreeMap<SliceId, Vec<u32>>) -> BTreeMap<SliceId, Slice> {
-        let mut slices = BTreeMap::new();
-        let default = Slice {
-            name: DEFAULT_SLICE.to_owned(),
-            priority: 0,
-            class: Class::BestEffort,
-            two_sided: false,
-            guaranteed_bps: [0; 2],
-            hooks: Vec::new(),
-            placed: true,
-            kept: true,
-            members: members.remove(&SliceId::DEFAULT).unwrap_or_default(),
-        };
-        slices.insert(SliceId::DEFAULT, default);
-        for (name, stored) in self.intent.active() {
-            let slice = &stored.object;
-            let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
-            let state = self.derived.slices.get(name.as_str());
-            let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
-            let on = |side| slice.endpoints.iter().any(|endpoint| endpoint.side == side);
-            let total = |rate: Option<BitRate>| if kept { rate.map_or(0, BitRate::bps) } else { 0 };
-            let hooks = slice.through.iter().map(|through| {
-                let may_be_missed = !placed && through.on_failure == OnFailure::Bypass;
-                (through.hook.to_string(), may_be_missed)
-            });
-            let class = match slice.class {
-                selvedge_slices::Class::BestEffort => Class::BestEffort,
-                selvedge_slices::Class::Guaranteed => Class::Guaranteed,
-                selvedge_slices::Class::Urllc => Class::Urllc,
-            };
-            let slice = Slice {
-                name: name.to_string(),
-                priority: slice.priority,
-                class,
-                two_sided: on(Side::Ue) && on(Side::Dn),
-                guaranteed_bps: [total(slice.downlink.guaranteed), total(slice.uplink.guaranteed)],
-                hooks: hooks.collect(),
-                placed,
-                kept,
-                members: members.remove(&id).unwrap_or_default(),
-            };
-            slices.insert(id, slice);
-        }
-        slices
-    }
-
-    /// By host. Fills in who is in which slice.
-    fn truth_endpoints(&self, members: &mut BTreeMap<SliceId, Vec<u32>>) -> Vec<Option<Endpoint>> {
-        let mut named: BTreeMap<&NodeName, (Side, Vec<SliceId>)> = BTreeMap::new();
-        for (name, stored) in self.intent.active() {
-            let Some(id) = self.numbers.known_slice(name.as_str()) else { continue };
-            for endpoint in &stored.object.endpoints {
-                let (_, slices) =
-                    named.entry(&endpoint.name).or_insert((endpoint.side, Vec::new()));
-                if !self.derived.seats.waits(name, &endpoint.name) {
-                    slices.push(id);
-                }
+        for (name, stored) in new.active().filter(|(name, _)| !same(name)) {
+            if let Some(id) = now.ids.get(name) {
+                note(now, stored, false, *id);
             }
         }
         let mut kinds: BTreeSet<Arc<Member>> = BTreeSet::new();
-        let mut endpoints = Vec::with_capacity(self.truth.hosts.names.len());
-        for (number, (name, host)) in (0..).zip(self.network.topology.hosts()) {
-            let (side, mut slices) =
-                named.remove(name).unwrap_or((Side::Ue, vec![SliceId::DEFAULT]));
-            if slices.is_empty() {
-                endpoints.push(None); // every slice that names it is full
+        let mut default_is_other = false;
+        for (host, (side, slices)) in named {
+            let was = now.members[host as usize].clone();
+            let mut member = Member { slices: slices.into_iter().collect(), ..(*was).clone() };
+            match side {
+                Some(Side::Ue) => member.direction = Direction::Uplink,
+                Some(Side::Dn) => member.direction = Direction::Downlink,
+                None => {}
+            }
+            if member.slices.is_empty() {
+                member = Member { slices: vec![SliceId::DEFAULT], direction: Direction::Uplink };
+            }
+            if member == *was {
                 continue;
             }
-            slices.sort_unstable();
-            slices.dedup();
-            for slice in &slices {
-                members.entry(*slice).or_default().push(number);
-            }
-            let Some(at) = self.endpoints.locate(&self.network, name, host) else {
-                endpoints.push(None);
-                continue;
-            };
-            let direction = match side {
-                Side::Ue => Direction::Uplink,
-                Side::Dn => Direction::Downlink,
-            };
-            let member = Member { slices, direction };
+            let default = |member: &Member| member.slices == [SliceId::DEFAULT];
+            default_is_other |= default(&was) != default(&member);
             let member = kinds.get(&member).cloned().unwrap_or_else(|| Arc::new(member));
             kinds.insert(member.clone());
-            let node = self.truth.nodes.binary_search(&at.switch);
-            endpoints.push(Some(Endpoint {
-                prefixes: prefixes(host),
-                mac: at.mac,
-                node: node.expect("an endpoint is at a declared switch"),
-                port: at.port,
-                member,
-            }));
+            Arc::make_mut(&mut now.members)[host as usize] = member;
+            hosts.insert(host);
         }
-        endpoints
+        default_is_other
     }
 
-    fn hooks_of(&self, world: &mut World, ix: &BTreeMap<&NodeName, usize>) {
+    /// Hosts that may be elsewhere.
+    fn hosts_elsewhere(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) {
+        for slice in before.seats.changed(&now.seats) {
+            let waiting = before.seats.waiting(slice).chain(now.seats.waiting(slice));
+            hosts.extend(waiting.filter_map(|host| now.host(host)));
+        }
+        let mut changed: BTreeSet<&NodeName> = BTreeSet::new();
+        for (name, switch) in &self.network.switches {
+            if !before.switches.get(name).is_some_and(|old| old.reported(switch)) {
+                changed.insert(name);
+                hosts.extend(self.network.declared.guests(name).filter_map(|host| now.host(host)));
+            }
+        }
+        if changed.is_empty() && Arc::ptr_eq(&before.learned, &now.learned) {
+            return;
+        }
+        let forgotten = before.learned.keys().filter(|host| !now.learned.contains_key(*host));
+        hosts.extend(forgotten.filter_map(|host| now.host(host)));
+        for (host, learned) in &*now.learned {
+            let there = learned.at.as_ref().is_some_and(|(node, _)| changed.contains(node));
+            if there || before.learned.get(host) != Some(learned) {
+                hosts.extend(now.host(host));
+            }
+        }
+    }
+
+    fn truth_endpoints(&self, now: &mut Truth, hosts: &BTreeSet<u32>) {
+        for host in hosts {
+            let at = *host as usize;
+            let name = &now.hosts.names[at];
+            let declared = self.network.topology.nodes.get(name).and_then(|node| node.as_host());
+            let located = declared.and_then(|declared| {
+                Some((declared, self.endpoints.locate(&self.network, name, declared)?))
+            });
+            let endpoint = located.and_then(|(declared, at_port)| {
+                let member = admitted(now, *host)?;
+                let node = now.nodes.binary_search(&at_port.switch);
+                Some(Endpoint {
+                    prefixes: prefixes(declared),
+                    mac: at_port.mac,
+                    node: node.expect("an endpoint is at a declared switch"),
+                    port: at_port.port,
+                    member,
+                })
+            });
+            if now.endpoints[at].as_deref() == endpoint.as_ref() {
+                continue;
+            }
+            let (old, new) = (now.endpoints[at].as_ref().map(|e| e.node), endpoint.as_ref());
+            let new = new.map(|endpoint| endpoint.node);
+            if old != new {
+                let hosts_of = Arc::make_mut(&mut now.hosts_of);
+                if let Some(old) = old {
+                    hosts_of[old].retain(|other| other != host);
+                }
+                if let Some(new) = new {
+                    let place = hosts_of[new].partition_point(|other| other < host);
+                    hosts_of[new].insert(place, *host);
+                }
+            }
+            Arc::make_mut(&mut now.endpoints)[at] = endpoint.map(Arc::new);
+        }
+    }
+
+    fn truth_slices(&self, before: &Truth, now: &mut Truth, default_is_other: bool) {
+        let mut slices = BTreeMap::new();
+        let default = || {
+            let mine = |member: &Arc<Member>| member.slices == [SliceId::DEFAULT];
+            let all = (0..).zip(now.members.iter()).filter(|(_, member)| mine(member));
+            Arc::new(default_slice(all.map(|(host, _)| host).collect()))
+        };
+        let known = before.slices.get(&SliceId::DEFAULT).filter(|_| !default_is_other);
+        slices.insert(SliceId::DEFAULT, known.cloned().unwrap_or_else(default));
+        for (name, stored) in self.intent.active() {
+            let Some(id) = now.ids.get(name) else { continue };
+            let state = self.derived.slices.get(name.as_str());
+            let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
+            let old = before.intent.active_slice(name).filter(|old| Arc::ptr_eq(old, stored));
+            let known = before.slices.get(id).filter(|known| {
+                old.is_some()
+                    && before.ids.get(name) == Some(id)
+                    && (known.placed, known.kept) == (placed, kept)
+                    && before.seats.waiting(name).eq(now.seats.waiting(name))
+            });
+            let slice = || Arc::new(truth_slice(now, &stored.object, placed, kept));
+            slices.insert(*id, known.cloned().unwrap_or_else(slice));
+        }
+        let same = slices.len() == before.slices.len()
+            && slices.iter().zip(&*before.slices).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1));
+        if !same {
+            now.slices = Arc::new(slices);
+        }
+    }
+
+    fn hooks_in(&self, ix: &impl Fn(&NodeName) -> usize) -> BTreeMap<(usize, HookId), HookAt> {
+        let mut hooks = BTreeMap::new();
         for ((switch, hook), wanted) in &self.derived.hooks {
             let Some(slice) = self.numbers.known_slice(wanted.slice.as_str()) else { continue };
             let status = self.network.switches.get(switch).and_then(|s| s.hooks.get(hook));
@@ -206,8 +316,9 @@ impl Core {
                 running: status.is_some_and(|status| status.state == HookState::Running),
                 directions: wanted.directions,
             };
-            world.hooks.insert((ix[switch], *hook), at);
+            hooks.insert((ix(switch), *hook), at);
         }
+        hooks
     }
 
     fn truth_rules(&self) -> Vec<Rule> {
@@ -237,6 +348,49 @@ impl Core {
             }
         }
         rules
+    }
+}
+
+/// What a host is in; `None`: every slice that names it is full.
+fn admitted(now: &Truth, host: u32) -> Option<Arc<Member>> {
+    let member = &now.members[host as usize];
+    let name = &now.hosts.names[host as usize];
+    let waits = |id: &SliceId| {
+        let slice = now.names.get(id);
+        slice.is_some_and(|slice| now.seats.waits(slice, name))
+    };
+    if !member.slices.iter().any(waits) {
+        return Some(member.clone());
+    }
+    let slices: Vec<SliceId> = member.slices.iter().copied().filter(|id| !waits(id)).collect();
+    (!slices.is_empty()).then(|| Arc::new(Member { slices, ..(**member).clone() }))
+}
+
+fn truth_slice(now: &Truth, slice: &NetworkSlice, placed: bool, kept: bool) -> Slice {
+    let on = |side| slice.endpoints.iter().any(|endpoint| endpoint.side == side);
+    let total = |rate: Option<BitRate>| if kept { rate.map_or(0, BitRate::bps) } else { 0 };
+    let hooks = slice.through.iter().map(|through| {
+        let may_be_missed = !placed && through.on_failure == OnFailure::Bypass;
+        (through.hook.to_string(), may_be_missed)
+    });
+    let endpoints = slice.endpoints.iter().map(|endpoint| &endpoint.name);
+    let inside = endpoints.filter(|endpoint| !now.seats.waits(&slice.name, endpoint));
+    let mut members: Vec<u32> = inside.filter_map(|endpoint| now.host(endpoint)).collect();
+    members.sort_unstable();
+    Slice {
+        name: slice.name.to_string(),
+        priority: slice.priority,
+        class: match slice.class {
+            selvedge_slices::Class::BestEffort => Class::BestEffort,
+            selvedge_slices::Class::Guaranteed => Class::Guaranteed,
+            selvedge_slices::Class::Urllc => Class::Urllc,
+        },
+        two_sided: on(Side::Ue) && on(Side::Dn),
+        guaranteed_bps: [total(slice.downlink.guaranteed), total(slice.uplink.guaranteed)],
+        hooks: hooks.collect(),
+        placed,
+        kept,
+        members,
     }
 }
 

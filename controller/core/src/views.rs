@@ -1,6 +1,7 @@
 //! What the APIs read. Nothing here changes anything.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::usable;
@@ -205,7 +206,7 @@ impl Core {
                 changed_at_ms: stored.meta.changed_at_ms,
             }
         };
-        self.intent.slices.values().map(view).collect()
+        self.intent.slices.values().map(|stored| view(stored)).collect()
     }
 
     pub fn hooks(&self) -> Vec<HookView> {
@@ -232,7 +233,7 @@ impl Core {
                 author: stored.meta.author.clone(),
             }
         };
-        self.intent.hooks.values().map(view).collect()
+        self.intent.hooks.values().map(|stored| view(stored)).collect()
     }
 
     pub fn applications(&self) -> Vec<ApplicationView> {
@@ -248,7 +249,7 @@ impl Core {
                 author: stored.meta.author.clone(),
             }
         };
-        self.intent.applications.values().map(view).collect()
+        self.intent.applications.values().map(|stored| view(stored)).collect()
     }
 
     /// The rules of an application, in the order of its descriptor; `None`: there is none of
@@ -369,7 +370,7 @@ impl Core {
     /// Slices of the intent with their states, for other systems.
     pub fn exported(&self) -> Vec<selvedge_slices::ts28541::Exported> {
         let views = self.slices();
-        let of = |(stored, view): (&Stored<NetworkSlice>, SliceView)| {
+        let of = |(stored, view): (&Arc<Stored<NetworkSlice>>, SliceView)| {
             selvedge_slices::ts28541::Exported {
                 slice: stored.object.clone(),
                 administrative_state: view.lifecycle.administrative_state,

@@ -57,7 +57,7 @@ impl Network {
         let nodes: BTreeMap<String, NodeView> =
             core.nodes().into_iter().map(|node| (node.name.to_string(), node)).collect();
         let switch = |(name, view): (&String, &NodeView)| {
-            let entries = core.entries_held(name).into_iter().flat_map(BTreeMap::values);
+            let entries = core.entries_held(name).into_iter().flat_map(|table| table.values());
             let mut switch = Switch::new(entries.cloned());
             for port in &view.ports {
                 switch.set_port(port.id, model::Port { mac: port.mac, up: true });

@@ -28,7 +28,7 @@ fn net() -> impl Strategy<Value = IpNet> {
 /// Whatever the tables can hold (P4Runtime refuses a little more).
 fn entry() -> impl Strategy<Value = Entry> {
     let port = || (1u16..=255).prop_map(PortId);
-    let slice = || (1u16..=4095).prop_map(SliceId);
+    let slice = || (1u16..=SliceId::MAX.0).prop_map(SliceId);
     let set = || (1u16..).prop_map(SliceSet);
     let direction = || prop_oneof![Just(Direction::Downlink), Just(Direction::Uplink)];
     let class = prop_oneof![Just(Class::BestEffort), Just(Class::Guaranteed), Just(Class::Urllc)];

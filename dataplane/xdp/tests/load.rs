@@ -17,7 +17,7 @@ use selvedge_xdp::{
 fn fill(switch: &Switch) {
     switch.port.put(1, &PortKind::Access).unwrap();
     switch.port.put(255, &PortKind::Fabric).unwrap();
-    let uplink = Endpoint { slice_set: 4096, direction: Direction::Uplink };
+    let uplink = Endpoint { slice_set: 16_384, direction: Direction::Uplink };
     switch.endpoint.put((1, "10.1.0.11/32".parse().unwrap()), &uplink).unwrap();
     switch.endpoint.put((1, "fd10::/64".parse().unwrap()), &uplink).unwrap();
     let rule = Rule {
@@ -31,7 +31,7 @@ fn fill(switch: &Switch) {
     };
     switch.classifier.put(70, &rule).unwrap();
     switch.classifier.put(u32::MAX, &Rule { action: RuleAction::Drop, ..rule }).unwrap();
-    let route = Route { slice: 4095, action: RouteAction::Policy(65535) };
+    let route = Route { slice: 16_383, action: RouteAction::Policy(65535) };
     switch.route.put((65535, "0.0.0.0/0".parse().unwrap()), &route).unwrap();
     let local = Route { slice: 1, action: RouteAction::Local };
     switch.route.put((1, "10.1.0.12/32".parse().unwrap()), &local).unwrap();
@@ -42,7 +42,7 @@ fn fill(switch: &Switch) {
         maximum_bps: 0,
         maximum_burst_bytes: 7,
     };
-    switch.meter.put((4095, Direction::Uplink), &meter).unwrap();
+    switch.meter.put((16_383, Direction::Uplink), &meter).unwrap();
     switch.policy.put(65535, &vec![7, 0xE100, 0xE001]).unwrap();
     switch.local_sid.put(5, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE101, &LocalSid::Compute { hook: 255, bypass: true }).unwrap();

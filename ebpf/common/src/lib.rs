@@ -34,9 +34,10 @@ pub const MAX_HOOKS: u16 = 256;
 pub const PORT_SLOTS: u32 = 512;
 
 /// Slices are `1..=MAX_SLICE_ID`.
-pub const MAX_SLICE_ID: u16 = 4095;
-/// Slots indexed by `slice << 1 | direction`.
-pub const SLICE_SLOTS: u32 = 8192;
+pub const MAX_SLICE_ID: u16 = 16_383;
+/// Slots indexed by `slice << 1 | direction`. Their meters take 4 MiB, their counters what is
+/// counted times these for each processor.
+pub const SLICE_SLOTS: u32 = 32_768;
 
 /// Node ids are `1..=MAX_NODE_SID`.
 pub const MAX_NODE_SID: u16 = 4095;

@@ -19,17 +19,19 @@ pub struct PortId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeSid(pub u16);
 
-/// A slice as the data plane numbers it, `1..=4095`. [`SliceId::DEFAULT`] is the slice of
+/// A slice as the data plane numbers it, `1..=16383`. [`SliceId::DEFAULT`] is the slice of
 /// endpoints that no slice names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceId(pub u16);
 
 impl SliceId {
     pub const DEFAULT: Self = Self(1);
+    /// The outer source address would carry 16 bits; beyond this are sets of slices.
+    pub const MAX: Self = Self(16_383);
 }
 
-/// The slices an endpoint is in, as one number: `1..=4095` is the one slice of that id,
-/// `4096..=65535` a set of several that the controller numbered. Routes are looked up by it,
+/// The slices an endpoint is in, as one number: `1..=16383` is the one slice of that id,
+/// `16384..=65535` a set of several that the controller numbered. Routes are looked up by it,
 /// so that traffic between two endpoints finds the slice they share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceSet(pub u16);

@@ -211,8 +211,8 @@ const fn param(id: u32, name: &'static str, width: u32, doc: &'static str) -> Pa
 const PREFIX_ROWS: u32 = 131_072;
 
 const PORT: &str = "1..=255";
-const SLICE: &str = "1..=4095";
-const SET: &str = "1..=4095: the slice of that id; 4096..: a set of slices";
+const SLICE: &str = "1..=16383";
+const SET: &str = "1..=16383: the slice of that id; 16384..: a set of slices";
 const DIRECTION: &str = "0 downlink, 1 uplink";
 const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
 
@@ -256,7 +256,7 @@ static TABLES: [Table; 11] = [
         actions: &[
             action(4, "drop", &[], "end here"),
             action(5, "pass", &[], "route in the endpoint's own slices"),
-            action(6, "set_slice", &[param(1, "slice", 12, SLICE)], "route in this slice"),
+            action(6, "set_slice", &[param(1, "slice", 14, SLICE)], "route in this slice"),
         ],
         size: 64,
     },
@@ -266,11 +266,11 @@ static TABLES: [Table; 11] = [
         doc: "Where a destination is, by slice.",
         fields: &[exact(1, "slice_set", 16, SET), lpm(2, "prefix", PREFIX)],
         actions: &[
-            action(7, "local", &[param(1, "slice", 12, SLICE)], "on this switch: deliver"),
+            action(7, "local", &[param(1, "slice", 14, SLICE)], "on this switch: deliver"),
             action(
                 8,
                 "to_policy",
-                &[param(1, "slice", 12, SLICE), param(2, "policy", 16, "1..=65535")],
+                &[param(1, "slice", 14, SLICE), param(2, "policy", 16, "1..=65535")],
                 "encapsulate",
             ),
         ],
@@ -280,7 +280,7 @@ static TABLES: [Table; 11] = [
         id: TABLE | 5,
         name: "slice_meter",
         doc: "A slice's rates in one direction, in the user's IP bytes.",
-        fields: &[exact(1, "slice", 12, SLICE), exact(2, "direction", 1, DIRECTION)],
+        fields: &[exact(1, "slice", 14, SLICE), exact(2, "direction", 1, DIRECTION)],
         actions: &[action(
             9,
             "meter",
@@ -349,7 +349,7 @@ static TABLES: [Table; 11] = [
         id: TABLE | 9,
         name: "delivery",
         doc: "The last step: an endpoint on one of our ports.",
-        fields: &[exact(1, "slice", 12, SLICE), lpm(2, "prefix", PREFIX)],
+        fields: &[exact(1, "slice", 14, SLICE), lpm(2, "prefix", PREFIX)],
         actions: &[action(
             15,
             "deliver",

@@ -12,19 +12,19 @@ use selvedge_slices::limits::MTU_BYTES;
 use selvedge_slices::{NetworkSlice, ObjectName, Rates};
 use selvedge_topology::{BitRate, Bytes, NodeName};
 
+use super::Scope;
 use super::fabric::put;
 use super::slices::Member;
 use super::ways::Ways;
-use crate::Core;
 use crate::derived::Derived;
 use crate::event::HookState;
 use crate::numbers::Numbers;
-use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::table::Table;
 
 pub(super) fn meters(
-    core: &Core,
     derived: &Derived,
+    scope: &Scope,
     members: &[Member<'_>],
     ways: &Ways,
     numbers: &mut Numbers,
@@ -37,7 +37,8 @@ pub(super) fn meters(
             entered.insert(&member.located.switch);
         }
     }
-    for (name, stored) in core.intent.active() {
+    for name in &scope.slices {
+        let Some(stored) = derived.of.intent.active_slice(name) else { continue };
         let id = numbers.slice(name.as_str())?;
         let kept = derived.slices.get(name.as_str()).is_some_and(|s| s.reasons.is_empty());
         for direction in [Direction::Downlink, Direction::Uplink] {
@@ -51,7 +52,7 @@ pub(super) fn meters(
                 let enters = entered.contains(switch);
                 let counted = hooks.get(switch).map_or(0, |hooks| {
                     let runs = |hook: &&_| {
-                        let known = core.network.switches.get(switch);
+                        let known = derived.of.switches.get(switch);
                         let status = known.and_then(|known| known.hooks.get(*hook));
                         status.is_some_and(|status| status.state == HookState::Running)
                     };

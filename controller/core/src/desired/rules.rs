@@ -12,8 +12,8 @@ use super::fabric::put;
 use crate::attach::{Located, as_held, prefixes};
 use crate::intent::Intent;
 use crate::numbers::Numbers;
-use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::table::{Sorted, Table};
 
 /// Classifier entries of one switch.
 const MAX_ENTRIES: usize = 64;
@@ -25,7 +25,7 @@ const MAX_ENTRIES: usize = 64;
 pub(crate) fn rules(
     intent: &Intent,
     topology: &Topology,
-    located: &BTreeMap<NodeName, Located>,
+    located: &Sorted<NodeName, Located>,
     numbers: &mut Numbers,
     tables: &mut BTreeMap<NodeName, Table>,
 ) -> Result<(), Refusal> {
@@ -71,7 +71,7 @@ pub(crate) fn rules(
 fn entered<'a>(
     one: &Match,
     topology: &Topology,
-    located: &'a BTreeMap<NodeName, Located>,
+    located: &'a Sorted<NodeName, Located>,
 ) -> BTreeSet<&'a NodeName> {
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     let same_family = |prefix: &IpNet| {

@@ -8,22 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, EndpointEntry, Entry, PolicyEntry, PolicyId, RouteAction, SliceId,
-    SliceRouteEntry, SliceSet,
+    DeliveryEntry, Direction, EndpointEntry, Entry, HookId, PolicyEntry, PolicyId, RouteAction,
+    SliceId, SliceRouteEntry, SliceSet,
 };
 use selvedge_slices::{ObjectName, Side};
 use selvedge_topology::NodeName;
 
+use super::Scope;
 use super::fabric::put;
 use super::meters;
 use super::ways::{Way, Ways};
-use crate::Core;
 use crate::attach::{Located, prefixes};
-use crate::derived::Derived;
+use crate::derived::{Derived, HookWanted};
+use crate::intent::Intent;
+use crate::network::Network;
 use crate::numbers::{DEFAULT_SLICE, Numbers};
-use crate::plan::Table;
 use crate::refusal::Refusal;
-use crate::seats::Seats;
+use crate::table::Table;
 
 /// An endpoint that packets can be delivered to, and what it is in.
 pub(super) struct Member<'a> {
@@ -46,18 +47,28 @@ impl Member<'_> {
     }
 }
 
-/// Adds endpoints, routes, policies, deliveries, meters and the functions of hooks.
+/// Adds endpoints, routes, policies, deliveries, meters and the functions of hooks: those of the
+/// slices asked for. Answers their hooks.
 pub(crate) fn slices(
-    core: &Core,
-    derived: &mut Derived,
+    network: &Network,
+    derived: &Derived,
+    scope: &Scope,
     numbers: &mut Numbers,
     tables: &mut BTreeMap<NodeName, Table>,
-) -> Result<(), Refusal> {
-    let located = derived.located.clone();
-    let members = members(core, &located, &derived.seats, numbers)?;
-    let ways = Ways::new(core, derived, numbers)?;
+) -> Result<BTreeMap<(NodeName, HookId), HookWanted>, Refusal> {
+    let hosts = hosts_of(derived, scope, &scope.slices);
+    if hosts.is_empty() && scope.slices.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // Whoever is in one of them may send in its other slices too.
+    let mut met = scope.slices.clone();
+    for host in &hosts {
+        met.extend(derived.named.get(host).into_iter().flat_map(|n| n.slices.iter().cloned()));
+    }
+    let members = members(network, derived, &hosts_of(derived, scope, &met), numbers)?;
+    let ways = Ways::new(derived, &met, numbers)?;
     let mut at: BTreeMap<&NodeName, Vec<&Member<'_>>> = BTreeMap::new();
-    for member in &members {
+    for member in members.iter().filter(|member| hosts.contains(member.host)) {
         at.entry(&member.located.switch).or_default().push(member);
     }
     // Whom it can concern, by slice; `None`: the default one.
@@ -89,7 +100,7 @@ pub(crate) fn slices(
             for to in tos.into_values() {
                 // Nobody needs a way to itself.
                 let Some(from) = sources.iter().find(|from| from.host != to.host) else { continue };
-                let Some(slice) = shared(core, from, to) else { continue };
+                let Some(slice) = shared(&derived.of.intent, from, to) else { continue };
                 let way = ways.way(slice, from.direction(), switch, &to.located.switch);
                 let action = match way {
                     None => continue,
@@ -110,10 +121,11 @@ pub(crate) fn slices(
             put(table, Entry::Policy(PolicyEntry { policy, sids }));
         }
     }
-    ways.functions(tables);
-    meters::meters(core, derived, &members, &ways, numbers, tables)?;
-    derived.hooks = ways.into_hooks();
-    Ok(())
+    ways.functions(scope, tables);
+    meters::meters(derived, scope, &members, &ways, numbers, tables)?;
+    let mut hooks = ways.into_hooks();
+    hooks.retain(|_, wanted| scope.slices.contains(&wanted.slice));
+    Ok(hooks)
 }
 
 /// Binds an endpoint to its port and delivers to it, in each of its slices.
@@ -137,37 +149,48 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
     Ok(())
 }
 
+/// Hosts of some slices that packets can be delivered to, and of the default one if asked for.
+fn hosts_of<'a>(
+    derived: &'a Derived,
+    scope: &Scope,
+    slices: &BTreeSet<ObjectName>,
+) -> BTreeSet<&'a NodeName> {
+    let objects = slices.iter().filter_map(|name| derived.of.intent.active_slice(name));
+    let named = objects.flat_map(|stored| &stored.object.endpoints).map(|endpoint| &endpoint.name);
+    let mut hosts: BTreeSet<&NodeName> =
+        named.filter(|host| derived.located.contains_key(host)).collect();
+    if scope.default {
+        let all = derived.located.iter().map(|(host, _)| host);
+        hosts.extend(all.filter(|host| !derived.named.contains_key(host)));
+    }
+    hosts
+}
+
 fn members<'a>(
-    core: &'a Core,
-    located: &'a BTreeMap<NodeName, Located>,
-    seats: &Seats,
+    network: &'a Network,
+    derived: &'a Derived,
+    hosts: &BTreeSet<&'a NodeName>,
     numbers: &mut Numbers,
 ) -> Result<Vec<Member<'a>>, Refusal> {
-    // Best slice first, so that each member's list is in order.
-    let mut by_rank: Vec<_> = core.intent.active().collect();
-    by_rank.sort_by_key(|(name, stored)| (std::cmp::Reverse(stored.object.priority), *name));
-    let mut named: BTreeMap<&NodeName, (Side, Vec<&ObjectName>)> = BTreeMap::new();
-    for (name, stored) in &by_rank {
-        for endpoint in &stored.object.endpoints {
-            let (_, slices) =
-                named.entry(&endpoint.name).or_insert_with(|| (endpoint.side, Vec::new()));
-            slices.push(name);
-        }
-    }
-    let mut members = Vec::new();
-    for (host, located) in located {
-        let declared = core.network.topology.nodes.get(host).and_then(|node| node.as_host());
-        let Some(declared) = declared else { continue };
-        let (side, mut slices) = match named.remove(host) {
-            Some((side, slices)) => (Some(side), slices),
-            None => (None, Vec::new()),
-        };
-        slices.retain(|slice| !seats.waits(slice, host));
+    let intent = &derived.of.intent;
+    let mut members = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        let declared = network.topology.nodes.get(*host).and_then(|node| node.as_host());
+        let located = derived.located.get(host);
+        let Some((declared, located)) = declared.zip(located) else { continue };
+        let named = derived.named.get(host);
+        let mut slices: Vec<&ObjectName> = named.iter().flat_map(|n| &n.slices).collect();
+        slices.sort_by_key(|name| {
+            let priority = intent.slices.get(*name).map(|stored| stored.object.priority);
+            (std::cmp::Reverse(priority), *name)
+        });
+        let side = named.map(|named| named.side);
+        slices.retain(|slice| !derived.seats.waits(slice, host));
         // A slice that is full does not make its endpoint everybody's.
         if side.is_some() && slices.is_empty() {
             continue;
         }
-        let set = set(core, side, &slices, numbers)?;
+        let set = set(intent, side, &slices, numbers)?;
         members.push(Member { host, located, prefixes: prefixes(declared), side, slices, set });
     }
     Ok(members)
@@ -175,7 +198,7 @@ fn members<'a>(
 
 /// The number of an endpoint's slices and side.
 fn set(
-    core: &Core,
+    intent: &Intent,
     side: Option<Side>,
     slices: &[&ObjectName],
     numbers: &mut Numbers,
@@ -189,7 +212,7 @@ fn set(
     }
     let apart = side == Some(Side::Dn)
         && slices.iter().any(|slice| {
-            let stored = core.intent.slices.get(*slice);
+            let stored = intent.slices.get(*slice);
             stored.is_some_and(|stored| stored.object.endpoints_on(Side::Ue).next().is_some())
         });
     numbers.set(&ids.into_iter().collect::<Vec<_>>(), apart)
@@ -197,12 +220,16 @@ fn set(
 
 /// The slice that traffic takes: the best that both are in and in which they talk. `Some(None)`
 /// is the default slice.
-fn shared<'a>(core: &Core, from: &Member<'a>, to: &Member<'_>) -> Option<Option<&'a ObjectName>> {
+fn shared<'a>(
+    intent: &Intent,
+    from: &Member<'a>,
+    to: &Member<'_>,
+) -> Option<Option<&'a ObjectName>> {
     if from.side.is_none() || to.side.is_none() {
         return (from.side.is_none() && to.side.is_none()).then_some(None);
     }
     let talk = |slice: &ObjectName| {
-        let Some(stored) = core.intent.slices.get(slice) else { return false };
+        let Some(stored) = intent.slices.get(slice) else { return false };
         let both = |side| stored.object.endpoints_on(side).next().is_some();
         from.side != to.side || !(both(Side::Ue) && both(Side::Dn))
     };

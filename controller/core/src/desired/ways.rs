@@ -11,13 +11,14 @@ use selvedge_slices::admission::{MAX_IDS, Segment};
 use selvedge_slices::{NetworkSlice, ObjectName};
 use selvedge_topology::{NodeIx, NodeName};
 
+use super::Scope;
 use super::fabric::put;
-use crate::Core;
 use crate::derived::{Derived, HookWanted};
 use crate::effect::HookLoad;
+use crate::intent::Intent;
 use crate::numbers::Numbers;
-use crate::plan::Table;
 use crate::refusal::Refusal;
+use crate::table::Table;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -56,9 +57,10 @@ fn of_slices(direction: selvedge_slices::Direction) -> Direction {
 }
 
 impl Ways {
+    /// Ways of these slices, and of the default one.
     pub(super) fn new(
-        core: &Core,
         derived: &Derived,
+        slices: &BTreeSet<ObjectName>,
         numbers: &mut Numbers,
     ) -> Result<Self, Refusal> {
         let snapshot = &derived.snapshot;
@@ -74,7 +76,9 @@ impl Ways {
             hooks: BTreeMap::new(),
             on_failure: BTreeMap::new(),
         };
-        for (name, stored) in core.intent.active() {
+        let intent = &derived.of.intent;
+        for name in slices {
+            let Some(stored) = intent.active_slice(name) else { continue };
             let slice = &stored.object;
             match derived.ledger.get(name.as_str()) {
                 Some(admitted) => {
@@ -82,10 +86,10 @@ impl Ways {
                         let direction = of_slices(placed.direction);
                         let (from, to) = (placed.from, placed.to);
                         let segments = &placed.segments;
-                        ways.add(core, numbers, slice, direction, (from, to), segments)?;
+                        ways.add(intent, numbers, slice, direction, (from, to), segments)?;
                     }
                 }
-                None => ways.unplaced(core, derived, numbers, slice)?,
+                None => ways.unplaced(derived, numbers, slice)?,
             }
         }
         Ok(ways)
@@ -96,7 +100,6 @@ impl Ways {
     /// that cannot is bypassed, or nothing goes, as the slice says.
     fn unplaced(
         &mut self,
-        core: &Core,
         derived: &Derived,
         numbers: &mut Numbers,
         slice: &NetworkSlice,
@@ -111,7 +114,7 @@ impl Ways {
         for (direction, from, to) in between {
             if let Some(segments) = self.shortest(derived, slice, from, to) {
                 let direction = DIRECTIONS[direction];
-                self.add(core, numbers, slice, direction, (from, to), &segments)?;
+                self.add(&derived.of.intent, numbers, slice, direction, (from, to), &segments)?;
             }
         }
         Ok(())
@@ -158,7 +161,7 @@ impl Ways {
 
     fn add(
         &mut self,
-        core: &Core,
+        intent: &Intent,
         numbers: &mut Numbers,
         slice: &NetworkSlice,
         direction: Direction,
@@ -170,7 +173,7 @@ impl Ways {
             sids.push(match *segment {
                 Segment::Node(node) => self.sids[node.index()],
                 Segment::Hook { index, node } => {
-                    hook_function(self.hook(core, numbers, slice, direction, index, node)?)
+                    hook_function(self.hook(intent, numbers, slice, direction, index, node)?)
                 }
                 Segment::Deliver => FUNCTION_UDT46,
             });
@@ -190,7 +193,7 @@ impl Ways {
     /// The function of a slice's hook on a node.
     fn hook(
         &mut self,
-        core: &Core,
+        intent: &Intent,
         numbers: &mut Numbers,
         slice: &NetworkSlice,
         direction: Direction,
@@ -200,7 +203,7 @@ impl Ways {
         let through = &slice.through[at];
         let switch = self.names[node.index()].clone();
         let id = numbers.hook(&switch, slice.name.as_str(), through.hook.as_str())?;
-        let stored = core.intent.hooks.get(&through.hook);
+        let stored = intent.hooks.get(&through.hook);
         let unknown = || Refusal::UnknownHook {
             slice: slice.name.to_string(),
             hook: through.hook.to_string(),
@@ -254,9 +257,12 @@ impl Ways {
         (self.part[from] == self.part[to]).then(way)
     }
 
-    /// Adds the functions of hooks to the tables of their switches.
-    pub(super) fn functions(&self, tables: &mut BTreeMap<NodeName, Table>) {
+    /// Adds the functions of these slices' hooks to the tables of their switches.
+    pub(super) fn functions(&self, scope: &Scope, tables: &mut BTreeMap<NodeName, Table>) {
         for ((switch, hook), on_failure) in &self.on_failure {
+            if !scope.slices.contains(&self.hooks[&(switch.clone(), *hook)].slice) {
+                continue;
+            }
             let action = LocalSidAction::Compute { hook: *hook, on_failure: *on_failure };
             let entry = LocalSidEntry { sid: hook_function(*hook), action };
             put(tables.entry(switch.clone()).or_default(), Entry::LocalSid(entry));
@@ -284,7 +290,7 @@ impl Ways {
 }
 
 /// Which part of the network each switch is in: equal numbers reach each other.
-fn parts(derived: &Derived) -> Vec<usize> {
+pub(crate) fn parts(derived: &Derived) -> Vec<usize> {
     let snapshot = &derived.snapshot;
     let mut part: Vec<Option<usize>> = vec![None; snapshot.len()];
     for start in snapshot.nodes() {

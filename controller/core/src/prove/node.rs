@@ -1,6 +1,6 @@
 //! The entries of one switch in one state, with what look-ups need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -23,16 +23,18 @@ pub(crate) type Carried = Arc<Vec<((usize, PortId), u64)>>;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
-    /// As last read or written; `None`: not known.
-    pub(crate) base: Option<Arc<Table>>,
-    /// Changes since; `None`: removed.
-    over: BTreeMap<Key, Option<Entry>>,
+    /// As read or written; `None`: not known.
+    pub(crate) table: Option<Arc<Table>>,
     lengths: [Lengths; 3],
     /// Local ids and node ids of this switch, in rising order.
     pub(crate) locals: Vec<(u16, LocalSidAction)>,
     pub(crate) ports: BTreeMap<PortId, PortKind>,
     pub(crate) routes_by_policy: BTreeMap<PolicyId, Vec<(SliceSet, IpNet)>>,
-    pub(crate) groups: Groups,
+    /// How many routes of each set are in a slice.
+    routes_in: BTreeMap<(SliceId, SliceSet), u32>,
+    groups: Groups,
+    /// Sets of groups with a member of a slice.
+    sets_in: BTreeSet<(SliceId, SliceSet)>,
     pub(crate) sources: BTreeMap<(SliceId, usize), Carried>,
 }
 
@@ -73,89 +75,41 @@ fn all_nets() -> (IpNet, IpNet) {
 
 impl Node {
     pub(crate) fn known(&self) -> bool {
-        self.base.is_some()
-    }
-
-    /// Nothing changed since it was last read or written.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.over.is_empty()
+        self.table.is_some()
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
-        if !self.over.is_empty()
-            && let Some(entry) = self.over.get(key)
-        {
-            return entry.as_ref();
-        }
-        self.base.as_ref()?.get(key)
+        self.table.as_ref()?.get(key)
     }
 
-    /// Entries with keys of a range, in no particular order.
+    /// Entries with keys of a range, in order.
     pub(crate) fn range(&self, keys: RangeInclusive<Key>) -> impl Iterator<Item = &Entry> {
-        let base = self.base.iter().flat_map({
-            let keys = keys.clone();
-            move |table| table.range(keys.clone())
-        });
-        let hidden = |key: &Key| !self.over.is_empty() && self.over.contains_key(key);
-        let base = base.filter(move |(key, _)| !hidden(key)).map(|(_, entry)| entry);
-        base.chain(self.over.range(keys).filter_map(|(_, entry)| entry.as_ref()))
+        self.table.iter().flat_map(move |table| table.range(keys.clone()))
     }
 
     /// Changes that turn what is here into `table`, by key.
     pub(crate) fn towards(&self, table: &Table) -> Vec<(Key, Option<Entry>)> {
+        const EMPTY: &Table = &Table::new();
         let mut changes = Vec::new();
-        let empty = Table::new();
-        let base = self.base.as_deref().unwrap_or(&empty);
-        let (mut old, mut new) = (base.iter().peekable(), table.iter().peekable());
-        let mut put = |key: &Key, entry: Option<&Entry>| {
-            if self.get(key) != entry {
-                changes.push((*key, entry.cloned()));
-            }
-        };
-        loop {
-            match (old.peek().copied(), new.peek().copied()) {
-                (None, None) => break,
-                (Some((a, before)), Some((b, after))) if a == b => {
-                    if before != after || !self.over.is_empty() {
-                        put(b, Some(after));
-                    }
-                    old.next();
-                    new.next();
-                }
-                (Some((a, _)), after) if after.is_none_or(|(b, _)| a < b) => {
-                    put(a, None);
-                    old.next();
-                }
-                (_, Some((b, after))) => {
-                    put(b, Some(after));
-                    new.next();
-                }
-                (Some(_), None) => unreachable!("the guard above has no condition then"),
-            }
-        }
-        // What was added since, and is not wanted.
-        let gone = |key: &&Key| !base.contains_key(key) && !table.contains_key(key);
-        let added = self.over.iter().filter(|(_, entry)| entry.is_some()).map(|(key, _)| key);
-        changes.extend(added.filter(gone).map(|key| (*key, None)));
+        self.table.as_deref().unwrap_or(EMPTY).differences(table, |key, _, new| {
+            changes.push((*key, new.cloned()));
+        });
         changes
-    }
-
-    /// The changes since are in `table` now.
-    pub(crate) fn rebase(&mut self, table: Arc<Table>) {
-        self.base = Some(table);
-        self.over.clear();
     }
 
     /// Returns what was there before.
     pub(crate) fn set(&mut self, key: Key, entry: Option<Entry>) -> Option<Entry> {
-        let old = self.get(&key).cloned();
+        let table = Arc::make_mut(self.table.get_or_insert_default());
+        let old = match entry.clone() {
+            Some(entry) => table.insert(entry),
+            None => table.remove(&key),
+        };
         if let Some(old) = &old {
             self.count(old, false);
         }
         if let Some(new) = &entry {
             self.count(new, true);
         }
-        self.over.insert(key, entry);
         old
     }
 
@@ -165,6 +119,15 @@ impl Node {
             Entry::Delivery(e) => tally(&mut self.lengths[2], e.prefix, there),
             Entry::SliceRoute(e) => {
                 tally(&mut self.lengths[1], e.prefix, there);
+                let routes = self.routes_in.entry((e.slice, e.slice_set)).or_default();
+                if there {
+                    *routes += 1;
+                } else {
+                    *routes -= 1;
+                    if *routes == 0 {
+                        self.routes_in.remove(&(e.slice, e.slice_set));
+                    }
+                }
                 let RouteAction::Policy(policy) = e.action else { return };
                 let routes = self.routes_by_policy.entry(policy).or_default();
                 if there {
@@ -245,6 +208,24 @@ impl Node {
             Entry::Endpoint(entry) => Some(entry),
             _ => None,
         })
+    }
+
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub(crate) fn set_groups(&mut self, groups: Groups) {
+        let members = groups.iter().flat_map(|(set, of)| of.keys().map(move |m| (set, m)));
+        let sets = members.flat_map(|(set, m)| m.slices.iter().map(|slice| (*slice, *set)));
+        self.sets_in = sets.collect();
+        self.groups = groups;
+    }
+
+    /// Sets whose packets may travel in a slice: they have routes there, or should have.
+    pub(crate) fn sets_in(&self, slice: SliceId) -> BTreeSet<SliceSet> {
+        let all = (slice, SliceSet(0))..=(slice, SliceSet(u16::MAX));
+        let routed = self.routes_in.range(all.clone()).map(|((_, set), _)| *set);
+        routed.chain(self.sets_in.range(all).map(|(_, set)| *set)).collect()
     }
 
     /// The groups of endpoints that are bound here now; those bound where they are not belong

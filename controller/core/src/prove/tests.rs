@@ -88,14 +88,14 @@ fn edit(tables: &mut Tables, switch: &str, change: impl Fn(&Entry) -> Option<Ent
     assert!(!edits.is_empty(), "nothing to change at {switch}");
     for (key, entry) in edits {
         table.remove(&key);
-        table.insert(entry.key(), entry);
+        table.insert(entry);
     }
 }
 
 fn drop_all(tables: &mut Tables, switch: &str, which: impl Fn(&Entry) -> bool) {
     let table = table(tables, switch);
     let before = table.len();
-    table.retain(|_, entry| !which(entry));
+    *table = table.values().filter(|entry| !which(entry)).cloned().collect();
     assert!(table.len() < before, "nothing to remove at {switch}");
 }
 
@@ -195,7 +195,7 @@ fn planted_defects_are_found() {
             });
             let slice = SliceId::DEFAULT;
             let stray = selvedge_pipeline::DeliveryEntry { slice, ..stray.unwrap() };
-            table.insert(Entry::Delivery(stray).key(), Entry::Delivery(stray));
+            table.insert(Entry::Delivery(stray));
         }),
         ("a source bound at a port where it is not", Defect::Spoof, |tables, core| {
             let p4 = core.network.switches["gnb1"].port_named("p4").unwrap().id;
@@ -251,7 +251,7 @@ fn planted_defects_are_found() {
                 dscp: None,
                 action: ClassifierAction::Drop,
             });
-            table(tables, "s1").insert(entry.key(), entry);
+            table(tables, "s1").insert(entry);
         }),
         ("an active rule that is not there", Defect::Rule, |tables, _| {
             drop_all(tables, "gnb1", |entry| matches!(entry, Entry::Classifier(_)));

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, PortId, SliceId, prefix};
 use selvedge_topology::NodeName;
 
+/// Cheap to clone and to compare with what it was made from: what did not change is shared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct World {
     /// Every declared switch.
@@ -22,10 +23,10 @@ pub(crate) struct World {
     pub(crate) wires: BTreeMap<(usize, PortId), Wire>,
     pub(crate) hooks: BTreeMap<(usize, HookId), HookAt>,
     /// By host; `None`: packets cannot be delivered to it.
-    pub(crate) endpoints: Arc<Vec<Option<Endpoint>>>,
+    pub(crate) endpoints: Arc<Vec<Option<Arc<Endpoint>>>>,
     /// Those of each node.
     pub(crate) hosts_of: Arc<Vec<Vec<u32>>>,
-    pub(crate) slices: Arc<BTreeMap<SliceId, Slice>>,
+    pub(crate) slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
     /// Active traffic rules.
     pub(crate) rules: Arc<Vec<Rule>>,
 }
@@ -160,7 +161,7 @@ impl World {
     }
 
     pub(crate) fn endpoint(&self, host: u32) -> Option<&Endpoint> {
-        self.endpoints.get(host as usize)?.as_ref()
+        self.endpoints.get(host as usize)?.as_deref()
     }
 
     pub(crate) fn host(&self, host: u32) -> &NodeName {

@@ -26,7 +26,7 @@ fn port() -> impl Strategy<Value = PortId> {
 }
 
 fn slice() -> impl Strategy<Value = SliceId> {
-    (1u16..=4095).prop_map(SliceId)
+    (1u16..=SliceId::MAX.0).prop_map(SliceId)
 }
 
 fn direction() -> impl Strategy<Value = Direction> {

@@ -18,7 +18,7 @@ struct Range {
 
 const PORT: Range = Range { min: 1, max: 255, text: "1..=255" };
 const NODE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
-const SLICE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
+const SLICE: Range = Range { min: 1, max: SliceId::MAX.0 as u128, text: "1..=16383" };
 const SLICE_SET: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
 const POLICY: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
 const SID: Range = Range { min: 1, max: 65_535, text: "1..=65535" };

@@ -317,7 +317,8 @@ impl Truth {
         for ((node, port), by) in load {
             let name = &self.core.network.switches[&node].ports[&port].name;
             let is_here = |end: &End| end.node == node && end.port.as_str() == name;
-            let mut links = self.core.network.fabric_links().map(|(_, link)| link);
+            let network = &self.core.network;
+            let mut links = network.declared.fabric().iter().map(|ix| network.link(*ix));
             let link = links.find(|link| is_here(&link.a) || is_here(&link.b));
             let Some(capacity) = link.and_then(|link| link.capacity) else { continue };
             let share =

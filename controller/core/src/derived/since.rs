@@ -1,0 +1,445 @@
+//! What is different since something was derived, and deriving just that anew.
+//!
+//! Found out by comparing the state that it was derived of with the state as it is, not told by
+//! events: so none can be missed. What is the same object is the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use selvedge_pipeline::Key;
+use selvedge_slices::ObjectName;
+use selvedge_slices::admission::{Admitted, Attachment, HookMemory};
+use selvedge_topology::{LinkIx, NodeIx, NodeName};
+
+use super::{Derived, SliceState, State, attachment, forwarding, hooks};
+use crate::Core;
+use crate::desired::{self, Named, Scope, fabric, rules};
+use crate::network::Switch;
+use crate::numbers::Numbers;
+use crate::placement;
+use crate::refusal::Refusal;
+use crate::table::Table;
+
+type Tables = BTreeMap<NodeName, Table>;
+
+/// What of the state is another.
+#[derive(Default)]
+struct Changes {
+    switches: BTreeSet<NodeName>,
+    /// Switches with a port in a link whose state is another.
+    linked: BTreeSet<NodeName>,
+    /// Hosts that are delivered to elsewhere than before, or not any more, or for the first time.
+    moved: BTreeSet<NodeName>,
+    /// Hosts that are named by slices and were not, or the other way round.
+    renamed: BTreeSet<NodeName>,
+    /// Slices by what is asked of them.
+    slices: BTreeSet<ObjectName>,
+    /// Admission may come to something else.
+    admission: bool,
+}
+
+impl Derived {
+    /// From the state of a core; equal to what it would be if nothing had followed before.
+    ///
+    /// Cost: the entries of switches that report otherwise; of slices that are asked for or
+    /// placed otherwise, with those that share endpoints with them; and what admission costs. If
+    /// another link is usable, also the nodes squared.
+    pub(crate) fn compute(core: &Core) -> Result<(Self, Numbers), Refusal> {
+        let before = &*core.derived;
+        let mut now = Self {
+            of: State {
+                intent: core.intent.clone(),
+                places: core.places.clone(),
+                switches: core.network.switches.clone(),
+                learned: core.endpoints.learned.clone(),
+                numbers: core.numbers.clone(),
+            },
+            ..before.clone()
+        };
+        let mut numbers = core.numbers.clone();
+        let mut changes = Changes::default();
+        now.network_since(core, before, &mut changes);
+        now.hosts_since(core, before, &mut changes);
+        now.names_since(before, &mut changes);
+        now.admission_since(core, before, &mut numbers, &mut changes)?;
+        now.seats = before.seats.after(core, &now.located);
+        let scope = now.scope(before, &changes);
+        now.tables_since(core, before, &scope, &changes, &mut numbers)?;
+        now.of.numbers = numbers.clone();
+        Ok((now, numbers))
+    }
+
+    fn network_since(&mut self, core: &Core, before: &Self, changes: &mut Changes) {
+        for (name, switch) in &self.of.switches {
+            if !before.of.switches.get(name).is_some_and(|old| same(old, switch)) {
+                changes.switches.insert(name.clone());
+            }
+        }
+        let drained = &self.of.intent.drained;
+        // Where hosts are decides how much of what is drained stays in use.
+        let same_hosts = drained.is_empty() || Arc::ptr_eq(&self.of.learned, &before.of.learned);
+        if changes.switches.is_empty() && same_hosts && before.of.intent.same_drains(drained) {
+            return;
+        }
+        let network = &core.network;
+        let all: BTreeSet<LinkIx> = changes
+            .switches
+            .iter()
+            .flat_map(|name| network.declared.links(name))
+            .copied()
+            .collect();
+        for ix in all {
+            let state = network.link_state(ix);
+            if self.links.get(&ix) != Some(&state) {
+                let link = network.link(ix);
+                changes.linked.extend([link.a.node.clone(), link.b.node.clone()]);
+                Arc::make_mut(&mut self.links).insert(ix, state);
+            }
+        }
+        (self.snapshot, self.forwarding) = forwarding(core, &self.links);
+        changes.admission |= !Arc::ptr_eq(&self.snapshot, &before.snapshot);
+    }
+
+    fn hosts_since(&mut self, core: &Core, before: &Self, changes: &mut Changes) {
+        let network = &core.network;
+        let mut hosts: BTreeSet<&NodeName> =
+            changes.switches.iter().flat_map(|name| network.declared.guests(name)).collect();
+        let learned = &self.of.learned;
+        if !changes.switches.is_empty() || !Arc::ptr_eq(learned, &before.of.learned) {
+            for (host, learned) in &**learned {
+                let there = |at: &(NodeName, String)| changes.switches.contains(&at.0);
+                if before.of.learned.get(host) != Some(learned)
+                    || learned.at.as_ref().is_some_and(there)
+                {
+                    hosts.insert(host);
+                }
+            }
+            let forgotten = before.of.learned.keys().filter(|host| !learned.contains_key(*host));
+            hosts.extend(forgotten);
+        }
+        for host in hosts {
+            let declared = network.topology.nodes.get(host).and_then(|node| node.as_host());
+            let at = declared.and_then(|d| core.endpoints.locate(network, host, d));
+            if self.located.get(host) != at.as_ref() {
+                match at {
+                    Some(at) => self.located.put(host.clone(), at),
+                    None => self.located.remove(host),
+                };
+                changes.moved.insert(host.clone());
+            }
+            let attached = attachment(core, &self.snapshot, host);
+            if self.bare.attachments.get(host) != attached.as_ref() {
+                let attachments = Arc::make_mut(&mut self.bare.attachments);
+                match attached {
+                    Some(attached) => attachments.insert(host.clone(), attached),
+                    None => attachments.remove(host),
+                };
+                changes.admission = true;
+            }
+        }
+        let intent = same_objects(&self.of.intent.hooks, &before.of.intent.hooks)
+            && before.of.intent.same_drains(&self.of.intent.drained);
+        if !intent || !changes.switches.is_empty() {
+            (self.hook_nodes, self.bare.memory) = hooks(core, &self.snapshot);
+        }
+        changes.admission |=
+            self.hook_nodes != before.hook_nodes || self.bare.memory != before.bare.memory;
+    }
+
+    /// Which slices name whom.
+    fn names_since(&mut self, before: &Self, changes: &mut Changes) {
+        let intent = &self.of.intent;
+        let names: BTreeSet<&ObjectName> =
+            different(&before.of.intent.slices, &intent.slices).collect();
+        for name in names {
+            changes.slices.insert(name.clone());
+            let (old, new) = (before.of.intent.active_slice(name), intent.active_slice(name));
+            for endpoint in old.iter().flat_map(|stored| &stored.object.endpoints) {
+                let Some(mut named) = self.named.get(&endpoint.name).cloned() else { continue };
+                named.slices.retain(|other| other != name);
+                if named.slices.is_empty() {
+                    self.named.remove(&endpoint.name);
+                } else {
+                    self.named.put(endpoint.name.clone(), named);
+                }
+            }
+            for endpoint in new.iter().flat_map(|stored| &stored.object.endpoints) {
+                let named = self.named.get(&endpoint.name).cloned();
+                let mut named = named.unwrap_or(Named { side: endpoint.side, slices: Vec::new() });
+                named.side = endpoint.side;
+                named.slices.push(name.clone());
+                named.slices.sort_unstable();
+                self.named.put(endpoint.name.clone(), named);
+            }
+        }
+        before.named.differences(&self.named, |host, old, new| {
+            if old.is_some() != new.is_some() {
+                changes.renamed.insert(host.clone());
+            }
+        });
+    }
+
+    /// Whether applications are to be placed, or were, and where may be decided otherwise now.
+    fn places_anew(&self, before: &Self, changes: &Changes) -> bool {
+        let (old, new) = (&before.of, &self.of);
+        let same = changes.switches.is_empty()
+            && Arc::ptr_eq(&old.learned, &new.learned)
+            && same_objects(&old.intent.applications, &new.intent.applications)
+            && old.places == new.places;
+        let joined = |of: &State| of.switches.values().map(|s| s.joined).collect::<Vec<_>>();
+        (old.intent.places() || new.intent.places()) && (!same || joined(old) != joined(new))
+    }
+
+    /// The ledger of before if nothing in it can differ; else one made anew, together with the
+    /// places of applications.
+    fn admission_since(
+        &mut self,
+        core: &Core,
+        before: &Self,
+        numbers: &mut Numbers,
+        changes: &mut Changes,
+    ) -> Result<(), Refusal> {
+        let kept =
+            !changes.admission && !self.places_anew(before, changes) && changes.slices.is_empty();
+        if kept {
+            return Ok(());
+        }
+        let settled = placement::settle(core, self.unsettled(), &self.links, false);
+        let unplaced = settled.unplaced;
+        (self.ledger, self.places) = (Arc::new(settled.ledger), settled.places);
+        self.take_attachments(settled.placed);
+        for host in placement::misplaced(core, &self.places) {
+            if self.located.remove(host).is_some() {
+                changes.moved.insert(host.clone());
+            }
+        }
+        let mut slices = BTreeMap::new();
+        for (name, stored) in &core.intent.slices {
+            numbers.slice(name.as_str())?;
+            if !stored.phase().holds_capacity() {
+                continue;
+            }
+            let admitted = self.ledger.get(name.as_str());
+            let why = unplaced.get(name).or(admitted.and_then(|a| a.waived.as_ref()));
+            let reasons = why.map(ToString::to_string).into_iter().collect();
+            slices.insert(name.to_string(), SliceState { reasons, placed: admitted.is_some() });
+        }
+        self.slices = Arc::new(slices);
+        Ok(())
+    }
+
+    /// `placed`: see [`placement::Settled`].
+    fn take_attachments(&mut self, placed: Option<(BTreeMap<NodeName, Attachment>, HookMemory)>) {
+        match placed {
+            None => {
+                self.attachments = self.bare.attachments.clone();
+                self.hook_memory = self.bare.memory.clone();
+            }
+            Some((attachments, memory)) => {
+                if *self.attachments != attachments {
+                    self.attachments = Arc::new(attachments);
+                }
+                self.hook_memory = memory;
+            }
+        }
+    }
+
+    /// Slices whose entries are derived anew.
+    fn scope(&self, before: &Self, changes: &Changes) -> Scope {
+        let mut slices = changes.slices.clone();
+        slices.extend(before.seats.changed(&self.seats).cloned());
+        let same_network = Arc::ptr_eq(&self.snapshot, &before.snapshot)
+            && Arc::ptr_eq(&self.attachments, &before.attachments)
+            && self.hook_nodes == before.hook_nodes;
+        let same_hooks = same_objects(&self.of.intent.hooks, &before.of.intent.hooks);
+        for (name, stored) in self.of.intent.active() {
+            let (old, new) = (before.slices.get(name.as_str()), self.slices.get(name.as_str()));
+            let unplaced = new.is_none_or(|state| !state.placed);
+            let moved = || {
+                let (old, new) = (before.ledger.get(name.as_str()), self.ledger.get(name.as_str()));
+                !Arc::ptr_eq(&self.ledger, &before.ledger) && !same_ways(old, new)
+            };
+            let through = !same_hooks && !stored.object.through.is_empty();
+            if old != new || through || (unplaced && !same_network) || moved() {
+                slices.insert(name.clone());
+            }
+        }
+        let on_switch = |(key, _): &(&(NodeName, _), _)| changes.switches.contains(&key.0);
+        slices.extend(before.hooks.iter().filter(on_switch).map(|(_, h)| h.slice.clone()));
+        let mut default = !changes.renamed.is_empty();
+        for host in &changes.moved {
+            for named in [before.named.get(host), self.named.get(host)] {
+                match named {
+                    Some(named) => slices.extend(named.slices.iter().cloned()),
+                    None => default = true,
+                }
+            }
+        }
+        default |= !Arc::ptr_eq(&self.snapshot, &before.snapshot)
+            && desired::parts(before) != desired::parts(self);
+        // What else an endpoint of theirs is in decides which of them its traffic takes.
+        let mut all = slices.clone();
+        for of in [before, self] {
+            let objects = slices.iter().filter_map(|name| of.of.intent.active_slice(name));
+            for endpoint in objects.flat_map(|stored| &stored.object.endpoints) {
+                let also = of.named.get(&endpoint.name).into_iter().flat_map(|n| &n.slices);
+                all.extend(also.filter(|name| !slices.contains(*name)).cloned());
+            }
+        }
+        Scope { slices: all, default }
+    }
+
+    fn tables_since(
+        &mut self,
+        core: &Core,
+        before: &Self,
+        scope: &Scope,
+        changes: &Changes,
+        numbers: &mut Numbers,
+    ) -> Result<(), Refusal> {
+        let network = &core.network;
+        let switches: BTreeSet<&NodeName> =
+            changes.switches.iter().chain(&changes.linked).collect();
+        let (mut old, mut new) = (Tables::new(), Tables::new());
+        let mut known = before.of.numbers.clone();
+        fabric::fabric(network, before, &switches, &mut known, &mut old)?;
+        fabric::fabric(network, self, &switches, numbers, &mut new)?;
+        let gone = desired::slices(network, before, scope, &mut known, &mut old)?;
+        let hooks = desired::slices(network, self, scope, numbers, &mut new)?;
+        self.hooks.retain(|key, _| !gone.contains_key(key));
+        self.hooks.extend(hooks);
+        self.rules_since(core, before, numbers, &mut old, &mut new)?;
+        // A table can be wanted of a switch that is known only.
+        let unknown = |name: &NodeName| !self.of.switches.get(name).is_some_and(|s| s.known);
+        new.retain(|name, _| !unknown(name));
+        edit(&mut self.tables, old, new);
+        self.tables.retain(|name, _| !unknown(name));
+        if !Arc::ptr_eq(&self.forwarding, &before.forwarding) {
+            self.hops_since(before, &switches, numbers)?;
+        }
+        Ok(())
+    }
+
+    fn rules_since(
+        &mut self,
+        core: &Core,
+        before: &Self,
+        numbers: &mut Numbers,
+        old: &mut Tables,
+        new: &mut Tables,
+    ) -> Result<(), Refusal> {
+        let same = same_objects(&self.of.intent.applications, &before.of.intent.applications);
+        if same && (self.of.intent.applications.is_empty() || self.located == before.located) {
+            return Ok(());
+        }
+        let mut rules = Tables::new();
+        rules::rules(&core.intent, &core.network.topology, &self.located, numbers, &mut rules)?;
+        for (tables, rules) in [(old, &*before.rules), (new, &rules)] {
+            for (name, rules) in rules {
+                let table = tables.entry(name.clone()).or_default();
+                for rule in rules.values() {
+                    table.insert(rule.clone());
+                }
+            }
+        }
+        self.rules = Arc::new(rules);
+        Ok(())
+    }
+
+    /// Next hops of switches that are not derived whole: where trees differ.
+    fn hops_since(
+        &mut self,
+        before: &Self,
+        whole: &BTreeSet<&NodeName>,
+        numbers: &mut Numbers,
+    ) -> Result<(), Refusal> {
+        let snapshot = self.snapshot.clone();
+        let names = || snapshot.nodes().map(|node| (node, snapshot.name(node)));
+        let mut others: Vec<(NodeIx, &NodeName)> = Vec::new();
+        others.extend(names().filter(|(_, name)| {
+            !whole.contains(name) && self.of.switches.get(*name).is_some_and(|s| s.known)
+        }));
+        for (root, name) in names() {
+            let (old, new) = (
+                before.forwarding.tree(&before.snapshot, root),
+                self.forwarding.tree(&snapshot, root),
+            );
+            let mut sid = None;
+            for (node, switch) in &others {
+                if old.next(*node) == new.next(*node) {
+                    continue;
+                }
+                let sid = match sid {
+                    Some(sid) => sid,
+                    None => *sid.insert(numbers.node(name)?),
+                };
+                let table = Arc::make_mut(self.tables.entry((*switch).clone()).or_default());
+                match fabric::hop(&self.links, new.next(*node), sid) {
+                    Some(hop) => table.insert(hop),
+                    None => table.remove(&Key::NextHop(sid)),
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes entries out of tables and puts others in; what is the same stays untouched.
+fn edit(tables: &mut BTreeMap<NodeName, Arc<Table>>, old: Tables, mut new: Tables) {
+    for (name, old) in old {
+        let Some(table) = tables.get_mut(&name) else { continue };
+        let new = new.get(&name);
+        for key in old.iter().map(|(key, _)| key) {
+            if !new.is_some_and(|new| new.contains_key(key)) {
+                Arc::make_mut(table).remove(key);
+            }
+        }
+    }
+    for (name, new) in std::mem::take(&mut new) {
+        let table = tables.entry(name).or_default();
+        if table.is_empty() {
+            *table = Arc::new(new);
+            continue;
+        }
+        for entry in new.values() {
+            if table.get(&entry.key()) != Some(entry) {
+                Arc::make_mut(table).insert(entry.clone());
+            }
+        }
+    }
+}
+
+fn same(old: &Switch, new: &Switch) -> bool {
+    old.reported(new) && old.hooks == new.hooks
+}
+
+/// Names of objects that are not the same object in both.
+fn different<'a, T>(
+    old: &'a BTreeMap<ObjectName, Arc<T>>,
+    new: &'a BTreeMap<ObjectName, Arc<T>>,
+) -> impl Iterator<Item = &'a ObjectName> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let other = new
+        .iter()
+        .filter(|(name, object)| !old.get(*name).is_some_and(|old| Arc::ptr_eq(old, object)));
+    gone.chain(other.map(|(name, _)| name))
+}
+
+fn same_objects<T>(old: &BTreeMap<ObjectName, Arc<T>>, new: &BTreeMap<ObjectName, Arc<T>>) -> bool {
+    different(old, new).next().is_none()
+}
+
+/// Whether packets go by the same ids.
+fn same_ways(old: Option<&Admitted>, new: Option<&Admitted>) -> bool {
+    match (old, new) {
+        (None, None) => true,
+        (Some(old), Some(new)) => {
+            let ways = |admitted: &Admitted| {
+                let placed = admitted.placed.iter();
+                placed.map(|p| (p.direction, p.from, p.to, p.segments.clone())).collect::<Vec<_>>()
+            };
+            ways(old) == ways(new)
+        }
+        _ => false,
+    }
+}

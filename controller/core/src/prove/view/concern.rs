@@ -1,0 +1,270 @@
+//! Changes, and what they concern.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, SliceId, SliceSet};
+
+use super::super::DIRECTIONS;
+use super::super::class::Class;
+use super::super::world::{Slice, World};
+use super::{Changes, FIRST_FUNCTION, Topic, View};
+
+/// What has to be judged again.
+#[derive(Default)]
+pub(super) struct Dirty {
+    pub(super) groups: BTreeSet<usize>,
+    pub(super) sets: BTreeSet<(usize, SliceSet)>,
+    pub(super) routes: Vec<(usize, SliceSet, IpNet)>,
+    /// Endpoints that groups of a switch may send to in a slice.
+    pub(super) towards: Vec<(usize, SliceId, u32)>,
+    pub(super) policies: BTreeSet<(usize, PolicyId)>,
+    /// Policies whose way is another, though not its end.
+    pub(super) ways: BTreeSet<(usize, PolicyId)>,
+    pub(super) hops: Vec<(u16, usize)>,
+    /// Switches where all next hops are looked at again.
+    pub(super) ports: BTreeSet<usize>,
+    pub(super) functions: BTreeSet<usize>,
+    pub(super) topics: Vec<Topic>,
+    pub(super) sources: BTreeSet<(usize, SliceId, Direction)>,
+    pub(super) rules: bool,
+    pub(super) everything: bool,
+}
+
+impl View {
+    pub(super) fn known_changed(&mut self, node: usize, dirty: &mut Dirty) {
+        dirty.ports.insert(node);
+        dirty.functions.insert(node);
+        dirty.groups.insert(node);
+        dirty.rules = true;
+    }
+
+    pub(super) fn change(&mut self, node: usize, changes: Changes, dirty: &mut Dirty) {
+        if changes.is_empty() {
+            return;
+        }
+        let world = self.world.clone();
+        for (key, entry) in changes {
+            if let Key::NextHop(sid) = key {
+                // Held by class alone, but for reading back.
+                let hop = match &entry {
+                    Some(Entry::NextHop(hop)) => Some((hop.port, hop.mac)),
+                    _ => None,
+                };
+                let class = self.class(sid.0);
+                class.hop[node] = hop;
+                dirty.hops.push((sid.0, node));
+            }
+            let sids_after = match &entry {
+                Some(Entry::Policy(policy)) => policy.sids.clone(),
+                _ => Vec::new(),
+            };
+            let old = Arc::make_mut(&mut self.nodes[node]).set(key, entry);
+            match key {
+                Key::NextHop(_) | Key::PortQueue(_) | Key::Generation => {}
+                Key::Port(port) => {
+                    dirty.ports.insert(node);
+                    self.port_changed(node, port, dirty);
+                }
+                Key::Endpoint(port, net) => {
+                    dirty.groups.insert(node);
+                    dirty.topics.push(Topic::Binding(node, port, net));
+                    world.hosts.overlapping(net, |host| dirty.topics.push(Topic::Source(host)));
+                }
+                Key::Classifier(priority) => {
+                    dirty.topics.push(Topic::Asked(node, priority));
+                    dirty.rules = true;
+                }
+                Key::SliceRoute(set, net) => dirty.routes.push((node, set, net)),
+                Key::SliceMeter(slice, direction) => {
+                    dirty.topics.push(Topic::Meter(slice, direction));
+                    dirty.sources.insert((node, slice, direction));
+                }
+                Key::Policy(policy) => {
+                    dirty.policies.insert((node, policy));
+                    let before = match &old {
+                        Some(Entry::Policy(policy)) => policy.sids.as_slice(),
+                        _ => &[],
+                    };
+                    self.used(node, policy, before, &sids_after);
+                }
+                Key::LocalSid(sid) => {
+                    if sid < FIRST_FUNCTION {
+                        // The class is made, so that the id has an end.
+                        let _: &mut Class = self.class(sid);
+                        dirty.hops.push((sid, node));
+                    }
+                    dirty.functions.insert(node);
+                }
+                Key::Delivery(slice, net) => {
+                    dirty.topics.push(Topic::Delivery(node, slice, net));
+                    let mut to = Vec::new();
+                    world.hosts.overlapping(net, |host| to.push(host));
+                    if !to.is_empty() {
+                        let switches = world.switches_of(slice);
+                        for host in to {
+                            dirty.towards.extend(switches.iter().map(|from| (*from, slice, host)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn port_changed(&self, node: usize, port: PortId, dirty: &mut Dirty) {
+        // Whoever sends here, and endpoints at the port.
+        if let Some(wire) = self.world.wires.get(&(node, port)) {
+            dirty.ports.insert(wire.node);
+            return;
+        }
+        let world = self.world.clone();
+        for host in world.hosts_at(node, port) {
+            dirty.topics.push(Topic::Source(host));
+            self.towards(host, dirty);
+        }
+    }
+
+    /// Everybody who may send to a host.
+    fn towards(&self, host: u32, dirty: &mut Dirty) {
+        let Some(endpoint) = self.world.endpoint(host) else { return };
+        for slice in &endpoint.member.slices {
+            let switches = self.world.switches_of(*slice).into_iter();
+            dirty.towards.extend(switches.map(|from| (from, *slice, host)));
+        }
+    }
+
+    /// A policy has other ids.
+    fn used(&mut self, node: usize, policy: PolicyId, before: &[u16], after: &[u16]) {
+        let user = (u32::try_from(node).expect("nodes are limited"), policy);
+        for sid in before.iter().filter(|sid| **sid < FIRST_FUNCTION && !after.contains(sid)) {
+            self.class(*sid);
+            let users = Arc::make_mut(&mut self.users[usize::from(*sid)]);
+            if let Some(at) = users.iter().position(|known| *known == user) {
+                users.swap_remove(at);
+            }
+        }
+        let mut known: Vec<u16> = before.to_vec();
+        for sid in after.iter().filter(|sid| **sid < FIRST_FUNCTION) {
+            if !known.contains(sid) {
+                known.push(*sid);
+                self.class(*sid);
+                Arc::make_mut(&mut self.users[usize::from(*sid)]).push(user);
+            }
+        }
+    }
+
+    fn class(&mut self, sid: u16) -> &mut Class {
+        let at = usize::from(sid);
+        if self.classes.len() <= at {
+            let n = self.nodes.len();
+            let empty = Arc::new(Class::new(n));
+            self.classes.resize(at + 1, empty);
+            self.users.resize(at + 1, Arc::default());
+        }
+        Arc::make_mut(&mut self.classes[at])
+    }
+
+    pub(super) fn world_changed(&mut self, before: &World, dirty: &mut Dirty) {
+        let world = self.world.clone();
+        if before.wires != world.wires {
+            let keys: BTreeSet<_> = before.wires.keys().chain(world.wires.keys()).collect();
+            for key in keys {
+                let (old, new) = (before.wires.get(key), world.wires.get(key));
+                if old != new {
+                    dirty.ports.insert(key.0);
+                    dirty.topics.push(Topic::Load(key.0, key.1));
+                }
+            }
+            let part = world.parts();
+            if part != *self.part {
+                self.part = Arc::new(part);
+                dirty.everything = true;
+            }
+        }
+        if before.hooks != world.hooks {
+            let keys: BTreeSet<_> = before.hooks.keys().chain(world.hooks.keys()).collect();
+            for key in keys {
+                let (old, new) = (before.hooks.get(key), world.hooks.get(key));
+                if old != new {
+                    dirty.functions.insert(key.0);
+                    for hook in [old, new].into_iter().flatten() {
+                        self.slice_dirty(hook.slice, dirty);
+                    }
+                }
+            }
+        }
+        if !Arc::ptr_eq(&before.slices, &world.slices) {
+            let gone = before.slices.keys().filter(|id| !world.slices.contains_key(*id));
+            let other = world.slices.iter().filter(|(id, slice)| {
+                !before.slices.get(*id).is_some_and(|before| Arc::ptr_eq(before, slice))
+            });
+            for id in gone.chain(other.map(|(id, _)| id)) {
+                let (old, new) = (before.slices.get(id), world.slices.get(id));
+                if old != new {
+                    // Who came or went is found by endpoint below.
+                    let all = |s: &Arc<Slice>| Slice { members: Vec::new(), ..Slice::clone(s) };
+                    if old.map(all) != new.map(all) {
+                        self.slice_dirty(*id, dirty);
+                    }
+                    for direction in DIRECTIONS {
+                        dirty.topics.push(Topic::Meter(*id, direction));
+                    }
+                }
+            }
+        }
+        if !Arc::ptr_eq(&before.endpoints, &world.endpoints) {
+            let all = before.endpoints.iter().zip(world.endpoints.iter());
+            let same = |(old, new): &(&Option<Arc<_>>, &Option<Arc<_>>)| match (old, new) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+                (None, None) => true,
+                _ => false,
+            };
+            let changed: Vec<u32> =
+                (0..).zip(all).filter(|(_, both)| !same(both)).map(|(host, _)| host).collect();
+            for host in changed {
+                self.endpoint_changed(before, host, dirty);
+            }
+            dirty.rules |= !world.rules.is_empty();
+        }
+        dirty.rules |= before.rules != world.rules;
+    }
+
+    fn slice_dirty(&self, slice: SliceId, dirty: &mut Dirty) {
+        for node in self.world.switches_of(slice) {
+            let sets = self.nodes[node].sets_in(slice).into_iter();
+            dirty.sets.extend(sets.map(|set| (node, set)));
+            for direction in DIRECTIONS {
+                dirty.sources.insert((node, slice, direction));
+            }
+        }
+        for direction in DIRECTIONS {
+            dirty.topics.push(Topic::Meter(slice, direction));
+        }
+    }
+
+    fn endpoint_changed(&self, before: &World, host: u32, dirty: &mut Dirty) {
+        dirty.topics.push(Topic::Source(host));
+        for world in [before, &*self.world] {
+            let Some(endpoint) = world.endpoint(host) else { continue };
+            let node = endpoint.node;
+            dirty.groups.insert(node);
+            for binding in self.nodes[node].bindings() {
+                if endpoint.prefixes.iter().any(|net| net.contains(&binding.prefix)) {
+                    dirty.topics.push(Topic::Binding(node, binding.port, binding.prefix));
+                }
+            }
+            for slice in &endpoint.member.slices {
+                for net in &endpoint.prefixes {
+                    dirty.topics.push(Topic::Delivery(node, *slice, *net));
+                }
+                let switches = world.switches_of(*slice).into_iter();
+                dirty.towards.extend(switches.map(|from| (from, *slice, host)));
+                for direction in DIRECTIONS {
+                    dirty.topics.push(Topic::Meter(*slice, direction));
+                    dirty.sources.insert((node, *slice, direction));
+                }
+            }
+        }
+    }
+}
