@@ -38,8 +38,9 @@ const REQUESTS: usize = 1_000;
 const HELD_MS: u64 = 86_400_000;
 
 pub(super) fn row_of(net: &Net) -> Result<Value> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    runtime.build().context("no runtime")?.block_on(measured(net))
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().context("no runtime")?;
+    runtime.block_on(measured(net))
 }
 
 async fn measured(net: &Net) -> Result<Value> {
