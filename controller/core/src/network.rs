@@ -189,14 +189,18 @@ impl Network {
 
 impl Wiring for Network {
     fn ways_out(&self, switch: &NodeName) -> Vec<(PortId, NodeName)> {
+        let Some(known) = self.switches.get(switch) else { return Vec::new() };
         let links = self.declared.links(switch).iter().map(|ix| self.link(*ix));
-        let way = |link: &Link| {
+        let ways = links.filter_map(|link| {
             let (near, far) = link.seen_from(switch)?;
-            // What is sent over a link that is down is lost, and goes round nowhere.
-            let (port, _) = (self.end(near, far).ok()?, self.end(far, near).ok()?);
-            Some((port.port, far.node.clone()))
-        };
-        links.filter_map(way).collect()
+            let port = known.port_named(near.port.as_str())?;
+            // Whatever is known of the link and of its far end: it may be up again, or its far
+            // end not have joined yet, while packets go there. And also to whom it was cabled.
+            let sees = known.neighbors.get(&port.id).and_then(|sees| sees.chassis.parse().ok());
+            let sees = sees.filter(|node| *node != far.node && self.switches.contains_key(node));
+            Some([Some((port.id, far.node.clone())), sees.map(|node| (port.id, node))])
+        });
+        ways.flatten().flatten().collect()
     }
 
     fn neighbors(&self, switch: &NodeName) -> Vec<NodeName> {

@@ -31,7 +31,8 @@ pub(crate) enum Held<'a> {
 
 /// Where ports lead.
 pub(crate) trait Wiring {
-    /// Ports of a switch that lead to another one, and to which.
+    /// Ports of a switch that may lead to another one, and to which. More than one stands there
+    /// for a port where that is not known.
     fn ways_out(&self, switch: &NodeName) -> Vec<(PortId, NodeName)>;
     /// All switches that links of this one are declared to lead to.
     fn neighbors(&self, switch: &NodeName) -> Vec<NodeName>;
@@ -52,7 +53,10 @@ pub(crate) fn in_rounds(
     for (name, updates) in &step.updates {
         let switch = fabric.index(name).expect("held has every switch");
         for hop in updates.iter().filter_map(next_hop) {
-            changes.entry(hop.node).or_default().insert(switch, fabric.leads_to(switch, hop));
+            changes
+                .entry(hop.node)
+                .or_default()
+                .insert(switch, fabric.leads_to(switch, hop).next());
         }
     }
     let all_known = held.values().all(|held| matches!(held, Held::Known(_)));
@@ -130,22 +134,22 @@ impl<'a> Fabric<'a> {
         self.names.binary_search(&name).ok()
     }
 
-    fn leads_to(&self, switch: usize, hop: &NextHopEntry) -> Option<usize> {
-        let out = self.out[switch].iter();
-        out.filter(|(port, _)| *port == hop.port).map(|(_, to)| *to).next()
+    fn leads_to(&self, switch: usize, hop: &NextHopEntry) -> impl Iterator<Item = usize> {
+        let port = hop.port;
+        self.out[switch].iter().filter(move |(out, _)| *out == port).map(|(_, to)| *to)
     }
 
     /// The switches that one may send to on the way to a node, by what it holds.
     fn before(&self, switch: usize, node: NodeSid) -> Vec<usize> {
         let of = |table: &Table| match table.get(&Key::NextHop(node)) {
-            Some(Entry::NextHop(hop)) => self.leads_to(switch, hop),
-            _ => None,
+            Some(Entry::NextHop(hop)) => self.leads_to(switch, hop).collect(),
+            _ => Vec::new(),
         };
         match self.held[switch] {
-            Held::Known(table) => of(table).into_iter().collect(),
+            Held::Known(table) => of(table),
             Held::Fixed(table, tried) => {
                 let tried = tried.iter().filter_map(next_hop).filter(|hop| hop.node == node);
-                let tried = tried.filter_map(|hop| self.leads_to(switch, hop));
+                let tried = tried.flat_map(|hop| self.leads_to(switch, hop));
                 let mut ways: Vec<usize> = of(table).into_iter().chain(tried).collect();
                 ways.dedup();
                 ways
