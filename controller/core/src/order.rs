@@ -41,14 +41,15 @@ pub(crate) trait Wiring {
 /// Splits a step of the fabric's stage into rounds, to be carried out one after the other. True
 /// beside them: some next hops were withheld.
 ///
-/// `held` has every switch. Cost: for each node whose next hop changes somewhere, the switches
+/// `held` has every switch; `own` tells the node that a switch is. Cost: for each node whose next hop changes somewhere, the switches
 /// where it does and those on the ways from there.
 pub(crate) fn in_rounds(
     step: Step,
     held: &BTreeMap<&NodeName, Held<'_>>,
     wiring: &impl Wiring,
+    own: impl Fn(&NodeName) -> Option<NodeSid>,
 ) -> (Vec<Step>, bool) {
-    let fabric = Fabric::new(held, wiring);
+    let fabric = Fabric::new(held, wiring, own);
     let mut changes: BTreeMap<NodeSid, BTreeMap<usize, Option<usize>>> = BTreeMap::new();
     for (name, updates) in &step.updates {
         let switch = fabric.index(name).expect("held has every switch");
@@ -102,15 +103,21 @@ pub(crate) fn in_rounds(
 /// What switches hold and where it leads; switches by index, in the order of names.
 struct Fabric<'a> {
     names: Vec<&'a NodeName>,
+    own: Vec<Option<NodeSid>>,
     held: Vec<Held<'a>>,
     out: Vec<Vec<(PortId, usize)>>,
     neighbors: BTreeMap<usize, Vec<usize>>,
 }
 
 impl<'a> Fabric<'a> {
-    fn new(held: &BTreeMap<&'a NodeName, Held<'a>>, wiring: &impl Wiring) -> Self {
+    fn new(
+        held: &BTreeMap<&'a NodeName, Held<'a>>,
+        wiring: &impl Wiring,
+        own: impl Fn(&NodeName) -> Option<NodeSid>,
+    ) -> Self {
         let names: Vec<&NodeName> = held.keys().copied().collect();
         let mut fabric = Self {
+            own: names.iter().map(|name| own(name)).collect(),
             out: Vec::with_capacity(names.len()),
             held: held.values().copied().collect(),
             neighbors: BTreeMap::new(),
@@ -146,6 +153,8 @@ impl<'a> Fabric<'a> {
             _ => Vec::new(),
         };
         match self.held[switch] {
+            // A packet that has come to where it goes is not sent on.
+            _ if self.own[switch] == Some(node) => Vec::new(),
             Held::Known(table) => of(table),
             Held::Fixed(table, tried) => {
                 let tried = tried.iter().filter_map(next_hop).filter(|hop| hop.node == node);
@@ -210,13 +219,23 @@ impl Ways {
         for part in &part {
             sizes[*part] += 1;
         }
+        // Parts are numbered from where ways end.
+        let mut changes: Vec<(usize, Option<usize>)> =
+            self.after.iter().map(|(switch, next)| (*switch, *next)).collect();
+        changes.sort_by_key(|(switch, _)| part[*switch]);
         let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
-        for (&start, &next) in self.after.iter().filter(|(start, _)| sizes[part[**start]] > 1) {
+        for (start, next) in changes {
+            if sizes[part[start]] == 1 {
+                if self.waits(&rounds, next) {
+                    rounds.insert(start, None);
+                }
+                continue;
+            }
             // Down the new way as far as nothing is known, and back up.
             let (mut way, mut at) = (vec![start], next);
             let end = loop {
                 let Some(node) = at.filter(|node| part[*node] == part[start]) else {
-                    break Some(0);
+                    break (!self.waits(&rounds, at)).then_some(0);
                 };
                 if let Some(round) = rounds.get(&node) {
                     break round.map(|round| round + 1);
@@ -241,6 +260,23 @@ impl Ways {
             }
         }
         rounds
+    }
+
+    /// Whether the way from a switch leads through one whose own new way is withheld: what came
+    /// there would be lost, while the old way may still lead on.
+    fn waits(&self, rounds: &BTreeMap<usize, Round>, mut at: Option<usize>) -> bool {
+        for _ in 0..self.before.len() {
+            let Some(node) = at else { return false };
+            if rounds.get(&node) == Some(&None) {
+                return true;
+            }
+            at = match (self.after.get(&node), &self.before[node][..]) {
+                (Some(next), _) => *next,
+                (None, [only]) => Some(*only),
+                (None, _) => None,
+            };
+        }
+        false
     }
 
     /// Numbers the strongly connected parts of the graph of old and new next hops: Tarjan's

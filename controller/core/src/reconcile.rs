@@ -329,7 +329,9 @@ impl Core {
             if step.stage != Stage::Fabric {
                 return vec![step];
             }
-            let (steps, some) = order::in_rounds(step, &held, &self.network);
+            let (steps, some) = order::in_rounds(step, &held, &self.network, |switch| {
+                self.numbers.known_node(switch)
+            });
             withheld |= some;
             steps
         };
