@@ -171,7 +171,7 @@ impl World {
         if let Some(key) = mail.filter(|key| key.0 <= at) {
             let mail = self.mail.remove(&key).expect("it was just seen");
             self.now_ms = self.now_ms.max(key.0);
-            self.deliver(mail);
+            self.deliver(key.1, mail);
         } else {
             self.now_ms = self.now_ms.max(at);
             self.timer(controller);
@@ -187,7 +187,17 @@ impl World {
         times.min().unwrap_or((u64::MAX, 0))
     }
 
-    fn deliver(&mut self, mail: Mail) {
+    fn deliver(&mut self, number: u64, mail: Mail) {
+        if let Mail::Tell { line, .. } | Mail::Ended { line } = &mail {
+            let until = self.controllers[line.controller].away_until;
+            if until > self.now_ms {
+                // Nothing overtakes it: a session is a stream.
+                let last = self.last.entry((line.clone(), true)).or_default();
+                *last = (*last).max(until);
+                self.mail.insert((until, number), mail);
+                return;
+            }
+        }
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{} {mail:?}", self.now_ms));
         }
@@ -198,12 +208,6 @@ impl World {
             }
             Mail::Dial { controller, life, switch } => self.dial(controller, life, &switch),
             Mail::Ask { line, ask } => self.answer(line, ask),
-            Mail::Tell { ref line, .. } | Mail::Ended { ref line }
-                if self.controllers[line.controller].away_until > self.now_ms =>
-            {
-                let later = self.controllers[line.controller].away_until - self.now_ms;
-                self.post(later, mail);
-            }
             Mail::Tell { line, event } => self.tell(&line, event),
             Mail::Ended { line } => self.ended(&line),
             Mail::Chatter => {
