@@ -18,6 +18,8 @@ mod show;
 mod test;
 mod traffic;
 
+pub(crate) use show::on_interrupt;
+
 #[derive(ClapArgs)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -1,16 +1,14 @@
-//! `selvedge path`: paths between two nodes of a topology file, without a controller.
+//! `selvedge path`: paths between nodes of a topology file, without a controller.
 
 mod ask;
+mod find;
 mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use selvedge_topology::{
-    BitRate, Constraints, Delay, Disjoint, Metric, NoPair, NodeIx, NotFound, Path, Problems, Query,
-    Read, Scratch, Shared, Snapshot, cheapest, disjoint_pair, explain, k_shortest, read,
-};
+use selvedge_topology::{BitRate, Delay, Problems, Read, Snapshot, read};
 use serde_json::json;
 
 use crate::Output;
@@ -20,40 +18,55 @@ pub(crate) struct Args {
     /// Topology: Selvedge YAML, Topology Zoo GraphML or REPETITA .graph.
     #[arg(long, value_name = "FILE")]
     topology: PathBuf,
-    /// Where the path begins: a switch, or a host for the switch it hangs on.
+    /// Where the path begins: a switch, or a host for the switch it hangs on. Without it, at
+    /// every switch.
     #[arg(long, value_name = "NODE")]
-    from: String,
-    /// Where it ends.
+    from: Option<String>,
+    /// Where it ends. Without it, at every other switch.
     #[arg(long, value_name = "NODE")]
-    to: String,
+    to: Option<String>,
     /// What the path is shortest by; then by hops, then by names.
     #[arg(long, value_enum, default_value_t = By::Delay)]
     metric: By,
     /// The whole path's propagation at most, such as 5ms.
-    #[arg(long, value_name = "TIME", value_parser = parsed::<Delay>)]
+    #[arg(long, value_name = "TIME", value_parser = parsed::<Delay>, allow_hyphen_values = true)]
     max_delay: Option<Delay>,
     /// Links at most.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     max_hops: Option<u32>,
     /// Only links of at least this capacity, such as 10Mbps.
-    #[arg(long, value_name = "RATE", value_parser = parsed::<BitRate>)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     bandwidth: Option<BitRate>,
     #[command(flatten)]
     elements: Elements,
     /// Two paths that share no link, no node, or no shared-risk group, of least length together;
     /// each keeps to everything asked.
-    #[arg(long, value_enum, conflicts_with = "k")]
+    #[arg(long, value_enum, requires = "from", requires = "to")]
     disjoint: Option<Apart>,
     /// So many shortest loop-free paths.
-    #[arg(short, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(
+        short,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u16).range(1..=1024),
+        allow_hyphen_values = true,
+        requires = "from",
+        requires = "to",
+        conflicts_with = "disjoint"
+    )]
     k: Option<u16>,
+    /// All paths that are as short as the shortest.
+    #[arg(long, requires = "from", requires = "to", conflicts_with_all = ["disjoint", "k"])]
+    ecmp: bool,
+    /// With each link of a path, the loop-free ways around it and around the switch behind it.
+    #[arg(long)]
+    backups: bool,
     /// Runs a hook on this switch, on the way; in the order given, for the ids of the path.
     #[arg(long, value_name = "NODE")]
     hook: Vec<String>,
 }
 
 /// What a path passes, what it avoids; each can be given more than once.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 struct Elements {
     /// Passes this switch.
     #[arg(long, value_name = "NODE")]
@@ -108,6 +121,14 @@ where
     })
 }
 
+/// A rate that asks for something.
+pub(crate) fn rate(text: &str) -> Result<BitRate, String> {
+    match parsed(text)? {
+        BitRate(0) => Err("a rate of 0 asks for nothing: leave the option out".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let Read { topology, assumptions } = match read::from_path(&args.topology) {
         Ok(read) => read,
@@ -115,113 +136,50 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     };
     let mut assumed: Vec<String> = assumptions.iter().map(ToString::to_string).collect();
     let snapshot = Snapshot::new(Arc::new(topology), 0);
-    let shown = find(&args, &snapshot, &mut assumed);
-    match (output, shown) {
-        (Output::Json, shown) => {
-            let error = shown.as_ref().err().cloned();
-            let paths: Vec<_> = shown.iter().flatten().map(show::Shown::json).collect();
-            let mut document = json!({ "paths": paths, "assumed": assumed });
-            if let Some(error) = &error {
-                document["error"] = json!(error);
+    let found = find::find(&args, &snapshot, &mut assumed);
+    match (output, found) {
+        (Output::Json, found) => {
+            let mut document = json!({ "paths": [], "assumed": assumed });
+            let ok = found.is_ok();
+            match found {
+                Ok(found) => {
+                    let paths = found.paths.iter().map(show::Shown::json);
+                    document["paths"] = paths.collect();
+                    if !found.none.is_empty() {
+                        let none = found.none.iter();
+                        let none = none.map(|(from, to)| json!({ "from": from, "to": to }));
+                        document["none"] = none.collect();
+                    }
+                }
+                Err(refused) => {
+                    document["error"] = json!(refused.message);
+                    document["relax"] = json!(refused.relax);
+                }
             }
             println!("{document:#}");
-            Ok(if error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        (Output::Text, Ok(shown)) => {
-            for (i, path) in shown.iter().enumerate() {
+        (Output::Text, Ok(found)) => {
+            for (i, path) in found.paths.iter().enumerate() {
                 if i > 0 {
                     println!();
                 }
                 path.print();
+            }
+            for (from, to) in &found.none {
+                println!("no path: {from} > {to}");
             }
             for assumption in &assumed {
                 println!("assumed: {assumption}");
             }
             Ok(ExitCode::SUCCESS)
         }
-        (Output::Text, Err(error)) => {
+        (Output::Text, Err(refused)) => {
             for assumption in &assumed {
                 eprintln!("assumed: {assumption}");
             }
-            anyhow::bail!(error)
+            anyhow::bail!(refused.message)
         }
-    }
-}
-
-fn find(
-    args: &Args,
-    snapshot: &Snapshot,
-    assumed: &mut Vec<String>,
-) -> Result<Vec<show::Shown>, String> {
-    let from = ask::switch_or_host(snapshot, &args.from, assumed)?;
-    let to = ask::switch_or_host(snapshot, &args.to, assumed)?;
-    let hooks: Vec<NodeIx> =
-        args.hook.iter().map(|name| ask::switch(snapshot, name)).collect::<Result<_, _>>()?;
-    let mut constraints: Constraints = ask::elements(snapshot, &args.elements)?;
-    constraints.max_delay = args.max_delay;
-    constraints.max_hops = args.max_hops;
-    constraints.bandwidth = args.bandwidth;
-    constraints.include.nodes.extend(&hooks);
-    let metric = match args.metric {
-        By::Delay => Metric::Delay,
-        By::Cost => Metric::Cost,
-        By::Hops => Metric::Hops,
-    };
-    let query = Query { from, to, metric, constraints: &constraints };
-    let (graph, mut scratch) = (snapshot.graph(), Scratch::new());
-    let paths = match (args.disjoint, args.k) {
-        (Some(apart), _) => pair(snapshot, &mut scratch, &query, apart)?,
-        (None, Some(k)) => k_shortest(graph, &mut scratch, &query, usize::from(k))
-            .map_err(|error| why(snapshot, &mut scratch, &query, error))?,
-        (None, None) => cheapest(graph, &mut scratch, &query)
-            .map(|path| vec![path])
-            .map_err(|error| why(snapshot, &mut scratch, &query, error))?,
-    };
-    let shown = show::Shower::new(snapshot, &hooks);
-    Ok(paths.iter().map(|path| shown.show(path)).collect())
-}
-
-fn why(snapshot: &Snapshot, scratch: &mut Scratch, query: &Query<'_>, error: NotFound) -> String {
-    if error != NotFound::NoPath {
-        return error.to_string();
-    }
-    let why = explain(snapshot.graph(), scratch, query);
-    why.map_or_else(|error| error.to_string(), |why| why.describe(snapshot))
-}
-
-fn pair(
-    snapshot: &Snapshot,
-    scratch: &mut Scratch,
-    query: &Query<'_>,
-    apart: Apart,
-) -> Result<Vec<Path>, String> {
-    if query.from == query.to {
-        return Err("a pair of paths is between two different switches".to_owned());
-    }
-    let (disjoint, what) = match apart {
-        Apart::Link => (Disjoint::Link, "link"),
-        Apart::Node => (Disjoint::Node, "node"),
-        Apart::Srlg => (Disjoint::Srlg, "shared-risk group"),
-    };
-    let graph = snapshot.graph();
-    let (from, to) = (snapshot.name(query.from), snapshot.name(query.to));
-    let no = |because: String| {
-        format!(
-            "no two paths from {from} to {to} that share no {what} keep to the constraints: {because}"
-        )
-    };
-    match disjoint_pair(graph, scratch, query, disjoint) {
-        Ok(pair) => Ok(vec![pair.first, pair.second]),
-        Err(NoPair::NotFound(error)) => Err(why(snapshot, scratch, query, error)),
-        Err(NoPair::Shared(shared)) => {
-            let shared = match shared {
-                Shared::Node(node) => format!("switch {}", snapshot.name(node)),
-                Shared::Link(link) => format!("link {}", snapshot.link(link)),
-                Shared::Srlg(srlg) => format!("shared-risk group {srlg}"),
-            };
-            Err(no(format!("every path passes {shared}")))
-        }
-        Err(error) => Err(no(error.to_string())),
     }
 }
 

@@ -1,11 +1,16 @@
 //! `selvedge te`: traffic engineering of a topology file and a traffic matrix, offline.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use selvedge_topology::limits::{MAX_CAPACITY_BPS, MIN_CAPACITY_BPS};
+use selvedge_topology::read::text_of;
 use selvedge_topology::read::traffic::{self, Directed};
 use selvedge_topology::te::{self, Demand, MAX_MOVES, Options, Plan, Progress, Share};
 use selvedge_topology::{BitRate, Delay};
@@ -13,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Output;
+use crate::lab::on_interrupt;
 use crate::path::{parsed, refuse_file};
 
 #[derive(clap::Args)]
@@ -26,36 +32,51 @@ pub(crate) struct Args {
     /// Let a demand be split over several ways, in hundredths.
     #[arg(long)]
     split: bool,
-    /// Time from the start of the command to its result.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = delay)]
+    /// Time from the start of the command to its result. An interrupt (Ctrl-C) ends it earlier,
+    /// with the best plan so far.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1s",
+        value_parser = parsed::<Delay>,
+        allow_hyphen_values = true
+    )]
     time: Delay,
     /// Stop after so many rounds of search even if time is left; then the same input gives the
     /// same result on every machine that is fast enough.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     rounds: Option<usize>,
     /// Another seed, another search.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
     seed: u64,
     /// Start from the policies in this file, as `--output json` prints them.
     #[arg(long, value_name = "FILE", requires = "max_moves")]
     from: Option<PathBuf>,
     /// With --from: change the policies of at most so many demands, in an order that overloads
     /// no link.
-    #[arg(long, value_name = "N", requires = "from", value_parser = max_moves)]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "from",
+        value_parser = max_moves,
+        allow_hyphen_values = true
+    )]
     max_moves: Option<usize>,
     /// Capacity of links that state none.
-    #[arg(long, value_name = "RATE", value_parser = parsed::<BitRate>)]
+    #[arg(long, value_name = "RATE", value_parser = capacity, allow_hyphen_values = true)]
     capacity: Option<BitRate>,
     /// Show progress even when standard error is no terminal.
     #[arg(long)]
     progress: bool,
 }
 
-fn delay(text: &str) -> Result<Delay, String> {
-    text.parse().map_err(|error: selvedge_topology::UnitError| match &error.suggestion {
-        Some(near) => format!("{error}; did you mean {near}?"),
-        None => error.to_string(),
-    })
+fn capacity(text: &str) -> Result<BitRate, String> {
+    let rate: BitRate = parsed(text)?;
+    if (MIN_CAPACITY_BPS..=MAX_CAPACITY_BPS).contains(&rate.bps()) {
+        return Ok(rate);
+    }
+    let (least, most) = (BitRate(MIN_CAPACITY_BPS), BitRate(MAX_CAPACITY_BPS));
+    Err(format!("a link's capacity is from {least} to {most}"))
 }
 
 fn max_moves(text: &str) -> Result<usize, String> {
@@ -73,16 +94,28 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         Ok(demands) => demands,
         Err(problems) => return Ok(refuse_file(problems, output)),
     };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    on_interrupt(Arc::clone(&interrupted)).context("catch signals")?;
+    let stop = || clock.is_up() || interrupted.load(Ordering::Relaxed);
     let options = Options {
         split: args.split,
         seed: args.seed,
         max_rounds: args.rounds.unwrap_or(usize::MAX),
     };
     let mut line = Line::new(args.progress);
+    let mut assumed: Vec<String> = directed.assumptions.iter().map(|a| a.to_string()).collect();
+    let idle = demands.iter().filter(|demand| demand.rate.0 == 0).count();
+    if idle > 0 {
+        assumed.push(format!("{idle} demands have a rate of 0 and load nothing"));
+    }
     let result = match (&args.from, args.max_moves) {
         (Some(file), Some(most)) => {
-            let plan = running(file, &directed, &demands)?;
-            let stop = || clock.is_up();
+            let text = match text_of(file, MAX_PLAN_BYTES) {
+                Ok(text) => text,
+                Err(problems) => return Ok(refuse_file(problems, output)),
+            };
+            let name = file.display().to_string();
+            let plan = running(&name, &text, &directed, &demands, &mut assumed)?;
             let network = &directed.network;
             let change =
                 te::change(network, &demands, &plan, most, options, &stop, &mut |p| line.show(p))?;
@@ -93,11 +126,12 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
                 bound: None,
                 change: Some(&change),
                 seconds: clock.seconds(),
+                interrupted: interrupted.load(Ordering::Relaxed),
+                assumed,
             }
             .print(&directed, &demands, output, &mut line)
         }
         _ => {
-            let stop = || clock.is_up();
             let network = &directed.network;
             let found = te::optimise(network, &demands, options, &stop, &mut |p| line.show(p))?;
             Answer {
@@ -107,6 +141,8 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
                 bound: Some(found.bound),
                 change: None,
                 seconds: clock.seconds(),
+                interrupted: interrupted.load(Ordering::Relaxed),
+                assumed,
             }
             .print(&directed, &demands, output, &mut line)
         }
@@ -183,24 +219,33 @@ struct Policy {
     segments: Vec<String>,
 }
 
+/// A file of policies: some two million of them.
+const MAX_PLAN_BYTES: usize = 256 << 20;
+
 /// The plan that a file's policies make; demands that it does not name take their shortest
-/// paths.
-fn running(file: &PathBuf, directed: &Directed, demands: &[Demand]) -> anyhow::Result<Plan> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("{name}: cannot be read"))?;
-    let state: State = serde_json::from_str(&text).with_context(|| format!("{name}"))?;
-    let index: std::collections::HashMap<&str, usize> =
+/// paths. Policies of demands that are no more are left out.
+fn running(
+    file: &str,
+    text: &str,
+    directed: &Directed,
+    demands: &[Demand],
+    assumed: &mut Vec<String>,
+) -> anyhow::Result<Plan> {
+    let state: State = serde_json::from_str(text).with_context(|| file.to_owned())?;
+    let index: HashMap<&str, usize> =
         demands.iter().enumerate().map(|(at, demand)| (demand.label.as_str(), at)).collect();
-    let mut named: std::collections::BTreeMap<usize, Vec<Share>> = Default::default();
+    let mut named: BTreeMap<usize, Vec<Share>> = BTreeMap::new();
+    let mut gone = BTreeSet::new();
     for (at, policy) in state.policies.iter().enumerate() {
-        let place = format!("{name}: policies[{at}]");
-        let Some(&demand) = index.get(policy.demand.as_str()) else {
-            bail!("{place}: there is no demand {:?}", policy.demand);
-        };
+        let place = format!("{file}: policies[{at}]");
         let share = policy.share * f64::from(te::SHARES);
         if !(1.0..=100.0).contains(&share.round()) || (share - share.round()).abs() > 1e-6 {
             bail!("{place}: share {} is not a multiple of 0.01 up to 1", policy.share);
         }
+        let Some(&demand) = index.get(policy.demand.as_str()) else {
+            gone.insert(&policy.demand);
+            continue;
+        };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1..=100")]
         let hundredths = share.round() as u32;
         let node = |label: &String| {
@@ -209,6 +254,10 @@ fn running(file: &PathBuf, directed: &Directed, demands: &[Demand]) -> anyhow::R
         };
         let segments = policy.segments.iter().map(node).collect::<anyhow::Result<_>>()?;
         named.entry(demand).or_default().push(Share { segments, hundredths });
+    }
+    if let Some(first) = gone.first() {
+        let count = gone.len();
+        assumed.push(format!("{count} demands of {file} are no more, such as {first}"));
     }
     let mut plan = Plan::shortest(demands.len());
     for (demand, mut shares) in named {
@@ -226,6 +275,9 @@ struct Answer<'a> {
     bound: Option<f64>,
     change: Option<&'a te::Change>,
     seconds: f64,
+    /// Before the time was up.
+    interrupted: bool,
+    assumed: Vec<String>,
 }
 
 impl Answer<'_> {
@@ -237,23 +289,18 @@ impl Answer<'_> {
         line: &mut Line,
     ) -> std::io::Result<()> {
         line.clear();
-        let mut assumed: Vec<String> = directed.assumptions.iter().map(|a| a.to_string()).collect();
-        let idle = demands.iter().filter(|demand| demand.rate.0 == 0).count();
-        if idle > 0 {
-            assumed.push(format!("{idle} demands have a rate of 0 and load nothing"));
-        }
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         match output {
-            Output::Json => writeln!(out, "{:#}", self.json(directed, demands, &assumed))?,
+            Output::Json => writeln!(out, "{:#}", self.json(directed, demands))?,
             Output::Text => {
                 self.text(&mut out, directed, demands)?;
-                assumed.iter().try_for_each(|assumed| writeln!(out, "assumed: {assumed}"))?;
+                self.assumed.iter().try_for_each(|assumed| writeln!(out, "assumed: {assumed}"))?;
             }
         }
         out.flush()
     }
 
-    fn json(&self, directed: &Directed, demands: &[Demand], assumed: &[String]) -> Value {
+    fn json(&self, directed: &Directed, demands: &[Demand]) -> Value {
         let labels = |segments: &[u32]| -> Vec<&str> {
             segments.iter().map(|node| directed.network.label(*node)).collect()
         };
@@ -275,8 +322,11 @@ impl Answer<'_> {
             "max_utilisation": self.max_utilisation,
             "seconds": self.seconds,
             "policies": policies,
-            "assumed": assumed,
+            "assumed": self.assumed,
         });
+        if self.interrupted {
+            document["interrupted"] = json!(true);
+        }
         let before = if self.change.is_some() { "before" } else { "shortest_paths" };
         document[before] = json!(self.before);
         if let Some(bound) = self.bound {
@@ -327,6 +377,9 @@ impl Answer<'_> {
             };
             shares.iter().map(way).collect::<Vec<_>>().join("; ")
         };
+        if self.interrupted {
+            writeln!(out, "interrupted: the best plan so far")?;
+        }
         let was = if self.change.is_some() { "before" } else { "on shortest paths" };
         let (full, before) = (self.max_utilisation, self.before);
         writeln!(out, "fullest link: {full:.4} of its capacity; {was} {before:.4}")?;

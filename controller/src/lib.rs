@@ -22,7 +22,7 @@ mod testing;
 mod text;
 mod trace;
 
-pub use engine::{Handle, RequestError, Role};
+pub use engine::{Handle, RequestError, Role, embedded};
 pub use modules::MAX_MODULE_BYTES;
 pub use run::{Options, RunError, run};
 pub use text::rate;

@@ -14,8 +14,7 @@ use selvedge_topology::read::{Format, from_str};
 use selvedge_topology::{NodeName, Topology};
 use tokio::sync::watch;
 
-use crate::clock::Clock;
-use crate::engine::{Command, Engine, Handle, Input, Role, SessionId, SwitchLink};
+use crate::engine::{Command, Handle, Input, SessionId, SwitchLink, embedded};
 use crate::store::{
     Leadership, RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch,
 };
@@ -56,10 +55,9 @@ impl Controller {
         let store = Arc::new(FaultyStore::new(RedbStore::open(path).unwrap()));
         let topology = pair();
         let core = Core::new(Topology::clone(&topology), Config::default());
-        let (engine, handle) =
-            Engine::new(core, store.clone(), Clock::start(), Role::Leader { election_id: 1 });
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(engine.run(stopped));
+        let (handle, engine) = embedded(core, store.clone(), stopped);
+        tokio::spawn(engine);
         Self { handle, store, topology, _stop: stop, dir }
     }
 

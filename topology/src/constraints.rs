@@ -20,6 +20,26 @@ impl Elements {
     pub fn len(&self) -> usize {
         self.nodes.len() + self.links.len() + self.srlgs.len()
     }
+
+    /// Each alone.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Self> + '_ {
+        let nodes = self.nodes.iter().map(|node| Self { nodes: [*node].into(), ..Self::default() });
+        let links = self.links.iter().map(|link| Self { links: [*link].into(), ..Self::default() });
+        let srlgs = self.srlgs.iter().map(|srlg| Self { srlgs: [*srlg].into(), ..Self::default() });
+        nodes.chain(links).chain(srlgs)
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.nodes.extend(other.nodes);
+        self.links.extend(other.links);
+        self.srlgs.extend(other.srlgs);
+    }
+
+    pub(crate) fn remove(&mut self, other: &Self) {
+        self.nodes.retain(|node| !other.nodes.contains(node));
+        self.links.retain(|link| !other.links.contains(link));
+        self.srlgs.retain(|srlg| !other.srlgs.contains(srlg));
+    }
 }
 
 /// Administrative groups as in RFC 3209 §4.7.4, a bit each; 0 asks for nothing.

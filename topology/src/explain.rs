@@ -1,26 +1,40 @@
-//! Why there is no path: which constraint to relax, and by how much.
+//! Why there is no path, or no pair of them: which constraint to relax, and by how much.
+
+mod describe;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use crate::constrained::{NotFound, Query, cheapest};
-use crate::constraints::{Constraints, Elements, Kind};
+use crate::constraints::{Affinity, Constraints, Elements, Kind};
+use crate::disjoint::{Disjoint, NoPair, Shared, disjoint_pair};
 use crate::graph::Figures;
 use crate::sssp::Scratch;
-use crate::{ArcIx, BitRate, Delay, Edge, Graph, LinkIx, Metric, NodeIx, Path, Snapshot};
+use crate::{ArcIx, BitRate, Delay, Edge, Graph, LinkIx, Metric, NodeIx, Path};
 
 /// Why a query has no answer. Built only after the search itself has found none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoPath {
     pub from: NodeIx,
     pub to: NodeIx,
-    /// No path even without any constraint: so many nodes can be reached from `from`, itself
-    /// included.
-    pub disconnected: Option<usize>,
-    /// Each is enough on its own; in it, everything has to be relaxed. Those of one relaxation
-    /// say the least that is enough; those of several say what one path needs. Empty when
-    /// disconnected.
+    /// Of a pair of paths: what they were not to share.
+    pub disjoint: Option<Disjoint>,
+    /// Whatever is relaxed, there is none.
+    pub never: Option<Never>,
+    /// Each is enough on its own; in it, everything has to be relaxed. One of a single relaxation
+    /// says the least that is enough; in one of several, no bound can be less while the others are
+    /// what they are. Empty where there is none in any case.
     pub alternatives: Vec<Vec<Relaxation>>,
+}
+
+/// Why there would be no answer without any constraint either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {
+    /// So many nodes can be reached from the first, itself included.
+    Disconnected { reached: usize },
+    /// Every path passes this, which two are not to share.
+    Shared(Shared),
+    /// Whatever the first of two is, no second one is left.
+    NoSecond,
 }
 
 /// A constraint as it would have to be.
@@ -42,7 +56,7 @@ pub enum Relaxation {
     },
     /// These links lack the affinity and would have to be let in; the fewest.
     Affinity {
-        links: Vec<LinkIx>,
+        links: BTreeSet<LinkIx>,
     },
     /// These, excluded, would have to be let in. The path passes the fewest excluded arcs.
     Exclude {
@@ -54,7 +68,7 @@ pub enum Relaxation {
     },
 }
 
-/// Why `query` has no answer. Takes up to some tens of searches: not for a hot path.
+/// Why `query` has no answer. Takes up to some hundreds of searches: not for a hot path.
 ///
 /// # Errors
 /// When a search is given up before it can tell ([`NotFound::TooHard`]).
@@ -63,83 +77,250 @@ pub fn explain(
     scratch: &mut Scratch,
     query: &Query<'_>,
 ) -> Result<NoPath, NotFound> {
-    let Query { from, to, .. } = *query;
-    let mut no_path = NoPath { from, to, disconnected: None, alternatives: Vec::new() };
-    let none = Constraints::default();
-    if found(graph, scratch, &Query { constraints: &none, ..*query })?.is_none() {
-        no_path.disconnected = Some(reachable(graph, from));
-        return Ok(no_path);
-    }
-    let kinds: Vec<Kind> = query.constraints.kinds().collect();
-    for kind in &kinds {
-        no_path.alternatives.extend(alone(graph, scratch, query, *kind)?.map(|one| vec![one]));
-    }
-    // Sets of kinds, by size: subsets of at most six.
-    for size in 2..=kinds.len() {
-        if !no_path.alternatives.is_empty() {
-            break;
-        }
-        for set in 0u32..1 << kinds.len() {
-            if set.count_ones() as usize != size {
-                continue;
+    Search { scratch, disjoint: None }.explain(graph, query)
+}
+
+/// Why there are no two paths that share nothing that `disjoint` names. Where a search for a
+/// smaller bound is given up, what is named is enough but may not be the least.
+///
+/// # Errors
+/// As [`explain`].
+pub fn explain_pair(
+    graph: &Graph,
+    scratch: &mut Scratch,
+    query: &Query<'_>,
+    disjoint: Disjoint,
+) -> Result<NoPath, NotFound> {
+    Search { scratch, disjoint: Some(disjoint) }.explain(graph, query)
+}
+
+/// Looks for one path, or for two.
+struct Search<'a> {
+    scratch: &'a mut Scratch,
+    disjoint: Option<Disjoint>,
+}
+
+impl Search<'_> {
+    fn explain(&mut self, graph: &Graph, query: &Query<'_>) -> Result<NoPath, NotFound> {
+        let Query { from, to, .. } = *query;
+        let never = self.never(graph, query)?;
+        let mut alternatives = Vec::new();
+        if never.is_none() {
+            let kinds: Vec<Kind> = query.constraints.kinds().collect();
+            for kind in &kinds {
+                alternatives.extend(self.alone(graph, query, *kind)?.map(|one| vec![one]));
             }
-            let dropped: Vec<Kind> = kinds
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| set & 1 << i != 0)
-                .map(|(_, k)| *k)
-                .collect();
+            // Sets of kinds, by size: subsets of at most six.
+            for size in 2..=kinds.len() {
+                if alternatives.is_empty() {
+                    alternatives = self.together(graph, query, &kinds, size)?;
+                }
+            }
+        }
+        Ok(NoPath { from, to, disjoint: self.disjoint, never, alternatives })
+    }
+
+    fn never(&mut self, graph: &Graph, query: &Query<'_>) -> Result<Option<Never>, NotFound> {
+        let none = Query { constraints: &Constraints::default(), ..*query };
+        if cheapest(graph, self.scratch, &none) == Err(NotFound::NoPath) {
+            let reached = reachable(graph, query.from);
+            return Ok(Some(Never::Disconnected { reached }));
+        }
+        let Some(disjoint) = self.disjoint else { return Ok(None) };
+        match disjoint_pair(graph, self.scratch, &none, disjoint) {
+            Err(NoPair::Shared(shared)) => Ok(Some(Never::Shared(shared))),
+            Err(NoPair::None) => Ok(Some(Never::NoSecond)),
+            Err(NoPair::NotFound(error)) => Err(error),
+            Err(NoPair::TooHard { best: None, .. }) => Err(NotFound::TooHard),
+            Ok(_) | Err(NoPair::TooHard { best: Some(_), .. }) => Ok(None),
+        }
+    }
+
+    /// The path, or both; `None`: there is none.
+    fn found(&mut self, graph: &Graph, query: &Query<'_>) -> Result<Option<Vec<Path>>, NotFound> {
+        let Some(disjoint) = self.disjoint else {
+            return match cheapest(graph, self.scratch, query) {
+                Ok(path) => Ok(Some(vec![path])),
+                Err(NotFound::NoPath) => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        match disjoint_pair(graph, self.scratch, query, disjoint) {
+            Ok(pair) => Ok(Some(vec![pair.first, pair.second])),
+            Err(NoPair::TooHard { best: Some(pair), .. }) => {
+                Ok(Some(vec![pair.first, pair.second]))
+            }
+            Err(NoPair::TooHard { best: None, .. }) => Err(NotFound::TooHard),
+            Err(NoPair::NotFound(NotFound::NoPath) | NoPair::Shared(_) | NoPair::None) => Ok(None),
+            Err(NoPair::NotFound(error)) => Err(error),
+        }
+    }
+
+    /// The least relaxation of one kind that is enough.
+    fn alone(
+        &mut self,
+        graph: &Graph,
+        query: &Query<'_>,
+        kind: Kind,
+    ) -> Result<Option<Relaxation>, NotFound> {
+        let rest = query.constraints.clone().without(kind);
+        let query_of = |metric| Query { metric, constraints: &rest, ..*query };
+        let paths = match kind {
+            Kind::Delay => self.found(graph, &query_of(Metric::Delay))?,
+            Kind::Hops => self.found(graph, &query_of(Metric::Hops))?,
+            Kind::Bandwidth => self.widest(graph, query)?,
+            Kind::Affinity => {
+                let fits = |edge: &Edge| query.constraints.has_affinity(graph, edge);
+                self.found(&weighed(graph, fits), &query_of(Metric::Cost))?
+            }
+            Kind::Exclude => {
+                let ends = (query.from, query.to);
+                let fits = |edge: &Edge| query.constraints.spares(graph, ends, edge);
+                self.found(&weighed(graph, fits), &query_of(Metric::Cost))?
+            }
+            Kind::Include => return self.give_up(graph, query),
+        };
+        let enough = paths.and_then(|paths| needed(graph, query, kind, &paths));
+        match enough {
+            // The least sum of two need not be the least that each has to keep to.
+            Some(enough) if self.disjoint.is_some() => self.tightened(graph, query, enough),
+            enough => Ok(enough),
+        }
+    }
+
+    /// The least bound on delay or hops under which there are two, of those below one that is
+    /// enough.
+    fn tightened(
+        &mut self,
+        graph: &Graph,
+        query: &Query<'_>,
+        enough: Relaxation,
+    ) -> Result<Option<Relaxation>, NotFound> {
+        let asked = match &enough {
+            Relaxation::MaxDelay { asked, .. } => asked.us(),
+            Relaxation::MaxHops { asked, .. } => u64::from(*asked),
+            _ => return Ok(Some(enough)),
+        };
+        let (kind, mut best, mut low) = (enough.kind(), enough, asked + 1);
+        while let Some(high) = best.bound().filter(|high| low < *high) {
+            let middle = low.midpoint(high);
+            let eased = best.with_bound(middle).eased(query.constraints.clone());
+            match self.found(graph, &Query { constraints: &eased, ..*query }) {
+                Ok(Some(paths)) => match needed(graph, query, kind, &paths) {
+                    Some(less) => best = less,
+                    None => break,
+                },
+                Ok(None) => low = middle + 1,
+                Err(NotFound::TooHard) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(best))
+    }
+
+    /// What is enough when so many kinds are relaxed at once.
+    fn together(
+        &mut self,
+        graph: &Graph,
+        query: &Query<'_>,
+        kinds: &[Kind],
+        size: usize,
+    ) -> Result<Vec<Vec<Relaxation>>, NotFound> {
+        let mut alternatives = Vec::new();
+        for set in (0u32..1 << kinds.len()).filter(|set| set.count_ones() as usize == size) {
+            let dropped = kinds.iter().enumerate().filter(|(i, _)| set & 1 << i != 0);
+            let dropped: Vec<Kind> = dropped.map(|(_, kind)| *kind).collect();
             let rest = dropped.iter().fold(query.constraints.clone(), |c, kind| c.without(*kind));
-            if let Some(path) = found(graph, scratch, &Query { constraints: &rest, ..*query })? {
-                let needed = |kind: &Kind| needed(graph, query, *kind, &path);
-                no_path.alternatives.push(dropped.iter().filter_map(needed).collect());
+            let Some(paths) = self.found(graph, &Query { constraints: &rest, ..*query })? else {
+                continue;
+            };
+            let needed = |kind: &Kind| needed(graph, query, *kind, &paths);
+            let enough = dropped.iter().filter_map(needed).collect();
+            alternatives.push(self.each_least(graph, query, enough)?);
+        }
+        Ok(alternatives)
+    }
+
+    /// Relaxations that are enough together, each then made the least that the others leave.
+    fn each_least(
+        &mut self,
+        graph: &Graph,
+        query: &Query<'_>,
+        mut enough: Vec<Relaxation>,
+    ) -> Result<Vec<Relaxation>, NotFound> {
+        let mut order: Vec<usize> = (0..enough.len()).collect();
+        // Bounds by what is let in then; while it is eased, an affinity is no constraint at all,
+        // so its links come last.
+        order.sort_by_key(|at| match enough[*at].kind() {
+            Kind::Exclude | Kind::Include => 0,
+            Kind::Delay | Kind::Hops | Kind::Bandwidth => 1,
+            Kind::Affinity => 2,
+        });
+        for at in order {
+            let others = enough.iter().enumerate().filter(|(other, _)| *other != at);
+            let eased = others.fold(query.constraints.clone(), |c, (_, other)| other.eased(c));
+            let query = Query { constraints: &eased, ..*query };
+            if let Some(least) = self.alone(graph, &query, enough[at].kind())? {
+                enough[at] = least;
             }
         }
+        Ok(enough)
     }
-    Ok(no_path)
-}
 
-fn found(
-    graph: &Graph,
-    scratch: &mut Scratch,
-    query: &Query<'_>,
-) -> Result<Option<Path>, NotFound> {
-    match cheapest(graph, scratch, query) {
-        Ok(path) => Ok(Some(path)),
-        Err(NotFound::NoPath) => Ok(None),
-        Err(error) => Err(error),
+    /// What has most capacity under everything but the bandwidth: as many searches as it takes
+    /// to halve the capacities there are.
+    fn widest(&mut self, graph: &Graph, query: &Query<'_>) -> Result<Option<Vec<Path>>, NotFound> {
+        let asked = query.constraints.bandwidth;
+        let stated = graph.arcs().filter_map(|arc| graph.figures(arc).capacity);
+        let capacities: BTreeSet<BitRate> =
+            stated.filter(|c| asked.is_none_or(|asked| *c < asked)).collect();
+        let capacities: Vec<BitRate> = capacities.into_iter().collect();
+        let mut at_least = |rate: Option<BitRate>| {
+            let constraints = Constraints { bandwidth: rate, ..query.constraints.clone() };
+            self.found(graph, &Query { constraints: &constraints, ..*query })
+        };
+        let mut best = at_least(None)?;
+        let (mut low, mut high) = (0, capacities.len());
+        while best.is_some() && low < high {
+            let middle = low.midpoint(high);
+            match at_least(Some(capacities[middle]))? {
+                Some(paths) => {
+                    best = Some(paths);
+                    low = middle + 1;
+                }
+                None => high = middle,
+            }
+        }
+        Ok(best)
+    }
+
+    /// One element that a path cannot pass, if giving up one is enough; otherwise what the best
+    /// path without any of them does not pass.
+    fn give_up(
+        &mut self,
+        graph: &Graph,
+        query: &Query<'_>,
+    ) -> Result<Option<Relaxation>, NotFound> {
+        for elements in query.constraints.include.each() {
+            let given_up = Relaxation::Include { elements };
+            let constraints = given_up.eased(query.constraints.clone());
+            if self.found(graph, &Query { constraints: &constraints, ..*query })?.is_some() {
+                return Ok(Some(given_up));
+            }
+        }
+        let constraints = query.constraints.clone().without(Kind::Include);
+        let paths = self.found(graph, &Query { constraints: &constraints, ..*query })?;
+        Ok(paths.and_then(|paths| needed(graph, query, Kind::Include, &paths)))
     }
 }
 
-/// The least relaxation of one kind that is enough.
-fn alone(
-    graph: &Graph,
-    scratch: &mut Scratch,
-    query: &Query<'_>,
-    kind: Kind,
-) -> Result<Option<Relaxation>, NotFound> {
-    let rest = query.constraints.clone().without(kind);
-    let query_of = |metric| Query { metric, constraints: &rest, ..*query };
-    let path = match kind {
-        Kind::Delay => found(graph, scratch, &query_of(Metric::Delay))?,
-        Kind::Hops => found(graph, scratch, &query_of(Metric::Hops))?,
-        Kind::Bandwidth => widest(graph, scratch, query)?,
-        Kind::Affinity => {
-            let fits = |edge: &Edge| query.constraints.has_affinity(graph, edge);
-            found(&weighed(graph, fits), scratch, &query_of(Metric::Cost))?
-        }
-        Kind::Exclude => {
-            let ends = (query.from, query.to);
-            let fits = |edge: &Edge| query.constraints.spares(graph, ends, edge);
-            found(&weighed(graph, fits), scratch, &query_of(Metric::Cost))?
-        }
-        Kind::Include => return give_up(graph, scratch, query),
-    };
-    Ok(path.and_then(|path| needed(graph, query, kind, &path)))
+/// What paths that break constraints of a kind need of it; `None`: they keep to them.
+fn needed(graph: &Graph, query: &Query<'_>, kind: Kind, paths: &[Path]) -> Option<Relaxation> {
+    let each = paths.iter().filter_map(|path| needed_by(graph, query, kind, path));
+    each.reduce(Relaxation::and)
 }
 
-/// What a path that breaks constraints of a kind needs of it; `None`: it keeps to them.
-fn needed(graph: &Graph, query: &Query<'_>, kind: Kind, path: &Path) -> Option<Relaxation> {
+fn needed_by(graph: &Graph, query: &Query<'_>, kind: Kind, path: &Path) -> Option<Relaxation> {
     let (constraints, totals) = (query.constraints, graph.totals(path));
     let ends = (query.from, query.to);
     let edges = || path.arcs.iter().map(|&arc| graph.edge(arc));
@@ -159,7 +340,7 @@ fn needed(graph: &Graph, query: &Query<'_>, kind: Kind, path: &Path) -> Option<R
         }
         Kind::Affinity => {
             let lacking = edges().filter(|edge| !constraints.has_affinity(graph, edge));
-            let links: Vec<LinkIx> = lacking.map(|edge| edge.arc.link()).collect();
+            let links: BTreeSet<LinkIx> = lacking.map(|edge| edge.arc.link()).collect();
             (!links.is_empty()).then_some(Relaxation::Affinity { links })
         }
         Kind::Exclude => {
@@ -191,37 +372,6 @@ fn needed(graph: &Graph, query: &Query<'_>, kind: Kind, path: &Path) -> Option<R
     }
 }
 
-/// The path of most capacity under everything but the bandwidth: as many searches as it takes
-/// to halve the capacities there are.
-fn widest(
-    graph: &Graph,
-    scratch: &mut Scratch,
-    query: &Query<'_>,
-) -> Result<Option<Path>, NotFound> {
-    let asked = query.constraints.bandwidth;
-    let stated = graph.arcs().filter_map(|arc| graph.figures(arc).capacity);
-    let capacities: BTreeSet<BitRate> =
-        stated.filter(|c| asked.is_none_or(|asked| *c < asked)).collect();
-    let capacities: Vec<BitRate> = capacities.into_iter().collect();
-    let mut at_least = |rate: Option<BitRate>| {
-        let constraints = Constraints { bandwidth: rate, ..query.constraints.clone() };
-        found(graph, scratch, &Query { constraints: &constraints, ..*query })
-    };
-    let mut best = at_least(None)?;
-    let (mut low, mut high) = (0, capacities.len());
-    while best.is_some() && low < high {
-        let middle = low.midpoint(high);
-        match at_least(Some(capacities[middle]))? {
-            Some(path) => {
-                best = Some(path);
-                low = middle + 1;
-            }
-            None => high = middle,
-        }
-    }
-    Ok(best)
-}
-
 /// The graph where an arc that does not fit costs more than any path of arcs that do.
 fn weighed(graph: &Graph, fits: impl Fn(&Edge) -> bool) -> Graph {
     let mut weighed = graph.clone();
@@ -234,32 +384,72 @@ fn weighed(graph: &Graph, fits: impl Fn(&Edge) -> bool) -> Graph {
     weighed
 }
 
-/// One element that a path cannot pass, if giving up one is enough; otherwise what the best
-/// path without any of them does not pass.
-fn give_up(
-    graph: &Graph,
-    scratch: &mut Scratch,
-    query: &Query<'_>,
-) -> Result<Option<Relaxation>, NotFound> {
-    let include = &query.constraints.include;
-    let nodes =
-        include.nodes.iter().map(|node| Elements { nodes: [*node].into(), ..Elements::default() });
-    let links =
-        include.links.iter().map(|link| Elements { links: [*link].into(), ..Elements::default() });
-    let srlgs =
-        include.srlgs.iter().map(|srlg| Elements { srlgs: [*srlg].into(), ..Elements::default() });
-    for elements in nodes.chain(links).chain(srlgs) {
-        let mut constraints = query.constraints.clone();
-        constraints.include.nodes.retain(|node| !elements.nodes.contains(node));
-        constraints.include.links.retain(|link| !elements.links.contains(link));
-        constraints.include.srlgs.retain(|srlg| !elements.srlgs.contains(srlg));
-        if found(graph, scratch, &Query { constraints: &constraints, ..*query })?.is_some() {
-            return Ok(Some(Relaxation::Include { elements }));
+impl Relaxation {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::MaxDelay { .. } => Kind::Delay,
+            Self::MaxHops { .. } => Kind::Hops,
+            Self::Bandwidth { .. } => Kind::Bandwidth,
+            Self::Affinity { .. } => Kind::Affinity,
+            Self::Exclude { .. } => Kind::Exclude,
+            Self::Include { .. } => Kind::Include,
         }
     }
-    let constraints = query.constraints.clone().without(Kind::Include);
-    let path = found(graph, scratch, &Query { constraints: &constraints, ..*query })?;
-    Ok(path.and_then(|path| needed(graph, query, Kind::Include, &path)))
+
+    /// What is enough for two paths, from what each needs; both of one kind.
+    fn and(mut self, other: Self) -> Self {
+        match (&mut self, other) {
+            (Self::MaxDelay { needed, .. }, Self::MaxDelay { needed: more, .. }) => {
+                *needed = more.max(*needed);
+            }
+            (Self::MaxHops { needed, .. }, Self::MaxHops { needed: more, .. }) => {
+                *needed = more.max(*needed);
+            }
+            (
+                Self::Bandwidth { available, .. },
+                less @ Self::Bandwidth { available: other, .. },
+            ) if other < *available => self = less,
+            (Self::Affinity { links }, Self::Affinity { links: more }) => links.extend(more),
+            (Self::Exclude { elements }, Self::Exclude { elements: more })
+            | (Self::Include { elements }, Self::Include { elements: more }) => {
+                elements.extend(more);
+            }
+            _ => {}
+        }
+        self
+    }
+
+    fn bound(&self) -> Option<u64> {
+        match self {
+            Self::MaxDelay { needed, .. } => Some(needed.us()),
+            Self::MaxHops { needed, .. } => Some(u64::from(*needed)),
+            _ => None,
+        }
+    }
+
+    fn with_bound(&self, bound: u64) -> Self {
+        match self {
+            Self::MaxDelay { asked, .. } => Self::MaxDelay { asked: *asked, needed: Delay(bound) },
+            Self::MaxHops { asked, .. } => {
+                let needed = u32::try_from(bound).unwrap_or(u32::MAX);
+                Self::MaxHops { asked: *asked, needed }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Constraints with this one relaxed; of an affinity nothing is left.
+    fn eased(&self, mut constraints: Constraints) -> Constraints {
+        match self {
+            Self::MaxDelay { needed, .. } => constraints.max_delay = Some(*needed),
+            Self::MaxHops { needed, .. } => constraints.max_hops = Some(*needed),
+            Self::Bandwidth { available, .. } => constraints.bandwidth = Some(*available),
+            Self::Affinity { .. } => constraints.affinity = Affinity::default(),
+            Self::Exclude { elements } => constraints.exclude.remove(elements),
+            Self::Include { elements } => constraints.include.remove(elements),
+        }
+        constraints
+    }
 }
 
 /// Nodes that can be reached, the first included.
@@ -275,63 +465,4 @@ pub(crate) fn reachable(graph: &Graph, from: NodeIx) -> usize {
         }
     }
     seen.iter().filter(|&&seen| seen).count()
-}
-
-impl NoPath {
-    /// For people, with the snapshot's names.
-    pub fn describe(&self, snapshot: &Snapshot) -> String {
-        let (from, to) = (snapshot.name(self.from), snapshot.name(self.to));
-        if let Some(reached) = self.disconnected {
-            let switches = snapshot.len();
-            return format!(
-                "{from} and {to} are not connected: from {from} one reaches {reached} of {switches} \
-                 switches"
-            );
-        }
-        let mut text = format!("no path from {from} to {to} keeps to the constraints");
-        for (i, alternative) in self.alternatives.iter().enumerate() {
-            let all: Vec<String> = alternative.iter().map(|one| one.describe(snapshot)).collect();
-            let so = if i == 0 { "; there is one" } else { ", or" };
-            write!(text, "{so} {}", all.join(" and ")).expect("strings take all");
-        }
-        text
-    }
-}
-
-impl Relaxation {
-    /// As in "there is one ...".
-    pub fn describe(&self, snapshot: &Snapshot) -> String {
-        let named = |elements: &Elements| elements.describe(snapshot);
-        match self {
-            Self::MaxDelay { asked, needed } => {
-                let more = Delay(needed.us() - asked.us());
-                format!("with a delay of {needed} ({more} more than asked)")
-            }
-            Self::MaxHops { asked, needed } => {
-                format!("with {needed} hops ({} more than asked)", needed - asked)
-            }
-            Self::Bandwidth { asked, available, bottleneck } => {
-                let less = BitRate(asked.bps() - available.bps());
-                let link = snapshot.link(bottleneck.link());
-                format!("with {available} ({less} less than asked; the bottleneck is {link})")
-            }
-            Self::Affinity { links } => {
-                let links: Vec<String> =
-                    links.iter().map(|link| snapshot.link(*link).to_string()).collect();
-                format!("if these links had the affinity: {}", links.join(", "))
-            }
-            Self::Exclude { elements } => format!("over what is excluded: {}", named(elements)),
-            Self::Include { elements } => format!("without passing {}", named(elements)),
-        }
-    }
-}
-
-impl Elements {
-    /// For people, with the snapshot's names.
-    pub fn describe(&self, snapshot: &Snapshot) -> String {
-        let nodes = self.nodes.iter().map(|node| snapshot.name(*node).to_string());
-        let links = self.links.iter().map(|link| snapshot.link(*link).to_string());
-        let srlgs = self.srlgs.iter().map(|srlg| format!("shared-risk group {srlg}"));
-        nodes.chain(links).chain(srlgs).collect::<Vec<_>>().join(", ")
-    }
 }

@@ -41,7 +41,7 @@ pub use constrained::{MAX_LABELS, NotFound, Query, cheapest};
 pub use constraints::{Affinity, Constraints, Elements, Kind, MAX_INCLUDES};
 pub use disjoint::{Disjoint, MAX_FIRST_PATHS, NoPair, Pair, Shared, disjoint_pair, is_disjoint};
 pub use encode::{EncodeError, MAX_SIDS, Sid, encode, encode_segments, follow};
-pub use explain::{NoPath, Relaxation, explain};
+pub use explain::{Never, NoPath, Relaxation, explain, explain_pair};
 pub use forwarding::{Forwarding, Tree};
 pub use graph::{Edge, Figures, Graph, GraphLink, Length, Totals};
 pub use live::{Changes, Live, Placed, Policy};

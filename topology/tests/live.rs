@@ -6,7 +6,8 @@ mod common;
 use common::{in_order, network, small};
 use proptest::prelude::*;
 use selvedge_topology::{
-    ArcIx, Backup, Constraints, Delay, Graph, LinkIx, Live, Metric, NodeIx, Policy, Routes,
+    ArcIx, Backup, Constraints, Delay, Graph, LinkIx, Live, MAX_REPAIR_SIDS, Metric, NodeIx, Path,
+    Policy, Routes, Snapshot,
 };
 
 fn policies(nodes: usize) -> Vec<Policy> {
@@ -76,6 +77,8 @@ proptest! {
             let constraints = Constraints { max_delay: policy.max_delay, ..Constraints::default() };
             let want = in_order(&left, policy.from, policy.to, Metric::Cost, &constraints);
             prop_assert_eq!(placed.path.as_ref().ok(), want.first());
+            let fewest = want.first().and_then(|path| fewest(&left, path, 0));
+            prop_assert_eq!(placed.segments.as_ref().map(Vec::len), fewest);
         }
     }
 
@@ -96,7 +99,11 @@ proptest! {
                 let best = in_order(&left, node, over, Metric::Cost, &none);
                 let backup = backups.link(next);
                 prop_assert_eq!(backup.map(|b| &b.path), best.first());
-                if let Some(arrived) = backup.and_then(|b| delivered(routes, b, root, &failed)) {
+                if let Some(backup) = backup {
+                    let fewest = fewest(&snapshot, &backup.path, 1);
+                    let fewest = fewest.filter(|ids| *ids <= MAX_REPAIR_SIDS);
+                    prop_assert_eq!(backup.segments.as_ref().map(Vec::len), fewest);
+                    let arrived = delivered(routes, backup, root, &failed).unwrap_or(true);
                     prop_assert!(arrived, "around {:?} from {:?} to {:?}", next, node, root);
                 }
                 // The next hop itself has failed.
@@ -116,12 +123,35 @@ proptest! {
                 let best = in_order(&left, node, merge, Metric::Cost, &none);
                 let backup = backups.node(next, after);
                 prop_assert_eq!(backup.map(|b| &b.path), best.first());
-                if let Some(arrived) = backup.and_then(|b| delivered(routes, b, root, &failed)) {
+                if let Some(backup) = backup {
+                    let fewest = fewest(&snapshot, &backup.path, 1);
+                    let fewest = fewest.filter(|ids| *ids <= MAX_REPAIR_SIDS);
+                    prop_assert_eq!(backup.segments.as_ref().map(Vec::len), fewest);
+                    let arrived = delivered(routes, backup, root, &failed).unwrap_or(true);
                     prop_assert!(arrived, "around {:?} from {:?} to {:?}", over, node, root);
                 }
             }
         }
     }
+}
+
+/// The fewest ids that lead along a path from its node at `start`, by trying every way to cut it:
+/// each piece has to be the first of the cheapest paths between its ends.
+fn fewest(snapshot: &Snapshot, path: &Path, start: usize) -> Option<usize> {
+    let none = Constraints::default();
+    let mut fewest = vec![None; path.nodes.len()];
+    fewest[start] = Some(0);
+    for end in start + 1..path.nodes.len() {
+        for from in start..end {
+            let (a, b) = (path.nodes[from], path.nodes[end]);
+            let best = in_order(snapshot, a, b, Metric::Cost, &none);
+            if best[0].arcs == path.arcs[from..end] {
+                let through = fewest[from].map(|ids: usize| ids + 1);
+                fewest[end] = fewest[end].into_iter().chain(through).min();
+            }
+        }
+    }
+    fewest[path.nodes.len() - 1]
 }
 
 /// Whether a packet on a backup arrives without touching what failed, when no other switch knows

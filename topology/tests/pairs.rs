@@ -2,33 +2,12 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
-use common::{constraints, in_order, length, metric, network, small};
+use common::{apart, constraints, in_order, length, metric, network, small};
 use proptest::prelude::*;
 use selvedge_topology::{
-    Constraints, Disjoint, NoPair, NodeIx, NotFound, Path, Query, Scratch, Shared, Snapshot,
-    disjoint_pair, is_disjoint,
+    Constraints, Disjoint, NoPair, NodeIx, NotFound, Path, Query, Scratch, Shared, disjoint_pair,
+    is_disjoint,
 };
-
-/// From the topology alone.
-fn apart(snapshot: &Snapshot, a: &Path, b: &Path, disjoint: Disjoint) -> bool {
-    let links = |p: &Path| p.arcs.iter().map(|arc| arc.link()).collect::<BTreeSet<_>>();
-    let inner = |p: &Path| {
-        let ends = [p.from(), p.to()];
-        p.nodes.iter().copied().filter(|n| !ends.contains(n)).collect::<BTreeSet<_>>()
-    };
-    let groups = |p: &Path| {
-        let groups = links(p).into_iter().flat_map(|link| snapshot.link(link).srlg.clone());
-        groups.collect::<BTreeSet<u32>>()
-    };
-    links(a).is_disjoint(&links(b))
-        && match disjoint {
-            Disjoint::Link => true,
-            Disjoint::Node => inner(a).is_disjoint(&inner(b)),
-            Disjoint::Srlg => groups(a).is_disjoint(&groups(b)),
-        }
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]

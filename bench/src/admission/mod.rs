@@ -1,6 +1,8 @@
-//! `bench admission`: how fast slices are admitted on a network that is full, whether anything
-//! is ever over-committed, and how many are admitted beside the most that an exact program can.
+//! `bench admission`: how fast slices are admitted on a network that is full, and how fast that
+//! is durable; whether anything is ever over-committed; and how many are admitted beside the
+//! most that an exact program can.
 
+mod durable;
 mod exact;
 #[path = "../../../slices/tests/recount/mod.rs"]
 mod recount;
@@ -35,6 +37,7 @@ const BURST: Bytes = Bytes(3_000);
 pub(crate) fn run() -> Result<Vec<Value>> {
     let net = Net::geant()?;
     let mut rows = timed(&net)?;
+    rows.push(durable::row_of(&net)?);
     recounted(&net)?;
     rows.push(exact::row()?);
     Ok(rows)
@@ -193,12 +196,12 @@ impl Outcome {
     }
 }
 
-/// A network with [`IN_PLACE`] slices, and their names.
-fn filled(net: &Net, requests: &mut Requests) -> Result<(Ledger, Vec<ObjectName>)> {
+/// A network with so many slices, and their names in the order in which they came.
+fn filled(net: &Net, requests: &mut Requests, count: usize) -> Result<(Ledger, Vec<ObjectName>)> {
     let mut ledger = Ledger::new();
     let mut names = Vec::new();
-    for _ in 0..IN_PLACE * 6 {
-        if names.len() == IN_PLACE {
+    for _ in 0..count * 6 {
+        if names.len() == count {
             break;
         }
         let slice = requests.next();
@@ -206,7 +209,7 @@ fn filled(net: &Net, requests: &mut Requests) -> Result<(Ledger, Vec<ObjectName>
             names.push(slice.name);
         }
     }
-    ensure!(names.len() == IN_PLACE, "only {} slices fit", names.len());
+    ensure!(names.len() == count, "only {} slices fit", names.len());
     Ok((ledger, names))
 }
 
@@ -214,7 +217,7 @@ fn filled(net: &Net, requests: &mut Requests) -> Result<(Ledger, Vec<ObjectName>
 fn timed(net: &Net) -> Result<Vec<Value>> {
     let mut requests = Requests::new(net, 1)?;
     let begun = Instant::now();
-    let (mut ledger, mut names) = filled(net, &mut requests)?;
+    let (mut ledger, mut names) = filled(net, &mut requests, IN_PLACE)?;
     println!("{IN_PLACE} slices on Geant2012 in {:.2} s", begun.elapsed().as_secs_f64());
     let mut outcome = Outcome::default();
     let mut micros: Vec<f64> = Vec::with_capacity(DECISIONS);

@@ -83,9 +83,23 @@ fn feasibility(
     let all = answer.value.iter().all(feasible);
     match output {
         Output::Json => print_json(&answer)?,
-        Output::Text => answer.value.iter().for_each(show),
+        Output::Text => {
+            answer.value.iter().for_each(show);
+            if let Some(until) = answer.value.iter().find_map(valid) {
+                println!("{until}");
+            }
+        }
     }
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// For how long a check's answers hold; the same for all of one.
+fn valid(answer: &Answer) -> Option<String> {
+    let (until, state) =
+        (answer.feasibility_expiration.as_ref()?, answer.feasibility_state.as_ref()?);
+    Some(format!(
+        "valid until {until}, while nothing changes (state {state}); `slice reserve` holds it"
+    ))
 }
 
 fn show(answer: &Answer) {

@@ -83,7 +83,7 @@ impl Progress {
 }
 
 /// Sets `flag` at the first SIGINT, SIGTERM or SIGHUP from now on.
-pub(super) fn on_interrupt(flag: impl AsRef<AtomicBool> + Send + 'static) -> anyhow::Result<()> {
+pub(crate) fn on_interrupt(flag: impl AsRef<AtomicBool> + Send + 'static) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

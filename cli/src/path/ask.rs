@@ -1,6 +1,6 @@
 //! Names on the command line, as parts of the network.
 
-use selvedge_topology::{Constraints, LinkIx, NodeIx, NodeName, Snapshot};
+use selvedge_topology::{Affinity, Constraints, LinkIx, NodeIx, NodeName, Snapshot};
 
 use super::Elements;
 
@@ -76,6 +76,15 @@ pub(super) fn elements(snapshot: &Snapshot, asked: &Elements) -> Result<Constrai
     constraints.affinity.include_any = groups(&asked.affinity_any)?;
     constraints.affinity.include_all = groups(&asked.affinity_all)?;
     constraints.affinity.exclude_any = groups(&asked.affinity_none)?;
+    let Affinity { exclude_any, include_any, include_all } = constraints.affinity;
+    let all_out = include_any != 0 && include_any & !exclude_any == 0;
+    if all_out || include_all & exclude_any != 0 {
+        let asked = [&asked.affinity_any[..], &asked.affinity_all[..]].concat();
+        return Err(format!(
+            "no link can do: --affinity-none rules out what is asked of it, {}",
+            asked.join(", ")
+        ));
+    }
     Ok(constraints)
 }
 

@@ -1,15 +1,17 @@
 //! A path, for people and for programs.
 
 use selvedge_topology::{
-    BitRate, Delay, Forwarding, MAX_SIDS, NodeIx, Path, Sid, Snapshot, encode,
+    ArcIx, Backup, Backups, BitRate, Delay, Forwarding, Graph, LinkIx, MAX_REPAIR_SIDS, MAX_SIDS,
+    NodeIx, Path, Relaxation, Routes, Sid, Snapshot, encode,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Shows paths of one network.
 pub(super) struct Shower<'a> {
     snapshot: &'a Snapshot,
     forwarding: Forwarding,
     hooks: &'a [NodeIx],
+    backups: Option<Backups>,
 }
 
 pub(super) struct Shown {
@@ -22,6 +24,8 @@ pub(super) struct Shown {
     /// Ids without the last, which delivers: way-points of the fabric's own forwarding, and
     /// hooks. Or why there are none.
     segments: Result<Vec<String>, String>,
+    /// By link, where they were asked for.
+    backups: Option<Vec<Around>>,
 }
 
 struct ShownLink {
@@ -31,14 +35,51 @@ struct ShownLink {
     cost: u32,
 }
 
+/// Ways around a link of a path, and around the switch that it leads to.
+struct Around {
+    link: Option<Shown>,
+    node: Option<Shown>,
+    /// The path ends there: nothing leads around.
+    is_last: bool,
+}
+
 impl<'a> Shower<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, hooks: &'a [NodeIx]) -> Self {
-        Self { snapshot, forwarding: Forwarding::new(snapshot), hooks }
+    pub(super) fn new(snapshot: &'a Snapshot, hooks: &'a [NodeIx], backups: bool) -> Self {
+        let backups = backups.then(|| {
+            let routes = Routes::new(Graph::clone(snapshot.graph()), Forwarding::METRIC, THREADS);
+            Backups::new(&routes, THREADS)
+        });
+        Self { snapshot, forwarding: Forwarding::new(snapshot), hooks, backups }
     }
 
     pub(super) fn show(&self, path: &Path) -> Shown {
+        let mut shown = self.shown(path, self.segments(path));
+        shown.backups = self.backups.as_ref().map(|backups| {
+            let around = |(at, next): (usize, &ArcIx)| {
+                let after = path.arcs.get(at + 1);
+                Around {
+                    link: self.backup(backups.link(*next)),
+                    node: after.and_then(|after| self.backup(backups.node(*next, *after))),
+                    is_last: after.is_none(),
+                }
+            };
+            path.arcs.iter().enumerate().map(around).collect()
+        });
+        shown
+    }
+
+    fn backup(&self, backup: Option<&Backup>) -> Option<Shown> {
+        let Backup { path, segments } = backup?;
+        let names = |segments: &Vec<NodeIx>| {
+            segments.iter().map(|node| self.snapshot.name(*node).to_string()).collect()
+        };
+        let none = || format!("no {MAX_REPAIR_SIDS} way-points lead along it");
+        Some(self.shown(path, segments.as_ref().map(names).ok_or_else(none)))
+    }
+
+    fn shown(&self, path: &Path, segments: Result<Vec<String>, String>) -> Shown {
         let snapshot = self.snapshot;
-        let link = |ix: &selvedge_topology::ArcIx| {
+        let link = |ix: &ArcIx| {
             let arc = snapshot.arc(*ix)?;
             let (near, far) = snapshot.ends(*ix);
             let ends = format!("{near} -> {far}");
@@ -50,7 +91,8 @@ impl<'a> Shower<'a> {
             cost: path.cost(snapshot),
             delay_us: path.delay(snapshot).us(),
             bottleneck: path.bottleneck(snapshot).map(|(_, rate)| rate),
-            segments: self.segments(path),
+            segments,
+            backups: None,
         }
     }
 
@@ -77,8 +119,11 @@ impl<'a> Shower<'a> {
     }
 }
 
+/// Threads that compute backups.
+const THREADS: usize = 2;
+
 impl Shown {
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> Value {
         let links: Vec<_> = self
             .links
             .iter()
@@ -102,24 +147,75 @@ impl Shown {
         if let Err(why) = &self.segments {
             path["segments_refused"] = json!(why);
         }
+        if let Some(backups) = &self.backups {
+            let json = |way: &Option<Shown>| way.as_ref().map(Self::json);
+            let each = backups.iter();
+            let each = each.map(|way| json!({ "link": json(&way.link), "node": json(&way.node) }));
+            path["backups"] = each.collect();
+        }
         path
     }
 
     pub(super) fn print(&self) {
         println!("{}", self.nodes.join(" > "));
         let stated = |figure: Option<String>| figure.unwrap_or_else(|| "not stated".to_owned());
-        for ShownLink { ends, capacity, delay, cost } in &self.links {
+        for (at, ShownLink { ends, capacity, delay, cost }) in self.links.iter().enumerate() {
             let capacity = stated(capacity.map(|rate| rate.to_string()));
             let delay = stated(delay.map(|delay| delay.to_string()));
             println!("  {ends}  cost {cost}, delay {delay}, capacity {capacity}");
+            if let Some(around) = self.backups.as_ref().map(|backups| &backups[at]) {
+                println!("    without this link: {}", way(around.link.as_ref()));
+                if !around.is_last {
+                    let node = &self.nodes[at + 1];
+                    println!("    without {node}: {}", way(around.node.as_ref()));
+                }
+            }
         }
         let delay = Delay(self.delay_us);
         let bottleneck = stated(self.bottleneck.map(|rate| rate.to_string()));
         println!("cost {}, delay {delay}, bottleneck {bottleneck}", self.cost);
+        println!("way-points: {}", self.waypoints());
+    }
+
+    fn waypoints(&self) -> String {
         match &self.segments {
-            Ok(waypoints) if waypoints.is_empty() => println!("way-points: none"),
-            Ok(waypoints) => println!("way-points: {}", waypoints.join(", ")),
-            Err(why) => println!("way-points: none possible: {why}"),
+            Ok(waypoints) if waypoints.is_empty() => "none".to_owned(),
+            Ok(waypoints) => waypoints.join(", "),
+            Err(why) => format!("none possible: {why}"),
         }
+    }
+}
+
+fn way(backup: Option<&Shown>) -> String {
+    let Some(backup) = backup else { return "no way".to_owned() };
+    format!("{}, way-points: {}", backup.nodes.join(" > "), backup.waypoints())
+}
+
+/// A constraint as it would have to be, by the option that sets it.
+pub(super) fn relaxed(snapshot: &Snapshot, relaxation: &Relaxation) -> Value {
+    let elements = |of: &selvedge_topology::Elements| -> Value {
+        let nodes: Vec<_> = of.nodes.iter().map(|node| snapshot.name(*node).as_str()).collect();
+        let links: Vec<_> = of.links.iter().map(|link| snapshot.link(*link).to_string()).collect();
+        json!({ "nodes": nodes, "links": links, "srlgs": of.srlgs })
+    };
+    let link = |link: LinkIx| snapshot.link(link).to_string();
+    match relaxation {
+        Relaxation::MaxDelay { asked, needed } => {
+            json!({ "max_delay": { "asked_us": asked.us(), "needed_us": needed.us() } })
+        }
+        Relaxation::MaxHops { asked, needed } => {
+            json!({ "max_hops": { "asked": asked, "needed": needed } })
+        }
+        Relaxation::Bandwidth { asked, available, bottleneck } => json!({ "bandwidth": {
+            "asked_bps": asked.bps(),
+            "available_bps": available.bps(),
+            "bottleneck": link(bottleneck.link()),
+        }}),
+        Relaxation::Affinity { links } => {
+            let links: Vec<String> = links.iter().map(|of| link(*of)).collect();
+            json!({ "affinity": { "links": links } })
+        }
+        Relaxation::Exclude { elements: of } => json!({ "exclude": elements(of) }),
+        Relaxation::Include { elements: of } => json!({ "include": elements(of) }),
     }
 }

@@ -49,7 +49,9 @@ pub use event::{
     WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
-pub use lifecycle::{Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest};
+pub use lifecycle::{
+    CHECK_VALID_MS, Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest, Validity,
+};
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;

@@ -18,6 +18,7 @@
 //! *designed* holds nothing. Deleting is possible at any time. What is deactivated stays so
 //! until it is activated: applying a changed document changes it, no more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_slices::schedule::Timestamp;
@@ -28,10 +29,13 @@ use crate::effect::{Effect, Reply, Severity};
 use crate::event::Change;
 use crate::history::Note;
 use crate::intent::{Intent, Stored};
+use crate::plan::PlanId;
 use crate::refusal::Refusal;
 
 /// The longest time that a reservation is given.
 pub const MAX_RESERVATION_MS: u64 = 30 * 86_400_000;
+/// What a feasibility check found is good for this time at most.
+pub const CHECK_VALID_MS: u64 = 300_000;
 /// A start or end that could not be carried out is tried again after this time.
 const TRY_AGAIN_MS: u64 = 10_000;
 
@@ -104,6 +108,19 @@ pub struct Feasibility {
     pub refusal: Option<Refusal>,
     /// What would be accepted in its place.
     pub recommended: Option<NetworkSlice>,
+    pub valid: Validity,
+}
+
+/// How long a check's answer holds: it keeps nothing free, a reservation does. It is good for
+/// the state that it was found in, and until a time: [`CHECK_VALID_MS`] from the check, or when
+/// a slice starts, ends or gives its reservation up by itself, whichever is first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Names intent and network by the intent's revision and a digest; a later check of the same
+    /// state names it so, too.
+    pub state: PlanId,
+    /// Since the Unix epoch.
+    pub until_ms: u64,
 }
 
 impl Stored<NetworkSlice> {
@@ -379,6 +396,7 @@ impl Core {
             Some(next) => self.trial(next)?,
             None => self.clone(),
         };
+        let valid = self.validity(now_ms);
         let mut answers = Vec::new();
         for object in change.put.iter().filter(is_slice) {
             let Object::NetworkSlice(slice) = object else { continue };
@@ -389,9 +407,19 @@ impl Core {
                 }
                 Err(refusal) => (Some(refusal), base.recommended(slice, author, now_ms)),
             };
-            answers.push(Feasibility { slice: slice.name.clone(), refusal, recommended });
+            let (slice, valid) = (slice.name.clone(), valid.clone());
+            answers.push(Feasibility { slice, refusal, recommended, valid });
         }
         Ok(answers)
+    }
+
+    fn validity(&self, now_ms: u64) -> Validity {
+        let derived = &self.derived;
+        let network = (derived.snapshot.down(), &derived.attachments, &derived.hook_memory);
+        let state = PlanId::new(self.intent.revision, &format!("{network:?}"), &BTreeMap::new());
+        let latest = now_ms.saturating_add(CHECK_VALID_MS);
+        let until_ms = self.lifecycle_at_ms.map_or(latest, |due| due.clamp(now_ms, latest));
+        Validity { state, until_ms }
     }
 
     /// The core with the slice active.

@@ -53,6 +53,14 @@ pub struct Answer {
     pub resource_reservation_status: ResourceReservationStatus,
     /// RFC 3339.
     pub reservation_expiration: Option<String>,
+    /// Of a check, which holds no capacity: until when its answer is good at the latest, RFC
+    /// 3339. Whatever changes intent or network ends it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feasibility_expiration: Option<String>,
+    /// What the check was made on: the intent's revision and a digest of the network. As long
+    /// as another check names the same, the answer is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feasibility_state: Option<String>,
 }
 
 impl Answer {
@@ -64,6 +72,8 @@ impl Answer {
             recommended_requirements: None,
             resource_reservation_status: ResourceReservationStatus::Reserved,
             reservation_expiration: Some(until.to_string()),
+            feasibility_expiration: None,
+            feasibility_state: None,
         }
     }
 }
@@ -81,6 +91,8 @@ impl From<&Feasibility> for Answer {
             recommended_requirements: recommended.as_ref().map(document::text),
             resource_reservation_status: ResourceReservationStatus::Unreserved,
             reservation_expiration: None,
+            feasibility_expiration: Some(Timestamp(from.valid.until_ms).to_string()),
+            feasibility_state: Some(from.valid.state.to_string()),
         }
     }
 }

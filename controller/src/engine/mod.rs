@@ -35,6 +35,18 @@ const STORE_RETRY_MS: u64 = 1_000;
 
 type Answer = oneshot::Sender<Result<Reply, RequestError>>;
 
+/// An engine in this process and without sockets, which leads until `stop` is set: for whoever
+/// measures it. The future is what runs it.
+pub fn embedded(
+    core: Core,
+    store: Arc<dyn Store>,
+    stop: watch::Receiver<bool>,
+) -> (Handle, impl Future<Output = ()> + Send) {
+    let (engine, handle) =
+        Engine::new(core, store, Clock::start(), Role::Leader { election_id: 1 });
+    (handle, engine.run(stop))
+}
+
 /// What the engine is told.
 pub(crate) enum Input {
     /// A switch registered. Replaces an earlier session of that name.

@@ -3,13 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use selvedge_topology::{
-    Affinity, ArcIx, BitRate, Constraints, Delay, Elements, End, Graph, Link, LinkIx, Metric, Node,
-    NodeIx, NodeName, Path, Snapshot, Switch, Topology,
+    Affinity, ArcIx, BitRate, Constraints, Delay, Disjoint, Elements, End, Graph, Link, LinkIx,
+    Metric, Node, NodeIx, NodeName, Path, Snapshot, Switch, Topology,
 };
 
 #[derive(Clone, Debug)]
@@ -198,4 +198,23 @@ pub(crate) fn in_order(
     };
     all.sort_by(order);
     all
+}
+
+/// Whether two paths share nothing that they must not, from the topology alone.
+pub(crate) fn apart(snapshot: &Snapshot, a: &Path, b: &Path, disjoint: Disjoint) -> bool {
+    let links = |p: &Path| p.arcs.iter().map(|arc| arc.link()).collect::<BTreeSet<_>>();
+    let inner = |p: &Path| {
+        let ends = [p.from(), p.to()];
+        p.nodes.iter().copied().filter(|n| !ends.contains(n)).collect::<BTreeSet<_>>()
+    };
+    let groups = |p: &Path| {
+        let groups = links(p).into_iter().flat_map(|link| snapshot.link(link).srlg.clone());
+        groups.collect::<BTreeSet<u32>>()
+    };
+    links(a).is_disjoint(&links(b))
+        && match disjoint {
+            Disjoint::Link => true,
+            Disjoint::Node => inner(a).is_disjoint(&inner(b)),
+            Disjoint::Srlg => groups(a).is_disjoint(&groups(b)),
+        }
 }

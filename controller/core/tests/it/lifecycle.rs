@@ -1,8 +1,10 @@
 //! The life of slices: checked, reserved, active, deactivated, over.
 
+use std::collections::BTreeMap;
+
 use selvedge_core::view::Lifecycle;
-use selvedge_core::{Change, Phase, Refusal, Reply, Request, SliceRequest};
-use selvedge_pipeline::Entry;
+use selvedge_core::{CHECK_VALID_MS, Change, Phase, Refusal, Reply, Request, SliceRequest};
+use selvedge_pipeline::{Direction, Entry};
 use selvedge_slices::ObjectKind;
 use selvedge_slices::schedule::Timestamp;
 
@@ -82,6 +84,9 @@ fn a_check_changes_nothing_and_recommends_what_would_fit() {
     };
     assert_eq!((lab.writes, &lab.store), (writes, &store));
     assert_eq!(answers[0].refusal, None);
+    let valid = answers[0].valid.clone();
+    assert!(answers.iter().all(|answer| answer.valid == valid), "{answers:?}");
+    assert_eq!(valid.until_ms, lab.now_ms + CHECK_VALID_MS);
     assert!(matches!(answers[1].refusal, Some(Refusal::DoesNotFit { .. })), "{answers:?}");
     let recommended = answers[1].recommended.clone().expect("less would fit");
     let rate = recommended.downlink.guaranteed.unwrap().bps();
@@ -92,6 +97,29 @@ fn a_check_changes_nothing_and_recommends_what_would_fit() {
     let put = vec![selvedge_slices::Object::NetworkSlice(recommended)];
     lab.apply(Change { put, ..Change::default() }).unwrap();
     lab.assert_converged();
+}
+
+/// An answer is good for the state that it names, and until something is due by itself.
+#[test]
+fn a_check_says_how_long_it_holds() {
+    let mut lab = half_full();
+    let check = |lab: &mut Lab| match of(lab, SliceRequest::Check(large("a"))) {
+        Ok(Reply::Feasibility(answers)) => answers[0].valid.clone(),
+        other => panic!("{other:?}"),
+    };
+    let first = check(&mut lab);
+    assert_eq!(check(&mut lab).state, first.state);
+    lab.link("gnb1", "s1", false);
+    lab.settle();
+    let without = check(&mut lab).state;
+    assert_ne!(without, first.state);
+    lab.link("gnb1", "s1", true);
+    lab.settle();
+    assert_eq!(check(&mut lab).state, first.state, "the same state has the same name");
+    reserve(&mut lab, large("b"), CHECK_VALID_MS / 5).unwrap();
+    let later = check(&mut lab);
+    assert_ne!(later.state, first.state);
+    assert_eq!(later.until_ms, lab.now_ms + CHECK_VALID_MS / 5, "then b gives its place up");
 }
 
 #[test]
@@ -129,6 +157,54 @@ fn a_controller_that_was_away_gives_an_expired_reservation_back() {
     lab.restart();
     lab.apply(other("b")).unwrap();
     assert_eq!(phase(&lab, "a"), Phase::Designed);
+}
+
+/// What meters guarantee slice a, by switch and direction, in bit/s.
+fn guaranteed(lab: &Lab) -> BTreeMap<(&'static str, bool), u64> {
+    let a = lab.core.slices().into_iter().find(|view| view.name == "a").map(|view| view.id);
+    let mut shares = BTreeMap::new();
+    for switch in ["gnb1", "gnb2", "edge1", "edge2", "dc1"] {
+        for entry in lab.entries(switch) {
+            if let Entry::SliceMeter(meter) = entry
+                && Some(meter.slice.0) == a
+            {
+                let uplink = meter.direction == Direction::Uplink;
+                shares.insert((switch, uplink), meter.guaranteed_bps);
+            }
+        }
+    }
+    shares
+}
+
+/// Shares of a total never add up to more, so they follow who sends; but no switch where traffic
+/// enters before and after has less, after any step, than the lower of its two shares.
+#[test]
+fn while_a_slice_is_modified_no_ingress_has_less_than_the_lower_share() {
+    let one = "{ ue: robot-1 }, { dn: video }";
+    let two = "{ ue: robot-1 }, { ue: plc }, { dn: video }";
+    let mut lab = Lab::up(metro());
+    lab.apply(slice("a", "20Mbps", one)).unwrap();
+    for (mbps, ends) in [(30, one), (10, one), (24, two), (40, two), (40, one), (90, one)] {
+        let before = guaranteed(&lab);
+        let change = slice("a", &format!("{mbps}Mbps"), ends);
+        lab.request(Request::Apply { change, plan: None }).unwrap();
+        let mut steps = vec![guaranteed(&lab)];
+        while lab.step() {
+            steps.push(guaranteed(&lab));
+        }
+        lab.assert_converged();
+        let after = guaranteed(&lab);
+        for uplink in [false, true] {
+            let of = after.iter().filter(|((_, up), _)| *up == uplink).map(|(_, share)| share);
+            assert_eq!(of.sum::<u64>(), mbps * 1_000_000);
+        }
+        for (at, share) in &before {
+            let least = after.get(at).copied().unwrap_or(0).min(*share);
+            let least_held = steps.iter().map(|step| step.get(at).copied().unwrap_or(0)).min();
+            assert!(least_held >= Some(least), "{at:?}: {least_held:?} of {least} to {mbps}");
+        }
+        assert!(steps.len() > 2, "{steps:?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,12 @@ async fn reserved_for_a_time_activated_and_deactivated() {
     let (status, answers) = api.post("/v1/feasibility", job(json!({}))).await;
     assert_eq!((status, &answers[0]["feasibilityResult"]), (200, &json!("FEASIBLE")), "{answers}");
     assert_eq!(api.get("/v1/slices").await, json!([]));
+    let until = answers[0]["feasibilityExpiration"].as_str().unwrap();
+    let until = until.parse::<selvedge_slices::schedule::Timestamp>().unwrap().0;
+    let now = crate::clock::unix_ms();
+    let ahead = now.saturating_sub(5_000)..=now + selvedge_core::CHECK_VALID_MS;
+    assert!(ahead.contains(&until), "{answers}");
+    assert!(answers[0]["feasibilityState"].is_string(), "{answers}");
     let much = json!({ "documents": slice("control", "90Gbps") });
     let (status, answers) = api.post("/v1/feasibility", much).await;
     assert_eq!((status, &answers[0]["feasibilityResult"]), (200, &json!("INFEASIBLE")));
@@ -43,6 +49,7 @@ async fn reserved_for_a_time_activated_and_deactivated() {
     });
     let (status, answers) = api.post("/v1/feasibility", job(reservation)).await;
     assert_eq!((status, &answers[0]["resourceReservationStatus"]), (200, &json!("RESERVED")));
+    assert!(answers[0].get("feasibilityExpiration").is_none(), "{answers}");
     let of = |slice: &Value, field: &str| slice[field].clone();
     let reserved = api.get("/v1/slices/control").await;
     assert_eq!(of(&reserved, "lifecycle"), "reserved");

@@ -1,0 +1,186 @@
+//! How long a reservation takes until it is durable: through the controller's engine, with its
+//! group commit, onto a redb store on disk.
+//!
+//! A decision here is one request of one client from when it is put into the engine's queue to
+//! its answer: the core takes the slice as a reservation (TS 28.541,
+//! FeasibilityCheckAndReservationJob), which is admission (bandwidth, delay bound, protection)
+//! with the plan and its proof, and the commit is on disk; or it is refused, which needs no
+//! commit, with a counter-offer. Not in it: HTTP and reading YAML; and switches, which have
+//! nothing of a reservation. Requests are those of `admission_p99_ms`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use selvedge_controller::store::RedbStore;
+use selvedge_controller::{Handle, RequestError, embedded};
+use selvedge_core::{
+    Change, Config, Core, Effect, Event, Port, Reply, Report, Request, SliceRequest, Timer, Update,
+};
+use selvedge_pipeline::{Entry, Key, PortId};
+use selvedge_slices::limits::MAX_SLICES;
+use selvedge_slices::{NetworkSlice, Object};
+use selvedge_topology::{NodeName, Topology, read};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{IN_PLACE, Net, Requests, filled};
+use crate::report::row;
+
+/// Clients that each wait for their answer before they ask again.
+const CLIENTS: usize = 8;
+/// Requests of all of them.
+const REQUESTS: usize = 1_000;
+/// How long what is reserved is held.
+const HELD_MS: u64 = 86_400_000;
+
+pub(super) fn row_of(net: &Net) -> Result<Value> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().context("no runtime")?;
+    runtime.block_on(measured(net))
+}
+
+async fn measured(net: &Net) -> Result<Value> {
+    let mut requests = Requests::new(net, 3)?;
+    let in_place = IN_PLACE.min(MAX_SLICES - REQUESTS);
+    let (ledger, names) = filled(net, &mut requests, in_place)?;
+    let place = |name| ledger.get(name).map(|admitted| named(net, admitted.slice.clone()));
+    let put = names.iter().filter_map(|name| place(name.as_str())).collect();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    let dir = tempfile::tempdir_in(&dir).with_context(|| format!("{}", dir.display()))?;
+    let store = RedbStore::open(dir.path().join("controller.redb"))?;
+    let core = joined(&topology()?);
+    let (stop, stopped) = watch::channel(false);
+    let (handle, engine) = embedded(core, Arc::new(store), stopped);
+    let engine = tokio::spawn(engine);
+    let begun = Instant::now();
+    ensure!(reserve(&handle, put).await?, "what fits one after the other fits together");
+    println!("{in_place} reservations stored in {:.1} s", begun.elapsed().as_secs_f64());
+    let asked: Vec<Object> = (0..REQUESTS).map(|_| named(net, requests.next())).collect();
+    let (asked, next) = (Arc::new(asked), Arc::new(AtomicUsize::new(0)));
+    let begun = Instant::now();
+    let clients = (0..CLIENTS).map(|_| {
+        let (handle, asked, next) = (handle.clone(), asked.clone(), next.clone());
+        tokio::spawn(async move {
+            let mut took: Vec<(Duration, bool)> = Vec::new();
+            while let Some(slice) = asked.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let begun = Instant::now();
+                let taken = reserve(&handle, vec![slice.clone()]).await?;
+                took.push((begun.elapsed(), taken));
+            }
+            anyhow::Ok(took)
+        })
+    });
+    let mut took = Vec::new();
+    for client in clients.collect::<Vec<_>>() {
+        took.extend(client.await??);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    drop(stop);
+    engine.await?;
+    let refused = took.iter().filter(|(_, taken)| !taken).count();
+    let mut ms: Vec<f64> = took.iter().map(|(took, _)| took.as_secs_f64() * 1e3).collect();
+    ms.sort_by(f64::total_cmp);
+    let at = |share: f64| ms[(ms.len() as f64 * share) as usize];
+    println!(
+        "{REQUESTS} durable decisions of {CLIENTS} clients beside {in_place} reservations in \
+         {seconds:.1} s: median {:.1} ms, p99 {:.1} ms; {refused} refused",
+        at(0.5),
+        at(0.99)
+    );
+    ensure!(refused * 10 > REQUESTS, "about a fifth of the requests should be refused");
+    Ok(row("admission_durable_p99_ms", at(0.99), "ms", "lower", ("target", 5.0)))
+}
+
+/// Geant2012 with a host on each switch.
+fn topology() -> Result<Topology> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/Geant2012.graph");
+    let read = read::from_path(&file).map_err(|problems| anyhow!("{problems}"))?;
+    Ok(read.topology.with_hosts()?)
+}
+
+/// A core whose switches have all joined and hold what they should; what is written to them is
+/// kept here and answered at once.
+fn joined(topology: &Topology) -> Core {
+    let mut core = Core::new(topology.clone(), Config::default());
+    let mut held: BTreeMap<NodeName, BTreeMap<Key, Entry>> = BTreeMap::new();
+    let mut timers: BTreeMap<Timer, u64> = BTreeMap::new();
+    let (mut now_ms, mut events) = (1_000_000, VecDeque::new());
+    for (number, (switch, _)) in (0u8..).zip(topology.switches()) {
+        let ends = topology.links.iter().flat_map(|link| [&link.a, &link.b]);
+        let ports = (1u16..).zip(ends.filter(|end| end.node == *switch)).map(|(id, end)| Port {
+            id: PortId(id),
+            name: end.port.to_string(),
+            mac: [2, 0, 0, number, 0, u8::try_from(id).expect("few ports")],
+            up: true,
+        });
+        let report =
+            Report { version: "bench".into(), ports: ports.collect(), ..Report::default() };
+        events.push_back(Event::SwitchJoined { switch: switch.clone(), report });
+    }
+    loop {
+        let event = match events.pop_front() {
+            Some(event) => event,
+            None => {
+                let due = timers.iter().filter(|(timer, _)| **timer != Timer::Resync);
+                let Some((timer, at)) = due.map(|(t, at)| (*t, *at)).min_by_key(|(_, at)| *at)
+                else {
+                    return core;
+                };
+                timers.remove(&timer);
+                now_ms = at.max(now_ms);
+                Event::TimerDue(timer)
+            }
+        };
+        for effect in core.handle(event, now_ms) {
+            match effect {
+                Effect::ReadEntries { switch, read } => {
+                    let entries = held.entry(switch.clone()).or_default();
+                    let result = Ok(entries.values().cloned().collect());
+                    events.push_back(Event::EntriesRead { switch, read, result });
+                }
+                Effect::Write { switch, write, updates } => {
+                    let entries = held.entry(switch.clone()).or_default();
+                    for update in updates {
+                        match update {
+                            Update::Insert(entry) | Update::Modify(entry) => {
+                                entries.insert(entry.key(), entry);
+                            }
+                            Update::Delete(entry) => drop(entries.remove(&entry.key())),
+                        }
+                    }
+                    events.push_back(Event::WriteDone { switch, write, result: Ok(()) });
+                }
+                Effect::SetTimer { timer, at_ms } => drop(timers.insert(timer, at_ms)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The slice between hosts of that topology, in place of the bench's endpoints.
+fn named(net: &Net, mut slice: NetworkSlice) -> Object {
+    for endpoint in &mut slice.endpoints {
+        let number = endpoint.name.as_str()[1..].parse().expect("endpoints are numbered");
+        let switch = net.snapshot.name(selvedge_topology::NodeIx(number));
+        endpoint.name = format!("h-{switch}").parse().expect("a host's name");
+    }
+    Object::NetworkSlice(slice)
+}
+
+/// Whether the slices were taken.
+async fn reserve(handle: &Handle, put: Vec<Object>) -> Result<bool> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let until_ms = u64::try_from(now.as_millis())? + HELD_MS;
+    let change = Change { put, ..Change::default() };
+    let request = Request::Slice(SliceRequest::Reserve { change, until_ms });
+    match handle.request("bench".to_owned(), request).await {
+        Ok(Reply::Applied { .. }) => Ok(true),
+        Ok(other) => Err(anyhow!("not an answer to a reservation: {other:?}")),
+        Err(RequestError::Refused(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
