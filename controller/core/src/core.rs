@@ -136,7 +136,7 @@ impl Core {
         out
     }
 
-    fn take(&mut self, event: Event, now_ms: u64, out: &mut Vec<Effect>) {
+    pub(crate) fn take(&mut self, event: Event, now_ms: u64, out: &mut Vec<Effect>) {
         match event {
             Event::SwitchJoined { switch, report } => self.joined(switch, report, now_ms, out),
             Event::SwitchLeft { switch } => {

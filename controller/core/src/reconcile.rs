@@ -92,6 +92,8 @@ pub struct Proof {
     held: BTreeMap<NodeName, Arc<Table>>,
     steps: Vec<Step>,
     rigor: Rigor,
+    /// What switches should hold, where somebody asked for a change.
+    wanted: Option<(prove::View, BTreeMap<NodeName, Arc<Table>>)>,
 }
 
 impl Proof {
@@ -105,6 +107,17 @@ impl Proof {
     /// # Errors
     /// The first counter-example.
     pub fn check(mut self) -> Result<(), prove::CounterExample> {
+        if let Some((mut view, tables)) = self.wanted.take() {
+            self.view.advance(&self.world, &self.held);
+            if view.known() < self.view.known() {
+                view = self.view.clone();
+            }
+            view.advance(&self.world, &tables);
+            if let Some(wrong) = prove::first_wrong(&view) {
+                return Err(wrong);
+            }
+            prove::prove(&self.view, &self.steps, Rigor::NothingNew)?;
+        }
         self.run().map(drop)
     }
 
@@ -295,6 +308,23 @@ impl Core {
         (!steps.is_empty()).then(|| self.proof(steps, withheld))
     }
 
+    /// The same for what an event brings about at once, besides what is due; the event is not
+    /// taken.
+    pub fn proof_of(&self, event: crate::Event, now_ms: u64) -> Option<Proof> {
+        let mut then = self.clone();
+        let asked = matches!(event, crate::Event::Request { .. });
+        then.take(event, now_ms, &mut Vec::new());
+        then.due_at.filter(|at| *at <= now_ms)?;
+        // A plan waits until what is being written is answered.
+        if then.sessions.values().any(Session::is_writing) {
+            return None;
+        }
+        then.proofs = self.proofs.clone();
+        let tables = then.derived.tables.clone();
+        let wanted = asked.then(|| (then.proofs.wanted.clone(), tables));
+        Some(Proof { wanted, ..then.proof_due(now_ms)? })
+    }
+
     fn proof(&mut self, steps: Vec<Step>, withheld: bool) -> Proof {
         let part = withheld || self.some_unknown();
         Proof {
@@ -303,6 +333,7 @@ impl Core {
             held: self.held(),
             steps,
             rigor: if part { Rigor::Part } else { Rigor::Result },
+            wanted: None,
         }
     }
 

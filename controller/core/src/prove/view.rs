@@ -105,6 +105,11 @@ impl View {
         view
     }
 
+    /// Switches whose entries are known.
+    pub(crate) fn known(&self) -> usize {
+        self.nodes.iter().filter(|node| node.known()).count()
+    }
+
     /// Brings the view to another world and other tables, judging what is concerned.
     ///
     /// Cost: for each switch whose table is another object its entries; for the world its
