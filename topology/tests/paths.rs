@@ -279,3 +279,16 @@ fn ties_go_by_name() {
     let error = encode(&snapshot, &forwarding, &detour, &[1, 1, 2, 2], 6).unwrap_err();
     assert_eq!(error, EncodeError::TooManySids { needed: 7, limit: 6 });
 }
+
+/// Of two ways from the middle to the end the cheaper has more hops, and must not hide the other:
+/// the bound leaves one detour, and that before the middle saves more.
+#[test]
+fn a_cheaper_rest_of_more_hops_does_not_hide_one_of_fewer() {
+    let ends = [(0, 1, 5), (0, 3, 1), (3, 1, 1), (1, 2, 4), (1, 4, 1), (4, 2, 2)];
+    let snapshot = network(5, &ends.map(|(a, b, cost)| edge(a, b, cost, 0, 0)));
+    let constraints = Constraints { max_hops: Some(3), ..Constraints::default() };
+    let (from, to, metric) = (NodeIx(0), NodeIx(2), Metric::Cost);
+    let query = Query { from, to, metric, constraints: &constraints };
+    let path = cheapest(snapshot.graph(), &mut Scratch::new(), &query).unwrap();
+    assert_eq!(path.nodes, [0, 3, 1, 2].map(NodeIx));
+}
