@@ -13,6 +13,7 @@ use selvedge_pipeline::{
 
 use super::world::{Member, World};
 use crate::plan::Table;
+use crate::table::Sorted;
 
 /// Endpoints of one switch whose packets are treated alike: bound to one slice set there, and
 /// members of the same slices on the same side.
@@ -29,7 +30,7 @@ pub(crate) struct Node {
     /// Local ids and node ids of this switch, in rising order.
     pub(crate) locals: Vec<(u16, LocalSidAction)>,
     pub(crate) ports: BTreeMap<PortId, PortKind>,
-    pub(crate) routes_by_policy: BTreeMap<PolicyId, Vec<(SliceSet, IpNet)>>,
+    pub(crate) routes_by_policy: Sorted<PolicyId, Vec<(SliceSet, IpNet)>>,
     /// How many routes of each set are in a slice.
     routes_in: BTreeMap<(SliceId, SliceSet), u32>,
     groups: Groups,
@@ -129,14 +130,13 @@ impl Node {
                     }
                 }
                 let RouteAction::Policy(policy) = e.action else { return };
-                let routes = self.routes_by_policy.entry(policy).or_default();
-                if there {
-                    routes.push((e.slice_set, e.prefix));
-                } else {
-                    routes.retain(|route| *route != (e.slice_set, e.prefix));
-                    if routes.is_empty() {
-                        self.routes_by_policy.remove(&policy);
-                    }
+                let mut routes = self.routes_by_policy.remove(&policy).unwrap_or_default();
+                match there {
+                    true => routes.push((e.slice_set, e.prefix)),
+                    false => routes.retain(|route| *route != (e.slice_set, e.prefix)),
+                }
+                if !routes.is_empty() {
+                    self.routes_by_policy.put(policy, routes);
                 }
             }
             Entry::Port(e) => {

@@ -77,8 +77,8 @@ pub(crate) struct View {
     pub(crate) nodes: Vec<Arc<Node>>,
     /// By node id.
     pub(crate) classes: Vec<Arc<Class>>,
-    /// Policies with that id among theirs, by node id.
-    users: Vec<Arc<Vec<(u32, PolicyId)>>>,
+    /// Policies with that id among theirs, by node id; and whether it is their first.
+    users: Vec<Arc<Vec<(u32, PolicyId, bool)>>>,
     /// Usable links of each node.
     outs: Arc<Vec<Vec<Out>>>,
     pub(crate) part: Arc<Vec<usize>>,

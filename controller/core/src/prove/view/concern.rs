@@ -136,21 +136,23 @@ impl View {
 
     /// A policy has other ids.
     fn used(&mut self, node: usize, policy: PolicyId, before: &[u16], after: &[u16]) {
-        let user = (u32::try_from(node).expect("nodes are limited"), policy);
-        for sid in before.iter().filter(|sid| **sid < FIRST_FUNCTION && !after.contains(sid)) {
+        let node = u32::try_from(node).expect("nodes are limited");
+        let uses = |sids: &[u16]| -> BTreeSet<(u16, bool)> {
+            let each = sids.iter().filter(|sid| **sid < FIRST_FUNCTION);
+            each.map(|sid| (*sid, sids.first() == Some(sid))).collect()
+        };
+        let (before, after) = (uses(before), uses(after));
+        for (sid, first) in before.difference(&after) {
             self.class(*sid);
             let users = Arc::make_mut(&mut self.users[usize::from(*sid)]);
+            let user = (node, policy, *first);
             if let Some(at) = users.iter().position(|known| *known == user) {
                 users.swap_remove(at);
             }
         }
-        let mut known: Vec<u16> = before.to_vec();
-        for sid in after.iter().filter(|sid| **sid < FIRST_FUNCTION) {
-            if !known.contains(sid) {
-                known.push(*sid);
-                self.class(*sid);
-                Arc::make_mut(&mut self.users[usize::from(*sid)]).push(user);
-            }
+        for (sid, first) in after.difference(&before) {
+            self.class(*sid);
+            Arc::make_mut(&mut self.users[usize::from(*sid)]).push((node, policy, *first));
         }
     }
 

@@ -111,17 +111,13 @@ impl View {
             }
             let changed = class.settle(&before);
             let any_end = changed.contains(&Changed::End);
-            for (ingress, policy) in self.users[usize::from(sid)].iter() {
+            for (ingress, policy, first) in self.users[usize::from(sid)].iter() {
                 let node = *ingress as usize;
-                let first = || match self.nodes[node].get(&Key::Policy(*policy)) {
-                    Some(Entry::Policy(entry)) => entry.sids.first() == Some(&sid),
-                    _ => false,
-                };
                 // From which node a later id is followed depends on those before it.
                 match changed[node] {
                     Changed::End => drop(dirty.policies.insert((node, *policy))),
-                    _ if any_end && !first() => drop(dirty.policies.insert((node, *policy))),
-                    Changed::No if first() => {}
+                    _ if any_end && !first => drop(dirty.policies.insert((node, *policy))),
+                    Changed::No if *first => {}
                     _ => drop(dirty.ways.insert((node, *policy))),
                 }
             }
@@ -136,7 +132,7 @@ impl View {
             let ids = self.nodes[node].locals.iter().filter(|(sid, _)| *sid < FIRST_FUNCTION);
             for (sid, _) in ids {
                 let users = self.users.get(usize::from(*sid)).into_iter().flat_map(|u| u.iter());
-                dirty.policies.extend(users.map(|(node, policy)| (*node as usize, *policy)));
+                dirty.policies.extend(users.map(|(node, policy, _)| (*node as usize, *policy)));
             }
         }
     }
