@@ -20,7 +20,8 @@ use crate::network::{LinkState, Reason, Switch};
 use crate::numbers::Numbers;
 use crate::placement::{self, Place};
 use crate::seats::Seats;
-use crate::table::{Sorted, Table};
+use selvedge_topology::sorted::Sorted;
+use crate::table::Table;
 
 mod since;
 #[cfg(test)]

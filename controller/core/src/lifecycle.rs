@@ -28,7 +28,7 @@ use crate::Core;
 use crate::effect::{Effect, Reply, Severity};
 use crate::event::Change;
 use crate::history::Note;
-use crate::intent::{Intent, Stored};
+use crate::intent::{Intent, StoredSlice};
 use crate::plan::PlanId;
 use crate::refusal::Refusal;
 
@@ -123,7 +123,7 @@ pub struct Validity {
     pub until_ms: u64,
 }
 
-impl Stored<NetworkSlice> {
+impl StoredSlice {
     pub(crate) fn phase(&self) -> Phase {
         self.meta.phase
     }
@@ -188,12 +188,12 @@ pub(crate) fn phase_of_put(
 
 impl Intent {
     /// Slices that switches should have.
-    pub(crate) fn active(&self) -> impl Iterator<Item = (&ObjectName, &Arc<Stored<NetworkSlice>>)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (&ObjectName, &Arc<StoredSlice>)> {
         self.slices.iter().filter(|(_, stored)| stored.phase() == Phase::Active)
     }
 
     /// One of them.
-    pub(crate) fn active_slice(&self, name: &ObjectName) -> Option<&Arc<Stored<NetworkSlice>>> {
+    pub(crate) fn active_slice(&self, name: &ObjectName) -> Option<&Arc<StoredSlice>> {
         self.slices.get(name).filter(|stored| stored.phase() == Phase::Active)
     }
 
@@ -221,14 +221,14 @@ impl Intent {
     fn with_phase(&self, name: &ObjectName, phase: Phase) -> Self {
         let mut next = self.clone();
         next.revision += 1;
-        if let Some(stored) = next.slices.get_mut(name) {
+        let revision = next.revision;
+        next.slices.edit(name, |stored| {
             // Who has held nothing stands behind those who have.
-            let stored = Arc::make_mut(stored);
             if !stored.phase().holds_capacity() {
-                stored.meta.revision = next.revision;
+                stored.meta.revision = revision;
             }
             stored.meta.phase = phase;
-        }
+        });
         next
     }
 
@@ -252,9 +252,8 @@ impl Intent {
                 let why = "it holds its capacity already";
                 return Err(Refusal::Phase { slice: name.clone(), phase, why });
             }
-            if let Some(stored) = next.slices.get_mut(name) {
-                Arc::make_mut(stored).meta.phase = Phase::Reserved { until_ms: Some(until_ms) };
-            }
+            let phase = Phase::Reserved { until_ms: Some(until_ms) };
+            next.slices.edit(name, |stored| stored.meta.phase = phase);
         }
         Ok(Some(next))
     }
@@ -285,7 +284,7 @@ impl Intent {
         }
     }
 
-    fn slice(&self, name: &ObjectName) -> Result<&Stored<NetworkSlice>, Refusal> {
+    fn slice(&self, name: &ObjectName) -> Result<&StoredSlice, Refusal> {
         let kind = selvedge_slices::ObjectKind::NetworkSlice;
         let stored = self.slices.get(name);
         stored.map(Arc::as_ref).ok_or_else(|| Refusal::NotFound { kind, name: name.clone() })
@@ -318,20 +317,17 @@ impl Core {
     }
 
     fn log_phases(&mut self, before: &Intent, author: &str, now_ms: u64, out: &mut Vec<Effect>) {
-        let changed = |(name, stored): (&ObjectName, &Arc<Stored<NetworkSlice>>)| {
-            let phase = stored.phase();
-            let old = before.slices.get(name).map(|stored| stored.phase());
-            (old != Some(phase)).then(|| (name.clone(), phase))
-        };
-        let changed: Vec<_> = self.intent.slices.iter().filter_map(changed).collect();
-        for (name, phase) in changed {
+        let intent = self.intent.clone();
+        for (name, old, new) in before.slices.since(&intent.slices) {
+            let (old, new) = (old.map(|stored| stored.phase()), new.map(|stored| stored.phase()));
+            let Some(phase) = new.filter(|_| old != new) else { continue };
             let kind = match phase {
                 Phase::Designed => "slice-ended",
                 Phase::Reserved { .. } => "slice-reserved",
                 Phase::Active => "slice-activated",
                 Phase::Deactivated => "slice-deactivated",
             };
-            self.log(Severity::Info, kind, &name, format!("by {author}"), now_ms, out);
+            self.log(Severity::Info, kind, name, format!("by {author}"), now_ms, out);
         }
     }
 

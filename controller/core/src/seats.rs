@@ -13,7 +13,7 @@ use selvedge_topology::NodeName;
 use crate::Core;
 use crate::attach::Located;
 use crate::effect::{Effect, Severity};
-use crate::table::Sorted;
+use selvedge_topology::sorted::Sorted;
 
 /// By slice; those without a maximum are not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use selvedge_topology::{ArcIx, BitRate, Bytes};
 
 use super::books::Slot;
 use super::delay::{LIMIT_NS, QueueDelay, Watch, queue};
-use super::{Network, overhead, usable};
+use super::{Network, Watches, overhead, usable};
 use crate::Direction;
 use crate::limits::MTU_BYTES;
 
@@ -186,7 +186,7 @@ impl Bounds {
         &mut self,
         touched: &[ArcIx],
         added: Option<&Watch>,
-        watches: &[Arc<Watch>],
+        watches: &Watches,
     ) -> bool {
         if let Some(values) = &self.verified {
             let touched = touched.iter().map(|arc| arc.index() as u32);
@@ -214,7 +214,7 @@ impl Bounds {
                 }
                 if self.not_raised(&above, self.active.iter().copied()) {
                     let kept = |watch: &Watch| watch.broken(&above).is_none();
-                    if watches.iter().map(Arc::as_ref).chain(added).all(kept) {
+                    if watches.values().map(Arc::as_ref).chain(added).all(kept) {
                         self.verified = Some(above);
                         return true;
                     }

@@ -133,7 +133,7 @@ pub(super) fn queue(rate: BitRate, bursts: Bytes) -> QueueDelay {
 }
 
 /// A promised latency, in the form in which it is checked with every decision.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watch {
     pub(super) slot: Slot,
     promised_ns: u64,

@@ -39,6 +39,7 @@ mod why;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{
     ArcIx, BitRate, End, Forwarding, LinkIx, NodeIx, NodeName, Path, Snapshot,
 };
@@ -57,6 +58,7 @@ pub use explain::{Explanation, LinkUse, PathExplanation};
 pub use memory::HookMemory;
 pub use offer::Offer;
 pub use protect::{Failure, Protection, failures};
+pub use rebuild::InOrder;
 pub use refusal::Refusal;
 
 /// Share of a link's capacity that may be promised, and the rate its virtual queue drains at.
@@ -109,7 +111,7 @@ pub struct Network<'a> {
     pub snapshot: &'a Snapshot,
     /// Made for that snapshot.
     pub forwarding: &'a Forwarding,
-    pub endpoints: &'a BTreeMap<NodeName, Attachment>,
+    pub endpoints: &'a Arc<BTreeMap<NodeName, Attachment>>,
     /// The nodes that each known hook can run on.
     pub hooks: &'a BTreeMap<ObjectName, Vec<NodeIx>>,
     pub memory: &'a HookMemory,
@@ -201,19 +203,22 @@ impl Admitted {
 /// Cheap to clone: slices, and the sums of each arc, are shared until they change.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    admitted: BTreeMap<ObjectName, Entry>,
+    admitted: Sorted<ObjectName, Entry>,
     books: Books,
     bounds: Bounds,
-    /// The promised latencies, in the order of slots.
-    watches: Vec<Arc<Watch>>,
+    /// The promised latencies.
+    watches: Watches,
     /// By slot; the name that was there last where it is free.
-    names: Vec<ObjectName>,
+    names: Names,
     free: Vec<Slot>,
     /// What was made of the same slices with all links up.
     whole: Option<Arc<Whole>>,
 }
 
-#[derive(Clone, Debug)]
+type Watches = Sorted<Slot, Arc<Watch>>;
+type Names = Sorted<Slot, ObjectName>;
+
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     slot: Slot,
     /// It might have been placed otherwise if others had taken less.
@@ -300,12 +305,10 @@ impl Ledger {
     }
 
     fn slot(&mut self, name: &ObjectName) -> Slot {
-        if let Some(slot) = self.free.pop() {
-            self.names[slot as usize] = name.clone();
-            return slot;
-        }
-        self.names.push(name.clone());
-        Slot::try_from(self.names.len() - 1).expect("slices are fewer than 2^32")
+        let more = Slot::try_from(self.names.len()).expect("slices are fewer than 2^32");
+        let slot = self.free.pop().unwrap_or(more);
+        self.names.insert(slot, name.clone());
+        slot
     }
 
     fn add_flows(&mut self, slot: Slot, admitted: &Admitted) {
@@ -325,11 +328,11 @@ impl Ledger {
         let Entry { slot, admitted, .. } = &entry;
         self.books.add(*slot, &admitted.reserved, &admitted.spare);
         if let Some(watch) = Watch::of(network, *slot, admitted) {
-            let at = self.watches.partition_point(|other| other.slot < *slot);
-            self.watches.insert(at, Arc::new(watch));
+            self.watches.insert(*slot, Arc::new(watch));
         }
         let name = admitted.slice.name.clone();
-        &self.admitted.entry(name).insert_entry(entry).into_mut().admitted
+        self.admitted.insert(name.clone(), entry);
+        &self.admitted[&name].admitted
     }
 
     /// Strikes a slice out, flows included; its slot stays taken.
@@ -338,8 +341,7 @@ impl Ledger {
         self.books.remove(entry.slot, &entry.admitted.reserved, &entry.admitted.spare);
         self.remove_flows(entry.slot, &entry.admitted);
         if entry.admitted.slice.latency.is_some() {
-            let at = self.watches.binary_search_by_key(&entry.slot, |watch| watch.slot);
-            at.into_iter().for_each(|at| drop(self.watches.remove(at)));
+            self.watches.remove(&entry.slot);
         }
         Some(entry)
     }

@@ -122,7 +122,7 @@ impl Derived {
             let at = declared.and_then(|d| core.endpoints.locate(network, host, d));
             if self.located.get(host) != at.as_ref() {
                 match at {
-                    Some(at) => self.located.put(host.clone(), at),
+                    Some(at) => self.located.insert(host.clone(), at),
                     None => self.located.remove(host),
                 };
                 changes.moved.insert(host.clone());
@@ -160,7 +160,7 @@ impl Derived {
                 if named.slices.is_empty() {
                     self.named.remove(&endpoint.name);
                 } else {
-                    self.named.put(endpoint.name.clone(), named);
+                    self.named.insert(endpoint.name.clone(), named);
                 }
             }
             for endpoint in new.iter().flat_map(|stored| &stored.object.endpoints) {
@@ -169,7 +169,7 @@ impl Derived {
                 named.side = endpoint.side;
                 named.slices.push(name.clone());
                 named.slices.sort_unstable();
-                self.named.put(endpoint.name.clone(), named);
+                self.named.insert(endpoint.name.clone(), named);
             }
         }
         before.named.differences(&self.named, |host, old, new| {

@@ -13,7 +13,7 @@ use selvedge_pipeline::{
 
 use super::world::{Member, World};
 use crate::plan::Table;
-use crate::table::Sorted;
+use selvedge_topology::sorted::Sorted;
 
 /// Endpoints of one switch whose packets are treated alike: bound to one slice set there, and
 /// members of the same slices on the same side.
@@ -136,7 +136,7 @@ impl Node {
                     false => routes.retain(|route| *route != (e.slice_set, e.prefix)),
                 }
                 if !routes.is_empty() {
-                    self.routes_by_policy.put(policy, routes);
+                    self.routes_by_policy.insert(policy, routes);
                 }
             }
             Entry::Port(e) => {
