@@ -431,11 +431,12 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        if Arc::ptr_eq(&before.slices, &after.slices) {
-            return;
-        }
-        for (name, slice) in &*after.slices {
-            let old = before.slices.get(name).map(|slice| slice.reasons.as_slice());
+        let mut changed = Vec::new();
+        before.slices.differences(&after.slices, |name, old, new| changed.push((name, old, new)));
+        for (name, old, new) in changed {
+            let (old, Some(slice)) = (old.map(|slice| slice.reasons.as_slice()), new) else {
+                continue;
+            };
             if old.unwrap_or_default() == slice.reasons {
                 continue;
             }

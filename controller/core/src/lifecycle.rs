@@ -167,19 +167,19 @@ impl StoredSlice {
 
 /// The phase of a slice that is put, where `old` is there already.
 pub(crate) fn phase_of_put(
-    old: Option<&Stored<NetworkSlice>>,
+    old: Option<&StoredSlice>,
     slice: &NetworkSlice,
     now_ms: u64,
 ) -> Result<Phase, Refusal> {
     let schedule = slice.schedule;
     if let Some(end) = schedule.and_then(|schedule| schedule.end).filter(|end| end.0 <= now_ms) {
         // A file with a slice that is over may still be applied for the others in it.
-        let over = old.filter(|old| old.object.schedule == schedule).map(Stored::phase);
+        let over = old.filter(|old| old.object.schedule == schedule).map(StoredSlice::phase);
         let refusal = || Refusal::ScheduleOver { slice: slice.name.clone(), end };
         return over.ok_or_else(refusal);
     }
     let waits = schedule.and_then(|schedule| schedule.start).is_some_and(|at| at.0 > now_ms);
-    Ok(match old.map(Stored::phase) {
+    Ok(match old.map(StoredSlice::phase) {
         Some(Phase::Deactivated) => Phase::Deactivated,
         _ if waits => Phase::Reserved { until_ms: None },
         _ => Phase::Active,

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_slices::{Object, ObjectName, document};
+use selvedge_slices::{NetworkSlice, Object, ObjectName, document};
 use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -160,10 +160,11 @@ impl Core {
         };
         put(Self::META.to_owned(), false, &|| json(&self.meta_record()));
         let (intent, before) = (&self.intent, &made_of.intent);
-        for (name, stored) in &intent.slices {
+        for (name, stored) in intent.slices.iter() {
             let same = before.slices.get(name).is_some_and(|before| Arc::ptr_eq(before, stored));
             put(format!("intent/slice/{name}"), same, &|| {
-                object_record(&Object::NetworkSlice(stored.object.clone()), &stored.meta)
+                let slice = NetworkSlice::clone(&stored.object);
+                object_record(&Object::NetworkSlice(slice), &stored.meta)
             });
         }
         for (name, stored) in &intent.hooks {
@@ -373,7 +374,7 @@ impl Core {
         }
         match (kind, object) {
             ("slice", Object::NetworkSlice(object)) => {
-                self.intent.slices.insert(name, Arc::new(Stored { object, meta }));
+                self.intent.slices.insert(Arc::new(Stored { object: Arc::new(object), meta }));
             }
             ("hook", Object::Hook(object)) if meta.module.is_some() => {
                 self.intent.hooks.insert(name, Arc::new(Stored { object, meta }));

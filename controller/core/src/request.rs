@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_slices::admission::Offer;
-use selvedge_slices::{NetworkSlice, Object, Side};
+use selvedge_slices::{NetworkSlice, Object, ObjectName, Side};
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -131,23 +131,27 @@ impl Core {
                 return Err(Refusal::NoPlace { application, reason });
             }
         }
-        for (name, slice) in &*trial.derived.slices {
+        let mut names: BTreeSet<&ObjectName> = BTreeSet::new();
+        self.derived.slices.differences(&trial.derived.slices, |name, _, _| names.extend([name]));
+        names.extend(self.intent.slices.since(&trial.intent.slices).iter().map(|(name, ..)| *name));
+        for name in names {
+            let Some(slice) = trial.derived.slices.get(name) else { continue };
             let before = self.derived.slices.get(name);
-            let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
-                == trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
+            let object = |core: &Self| core.intent.slices.get(name).map(|s| s.object.clone());
+            let same = object(self) == object(&trial);
             let was_kept = before.is_none_or(|before| before.reasons.is_empty());
             if slice.reasons.is_empty() || (same && !was_kept) {
                 continue;
             }
             // Before all switches have joined it is what is declared that counts.
             let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.slices.get(name) {
-                let (slice, reason) = (name.clone(), reason.clone());
+            if let Some(reason) = unfit.slices.get(name.as_str()) {
+                let (slice, reason) = (name.to_string(), reason.clone());
                 if same && let Some(what) = trial.intent.newly_drained(&self.intent) {
                     return Err(Refusal::DrainBreaks { what, slice, reason });
                 }
-                let object = trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
-                let offers = object.map_or_else(Vec::new, |object| trial.offers(object));
+                let object = object(&trial);
+                let offers = object.map_or_else(Vec::new, |object| trial.offers(&object));
                 return Err(Refusal::DoesNotFit { slice, reason, offers });
             }
         }
@@ -220,7 +224,7 @@ impl Core {
                 operations = self.intent.operations(&trial.intent);
                 warnings.extend(self.drain_warnings(&trial));
                 notes.extend(trial.intent.not_active(&change.put));
-                for (name, slice) in &*trial.derived.slices {
+                for (name, slice) in &trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
                     }

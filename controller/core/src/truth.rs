@@ -13,7 +13,7 @@ use selvedge_topology::{BitRate, NodeName};
 use crate::Core;
 use crate::attach::{Learned, as_held, prefixes};
 use crate::event::HookState;
-use crate::intent::{Intent, Stored};
+use crate::intent::{Intent, StoredSlice};
 use crate::network::{LinkState, Network, Switch};
 use crate::numbers::DEFAULT_SLICE;
 use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
@@ -151,7 +151,7 @@ impl Core {
     /// What hosts are in. Answers whether somebody came to the default slice or left it.
     fn truth_members(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) -> bool {
         let mut named: BTreeMap<u32, (Option<Side>, BTreeSet<SliceId>)> = BTreeMap::new();
-        let mut note = |now: &Truth, stored: &Stored<NetworkSlice>, was: bool, id: SliceId| {
+        let mut note = |now: &Truth, stored: &StoredSlice, was: bool, id: SliceId| {
             for endpoint in &stored.object.endpoints {
                 let Some(host) = now.host(&endpoint.name) else { continue };
                 let (side, slices) = named.entry(host).or_insert_with(|| {

@@ -367,6 +367,11 @@ impl Ledger {
         self.admitted.iter().map(|(name, entry)| (name, &*entry.admitted))
     }
 
+    /// Slices that `after` has otherwise or has not, and those that it has besides, by name.
+    pub fn differences<'a>(&'a self, after: &'a Self, mut each: impl FnMut(&'a ObjectName)) {
+        self.admitted.differences(&after.admitted, |name, _, _| each(name));
+    }
+
     pub fn len(&self) -> usize {
         self.admitted.len()
     }
