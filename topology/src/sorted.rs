@@ -137,15 +137,26 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
         Some(value)
     }
 
-    pub fn iter(&self) -> Iter<'_, K, V> {
-        Iter { chunks: self.chunks.iter(), entries: [].iter() }
+    /// Takes the pair of the least key out.
+    pub fn pop_first(&mut self) -> Option<(K, V)> {
+        let entries = Arc::make_mut(&mut self.chunks.first_mut()?.entries);
+        let first = entries.remove(0);
+        if entries.is_empty() {
+            self.chunks.remove(0);
+        }
+        self.len -= 1;
+        Some(first)
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = &K> {
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        Iter { front: [].iter(), chunks: self.chunks.iter(), back: [].iter() }
+    }
+
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
 
-    pub fn values(&self) -> impl Iterator<Item = &V> {
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
 
@@ -157,12 +168,15 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     }
 
     /// Pairs from a key on, in order.
-    pub fn from(&self, first: &K) -> Iter<'_, K, V> {
+    pub fn from<Q: Ord + ?Sized>(&self, first: &Q) -> Iter<'_, K, V>
+    where
+        K: Borrow<Q>,
+    {
         let at = self.chunk(first);
         let mut chunks = self.chunks[at.min(self.chunks.len())..].iter();
         let entries = chunks.next().map_or(&[][..], |chunk| &chunk.entries[..]);
-        let skip = entries.partition_point(|(key, _)| key < first);
-        Iter { chunks, entries: entries[skip..].iter() }
+        let skip = entries.partition_point(|(key, _)| key.borrow() < first);
+        Iter { front: entries[skip..].iter(), chunks, back: [].iter() }
     }
 
     /// What is different in `after`, in the order of keys: key, value before and after. Cost: the
@@ -251,9 +265,11 @@ impl<K: Ord + Clone + Borrow<Q>, V: Clone + PartialEq, Q: Ord + ?Sized> Index<&Q
 /// Pairs in the order of keys.
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
+    /// What is left of the chunk before those in `chunks`.
+    front: std::slice::Iter<'a, (K, V)>,
     chunks: std::slice::Iter<'a, Chunk<K, V>>,
-    /// What is left of the chunk before those.
-    entries: std::slice::Iter<'a, (K, V)>,
+    /// What is left of the chunk behind them.
+    back: std::slice::Iter<'a, (K, V)>,
 }
 
 impl<'a, K, V> Iterator for Iter<'a, K, V> {
@@ -261,10 +277,27 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some((key, value)) = self.entries.next() {
+            if let Some((key, value)) = self.front.next() {
                 return Some((key, value));
             }
-            self.entries = self.chunks.next()?.entries.iter();
+            match self.chunks.next() {
+                Some(chunk) => self.front = chunk.entries.iter(),
+                None => return self.back.next().map(|(key, value)| (key, value)),
+            }
+        }
+    }
+}
+
+impl<K, V> DoubleEndedIterator for Iter<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.back.next_back() {
+                return Some((key, value));
+            }
+            match self.chunks.next_back() {
+                Some(chunk) => self.back = chunk.entries.iter(),
+                None => return self.front.next_back().map(|(key, value)| (key, value)),
+            }
         }
     }
 }
@@ -333,6 +366,14 @@ mod tests {
             for (sorted, map) in [(&before, &before_map), (&sorted, &map)] {
                 prop_assert_eq!(sorted.len(), map.len());
                 prop_assert!(sorted.iter().eq(map.iter()));
+                prop_assert!(sorted.iter().rev().eq(map.iter().rev()));
+                let (mut both, mut want) = (sorted.iter(), map.iter());
+                for turn in 0..=map.len() {
+                    match turn % 3 {
+                        0 => prop_assert_eq!(both.next_back(), want.next_back()),
+                        _ => prop_assert_eq!(both.next(), want.next()),
+                    }
+                }
                 prop_assert!(*sorted == map.iter().rev().map(|(k, v)| (*k, *v)).collect());
                 for key in 0..400 {
                     prop_assert_eq!(sorted.get(&key), map.get(&key));
@@ -340,6 +381,10 @@ mod tests {
                     prop_assert!(sorted.range(range.clone()).eq(map.range(range).map(|e| e.1)));
                 }
             }
+            let mut rest = sorted.clone();
+            let popped: Vec<(u16, u8)> = std::iter::from_fn(|| rest.pop_first()).collect();
+            prop_assert!(popped == map.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
+            prop_assert!(rest.is_empty());
             let mut changed = sorted.clone();
             for key in 0..400 {
                 let value = changed.get_mut(&key).map(|value| std::mem::replace(value, 9));

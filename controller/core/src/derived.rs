@@ -16,7 +16,7 @@ use crate::attach::{Learned, Located};
 use crate::desired::Named;
 use crate::effect::HookLoad;
 use crate::intent::Intent;
-use crate::network::{LinkState, Reason, Switch};
+use crate::network::{LinkState, Reason, Switches};
 use crate::numbers::Numbers;
 use crate::placement::{self, Place};
 use crate::seats::Seats;
@@ -78,8 +78,8 @@ pub(crate) struct State {
     pub(crate) intent: Intent,
     /// Where applications were.
     places: BTreeMap<ObjectName, NodeName>,
-    pub(crate) switches: BTreeMap<NodeName, Switch>,
-    learned: Arc<BTreeMap<NodeName, Learned>>,
+    pub(crate) switches: Switches,
+    learned: Sorted<NodeName, Learned>,
     /// Those that were given in the course of it included.
     pub(crate) numbers: Numbers,
 }

@@ -25,7 +25,7 @@ use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{NetworkSlice, Object, ObjectName};
 
 use crate::Core;
-use crate::effect::{Effect, Reply, Severity};
+use crate::effect::{Effect, LogEntry, Reply, Severity};
 use crate::event::Change;
 use crate::history::Note;
 use crate::intent::{Intent, StoredSlice};
@@ -361,8 +361,8 @@ impl Core {
                 Err(refusal) => {
                     // The same refusal each time is one line of the log.
                     let text = format!("{kind} is due, but {refusal}");
-                    let said =
-                        self.events.iter().rev().find(|entry| entry.subject == *name.as_str());
+                    let about = |entry: &&Arc<LogEntry>| entry.subject == *name.as_str();
+                    let said = self.events.values().rev().find(about);
                     if said.is_none_or(|said| said.text != text) {
                         self.log(Severity::Error, "slice-overdue", &name, text, now_ms, out);
                     }

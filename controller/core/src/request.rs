@@ -113,7 +113,7 @@ impl Core {
         let mut trial = self.clone();
         trial.intent = next;
         trial.lifecycle_at_ms = trial.intent.next_due_ms();
-        trial.release_numbers();
+        trial.release_numbers(&self.intent);
         self.check_drains(&trial)?;
         trial.derive()?;
         let mut unfit: Option<Unfit> = None;
@@ -187,8 +187,15 @@ impl Core {
             .map_err(Refusal::NotProven)
     }
 
-    fn release_numbers(&mut self) {
+    /// Gives back what `before` has numbers for, and the intent does not any more.
+    fn release_numbers(&mut self, before: &Intent) {
         let intent = &self.intent;
+        let slices = before.slices.since(&intent.slices);
+        let gone = slices.iter().filter(|(_, _, new)| new.is_none());
+        self.numbers.release_slices(&gone.map(|(name, ..)| name.as_str()).collect());
+        if before.applications == intent.applications {
+            return;
+        }
         let rules: BTreeSet<String> = intent
             .applications
             .iter()
@@ -197,8 +204,7 @@ impl Core {
                 rules.map(move |rule| format!("{name}/{}/", rule.id))
             })
             .collect();
-        let rule_lives = |name: &str| rules.iter().any(|prefix| name.starts_with(prefix));
-        self.numbers.release(|slice| intent.slices.contains_key(slice), rule_lives);
+        self.numbers.release_rules(|name| rules.iter().any(|prefix| name.starts_with(prefix)));
     }
 
     /// What a change would do, on a copy.

@@ -8,13 +8,14 @@ use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, SliceId};
 use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
 use selvedge_slices::{NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{BitRate, NodeName};
 
 use crate::Core;
 use crate::attach::{Learned, as_held, prefixes};
 use crate::event::HookState;
 use crate::intent::{Intent, StoredSlice};
-use crate::network::{LinkState, Network, Switch};
+use crate::network::{LinkState, Network, Switches};
 use crate::numbers::DEFAULT_SLICE;
 use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
 use crate::seats::Seats;
@@ -36,8 +37,8 @@ pub(crate) struct Truth {
     members: Arc<Vec<Arc<Member>>>,
     intent: Intent,
     seats: Seats,
-    switches: BTreeMap<NodeName, Switch>,
-    learned: Arc<BTreeMap<NodeName, Learned>>,
+    switches: Switches,
+    learned: Sorted<NodeName, Learned>,
     /// By name, as they were numbered.
     ids: Arc<BTreeMap<ObjectName, SliceId>>,
     /// The other way round.
@@ -218,23 +219,21 @@ impl Core {
             hosts.extend(waiting.filter_map(|host| now.host(host)));
         }
         let mut changed: BTreeSet<&NodeName> = BTreeSet::new();
-        for (name, switch) in &self.network.switches {
-            if !before.switches.get(name).is_some_and(|old| old.reported(switch)) {
+        before.switches.differences(&self.network.switches, |name, old, new| {
+            if !old.zip(new).is_some_and(|(old, new)| old.reported(new)) {
                 changed.insert(name);
-                hosts.extend(self.network.declared.guests(name).filter_map(|host| now.host(host)));
             }
+        });
+        for name in &changed {
+            hosts.extend(self.network.declared.guests(name).filter_map(|host| now.host(host)));
         }
-        if changed.is_empty() && Arc::ptr_eq(&before.learned, &now.learned) {
-            return;
-        }
-        let forgotten = before.learned.keys().filter(|host| !now.learned.contains_key(*host));
-        hosts.extend(forgotten.filter_map(|host| now.host(host)));
-        for (host, learned) in &*now.learned {
-            let there = learned.at.as_ref().is_some_and(|(node, _)| changed.contains(node));
-            if there || before.learned.get(host) != Some(learned) {
-                hosts.extend(now.host(host));
-            }
-        }
+        before.learned.differences(&now.learned, |host, _, _| hosts.extend(now.host(host)));
+        let there = |at: &Option<(NodeName, String)>| {
+            at.as_ref().is_some_and(|(node, _)| changed.contains(node))
+        };
+        let learned = now.learned.iter().filter(|_| !changed.is_empty());
+        let moved = learned.filter(|(_, learned)| there(&learned.at));
+        hosts.extend(moved.filter_map(|(host, _)| now.host(host)));
     }
 
     fn truth_endpoints(&self, now: &mut Truth, hosts: &BTreeSet<u32>) {

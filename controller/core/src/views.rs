@@ -1,6 +1,5 @@
 //! What the APIs read. Nothing here changes anything.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use selvedge_pipeline::{Class, Direction, Entry};
@@ -298,8 +297,8 @@ impl Core {
     }
 
     /// The latest lines of the event log, oldest first.
-    pub fn events(&self) -> &VecDeque<LogEntry> {
-        &self.events
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &LogEntry> {
+        self.events.values().map(Arc::as_ref)
     }
 
     /// What a switch should hold, without its generation.

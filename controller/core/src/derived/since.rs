@@ -72,14 +72,14 @@ impl Derived {
     }
 
     fn network_since(&mut self, core: &Core, before: &Self, changes: &mut Changes) {
-        for (name, switch) in &self.of.switches {
-            if !before.of.switches.get(name).is_some_and(|old| same(old, switch)) {
+        before.of.switches.differences(&self.of.switches, |name, old, new| {
+            if !old.zip(new).is_some_and(|(old, new)| same(old, new)) {
                 changes.switches.insert(name.clone());
             }
-        }
+        });
         let drained = &self.of.intent.drained;
         // Where hosts are decides how much of what is drained stays in use.
-        let same_hosts = drained.is_empty() || Arc::ptr_eq(&self.of.learned, &before.of.learned);
+        let same_hosts = drained.is_empty() || self.of.learned == before.of.learned;
         if changes.switches.is_empty() && same_hosts && before.of.intent.same_drains(drained) {
             return;
         }
@@ -107,17 +107,11 @@ impl Derived {
         let mut hosts: BTreeSet<&NodeName> =
             changes.switches.iter().flat_map(|name| network.declared.guests(name)).collect();
         let learned = &self.of.learned;
-        if !changes.switches.is_empty() || !Arc::ptr_eq(learned, &before.of.learned) {
-            for (host, learned) in &**learned {
-                let there = |at: &(NodeName, String)| changes.switches.contains(&at.0);
-                if before.of.learned.get(host) != Some(learned)
-                    || learned.at.as_ref().is_some_and(there)
-                {
-                    hosts.insert(host);
-                }
-            }
-            let forgotten = before.of.learned.keys().filter(|host| !learned.contains_key(*host));
-            hosts.extend(forgotten);
+        before.of.learned.differences(learned, |host, _, _| hosts.extend([host]));
+        if !changes.switches.is_empty() {
+            let there = |at: &(NodeName, String)| changes.switches.contains(&at.0);
+            let here = learned.iter().filter(|(_, l)| l.at.as_ref().is_some_and(there));
+            hosts.extend(here.map(|(host, _)| host));
         }
         for host in hosts {
             let declared = network.topology.nodes.get(host).and_then(|node| node.as_host());
@@ -183,11 +177,14 @@ impl Derived {
     fn places_anew(&self, before: &Self, changes: &Changes) -> bool {
         let (old, new) = (&before.of, &self.of);
         let same = changes.switches.is_empty()
-            && Arc::ptr_eq(&old.learned, &new.learned)
+            && old.learned == new.learned
             && same_objects(&old.intent.applications, &new.intent.applications)
             && old.places == new.places;
-        let joined = |of: &State| of.switches.values().map(|s| s.joined).collect::<Vec<_>>();
-        (old.intent.places() || new.intent.places()) && (!same || joined(old) != joined(new))
+        let mut joined = false;
+        old.switches.differences(&new.switches, |_, old, new| {
+            joined |= old.map(|old| old.joined) != new.map(|new| new.joined);
+        });
+        (old.intent.places() || new.intent.places()) && (!same || joined)
     }
 
     /// The ledger of before if nothing in it can differ; else one made anew, together with the

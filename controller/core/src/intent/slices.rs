@@ -10,6 +10,7 @@ use selvedge_topology::NodeName;
 use selvedge_topology::sorted::Sorted;
 
 use super::Stored;
+use crate::lifecycle::Phase;
 
 pub(crate) type StoredSlice = Stored<Arc<NetworkSlice>>;
 
@@ -21,6 +22,8 @@ pub(crate) struct Slices {
     naming: Sorted<NodeName, Arc<Vec<(ObjectName, Side)>>>,
     /// Those that hold capacity.
     holding: InOrder,
+    /// Those that are active and have a maximum of endpoints.
+    with_maximum: Sorted<ObjectName, Arc<NetworkSlice>>,
 }
 
 /// The rest follows from it.
@@ -58,7 +61,10 @@ impl Slices {
             }
         }
         if stored.phase().holds_capacity() {
-            self.holding.insert((stored.meta.revision, name), stored.object.clone());
+            self.holding.insert((stored.meta.revision, name.clone()), stored.object.clone());
+        }
+        if stored.phase() == Phase::Active && stored.object.most_ues().is_some() {
+            self.with_maximum.insert(name, stored.object.clone());
         }
     }
 
@@ -79,6 +85,7 @@ impl Slices {
     fn forget(&mut self, old: &StoredSlice, endpoints: bool) {
         let name = &old.object.name;
         self.holding.remove(&(old.meta.revision, name.clone()));
+        self.with_maximum.remove(name);
         let endpoints = old.object.endpoints.iter().filter(|_| endpoints);
         for endpoint in endpoints {
             let Some(slices) = self.naming.get(&endpoint.name) else { continue };
@@ -103,6 +110,11 @@ impl Slices {
         &self.holding
     }
 
+    /// Active slices that have a maximum of endpoints.
+    pub(crate) fn with_maximum(&self) -> impl Iterator<Item = &NetworkSlice> {
+        self.with_maximum.values().map(Arc::as_ref)
+    }
+
     /// What a later state has otherwise: name, slice before and after.
     pub(crate) fn since<'a>(&'a self, later: &'a Self) -> Vec<Difference<'a>> {
         let mut found = Vec::new();
@@ -122,7 +134,6 @@ mod tests {
 
     use super::*;
     use crate::intent::Meta;
-    use crate::lifecycle::Phase;
 
     fn stored(number: u8, revision: u64, endpoints: &[u8], phase: Phase) -> Arc<StoredSlice> {
         let list: Vec<String> =
@@ -166,6 +177,7 @@ mod tests {
                 prop_assert_eq!(&anew.by_name, &slices.by_name);
                 prop_assert_eq!(&anew.naming, &slices.naming);
                 prop_assert_eq!(&anew.holding, &slices.holding);
+                prop_assert_eq!(&anew.with_maximum, &slices.with_maximum);
                 for stored in slices.values() {
                     let key = (stored.meta.revision, stored.object.name.clone());
                     prop_assert_eq!(

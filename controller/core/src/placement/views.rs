@@ -18,7 +18,7 @@ impl Core {
         let derived = self.derived.clone();
         let gone: Vec<NodeName> = misplaced(self, &derived.places).cloned().collect();
         for endpoint in gone {
-            self.endpoints.learned_mut().remove(&endpoint);
+            self.endpoints.learned.remove(&endpoint);
         }
         let places = derived.places.iter();
         let places = places.filter_map(|(name, place)| Some((name.clone(), place.node.clone()?)));
