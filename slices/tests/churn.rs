@@ -331,9 +331,27 @@ proptest! {
         let admitted = ledger.clone().admit(&net.network(), &last).is_ok();
         prop_assert!(!admitted || offers.is_empty());
         for offer in offers {
-            let changed = offer.applied(&last);
-            prop_assert!(changed != last);
-            prop_assert!(ledger.clone().admit(&net.network(), &changed).is_ok(), "{offer}");
+            prop_assert!(offer.applied(&last) != last);
+            let admits = |offer: &Offer| {
+                ledger.clone().admit(&net.network(), &offer.applied(&last)).is_ok()
+            };
+            prop_assert!(admits(&offer), "{offer}");
+            // A little more is refused, and so is every site before.
+            match &offer {
+                Offer::Latency(Delay(us)) if Some(Delay(us - 1)) > last.latency => {
+                    prop_assert!(!admits(&Offer::Latency(Delay(us - 1))), "{offer}");
+                }
+                Offer::Site { instead_of, site } => {
+                    let before = sites.iter().take_while(|other| *other != site);
+                    let free = before.filter(|s| last.endpoints.iter().all(|e| e.name != **s));
+                    for site in free.cloned() {
+                        let instead_of = instead_of.clone();
+                        let sooner = Offer::Site { instead_of, site };
+                        prop_assert!(!admits(&sooner), "{sooner}, not {offer}");
+                    }
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -179,6 +179,13 @@ impl Bounds {
         self.verified = None;
     }
 
+    /// Whether a promise is broken already by what the queues are at least.
+    pub(super) fn surely_late(&self, promise: &Watch) -> bool {
+        let mut least = self.empty();
+        least.iter_mut().zip(&self.low).for_each(|(least, low)| *least = (*least).max(*low));
+        promise.broken(&least).is_some()
+    }
+
     /// Whether values that are not below the bounds are known under which all these promises
     /// hold. `touched`: the ports of the flows that were added since this was last `true`, and
     /// `added` their promise. `false` says nothing: the bounds themselves may be less.

@@ -3,9 +3,9 @@
 //! Each offer is found by admitting it to a copy, so it holds as long as nothing else changes.
 //! That takes tens of decisions: whoever only asks yes or no leaves it out.
 
-use selvedge_topology::{BitRate, Delay, NodeName};
+use selvedge_topology::{BitRate, Delay, Metric, NodeName, Scratch, lengths_from};
 
-use super::{Ledger, Network, Protection};
+use super::{Ledger, Network, Protection, Refusal, place};
 use crate::limits::{MAX_LATENCY_US, MIN_RATE_BPS};
 use crate::template::Attribute;
 use crate::{Availability, Direction, NetworkSlice, ResourceSharingLevel, Side};
@@ -84,33 +84,48 @@ impl Ledger {
         sites: &[NodeName],
     ) -> Vec<Offer> {
         let mut copy = self.clone();
+        let Err(refusal) = copy.admit(network, slice) else { return Vec::new() };
         copy.remove(&slice.name);
-        let mut admits = |offer: &Offer| {
-            let admitted = copy.admit(network, &offer.applied(slice)).is_ok();
-            copy.remove(&slice.name);
-            admitted
-        };
-        let same =
-            Offer::Rate { downlink: slice.downlink.guaranteed, uplink: slice.uplink.guaranteed };
-        if admits(&same) {
-            return Vec::new();
-        }
+        let slot = copy.slot(&slice.name);
+        let mut admits =
+            |offer: &Offer| place::fits(&mut copy, network, &offer.applied(slice), slot);
         let mut offers = Vec::new();
         offers.extend(less_rate(slice, &mut admits));
-        offers.extend(more_delay(slice, &mut admits));
+        let least = match *refusal {
+            Refusal::Delay { least: Some(bound), .. } => Some(bound.total),
+            _ => None,
+        };
+        offers.extend(more_delay(slice, least, &mut admits));
         let weaker = Protection::ALL.into_iter().rev();
         let weaker = weaker.filter(|level| *level < Protection::of(slice.availability));
         let mut weaker = weaker.map(|level| Offer::Protection(level, asking_for(level)));
         offers.extend(weaker.find(|offer| admits(offer)));
         let dedicated = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
         offers.extend(dedicated.then_some(Offer::Shared).filter(|offer| admits(offer)));
+        let near = near(network, slice);
         let mut others = slice.endpoints_on(Side::Dn).flat_map(|instead_of| {
             let taken = |site: &&NodeName| slice.endpoints.iter().any(|e| e.name == **site);
-            let free = sites.iter().filter(move |site| !taken(site));
+            let free = sites.iter().filter(move |site| !taken(site)).filter(|site| near(site));
             free.map(|site| Offer::Site { instead_of: instead_of.clone(), site: site.clone() })
         });
         offers.extend(others.find(|offer| admits(offer)));
         offers
+    }
+}
+
+/// Whether an endpoint is near enough for a slice's latency, as far as propagation alone says:
+/// no place for it is tried where it cannot be in time.
+fn near<'a>(network: &'a Network<'_>, slice: &NetworkSlice) -> impl Fn(&NodeName) -> bool + 'a {
+    let graph = network.snapshot.graph();
+    let switch = |endpoint: &NodeName| Some(network.endpoints.get(endpoint)?.switch);
+    let from = slice.endpoints_on(Side::Ue).find_map(switch);
+    let wanted = slice.latency.map(|latency| u64::from(latency.us()));
+    let lengths = from.zip(wanted).map(|(from, wanted)| {
+        (lengths_from(graph, &mut Scratch::new(), from, Metric::Delay), wanted)
+    });
+    move |site| match (&lengths, switch(site)) {
+        (Some((lengths, wanted)), Some(switch)) => lengths[switch.index()].sum() <= *wanted,
+        _ => true,
     }
 }
 
@@ -164,31 +179,47 @@ fn less_of(
         let both = downlink.iter().chain(&uplink);
         both.clone().all(large).then_some(Offer::Rate { downlink, uplink })
     };
-    // Every rate is too much or none is: between them one half after the other.
-    let (mut fits, mut too_much) = (0, 1000);
-    while too_much - fits > 1 {
-        let middle = fits + (too_much - fits) / 2;
-        match offer(middle) {
-            Some(offer) if !admits(&offer) => too_much = middle,
-            _ => fits = middle,
-        }
-    }
-    offer(fits).filter(|offer| admits(offer))
-}
-
-fn more_delay(slice: &NetworkSlice, admits: &mut impl FnMut(&Offer) -> bool) -> Option<Offer> {
-    let wanted = slice.latency?;
-    let (mut fits, mut too_little) = (MAX_LATENCY_US, wanted.us());
-    if !admits(&Offer::Latency(Delay(fits))) {
+    // The least share that is a rate at all. If that is too much, every rate is.
+    let least = least(0, 1000, |share| offer(share).is_some());
+    if !offer(least).is_some_and(|offer| admits(&offer)) {
         return None;
     }
-    while fits - too_little > 1 {
-        let middle = too_little + (fits - too_little) / 2;
-        if admits(&Offer::Latency(Delay(middle))) {
-            fits = middle;
+    let too_much = self::least(least, 1000, |share| !offer(share).is_some_and(|o| admits(&o)));
+    offer(too_much - 1)
+}
+
+/// The least number above `from` of which something holds that holds of all above it, and of
+/// `to`.
+fn least(mut from: u64, mut to: u64, mut holds: impl FnMut(u64) -> bool) -> u64 {
+    while to - from > 1 {
+        let middle = from + (to - from) / 2;
+        if holds(middle) {
+            to = middle;
         } else {
-            too_little = middle;
+            from = middle;
         }
     }
-    Some(Offer::Latency(Delay(fits)))
+    to
+}
+
+/// `known`: the bound of the ways that were found to be late.
+fn more_delay(
+    slice: &NetworkSlice,
+    known: Option<Delay>,
+    admits: &mut impl FnMut(&Offer) -> bool,
+) -> Option<Offer> {
+    let wanted = slice.latency?.us();
+    let mut admits = |us: u64| admits(&Offer::Latency(Delay(us)));
+    // Mostly those ways are the best there are, and nobody else is in the way.
+    let known =
+        known.map(|known| known.us()).filter(|known| (wanted..=MAX_LATENCY_US).contains(known));
+    if let Some(known) = known.filter(|known| admits(*known))
+        && (known == wanted + 1 || !admits(known - 1))
+    {
+        return Some(Offer::Latency(Delay(known)));
+    }
+    if !admits(MAX_LATENCY_US) {
+        return None;
+    }
+    Some(Offer::Latency(Delay(least(wanted, MAX_LATENCY_US, admits))))
 }
