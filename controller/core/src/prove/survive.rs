@@ -205,7 +205,8 @@ impl View {
         let sums = self.spare.get(&(node, port))?;
         let wire = self.world.wires.get(&(node, port))?;
         let reservable = wire.reservable_bps?;
-        let (failure, more) = sums.iter().max_by_key(|(_, bps)| **bps)?;
+        // Of equals the first.
+        let (failure, more) = sums.iter().rev().max_by_key(|(_, bps)| **bps)?;
         let bps = self.load.get(&(node, port)).copied().unwrap_or(0).saturating_add(*more);
         if !is_over(bps, reservable) {
             return None;
