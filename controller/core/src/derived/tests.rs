@@ -10,7 +10,8 @@ use crate::event::{Compute, HookState, HookStatus, Neighbor, Port, Report};
 use crate::prove::View;
 use crate::truth::Truth;
 use crate::{
-    Change, Config, Core, Event, ObjectId, Refusal, Request, RequestId, Target, TargetKind,
+    Change, Config, Core, Defect, Effect, Event, ObjectId, Refusal, Request, RequestId, Target,
+    TargetKind,
 };
 
 const SWITCHES: usize = 6;
@@ -184,8 +185,13 @@ fn apply(core: &mut Core, random: &mut Random, now_ms: u64) {
         change.modules.insert("mark".parse().unwrap(), format!("{:02x}", random.below(3)));
     }
     let request = Request::Apply { change, plan: None };
+    let request = Event::Request { id: RequestId(1), author: "t".into(), request };
     // Refused, it changes nothing.
-    core.handle(Event::Request { id: RequestId(1), author: "t".into(), request }, now_ms);
+    for effect in core.handle(request, now_ms) {
+        if let Effect::Reply { reply: Err(Refusal::NotProven(counter)), .. } = effect {
+            assert!(counter.defect != Defect::Unprotected, "admitted, but {counter}");
+        }
+    }
 }
 
 fn event(core: &mut Core, random: &mut Random, now_ms: u64) {

@@ -156,7 +156,8 @@ impl View {
         if !hooks.is_empty() || !named.eq(wanted) {
             return Some(String::from("its backup does not go through its hooks in order"));
         }
-        let hit = |failure: &Failure| hops.iter().any(|(at, wire)| self.is_hit(*failure, *at, wire));
+        let hit =
+            |failure: &Failure| hops.iter().any(|(at, wire)| self.is_hit(*failure, *at, wire));
         let failure = self.failures(level, walk).into_iter().find(hit)?;
         Some(format!("its backup does not outlive the loss of {} either", self.named(failure)))
     }
@@ -230,7 +231,8 @@ impl View {
             let carried = here.sources.iter().filter(|(_, sums)| sums.iter().any(|s| s.0 == arc));
             let added = here.added.iter();
             let added = added.filter(|(_, s)| s.iter().any(|s| (s.0, s.1) == (arc, failure)));
-            let keys: BTreeSet<_> = carried.map(|(k, _)| *k).chain(added.map(|(k, _)| *k)).collect();
+            let keys: BTreeSet<_> =
+                carried.map(|(k, _)| *k).chain(added.map(|(k, _)| *k)).collect();
             for (slice, direction) in keys {
                 let walks = self.walks(node, slice, DIRECTIONS[direction]);
                 nodes.extend(walks.iter().flat_map(|walk| self.nodes_on(walk)));

@@ -31,9 +31,9 @@ impl Core {
         let admitted = self.derived.ledger.get(name.as_str())?;
         let same = before.ledger.get(name.as_str()).is_some_and(|old| std::ptr::eq(old, admitted));
         let known = known.filter(|_| same).and_then(|slice| slice.protected.clone());
-        let protected = known.filter(|known| known.level == level).unwrap_or_else(|| {
-            Arc::new(Protected { level, backups: self.backups(admitted) })
-        });
+        let protected = known
+            .filter(|known| known.level == level)
+            .unwrap_or_else(|| Arc::new(Protected { level, backups: self.backups(admitted) }));
         let whole = protected.backups.values().all(Option::is_some);
         (whole || self.derived.snapshot.down().is_empty()).then_some(protected)
     }

@@ -209,8 +209,10 @@ impl View {
                 let (old, new) = (before.slices.get(id), world.slices.get(id));
                 if old != new {
                     // Who came or went is found by endpoint below.
-                    let all = |s: &Arc<Slice>| {
-                        Slice { members: Vec::new(), protected: None, ..Slice::clone(s) }
+                    let all = |s: &Arc<Slice>| Slice {
+                        members: Vec::new(),
+                        protected: None,
+                        ..Slice::clone(s)
                     };
                     let protected = |s: Option<&Arc<Slice>>| s.and_then(|s| s.protected.clone());
                     if protected(old) != protected(new) {
