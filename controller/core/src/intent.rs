@@ -17,7 +17,7 @@ use crate::view::{Touched, Verb};
 
 mod slices;
 
-pub(crate) use slices::{Slices, StoredSlice};
+pub(crate) use slices::{Difference, Slices, StoredSlice};
 
 /// Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug, Default, PartialEq)]

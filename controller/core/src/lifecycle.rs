@@ -129,7 +129,7 @@ impl StoredSlice {
     }
 
     /// When its phase changes by itself.
-    fn due_ms(&self) -> Option<u64> {
+    pub(crate) fn due_ms(&self) -> Option<u64> {
         let schedule = self.object.schedule;
         let start = schedule.and_then(|schedule| schedule.start).map(|at| at.0);
         let end = schedule.and_then(|schedule| schedule.end).map(|at| at.0);
@@ -198,7 +198,7 @@ impl Intent {
     }
 
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.slices.values().filter_map(|stored| stored.due_ms()).min()
+        self.slices.due().next().map(|(due_ms, _)| *due_ms)
     }
 
     /// Of slices that are put: those that switches will have nothing of, and why, for people.
@@ -343,9 +343,10 @@ impl Core {
         let due: Vec<(ObjectName, Phase, &str, String)> = self
             .intent
             .slices
-            .iter()
-            .filter_map(|(name, stored)| {
-                let (phase, kind, text) = stored.transition(now_ms)?;
+            .due()
+            .take_while(|(due_ms, _)| *due_ms <= now_ms)
+            .filter_map(|(_, name)| {
+                let (phase, kind, text) = self.intent.slices.get(name)?.transition(now_ms)?;
                 Some((name.clone(), phase, kind, text))
             })
             .collect();

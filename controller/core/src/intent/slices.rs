@@ -24,6 +24,8 @@ pub(crate) struct Slices {
     holding: InOrder,
     /// Those that are active and have a maximum of endpoints.
     with_maximum: Sorted<ObjectName, Arc<NetworkSlice>>,
+    /// When the phases of slices change next by themselves.
+    due: Sorted<(u64, ObjectName), ()>,
 }
 
 /// The rest follows from it.
@@ -63,6 +65,9 @@ impl Slices {
         if stored.phase().holds_capacity() {
             self.holding.insert((stored.meta.revision, name.clone()), stored.object.clone());
         }
+        if let Some(due_ms) = stored.due_ms() {
+            self.due.insert((due_ms, name.clone()), ());
+        }
         if stored.phase() == Phase::Active && stored.object.most_ues().is_some() {
             self.with_maximum.insert(name, stored.object.clone());
         }
@@ -86,6 +91,9 @@ impl Slices {
         let name = &old.object.name;
         self.holding.remove(&(old.meta.revision, name.clone()));
         self.with_maximum.remove(name);
+        if let Some(due_ms) = old.due_ms() {
+            self.due.remove(&(due_ms, name.clone()));
+        }
         let endpoints = old.object.endpoints.iter().filter(|_| endpoints);
         for endpoint in endpoints {
             let Some(slices) = self.naming.get(&endpoint.name) else { continue };
@@ -113,6 +121,11 @@ impl Slices {
     /// Active slices that have a maximum of endpoints.
     pub(crate) fn with_maximum(&self) -> impl Iterator<Item = &NetworkSlice> {
         self.with_maximum.values().map(Arc::as_ref)
+    }
+
+    /// Slices whose phase changes by itself, by when, since the Unix epoch in milliseconds.
+    pub(crate) fn due(&self) -> impl Iterator<Item = &(u64, ObjectName)> {
+        self.due.keys()
     }
 
     /// What a later state has otherwise: name, slice before and after.
@@ -166,7 +179,9 @@ mod tests {
                 let name: ObjectName = format!("s{number}").parse().expect("a name");
                 match what {
                     0 => drop(slices.remove(&name)),
-                    1 => slices.edit(&name, |stored| stored.meta.phase = Phase::Designed),
+                    1 => slices.edit(&name, |stored| {
+                        stored.meta.phase = Phase::Reserved { until_ms: Some(revision / 3) };
+                    }),
                     2 => slices.insert(stored(number, revision, &endpoints, Phase::Designed)),
                     _ => slices.insert(stored(number, revision, &endpoints, Phase::Active)),
                 }
@@ -178,12 +193,13 @@ mod tests {
                 prop_assert_eq!(&anew.naming, &slices.naming);
                 prop_assert_eq!(&anew.holding, &slices.holding);
                 prop_assert_eq!(&anew.with_maximum, &slices.with_maximum);
+                prop_assert_eq!(&anew.due, &slices.due);
                 for stored in slices.values() {
                     let key = (stored.meta.revision, stored.object.name.clone());
-                    prop_assert_eq!(
-                        slices.holding().contains_key(&key),
-                        stored.phase() == Phase::Active
-                    );
+                    let holds = stored.phase() != Phase::Designed;
+                    prop_assert_eq!(slices.holding().contains_key(&key), holds);
+                    let due = slices.due().find(|(_, due)| *due == stored.object.name);
+                    prop_assert_eq!(due.map(|(at, _)| *at), stored.due_ms());
                     for endpoint in &stored.object.endpoints {
                         let names = slices.naming(&endpoint.name);
                         let mine = (stored.object.name.clone(), endpoint.side);
