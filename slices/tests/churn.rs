@@ -11,9 +11,10 @@ use net::{Net, in_order, slice};
 use proptest::prelude::*;
 use recount::Recount;
 use selvedge_slices::admission::{InOrder, Offer, Placed, Protection, frame_rate};
-use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal};
+use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal, Side};
 use selvedge_topology::{
-    ArcIx, BitRate, Delay, End, Link, LinkIx, Node, NodeName, Snapshot, Switch, Topology,
+    ArcIx, BitRate, Delay, End, Link, LinkIx, Metric, Node, NodeName, Scratch, Snapshot, Switch,
+    Topology, lengths_from,
 };
 
 impl Net {
@@ -336,18 +337,24 @@ proptest! {
                 ledger.clone().admit(&net.network(), &offer.applied(&last)).is_ok()
             };
             prop_assert!(admits(&offer), "{offer}");
-            // A little more is refused, and so is every site before.
+            // A little less delay is refused.
             match &offer {
                 Offer::Latency(Delay(us)) if Some(Delay(us - 1)) > last.latency => {
                     prop_assert!(!admits(&Offer::Latency(Delay(us - 1))), "{offer}");
                 }
                 Offer::Site { instead_of, site } => {
-                    let before = sites.iter().take_while(|other| *other != site);
-                    let free = before.filter(|s| last.endpoints.iter().all(|e| e.name != **s));
-                    for site in free.cloned() {
-                        let instead_of = instead_of.clone();
-                        let sooner = Offer::Site { instead_of, site };
-                        prop_assert!(!admits(&sooner), "{sooner}, not {offer}");
+                    let us = |site: &NodeName| {
+                        let ue = last.endpoints_on(Side::Ue).next().unwrap();
+                        let [ue, site] = [ue, site].map(|name| net.endpoints[name].switch);
+                        let scratch = &mut Scratch::new();
+                        let graph = net.snapshot.graph();
+                        lengths_from(graph, scratch, ue, Metric::Delay)[site.index()].sum()
+                    };
+                    let free = sites.iter().filter(|s| last.endpoints.iter().all(|e| e.name != **s));
+                    for nearer in free.filter(|other| us(other) < us(site)) {
+                        let (instead_of, site) = (instead_of.clone(), nearer.clone());
+                        let nearer = Offer::Site { instead_of, site };
+                        prop_assert!(!admits(&nearer), "{nearer}, not {offer}");
                     }
                 }
                 _ => {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_slices::admission::Offer;
-use selvedge_slices::{NetworkSlice, Object, ObjectName, Side};
+use selvedge_slices::{NetworkSlice, Object, ObjectName};
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -162,10 +162,7 @@ impl Core {
     /// What would be admitted instead of a slice, beside all others. Other sites are those that
     /// some slice has as its data network.
     pub(crate) fn offers(&self, slice: &NetworkSlice) -> Vec<Offer> {
-        let slices = self.intent.slices.values();
-        let sites = slices.flat_map(|stored| stored.object.endpoints_on(Side::Dn)).cloned();
-        let sites: Vec<NodeName> = sites.collect::<BTreeSet<_>>().into_iter().collect();
-        self.derived.ledger.offers(&self.derived.placement(), slice, &sites)
+        self.derived.ledger.offers(&self.derived.placement(), slice, self.intent.slices.sites())
     }
 
     /// The tables as they should be, and the way there from what switches hold.

@@ -20,6 +20,8 @@ pub(crate) struct Slices {
     by_name: Sorted<ObjectName, Arc<StoredSlice>>,
     /// By endpoint: the slices that name it, in the order of names, and on which side.
     naming: Sorted<NodeName, Arc<Vec<(ObjectName, Side)>>>,
+    /// Endpoints that are on the data network's side.
+    sites: Sorted<NodeName, ()>,
     /// Those that hold capacity.
     holding: InOrder,
     /// Those that are active and have a maximum of endpoints.
@@ -60,6 +62,7 @@ impl Slices {
                 let place = slices.partition_point(|(other, _)| *other <= name);
                 slices.insert(place, (name.clone(), endpoint.side));
                 self.naming.insert(endpoint.name.clone(), Arc::new(slices));
+                self.note_site(&endpoint.name);
             }
         }
         if stored.phase().holds_capacity() {
@@ -104,7 +107,22 @@ impl Slices {
             } else {
                 self.naming.insert(endpoint.name.clone(), Arc::new(others));
             }
+            self.note_site(&endpoint.name);
         }
+    }
+
+    fn note_site(&mut self, endpoint: &NodeName) {
+        let is_site = self.naming(endpoint).iter().any(|(_, side)| *side == Side::Dn);
+        match (is_site, self.sites.contains_key(endpoint)) {
+            (true, false) => drop(self.sites.insert(endpoint.clone(), ())),
+            (false, true) => drop(self.sites.remove(endpoint)),
+            _ => {}
+        }
+    }
+
+    /// Endpoints that some slice has on the data network's side.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &NodeName> {
+        self.sites.keys()
     }
 
     /// The slices that name an endpoint, whatever their phase, in the order of names.
@@ -192,6 +210,7 @@ mod tests {
                 prop_assert_eq!(&anew.by_name, &slices.by_name);
                 prop_assert_eq!(&anew.naming, &slices.naming);
                 prop_assert_eq!(&anew.holding, &slices.holding);
+                prop_assert_eq!(&anew.sites, &slices.sites);
                 prop_assert_eq!(&anew.with_maximum, &slices.with_maximum);
                 prop_assert_eq!(&anew.due, &slices.due);
                 for stored in slices.values() {
