@@ -1,8 +1,8 @@
 //! Values in the order of their keys, in chunks that copies share.
 //!
 //! A controller has several states of everything: what is wanted, what is held, what a proof
-//! supposes, what there would be after a request. So a copy costs a pointer for each chunk, a
-//! change copies one chunk, and a comparison passes over chunks that are shared.
+//! supposes, what there would be after a request. So a copy costs a pointer, the
+//! first change of a copy a pointer for each chunk, a change copies one chunk, and a comparison passes over chunks that are shared.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -27,21 +27,27 @@ impl<K: Clone, V> Clone for Chunk<K, V> {
 }
 
 /// A map whose copies are cheap to make and to compare.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sorted<K, V> {
-    chunks: Vec<Chunk<K, V>>,
+    chunks: Arc<Vec<Chunk<K, V>>>,
     len: usize,
 }
 
 impl<K, V> Default for Sorted<K, V> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), len: 0 }
+        Self { chunks: Arc::default(), len: 0 }
+    }
+}
+
+impl<K, V> Clone for Sorted<K, V> {
+    fn clone(&self) -> Self {
+        Self { chunks: self.chunks.clone(), len: self.len }
     }
 }
 
 impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
-    pub const fn new() -> Self {
-        Self { chunks: Vec::new(), len: 0 }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     pub fn len(&self) -> usize {
@@ -85,7 +91,8 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
         K: Borrow<Q>,
     {
         let (chunk, at) = self.place(key)?;
-        Some(&mut Arc::make_mut(&mut self.chunks[chunk].entries)[at].1)
+        let chunk = &mut Arc::make_mut(&mut self.chunks)[chunk];
+        Some(&mut Arc::make_mut(&mut chunk.entries)[at].1)
     }
 
     pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
@@ -98,8 +105,9 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     /// Puts a value; answers the one of that key before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let at = self.chunk(&key);
-        let Some(chunk) = self.chunks.get_mut(at) else {
-            self.chunks.push(Chunk { from: key.clone(), entries: Arc::new(vec![(key, value)]) });
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let Some(chunk) = chunks.get_mut(at) else {
+            chunks.push(Chunk { from: key.clone(), entries: Arc::new(vec![(key, value)]) });
             self.len = 1;
             return None;
         };
@@ -118,7 +126,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
             let half = if place + 1 == entries.len() { CHUNK } else { CHUNK / 2 };
             let upper = entries.split_off(half);
             let chunk = Chunk { from: upper[0].0.clone(), entries: Arc::new(upper) };
-            self.chunks.insert(at + 1, chunk);
+            chunks.insert(at + 1, chunk);
         }
         None
     }
@@ -128,10 +136,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
         K: Borrow<Q>,
     {
         let (chunk, at) = self.place(key)?;
-        let entries = Arc::make_mut(&mut self.chunks[chunk].entries);
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let entries = Arc::make_mut(&mut chunks[chunk].entries);
         let (_, value) = entries.remove(at);
         if entries.is_empty() {
-            self.chunks.remove(chunk);
+            chunks.remove(chunk);
         }
         self.len -= 1;
         Some(value)
@@ -139,10 +148,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
 
     /// Takes the pair of the least key out.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        let entries = Arc::make_mut(&mut self.chunks.first_mut()?.entries);
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let entries = Arc::make_mut(&mut chunks.first_mut()?.entries);
         let first = entries.remove(0);
         if entries.is_empty() {
-            self.chunks.remove(0);
+            chunks.remove(0);
         }
         self.len -= 1;
         Some(first)
@@ -186,6 +196,9 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
         after: &'a Self,
         mut each: impl FnMut(&'a K, Option<&'a V>, Option<&'a V>),
     ) {
+        if Arc::ptr_eq(&self.chunks, &after.chunks) {
+            return;
+        }
         let (mut old, mut new) = (Walk::of(self), Walk::of(after));
         loop {
             if old.at == 0
@@ -318,14 +331,14 @@ impl<K: Ord + Clone, V> FromIterator<(K, V)> for Sorted<K, V> {
         entries.sort_by(|(a, _), (b, _)| a.cmp(b)); // stable
         entries.reverse();
         entries.dedup_by(|(a, _), (b, _)| a == b);
-        let mut sorted = Self { chunks: Vec::new(), len: entries.len() };
+        let (mut chunks, len) = (Vec::new(), entries.len());
         while let Some((key, _)) = entries.last() {
             let from = key.clone();
             let chunk: Vec<_> =
                 entries.drain(entries.len().saturating_sub(CHUNK)..).rev().collect();
-            sorted.chunks.push(Chunk { from, entries: Arc::new(chunk) });
+            chunks.push(Chunk { from, entries: Arc::new(chunk) });
         }
-        sorted
+        Self { chunks: Arc::new(chunks), len }
     }
 }
 

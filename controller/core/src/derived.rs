@@ -155,14 +155,6 @@ pub(crate) struct Unfit {
 /// Would every slice be kept and every application placed, or at least not for another reason,
 /// once all switches have joined? Answers why not: for changes made before the network is up.
 pub(crate) fn unfit_when_joined(core: &Core) -> Unfit {
-    if core.network.switches.values().all(|switch| switch.joined) {
-        let slices = core.derived.slices.iter();
-        let slices =
-            slices.filter_map(|(name, s)| Some((name.to_string(), s.reasons.first()?.clone())));
-        let places = core.derived.places.iter();
-        let places = places.filter_map(|(name, place)| Some((name.clone(), place.reason.clone()?)));
-        return Unfit { slices: slices.collect(), applications: places.collect() };
-    }
     let links = core.network.link_states();
     let waits = |state: &LinkState| matches!(state, LinkState::Unusable(Reason::NotJoined(_)));
     let down =

@@ -55,7 +55,7 @@ struct PoolRecord {
 }
 
 impl Pool {
-    const fn new(first: u32, last: u32) -> Self {
+    fn new(first: u32, last: u32) -> Self {
         Self { first, last, next: first, numbers: Sorted::new(), names: Sorted::new() }
     }
 
@@ -165,8 +165,9 @@ pub(crate) struct Numbers {
     hooks: Sorted<NodeName, Arc<Pool>>,
 }
 
-const POLICIES: Pool = Pool::new(FIRST_POLICY, 65_535);
-const HOOKS: Pool = Pool::new(0, 255);
+/// First and last number of a switch's policies, and of its hooks.
+const POLICIES: (u32, u32) = (FIRST_POLICY, 65_535);
+const HOOKS: (u32, u32) = (0, 255);
 
 impl Default for Numbers {
     fn default() -> Self {
@@ -368,10 +369,10 @@ fn unsound() -> String {
 fn of_node<'p>(
     pools: &'p mut Sorted<NodeName, Arc<Pool>>,
     node: &NodeName,
-    like: Pool,
+    (first, last): (u32, u32),
 ) -> &'p mut Arc<Pool> {
     if !pools.contains_key(node) {
-        pools.insert(node.clone(), Arc::new(like));
+        pools.insert(node.clone(), Arc::new(Pool::new(first, last)));
     }
     pools.get_mut(node).expect("it was put if it was not there")
 }

@@ -117,6 +117,8 @@ impl Core {
         self.check_drains(&trial)?;
         trial.derive()?;
         let mut unfit: Option<Unfit> = None;
+        // Before all switches have joined it is what is declared that counts.
+        let all_joined = trial.network.switches.values().all(|switch| switch.joined);
         // Only what this change brings about is held against it.
         for (name, place) in &trial.derived.places {
             let before = self.derived.places.get(name);
@@ -125,8 +127,13 @@ impl Core {
             if place.reason.is_none() || (object(self) == object(&trial) && !was_kept) {
                 continue;
             }
-            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.applications.get(name) {
+            let reason = match all_joined {
+                true => place.reason.as_ref(),
+                false => {
+                    unfit.get_or_insert_with(|| unfit_when_joined(&trial)).applications.get(name)
+                }
+            };
+            if let Some(reason) = reason {
                 let (application, reason) = (name.to_string(), reason.clone());
                 return Err(Refusal::NoPlace { application, reason });
             }
@@ -143,9 +150,13 @@ impl Core {
             if slice.reasons.is_empty() || (same && !was_kept) {
                 continue;
             }
-            // Before all switches have joined it is what is declared that counts.
-            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.slices.get(name.as_str()) {
+            let reason = match all_joined {
+                true => slice.reasons.first(),
+                false => {
+                    unfit.get_or_insert_with(|| unfit_when_joined(&trial)).slices.get(name.as_str())
+                }
+            };
+            if let Some(reason) = reason {
                 let (slice, reason) = (name.to_string(), reason.clone());
                 if same && let Some(what) = trial.intent.newly_drained(&self.intent) {
                     return Err(Refusal::DrainBreaks { what, slice, reason });

@@ -13,7 +13,7 @@ use selvedge_topology::sorted::Sorted;
 pub struct Table(Sorted<Key, Entry>);
 
 impl Table {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self(Sorted::new())
     }
 

@@ -95,9 +95,8 @@ impl Node {
 
     /// Changes that turn what is here into `table`, by key.
     pub(crate) fn towards(&self, table: &Table) -> Vec<(Key, Option<Entry>)> {
-        const EMPTY: &Table = &Table::new();
-        let mut changes = Vec::new();
-        self.table.as_deref().unwrap_or(EMPTY).differences(table, |key, _, new| {
+        let (mut changes, empty) = (Vec::new(), Table::new());
+        self.table.as_deref().unwrap_or(&empty).differences(table, |key, _, new| {
             changes.push((*key, new.cloned()));
         });
         changes

@@ -35,9 +35,6 @@ mod settle;
 
 pub(crate) use sent::{End, Sent, Why, function_name};
 
-/// What an unknown switch is supposed to hold.
-const EMPTY: Table = Table::new();
-
 /// Node ids are below.
 const FIRST_FUNCTION: u16 = 0xE000;
 
@@ -138,6 +135,8 @@ impl View {
             let before = std::mem::replace(&mut self.world, world.clone());
             self.world_changed(&before, &mut dirty);
         }
+        // What an unknown switch is supposed to hold.
+        let empty = Table::new();
         for node in 0..self.nodes.len() {
             let table = tables.get(world.name(node));
             let known = &self.nodes[node].table;
@@ -149,7 +148,7 @@ impl View {
             if same {
                 continue;
             }
-            let changes = self.nodes[node].towards(table.map_or(&EMPTY, Arc::as_ref));
+            let changes = self.nodes[node].towards(table.map_or(&empty, Arc::as_ref));
             if known.is_some() != table.is_some() {
                 self.known_changed(node, &mut dirty);
             }
