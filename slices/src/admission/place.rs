@@ -89,6 +89,7 @@ pub(super) fn promised(
     slot: Slot,
 ) -> Result<(Admitted, bool), Box<Refusal>> {
     let mut refused: Option<Box<Refusal>> = None;
+    let mut late: Option<Admitted> = None;
     for by in [By::Cost, By::Delay] {
         let queues = match by {
             By::Cost => None,
@@ -96,12 +97,17 @@ pub(super) fn promised(
         };
         let placing = Placing::new(ledger, network, slice, queues)?;
         let why = match placing.place(by) {
+            // The ways that were late already are so for the same reason.
+            Ok(admitted) if late.as_ref() == Some(&admitted) => break,
             Ok(admitted) => {
                 placing.access_fits()?;
                 let pressed = placing.pressed.get() || matches!(by, By::Delay);
                 match keeps_delays(ledger, network, slot, &admitted) {
                     Ok(()) => return Ok((admitted, pressed)),
-                    Err(why) => why,
+                    Err(why) => {
+                        late = Some(admitted);
+                        why
+                    }
                 }
             }
             Err(blocked) => {
