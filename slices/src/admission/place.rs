@@ -25,6 +25,16 @@ pub(super) struct Demand {
     pub(super) to: NodeIx,
     /// Arcs to the receivers on `to`.
     pub(super) exits: BTreeSet<ArcIx>,
+    /// The largest rate of frames for which [`Placing::could`] was true.
+    could: Cell<Option<u64>>,
+    /// Whether there is a failure that leaves no way at all, where that was looked at.
+    is_cut: Cell<Option<bool>>,
+}
+
+impl Demand {
+    fn new(direction: Direction, from: NodeIx, to: NodeIx, exits: BTreeSet<ArcIx>) -> Self {
+        Self { direction, from, to, exits, could: Cell::new(None), is_cut: Cell::new(None) }
+    }
 }
 
 /// How often a direction's traffic crosses each arc, at most, on any one path; in the order of
@@ -320,7 +330,7 @@ impl<'a> Placing<'a> {
         }
         let demands = demands
             .into_iter()
-            .map(|((direction, from, to), exits)| Demand { direction, from, to, exits })
+            .map(|((direction, from, to), exits)| Demand::new(direction, from, to, exits))
             .collect();
         let (books, level) = (&ledger.books, Protection::of(slice.availability));
         let mut memory = BTreeMap::new();
@@ -428,12 +438,30 @@ impl<'a> Placing<'a> {
         if !self.hooks.is_empty() || demand.from == demand.to {
             return true;
         }
+        if demand.could.get().is_some_and(|known| rate <= known) {
+            return true; // what has room for more has room for this
+        }
         let ways = if self.level == Protection::None { 1 } else { 2 };
         let open = |arc: ArcIx| {
             let usable = self.books.usable(arc).filter(|_| rate > 0);
             usable.is_none_or(|usable| self.books.used(arc).saturating_add(rate) <= usable)
         };
-        has_ways(self.network.snapshot, (demand.from, demand.to), ways, &open)
+        let could = has_ways(self.network.snapshot, (demand.from, demand.to), ways, &open);
+        if could {
+            demand.could.set(Some(rate));
+        }
+        could
+    }
+
+    /// Whether one of these failures leaves the demand no way at all. `failures`: those of one of
+    /// its ways, no matter which: what cuts it is on every way.
+    fn is_cut(&self, demand: &Demand, failures: &[Failure]) -> bool {
+        let ends = (demand.from, demand.to);
+        demand.is_cut.get().unwrap_or_else(|| {
+            let cut = failures.iter().any(|failure| is_cut(self.network.snapshot, ends, *failure));
+            demand.is_cut.set(Some(cut));
+            cut
+        })
     }
 
     pub(super) fn place(&self, by: By) -> Result<Admitted, Box<Blocked>> {
@@ -540,21 +568,22 @@ impl<'a> Placing<'a> {
         if let Some(backup) = self.backup(demand, own, rates, by, &first) {
             return Ok((first, Some(backup)));
         }
-        let (from, to) = (demand.from, demand.to);
-        if !self.could(demand, rates[at(demand.direction)]) {
+        if !self.could(demand, rates[at(demand.direction)]) || self.is_cut(demand, &failures) {
             return Err(Some(first.0));
         }
-        if failures.iter().any(|failure| is_cut(self.network.snapshot, (from, to), *failure)) {
-            return Err(Some(first.0));
-        }
+        let mut tried: Vec<Way> = Vec::new();
         for failure in failures {
             let closed = closed(self.network.snapshot, &[failure]);
             let Some(other) = self.way(demand, own, rates, by, Some((&closed, None))) else {
                 continue;
             };
+            if tried.contains(&other) {
+                continue;
+            }
             if let Some(backup) = self.backup(demand, own, rates, by, &other) {
                 return Ok((other, Some(backup)));
             }
+            tried.push(other);
         }
         Err(Some(first.0))
     }
