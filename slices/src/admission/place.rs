@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use selvedge_topology::{ArcIx, BitRate, Metric, NodeIx, Path};
+use selvedge_topology::{Arc, ArcIx, BitRate, Metric, NodeIx, Path};
 
 use super::books::{Books, Slot};
 use super::delay::Watch;
@@ -269,6 +269,10 @@ impl Own {
         }
     }
 
+    fn is_nothing(&self) -> bool {
+        self.spare.is_empty() && self.uses.iter().all(Vec::is_empty)
+    }
+
     /// How often a direction crosses an arc.
     fn crosses(&self, direction: Direction, arc: ArcIx) -> u64 {
         let uses = &self.uses[at(direction)];
@@ -399,6 +403,10 @@ impl<'a> Placing<'a> {
     ) -> bool {
         let rate = rates[at(direction)];
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
+        if own.is_nothing() {
+            let taken = self.books.used(arc).saturating_add(self.books.most_spare(arc));
+            return taken.saturating_add(rate.saturating_mul(times)) <= usable;
+        }
         let known = own.crosses(direction, arc);
         let more = rate.saturating_mul(times.saturating_sub(known));
         self.taken(arc, own, rates).saturating_add(more) <= usable
@@ -417,10 +425,15 @@ impl<'a> Placing<'a> {
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
         let used = self.books.used(arc).saturating_add(own.used(arc, rates));
         let known = own.spares(arc);
-        // Mostly there is room for the worst that any failure brings.
-        let most = self.books.most_spare(arc).saturating_add(rate.saturating_mul(times));
-        if known.is_empty() && used.saturating_add(most) <= usable {
-            return true;
+        if known.is_empty() && !failures.is_empty() {
+            // Mostly there is room for the worst that any failure brings, or for none.
+            let least = used.saturating_add(rate.saturating_mul(times));
+            if least > usable {
+                return false;
+            }
+            if least.saturating_add(self.books.most_spare(arc)) <= usable {
+                return true;
+            }
         }
         let after = |failure: &Failure| {
             let counts = known.iter().find(|((_, of), _)| of == failure);
@@ -428,8 +441,8 @@ impl<'a> Placing<'a> {
             let more = rate.saturating_mul(times.saturating_sub(counts[at(direction)]));
             self.beside(arc, *failure).saturating_add(rate_of(counts, rates)).saturating_add(more)
         };
-        let worst = failures.iter().map(after).max().unwrap_or(0);
-        used.saturating_add(worst) <= usable && self.taken(arc, own, rates) <= usable
+        failures.iter().all(|failure| used.saturating_add(after(failure)) <= usable)
+            && self.taken(arc, own, rates) <= usable
     }
 
     /// Whether a demand could have its ways at a rate of frames, as far as what is in use alone
@@ -633,18 +646,18 @@ impl<'a> Placing<'a> {
         // Nodes that have no room for one more of the slice's hooks.
         let mut full: BTreeSet<(usize, NodeIx)> = BTreeSet::new();
         loop {
-            let weight = |arc: ArcIx| {
-                if narrow.contains(&arc) || !fits(arc, 1) {
+            let weight = |arc: &Arc| {
+                if narrow.contains(&arc.ix) || !fits(arc.ix, 1) {
                     return None;
                 }
-                let snapshot = self.network.snapshot;
                 match (by, &self.queues) {
                     (By::Delay, Some(queues)) => {
-                        let propagation = snapshot.link(arc.link()).delay.map_or(0, |d| d.us());
-                        let waiting = self.ledger.bounds.with_burst(queues, arc, burst);
+                        let link = self.network.snapshot.link(arc.ix.link());
+                        let propagation = link.delay.map_or(0, |delay| delay.us());
+                        let waiting = self.ledger.bounds.with_burst(queues, arc.ix, burst);
                         Some(propagation.saturating_mul(1000).saturating_add(waiting))
                     }
-                    _ => Some(u64::from(snapshot.arc(arc)?.cost)),
+                    _ => Some(u64::from(arc.cost)),
                 }
             };
             let metric = matches!(by, By::Cost).then_some(Metric::Cost);

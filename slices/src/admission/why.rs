@@ -1,11 +1,11 @@
 //! Saying why a slice cannot be placed: the constraint that failed, by how much and where, and
 //! what would fit.
 
-use std::sync::Arc;
+use std::sync;
 
 use selvedge_topology::{
-    ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, NodeName, Path, Query, Scratch, cheapest,
-    explain,
+    Arc, ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, NodeName, Path, Query, Scratch,
+    cheapest, explain,
 };
 
 use super::books::Slot;
@@ -77,7 +77,7 @@ impl Placing<'_> {
         let all = failures(snapshot, path, self.level);
         let is_needed = |failure: &&Failure| {
             let closed = closed(snapshot, &[**failure]);
-            let weight = |arc: ArcIx| Some(1).filter(|_| !closed[arc.index()]);
+            let weight = |arc: &Arc| Some(1).filter(|_| !closed[arc.ix.index()]);
             best(self.network, (from, to), &self.hooks, &weight, None).is_none()
         };
         let cut = all.iter().find(|failure| is_cut(snapshot, (from, to), **failure));
@@ -127,7 +127,7 @@ impl Placing<'_> {
         let (from_name, to_name) = (snapshot.name(from).clone(), snapshot.name(to).clone());
         // The first hook that cannot be added is the one to name.
         let reached = |count: usize| {
-            let weight = |arc| Some(u64::from(snapshot.arc(arc)?.cost));
+            let weight = |arc: &Arc| Some(u64::from(arc.cost));
             best(self.network, (from, to), &self.hooks[..count], &weight, None).is_some()
         };
         let missing = (1..=self.hooks.len()).find(|count| !reached(*count));
@@ -368,8 +368,8 @@ pub(super) fn late(
         let wanted = admitted.slice.latency.unwrap_or_default();
         return Some(Box::new(Refusal::Delay { slice, direction, from, to, wanted, least }));
     }
-    let broken_now = |watch: &Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
-    let mut harmed: Vec<(Arc<Watch>, Direction)> =
+    let broken_now = |watch: &sync::Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
+    let mut harmed: Vec<(sync::Arc<Watch>, Direction)> =
         ledger.watches.iter().filter_map(broken_now).collect();
     if !harmed.is_empty() {
         // A promise that is broken already is not this slice's doing.
