@@ -145,8 +145,7 @@ impl Bounds {
             return false;
         }
         // One step wider than the last: what is verified with room stays so for longer.
-        for slack in self.slack.saturating_sub(1)..SLACKS.len() {
-            let more = SLACKS[slack];
+        for (slack, more) in SLACKS.iter().enumerate().skip(self.slack.saturating_sub(1)) {
             for _ in 0..6 {
                 self.pass();
                 if self.is_lost() {
