@@ -315,6 +315,43 @@ proptest! {
         }
     }
 
+    /// Where bandwidth is missing, the rate that is said to fit is admitted. A kbit/s more is not,
+    /// unless backups are asked for: with another rate these may take other ways.
+    #[test]
+    fn what_is_said_to_fit_is_the_largest_that_does(
+        (net, slices, last) in net().prop_flat_map(|net| {
+            let nodes = net.snapshot.len();
+            (Just(net), proptest::collection::vec(any_slice(nodes), 1..30), any_slice(nodes))
+        })
+    ) {
+        // No delays: they would refuse what has the bandwidth.
+        let at_leisure = |slice: &NetworkSlice| NetworkSlice { latency: None, ..slice.clone() };
+        let mut ledger = Ledger::new();
+        for slice in &slices {
+            drop(ledger.admit(&net.network(), &at_leisure(slice)));
+        }
+        let last = at_leisure(&last);
+        let result = ledger.clone().admit(&net.network(), &last).map(drop);
+        let Err(Refusal::Bandwidth { direction, fits, .. }) = result.map_err(|why| *why) else {
+            return Ok(());
+        };
+        let admits = |kbps: u64| {
+            let mut less = last.clone();
+            let rate = Some(BitRate(kbps * 1000)).filter(|rate| rate.0 > 0);
+            match direction {
+                Direction::Downlink => {
+                    (less.downlink.guaranteed, less.uplink.guaranteed) = (rate, None);
+                }
+                Direction::Uplink => less.uplink.guaranteed = rate,
+            }
+            ledger.clone().admit(&net.network(), &less).is_ok()
+        };
+        let fits = fits.0 / 1000;
+        prop_assert!(fits == 0 || admits(fits), "{direction}: {fits} kbit/s do not fit");
+        let protected = Protection::of(last.availability) > Protection::None;
+        prop_assert!(protected || !admits(fits + 1), "{direction}: more than {fits} kbit/s fit");
+    }
+
     /// An offer is admitted; where less rate is offered, a little more is not.
     #[test]
     fn offers_hold(

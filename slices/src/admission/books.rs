@@ -34,7 +34,8 @@ struct Account {
 impl Account {
     /// Where a failure's sum is, or would be.
     fn at(&self, failure: &Failure) -> Result<usize, usize> {
-        self.spare.binary_search_by_key(failure, |(failure, _)| *failure)
+        let key = failure.key();
+        self.spare.binary_search_by_key(&key, |(failure, _)| failure.key())
     }
 }
 

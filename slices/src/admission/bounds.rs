@@ -12,68 +12,24 @@
 //! last solution in floating point and checked with room for every rounding. Only where that
 //! leaves a promise in doubt is the least solution computed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use selvedge_topology::{ArcIx, BitRate, Bytes};
+use selvedge_topology::{ArcIx, Bytes};
 
 use super::books::Slot;
 use super::delay::{LIMIT_NS, QueueDelay, Watch, queue};
+use super::port::{Flow, Port, ROUNDING, arrivals};
 use super::{Network, Watches, overhead, usable};
 use crate::Direction;
 use crate::limits::MTU_BYTES;
 
-const NS_PER_BYTE_AT_1_BPS: u64 = 8_000_000_000;
 /// Passes of a search in floating point. Equations this close to having no solution have none
 /// that is of use.
 const MAX_PASSES: usize = 20_000;
+/// Parts of a guess that are added to it, for values that are certainly not too small.
+const SLACKS: [f64; 5] = [5e-2, 1e-2, 1e-3, 1e-4, 1e-6];
 /// Between passes that look whether there is a solution at all.
 const CHECK_EVERY: usize = 16;
-
-/// One direction of one slice.
-#[derive(Clone, Debug)]
-pub(super) struct Flow {
-    pub(super) rate: BitRate,
-    pub(super) burst: Bytes,
-    /// Arcs in order, the link to the endpoint last.
-    pub(super) routes: Vec<Vec<ArcIx>>,
-}
-
-/// What a way brings to a port: its burst as often as it crosses, and what arrives while it
-/// waits at the ports before.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Arrival {
-    crossings: u64,
-    /// By arc: how often it has waited there, over all crossings.
-    waited: Vec<(u32, u64)>,
-}
-
-/// A slice's ways to one port; the worst counts.
-#[derive(Clone, Debug)]
-struct Choice {
-    of: (Slot, Direction),
-    rate: BitRate,
-    burst: Bytes,
-    arrivals: Vec<Arrival>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Port {
-    /// What it drains at; `None`: it does not limit.
-    rate: Option<BitRate>,
-    /// Bytes on the wire of a full packet.
-    frame: u64,
-    /// What stands there without a burst, in bytes: the threshold and one frame.
-    base: u64,
-    /// How long that takes to send.
-    empty_ns: u64,
-    flows: usize,
-    /// The user's bytes.
-    burst: u64,
-    /// By arc: the sum of the rates, in bit/s. Whole numbers, below 2^53.
-    upstream: Vec<(u32, f64)>,
-    choices: Vec<Choice>,
-}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
@@ -84,6 +40,8 @@ pub(super) struct Bounds {
     low: Vec<u64>,
     /// Close to the least solution.
     guess: Vec<f64>,
+    /// Which of [`SLACKS`] was right last.
+    slack: usize,
     /// Values that the equations do not raise and that keep every promise. A flow that is added
     /// changes the equations of its own ports only, one that leaves raises nothing: so these
     /// mostly stay good for many decisions.
@@ -99,12 +57,8 @@ impl Bounds {
         let links = (0..).map(selvedge_topology::LinkIx).take(slots / 2);
         for arc in links.flat_map(|link| [true, false].map(|a_to_b| ArcIx::new(link, a_to_b))) {
             let rate = network.capacity(arc).map(usable);
-            let empty = queue(rate.unwrap_or_default(), Bytes(0));
             let port = Arc::make_mut(&mut self.ports[arc.index()]);
-            port.rate = rate;
-            port.frame = MTU_BYTES + overhead(network, arc);
-            port.base = empty.threshold.0 + empty.frame.0;
-            port.empty_ns = rate.map_or(0, |_| empty.nanoseconds);
+            port.set(rate, MTU_BYTES + overhead(network, arc));
         }
         self.low = vec![0; slots];
         self.guess = vec![0.0; slots];
@@ -120,18 +74,11 @@ impl Bounds {
     pub(super) fn add(&mut self, of: (Slot, Direction), flow: &Flow) {
         for (arc, arrivals) in arrivals(&flow.routes) {
             let port = Arc::make_mut(&mut self.ports[arc.index()]);
-            port.flows += 1;
+            port.enter(of, flow, arrivals);
             if port.flows == 1 && port.rate.is_some() {
                 self.active.push(arc.index() as u32);
                 let empty = port.queueing(0.0);
                 self.guess[arc.index()] = self.guess[arc.index()].max(empty);
-            }
-            match <[Arrival; 1]>::try_from(arrivals) {
-                Ok([arrival]) => port.take(flow, &arrival, true),
-                Err(arrivals) => {
-                    let (rate, burst) = (flow.rate, flow.burst);
-                    port.choices.push(Choice { of, rate, burst, arrivals });
-                }
             }
         }
         self.settled = None;
@@ -141,17 +88,10 @@ impl Bounds {
     pub(super) fn remove(&mut self, of: (Slot, Direction), flow: &Flow) {
         for (arc, arrivals) in arrivals(&flow.routes) {
             let port = Arc::make_mut(&mut self.ports[arc.index()]);
-            port.flows -= 1;
+            port.leave(of, flow, &arrivals);
             if port.flows == 0 {
                 self.active.retain(|active| *active as usize != arc.index());
                 self.guess[arc.index()] = 0.0;
-            }
-            match &arrivals[..] {
-                [arrival] => port.take(flow, arrival, false),
-                _ => {
-                    let at = port.choices.iter().position(|choice| choice.of == of);
-                    port.choices.swap_remove(at.expect("what is removed was added"));
-                }
             }
         }
         self.low.iter_mut().for_each(|low| *low = 0);
@@ -168,9 +108,13 @@ impl Bounds {
         }
     }
 
+    /// The guess stays if it is one: a flow more or less changes little.
     pub(super) fn restore(&mut self, mark: Mark) {
         let Mark { low, guess, verified, settled } = mark;
-        (self.low, self.guess) = (low, guess);
+        self.low = low;
+        if self.guess.iter().all(|guess| *guess == 0.0) {
+            self.guess = guess;
+        }
         (self.verified, self.settled) = (verified, settled);
     }
 
@@ -207,7 +151,8 @@ impl Bounds {
         if added.is_some_and(|watch| watch.broken(&least).is_some()) {
             return false;
         }
-        for more in [5e-2, 1e-2, 1e-3, 1e-4, 1e-6] {
+        // One step wider than the last: what is verified with room stays so for longer.
+        for (slack, more) in SLACKS.iter().enumerate().skip(self.slack.saturating_sub(1)) {
             for _ in 0..6 {
                 self.pass();
                 if self.is_lost() {
@@ -222,7 +167,7 @@ impl Bounds {
                 if self.not_raised(&above, self.active.iter().copied()) {
                     let kept = |watch: &Watch| watch.broken(&above).is_none();
                     if watches.values().map(Arc::as_ref).chain(added).all(kept) {
-                        self.verified = Some(above);
+                        (self.verified, self.slack) = (Some(above), slack);
                         return true;
                     }
                     break;
@@ -265,9 +210,10 @@ impl Bounds {
     /// What a flow with this burst would wait at a port now.
     pub(super) fn with_burst(&self, values: &[u64], arc: ArcIx, burst: Bytes) -> u64 {
         let port = &self.ports[arc.index()];
-        let Some(rate) = port.rate else { return 0 };
-        let bursts = port.bursts(values).saturating_add(burst.0);
-        queue(rate, Bytes(port.framed(bursts))).nanoseconds
+        if port.rate.is_none() {
+            return 0;
+        }
+        port.nanoseconds(port.bursts(values).saturating_add(burst.0))
     }
 
     /// The equations once, in floating point and in place; the largest relative change.
@@ -292,9 +238,9 @@ impl Bounds {
             if port.rate.is_none() {
                 return true;
             }
-            let rounding = 5.0 + 2.0 * port.choices.len() as f64;
-            let bursts = port.bursts_float(value) * (1.0 + 1e-11) + rounding;
-            let after = port.queueing(bursts) * (1.0 + 1e-11) + 1.0;
+            let rounding = 5.0 + 2.0 * port.choices() as f64;
+            let bursts = port.bursts_float(value) * (1.0 + ROUNDING) + rounding;
+            let after = port.queueing(bursts) * (1.0 + ROUNDING) + 1.0;
             after <= value(arc)
         })
     }
@@ -303,12 +249,17 @@ impl Bounds {
     /// that are certainly not above it.
     fn solve(&mut self) -> Option<Vec<u64>> {
         let mut before = self.guess.clone();
+        let (mut start, mut tried) = (None, false);
         for passes in 1.. {
             let changed = self.pass();
             if self.is_lost() || passes > MAX_PASSES {
                 return None;
             }
-            if changed < 1e-11 {
+            // Mostly this close is close enough.
+            if changed < 1e-9 && !tried {
+                (start, tried) = (self.start(), true);
+            }
+            if start.is_some() || changed < 1e-11 {
                 break;
             }
             if passes % CHECK_EVERY == 0 && self.grows_forever(&before) {
@@ -316,13 +267,12 @@ impl Bounds {
             }
             before.clone_from(&self.guess);
         }
-        let mut values = self.start();
+        let mut values = start.or_else(|| self.start()).unwrap_or_else(|| self.lowest());
         loop {
             let mut changed = false;
             for &arc in &self.active {
                 let port = &self.ports[arc as usize];
-                let rate = port.rate.expect("active ports limit");
-                let next = queue(rate, Bytes(port.framed(port.bursts(&values)))).nanoseconds;
+                let next = port.nanoseconds(port.bursts(&values));
                 let value = &mut values[arc as usize];
                 if next > *value {
                     (*value, changed) = (next, true);
@@ -344,7 +294,7 @@ impl Bounds {
 
     /// Values not above the least solution: those that the equations, without any rounding up,
     /// do not lower are below it, as there is no more than one solution.
-    fn start(&self) -> Vec<u64> {
+    fn start(&self) -> Option<Vec<u64>> {
         for less in [1e-7, 1e-6, 1e-5, 1e-4] {
             let mut values = self.empty();
             for &arc in &self.active {
@@ -352,13 +302,18 @@ impl Bounds {
             }
             let value = |arc: u32| values[arc as usize] as f64;
             let not_lowered = self.active.iter().all(|&arc| {
-                let after = self.ports[arc as usize].queueing_after(value) * (1.0 - 1e-11);
+                let after = self.ports[arc as usize].queueing_after(value) * (1.0 - ROUNDING);
                 after >= value(arc)
             });
             if not_lowered {
-                return values;
+                return Some(values);
             }
         }
+        None
+    }
+
+    /// Values that are known not to be above the least solution.
+    fn lowest(&self) -> Vec<u64> {
         let mut values = self.empty();
         for &arc in &self.active {
             values[arc as usize] = self.low[arc as usize];
@@ -374,12 +329,7 @@ impl Bounds {
         let most = change.iter().copied().fold(0.0, f64::max);
         let strong: Vec<f64> =
             change.iter().map(|c| if *c >= most * 1e-3 { *c } else { 0.0 }).collect();
-        let back = |arc: u32| {
-            let port = &self.ports[arc as usize];
-            let bits: f64 = port.upstream.iter().map(|(a, r)| r * strong[*a as usize]).sum();
-            let rate = port.rate.map_or(f64::INFINITY, |rate| rate.0 as f64);
-            bits * port.frame as f64 / MTU_BYTES as f64 / rate
-        };
+        let back = |arc: u32| self.ports[arc as usize].more(|arc| strong[arc as usize]);
         let mut on = self.active.iter().filter(|arc| strong[**arc as usize] > 0.0).peekable();
         on.peek().is_some() && on.all(|arc| back(*arc) > strong[*arc as usize] * (1.0 + 1e-9))
     }
@@ -390,117 +340,4 @@ pub(super) struct Mark {
     guess: Vec<f64>,
     verified: Option<Vec<u64>>,
     settled: Option<Option<Vec<u64>>>,
-}
-
-impl Port {
-    fn take(&mut self, flow: &Flow, arrival: &Arrival, add: bool) {
-        let burst = flow.burst.0 * arrival.crossings;
-        self.burst = if add { self.burst + burst } else { self.burst - burst };
-        for (arc, times) in &arrival.waited {
-            let rate = (flow.rate.0 * times) as f64;
-            match (self.upstream.binary_search_by_key(arc, |(arc, _)| *arc), add) {
-                (Ok(at), true) => self.upstream[at].1 += rate,
-                (Err(at), true) => self.upstream.insert(at, (*arc, rate)),
-                (Ok(at), false) => {
-                    self.upstream[at].1 -= rate;
-                    if self.upstream[at].1 == 0.0 {
-                        self.upstream.remove(at);
-                    }
-                }
-                (Err(_), false) => unreachable!("what is removed was added"),
-            }
-        }
-    }
-
-    /// The user's bytes that can come at once, under these values.
-    fn bursts(&self, values: &[u64]) -> u64 {
-        let bits = |sum: u128, (arc, rate): &(u32, f64)| {
-            sum + u128::from(*rate as u64) * u128::from(values[*arc as usize])
-        };
-        let mut bursts = self.burst.saturating_add(bytes(self.upstream.iter().fold(0, bits)));
-        for choice in &self.choices {
-            let of = |arrival: &Arrival| {
-                let waited = arrival
-                    .waited
-                    .iter()
-                    .map(|(arc, times)| u128::from(*times) * u128::from(values[*arc as usize]));
-                let more = bytes(waited.sum::<u128>() * u128::from(choice.rate.0));
-                (choice.burst.0 * arrival.crossings).saturating_add(more)
-            };
-            let worst = choice.arrivals.iter().map(of).max().unwrap_or(0);
-            bursts = bursts.saturating_add(worst);
-        }
-        bursts
-    }
-
-    fn bursts_float(&self, value: impl Fn(u32) -> f64) -> f64 {
-        let mut bits = 0.0;
-        for (arc, rate) in &self.upstream {
-            bits += rate * value(*arc);
-        }
-        let mut bursts = self.burst as f64 + bits / NS_PER_BYTE_AT_1_BPS as f64;
-        for choice in &self.choices {
-            let of = |arrival: &Arrival| {
-                let waited = arrival.waited.iter();
-                let waited: f64 = waited.map(|(arc, n)| *n as f64 * value(*arc)).sum();
-                (choice.burst.0 * arrival.crossings) as f64
-                    + waited * choice.rate.0 as f64 / NS_PER_BYTE_AT_1_BPS as f64
-            };
-            bursts += choice.arrivals.iter().map(of).fold(0.0, f64::max);
-        }
-        bursts
-    }
-
-    /// The user's bytes as frames, rounded up.
-    fn framed(&self, bytes: u64) -> u64 {
-        let frames = (u128::from(bytes) * u128::from(self.frame)).div_ceil(u128::from(MTU_BYTES));
-        u64::try_from(frames).unwrap_or(u64::MAX)
-    }
-
-    fn queueing_after(&self, value: impl Fn(u32) -> f64) -> f64 {
-        self.queueing(self.bursts_float(value))
-    }
-
-    /// Nanoseconds with these bytes of the user's.
-    fn queueing(&self, bursts: f64) -> f64 {
-        let frames = bursts * self.frame as f64 / MTU_BYTES as f64;
-        let rate = self.rate.map_or(f64::INFINITY, |rate| rate.0.max(1) as f64);
-        (frames + self.base as f64) * NS_PER_BYTE_AT_1_BPS as f64 / rate
-    }
-}
-
-/// What arrives in some nanoseconds times bit/s, in bytes, rounded up.
-fn bytes(bits: u128) -> u64 {
-    u64::try_from(bits.div_ceil(u128::from(NS_PER_BYTE_AT_1_BPS))).unwrap_or(u64::MAX)
-}
-
-/// What the routes bring to each arc, every different arrival once.
-fn arrivals(routes: &[Vec<ArcIx>]) -> BTreeMap<ArcIx, Vec<Arrival>> {
-    let mut all: BTreeMap<ArcIx, Vec<Arrival>> = BTreeMap::new();
-    for route in routes {
-        for (i, arc) in route.iter().enumerate() {
-            if route[..i].contains(arc) {
-                continue; // its crossings count at the first
-            }
-            let mut arrival = Arrival { crossings: 0, waited: Vec::new() };
-            let crossings = (i..route.len()).filter(|at| route[*at] == *arc);
-            for at in crossings {
-                arrival.crossings += 1;
-                for before in &route[..at] {
-                    let before = before.index() as u32;
-                    let waited = &mut arrival.waited;
-                    match waited.iter_mut().find(|(arc, _)| *arc == before) {
-                        Some((_, times)) => *times += 1,
-                        None => waited.push((before, 1)),
-                    }
-                }
-            }
-            arrival.waited.sort_unstable();
-            let known = all.entry(*arc).or_default();
-            if !known.contains(&arrival) {
-                known.push(arrival);
-            }
-        }
-    }
-    all
 }

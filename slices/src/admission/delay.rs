@@ -24,7 +24,8 @@ use std::fmt;
 use selvedge_topology::{ArcIx, BitRate, Bytes, Delay};
 
 use super::books::Slot;
-use super::bounds::{Bounds, Flow};
+use super::bounds::Bounds;
+use super::port::Flow;
 use super::{Admitted, Network};
 use crate::Direction;
 use crate::class::{Class, FRAME_BYTES};
@@ -137,8 +138,17 @@ pub(super) fn queue(rate: BitRate, bursts: Bytes) -> QueueDelay {
 pub(super) struct Watch {
     pub(super) slot: Slot,
     promised_ns: u64,
-    /// (direction, propagation in ns, arcs).
-    routes: Vec<(Direction, u64, Vec<ArcIx>)>,
+    routes: Box<[Watched]>,
+    /// Of all routes, one after the other.
+    arcs: Box<[u32]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Watched {
+    direction: Direction,
+    /// Where its arcs end in those of all routes.
+    end: u32,
+    propagation_ns: u64,
 }
 
 impl Watch {
@@ -147,25 +157,33 @@ impl Watch {
         let promised = admitted.slice.latency.filter(|_| admitted.waived.is_none())?;
         let propagation =
             |arc: &ArcIx| network.snapshot.link(arc.link()).delay.map_or(0, Delay::us);
-        let routes = Direction::ALL.into_iter().flat_map(|direction| {
-            routes(admitted, direction).into_iter().map(move |route| (direction, route))
-        });
-        let routes = routes.map(|(direction, route)| {
-            let us = route.iter().map(propagation).fold(0, u64::saturating_add);
-            (direction, us.saturating_mul(1000), route)
-        });
+        let (mut watched, mut arcs) = (Vec::new(), Vec::new());
+        for direction in Direction::ALL {
+            for route in routes(admitted, direction) {
+                let us = route.iter().map(propagation).fold(0, u64::saturating_add);
+                arcs.extend(route.iter().map(|arc| arc.index() as u32));
+                let end = u32::try_from(arcs.len()).expect("a slice's ways are not that long");
+                let propagation_ns = us.saturating_mul(1000);
+                watched.push(Watched { direction, end, propagation_ns });
+            }
+        }
         let promised_ns = promised.us().saturating_mul(1000);
-        Some(Self { slot, promised_ns, routes: routes.collect() })
+        Some(Self { slot, promised_ns, routes: watched.into(), arcs: arcs.into() })
     }
 
     /// The first direction that would take longer than promised when ports take this long, in
     /// ns by arc.
     pub(super) fn broken(&self, waits: &[u64]) -> Option<Direction> {
-        let late = |(_, propagation, route): &&(Direction, u64, Vec<ArcIx>)| {
-            let waiting = route.iter().map(|arc| waits[arc.index()]).fold(0, u64::saturating_add);
-            propagation.saturating_add(waiting) > self.promised_ns
-        };
-        self.routes.iter().find(late).map(|(direction, ..)| *direction)
+        let mut start = 0;
+        self.routes.iter().find_map(|route| {
+            let arcs = &self.arcs[start..route.end as usize];
+            start = route.end as usize;
+            let mut sum = route.propagation_ns;
+            for arc in arcs {
+                sum = sum.saturating_add(waits[*arc as usize]);
+            }
+            (sum > self.promised_ns).then_some(route.direction)
+        })
     }
 }
 

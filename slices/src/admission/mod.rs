@@ -30,6 +30,7 @@ mod explain;
 mod memory;
 mod offer;
 mod place;
+mod port;
 mod protect;
 mod rebuild;
 mod refusal;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use selvedge_topology::{ArcIx, BitRate, Metric, NodeIx, Path};
+use selvedge_topology::{Arc, ArcIx, BitRate, Metric, NodeIx, Path};
 
 use super::books::{Books, Slot};
 use super::delay::Watch;
@@ -25,6 +25,16 @@ pub(super) struct Demand {
     pub(super) to: NodeIx,
     /// Arcs to the receivers on `to`.
     pub(super) exits: BTreeSet<ArcIx>,
+    /// The largest rate of frames for which [`Placing::could`] was true.
+    could: Cell<Option<u64>>,
+    /// Whether there is a failure that leaves no way at all, where that was looked at.
+    is_cut: Cell<Option<bool>>,
+}
+
+impl Demand {
+    fn new(direction: Direction, from: NodeIx, to: NodeIx, exits: BTreeSet<ArcIx>) -> Self {
+        Self { direction, from, to, exits, could: Cell::new(None), is_cut: Cell::new(None) }
+    }
 }
 
 /// How often a direction's traffic crosses each arc, at most, on any one path; in the order of
@@ -89,6 +99,7 @@ pub(super) fn promised(
     slot: Slot,
 ) -> Result<(Admitted, bool), Box<Refusal>> {
     let mut refused: Option<Box<Refusal>> = None;
+    let mut late: Option<Admitted> = None;
     for by in [By::Cost, By::Delay] {
         let queues = match by {
             By::Cost => None,
@@ -96,12 +107,17 @@ pub(super) fn promised(
         };
         let placing = Placing::new(ledger, network, slice, queues)?;
         let why = match placing.place(by) {
+            // The ways that were late already are so for the same reason.
+            Ok(admitted) if late.as_ref() == Some(&admitted) => break,
             Ok(admitted) => {
                 placing.access_fits()?;
                 let pressed = placing.pressed.get() || matches!(by, By::Delay);
                 match keeps_delays(ledger, network, slot, &admitted) {
                     Ok(()) => return Ok((admitted, pressed)),
-                    Err(why) => why,
+                    Err(why) => {
+                        late = Some(admitted);
+                        why
+                    }
                 }
             }
             Err(blocked) => {
@@ -285,6 +301,10 @@ impl Own {
         }
     }
 
+    fn is_nothing(&self) -> bool {
+        self.spare.is_empty() && self.uses.iter().all(Vec::is_empty)
+    }
+
     /// How often a direction crosses an arc.
     fn crosses(&self, direction: Direction, arc: ArcIx) -> u64 {
         let uses = &self.uses[at(direction)];
@@ -346,7 +366,7 @@ impl<'a> Placing<'a> {
         }
         let demands = demands
             .into_iter()
-            .map(|((direction, from, to), exits)| Demand { direction, from, to, exits })
+            .map(|((direction, from, to), exits)| Demand::new(direction, from, to, exits))
             .collect();
         let (books, level) = (&ledger.books, Protection::of(slice.availability));
         let mut memory = BTreeMap::new();
@@ -415,6 +435,10 @@ impl<'a> Placing<'a> {
     ) -> bool {
         let rate = rates[at(direction)];
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
+        if own.is_nothing() {
+            let taken = self.books.used(arc).saturating_add(self.books.most_spare(arc));
+            return taken.saturating_add(rate.saturating_mul(times)) <= usable;
+        }
         let known = own.crosses(direction, arc);
         let more = rate.saturating_mul(times.saturating_sub(known));
         self.taken(arc, own, rates).saturating_add(more) <= usable
@@ -433,10 +457,15 @@ impl<'a> Placing<'a> {
         let Some(usable) = self.books.usable(arc).filter(|_| rate > 0) else { return true };
         let used = self.books.used(arc).saturating_add(own.used(arc, rates));
         let known = own.spares(arc);
-        // Mostly there is room for the worst that any failure brings.
-        let most = self.books.most_spare(arc).saturating_add(rate.saturating_mul(times));
-        if known.is_empty() && used.saturating_add(most) <= usable {
-            return true;
+        if known.is_empty() && !failures.is_empty() {
+            // Mostly there is room for the worst that any failure brings, or for none.
+            let least = used.saturating_add(rate.saturating_mul(times));
+            if least > usable {
+                return false;
+            }
+            if least.saturating_add(self.books.most_spare(arc)) <= usable {
+                return true;
+            }
         }
         let after = |failure: &Failure| {
             let counts = known.iter().find(|((_, of), _)| of == failure);
@@ -444,8 +473,8 @@ impl<'a> Placing<'a> {
             let more = rate.saturating_mul(times.saturating_sub(counts[at(direction)]));
             self.beside(arc, *failure).saturating_add(rate_of(counts, rates)).saturating_add(more)
         };
-        let worst = failures.iter().map(after).max().unwrap_or(0);
-        used.saturating_add(worst) <= usable && self.taken(arc, own, rates) <= usable
+        failures.iter().all(|failure| used.saturating_add(after(failure)) <= usable)
+            && self.taken(arc, own, rates) <= usable
     }
 
     /// Whether a demand could have its ways at a rate of frames, as far as what is in use alone
@@ -454,12 +483,30 @@ impl<'a> Placing<'a> {
         if !self.hooks.is_empty() || demand.from == demand.to {
             return true;
         }
+        if demand.could.get().is_some_and(|known| rate <= known) {
+            return true; // what has room for more has room for this
+        }
         let ways = if self.level == Protection::None { 1 } else { 2 };
         let open = |arc: ArcIx| {
             let usable = self.books.usable(arc).filter(|_| rate > 0);
             usable.is_none_or(|usable| self.books.used(arc).saturating_add(rate) <= usable)
         };
-        has_ways(self.network.snapshot, (demand.from, demand.to), ways, &open)
+        let could = has_ways(self.network.snapshot, (demand.from, demand.to), ways, &open);
+        if could {
+            demand.could.set(Some(rate));
+        }
+        could
+    }
+
+    /// Whether one of these failures leaves the demand no way at all. `failures`: those of one of
+    /// its ways, no matter which: what cuts it is on every way.
+    fn is_cut(&self, demand: &Demand, failures: &[Failure]) -> bool {
+        let ends = (demand.from, demand.to);
+        demand.is_cut.get().unwrap_or_else(|| {
+            let cut = failures.iter().any(|failure| is_cut(self.network.snapshot, ends, *failure));
+            demand.is_cut.set(Some(cut));
+            cut
+        })
     }
 
     pub(super) fn place(&self, by: By) -> Result<Admitted, Box<Blocked>> {
@@ -566,21 +613,22 @@ impl<'a> Placing<'a> {
         if let Some(backup) = self.backup(demand, own, rates, by, &first) {
             return Ok((first, Some(backup)));
         }
-        let (from, to) = (demand.from, demand.to);
-        if !self.could(demand, rates[at(demand.direction)]) {
+        if !self.could(demand, rates[at(demand.direction)]) || self.is_cut(demand, &failures) {
             return Err(Some(first.0));
         }
-        if failures.iter().any(|failure| is_cut(self.network.snapshot, (from, to), *failure)) {
-            return Err(Some(first.0));
-        }
+        let mut tried: Vec<Way> = Vec::new();
         for failure in failures {
             let closed = closed(self.network.snapshot, &[failure]);
             let Some(other) = self.way(demand, own, rates, by, Some((&closed, None))) else {
                 continue;
             };
+            if tried.contains(&other) {
+                continue;
+            }
             if let Some(backup) = self.backup(demand, own, rates, by, &other) {
                 return Ok((other, Some(backup)));
             }
+            tried.push(other);
         }
         Err(Some(first.0))
     }
@@ -630,18 +678,18 @@ impl<'a> Placing<'a> {
         // Nodes that have no room for one more of the slice's hooks.
         let mut full: BTreeSet<(usize, NodeIx)> = BTreeSet::new();
         loop {
-            let weight = |arc: ArcIx| {
-                if narrow.contains(&arc) || !fits(arc, 1) {
+            let weight = |arc: &Arc| {
+                if narrow.contains(&arc.ix) || !fits(arc.ix, 1) {
                     return None;
                 }
-                let snapshot = self.network.snapshot;
                 match (by, &self.queues) {
                     (By::Delay, Some(queues)) => {
-                        let propagation = snapshot.link(arc.link()).delay.map_or(0, |d| d.us());
-                        let waiting = self.ledger.bounds.with_burst(queues, arc, burst);
+                        let link = self.network.snapshot.link(arc.ix.link());
+                        let propagation = link.delay.map_or(0, |delay| delay.us());
+                        let waiting = self.ledger.bounds.with_burst(queues, arc.ix, burst);
                         Some(propagation.saturating_mul(1000).saturating_add(waiting))
                     }
-                    _ => Some(u64::from(snapshot.arc(arc)?.cost)),
+                    _ => Some(u64::from(arc.cost)),
                 }
             };
             let metric = matches!(by, By::Cost).then_some(Metric::Cost);

@@ -77,6 +77,16 @@ impl Failure {
         }
     }
 
+    /// In the order of failures, to compare in one step.
+    pub(super) fn key(self) -> u64 {
+        let (kind, number) = match self {
+            Self::Link(link) => (0, link.0),
+            Self::Node(node) => (1, node.0),
+            Self::Group(group) => (2, group),
+        };
+        kind << 32 | u64::from(number)
+    }
+
     pub(super) fn describe(self, snapshot: &Snapshot) -> String {
         match self {
             Self::Link(link) => format!("link {}", snapshot.link(link)),

@@ -11,12 +11,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use selvedge_topology::{ArcIx, Metric, NodeIx, Path, Snapshot};
+use selvedge_topology::{Arc, ArcIx, Metric, NodeIx, Path, Snapshot};
 
 use super::{MAX_HOOKS_IN_A_ROW, MAX_IDS, Network, Segment};
 
 /// What an arc counts, or `None` when it must not be used.
-pub(super) type Weight<'a> = &'a dyn Fn(ArcIx) -> Option<u64>;
+pub(super) type Weight<'a> = &'a dyn Fn(&Arc) -> Option<u64>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
@@ -52,16 +52,59 @@ pub(super) fn best(
         }
         if by_metric == Some(forwarding.metric()) {
             let path = forwarding.tree(snapshot, to).path(snapshot, from)?;
-            if path.arcs.iter().all(|arc| weight(*arc).is_some()) {
+            if path.arcs.iter().all(|arc| snapshot.arc(*arc).and_then(weight).is_some()) {
                 return Some((path, vec![Segment::Node(to), Segment::Deliver]));
             }
         }
     }
-    let steps = unwritten(snapshot, (from, to), hooks, weight)?;
-    match write(network, from, &steps) {
+    let written = if hooks.is_empty() {
+        let path = shortest(snapshot, (from, to), weight)?;
+        let mut segments: Vec<Segment> =
+            ids(network, &path).into_iter().map(Segment::Node).collect();
+        segments.push(Segment::Deliver);
+        (segments.len() <= MAX_IDS).then_some((path, segments))
+    } else {
+        write(network, from, &unwritten(snapshot, (from, to), hooks, weight)?)
+    };
+    match written {
         Some(way) => Some(way),
         None => writable(network, (from, to), hooks, weight),
     }
+}
+
+/// [`unwritten`] where there are no hooks to go through: the same way.
+fn shortest(snapshot: &Snapshot, (from, to): (NodeIx, NodeIx), weight: Weight<'_>) -> Option<Path> {
+    // By node: (weight, hops), and the arc by which it was come to.
+    let mut best: Vec<((u64, u32), Option<ArcIx>)> =
+        vec![((u64::MAX, u32::MAX), None); snapshot.len()];
+    best[from.index()].0 = (0, 0);
+    let mut heap = BinaryHeap::with_capacity(snapshot.len());
+    heap.push(Reverse(((0, 0), from.0)));
+    while let Some(Reverse((length, node))) = heap.pop() {
+        let node = NodeIx(node);
+        if best[node.index()].0 < length {
+            continue;
+        }
+        if node == to {
+            let (mut arcs, mut at) = (Vec::with_capacity(length.1 as usize), to);
+            while let Some(arc) = best[at.index()].1 {
+                arcs.push(arc);
+                at = snapshot.arc(arc)?.from;
+            }
+            arcs.reverse();
+            return Some(Path::from_arcs(snapshot, from, arcs));
+        }
+        for arc in snapshot.arcs_from(node) {
+            let Some(more) = weight(arc) else { continue };
+            let length = (length.0.saturating_add(more), length.1 + 1);
+            let known = &mut best[arc.to.index()];
+            if length < known.0 {
+                *known = (length, Some(arc.ix));
+                heap.push(Reverse((length, arc.to.0)));
+            }
+        }
+    }
+    None
 }
 
 /// A step of a way.
@@ -114,7 +157,7 @@ fn unwritten(
             reach(index(node, stage + 1, run + 1), length, Step::Hook(node));
         }
         for arc in snapshot.arcs_from(node) {
-            let Some(more) = weight(arc.ix) else { continue };
+            let Some(more) = weight(arc) else { continue };
             let length = (length.0.saturating_add(more), length.1 + 1);
             reach(index(arc.to, stage, 0), length, Step::Arc(arc.ix));
         }
@@ -182,7 +225,7 @@ fn writable(
     let snapshot = network.snapshot;
     let mut weights: Vec<Option<u64>> = vec![None; snapshot.arc_slots()];
     for arc in snapshot.arcs() {
-        weights[arc.ix.index()] = weight(arc.ix);
+        weights[arc.ix.index()] = weight(arc);
     }
     let index = |s: State| {
         let stages = hooks.len() + 1;

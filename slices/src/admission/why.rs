@@ -1,11 +1,11 @@
 //! Saying why a slice cannot be placed: the constraint that failed, by how much and where, and
 //! what would fit.
 
-use std::sync::Arc;
+use std::sync;
 
 use selvedge_topology::{
-    ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, NodeName, Path, Query, Scratch, cheapest,
-    explain,
+    Arc, ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, NodeName, Path, Query, Scratch,
+    cheapest, explain,
 };
 
 use super::books::Slot;
@@ -77,7 +77,7 @@ impl Placing<'_> {
         let all = failures(snapshot, path, self.level);
         let is_needed = |failure: &&Failure| {
             let closed = closed(snapshot, &[**failure]);
-            let weight = |arc: ArcIx| Some(1).filter(|_| !closed[arc.index()]);
+            let weight = |arc: &Arc| Some(1).filter(|_| !closed[arc.ix.index()]);
             best(self.network, (from, to), &self.hooks, &weight, None).is_none()
         };
         let cut = all.iter().find(|failure| is_cut(snapshot, (from, to), **failure));
@@ -127,7 +127,7 @@ impl Placing<'_> {
         let (from_name, to_name) = (snapshot.name(from).clone(), snapshot.name(to).clone());
         // The first hook that cannot be added is the one to name.
         let reached = |count: usize| {
-            let weight = |arc| Some(u64::from(snapshot.arc(arc)?.cost));
+            let weight = |arc: &Arc| Some(u64::from(arc.cost));
             best(self.network, (from, to), &self.hooks[..count], &weight, None).is_some()
         };
         let missing = (1..=self.hooks.len()).find(|count| !reached(*count));
@@ -220,11 +220,15 @@ impl Placing<'_> {
         let mut before = Own::default();
         let placed = self.place_some(0..start, &mut before, rates, by);
         debug_assert!(placed.is_ok(), "the other direction was placed before this one");
-        let at_rate = |kbps: u64| {
+        let rates_at = |kbps: u64| {
             let mut rates = rates;
             rates[at(direction)] = frame_rate(BitRate(kbps * 1000)).0;
+            rates
+        };
+        let at_rate = |kbps: u64| {
             let mut own = before.clone();
-            (rates, self.place_some(start..end, &mut own, rates, by).err().map(|b| b.with(own)))
+            let stuck = self.place_some(start..end, &mut own, rates_at(kbps), by).err();
+            stuck.map(|stuck| stuck.with(own))
         };
         let mut steps = self.steps(&self.demands[start..end], direction, wanted, &blocked.own);
         let (mut low, mut stuck) = (0, blocked);
@@ -233,7 +237,7 @@ impl Placing<'_> {
         while !steps.is_empty() {
             let (below, step, above) = steps.select_nth_unstable(pick);
             let step = *step;
-            steps = match at_rate(step).1 {
+            steps = match at_rate(step) {
                 None => {
                     low = step;
                     above.iter().copied().filter(|other| *other > step).collect()
@@ -249,7 +253,7 @@ impl Placing<'_> {
         let slice = self.slice.name.clone();
         let name = |node| self.network.snapshot.name(node).clone();
         let (from, to) = (name(demand.from), name(demand.to));
-        let (rates, _) = at_rate(low);
+        let rates = rates_at(low);
         let way = match (&stuck.unprotected, self.ways(demand, &stuck.own, rates, by)) {
             (None, Ok((way, _))) | (_, Ok((way, None))) => Some(way),
             (Some(_), Ok((_, backup))) => backup,
@@ -305,31 +309,34 @@ impl Placing<'_> {
         let could = |kbps: &u64| demands.iter().all(|demand| self.could(demand, frames(*kbps)));
         let most = most.partition_point(could).checked_sub(1).map_or(0, |last| most[last]);
         let most = if could(&(wanted.0.saturating_sub(1) / 1000)) { u64::MAX } else { most };
+        // In frames, so that what is no candidate is not converted: kbps(left) is at least a
+        // number of kbit/s from the rate of its frames on.
+        let most = most.min((wanted.0.saturating_sub(1)) / 1000);
+        let candidates = frames(1)..frames(most.saturating_add(1));
+        let shares = 1..=self.hooks.len() as u64 + 1;
         let mut steps: Vec<u64> = Vec::new();
+        let mut add = |left: u64| {
+            let shared = shares.clone().map(|n| left / n);
+            steps.extend(shared.filter(|left| candidates.contains(left)).map(kbps));
+        };
         for arc in arcs() {
-            let left = self.left_for(arc, direction, own, self.frames());
-            let lefts = left.into_iter().chain(self.left_by_failure(arc));
-            let shared =
-                lefts.flat_map(|left| (1..=self.hooks.len() as u64 + 1).map(move |n| left / n));
-            let fitting = shared.map(kbps).filter(|kbps| kbps * 1000 < wanted.0);
-            steps.extend(fitting.filter(|kbps| *kbps > 0 && *kbps <= most));
+            self.left_for(arc, direction, own, self.frames()).into_iter().for_each(&mut add);
+            self.left_by_failure(arc, &mut add);
         }
         steps
     }
 
-    /// What a backup may take of an arc, by the failures that others are prepared for.
-    fn left_by_failure(&self, arc: ArcIx) -> Vec<u64> {
+    /// Adds what a backup may take of an arc, by the failures that others are prepared for.
+    fn left_by_failure(&self, arc: ArcIx, add: &mut impl FnMut(u64)) {
         let Some(usable) = self.books.usable(arc).filter(|_| self.level > Protection::None) else {
-            return Vec::new();
+            return;
         };
         let left = usable.saturating_sub(self.books.used(arc));
         if self.dedicated {
-            return vec![left.saturating_sub(self.books.most_spare(arc))];
+            return add(left.saturating_sub(self.books.most_spare(arc)));
         }
-        let mut lefts: Vec<u64> =
-            self.books.spares(arc).map(|spare| left.saturating_sub(spare)).collect();
-        lefts.push(left);
-        lefts
+        self.books.spares(arc).for_each(|spare| add(left.saturating_sub(spare)));
+        add(left);
     }
 }
 
@@ -361,8 +368,8 @@ pub(super) fn late(
         let wanted = admitted.slice.latency.unwrap_or_default();
         return Some(Box::new(Refusal::Delay { slice, direction, from, to, wanted, least }));
     }
-    let broken_now = |watch: &Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
-    let mut harmed: Vec<(Arc<Watch>, Direction)> =
+    let broken_now = |watch: &sync::Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
+    let mut harmed: Vec<(sync::Arc<Watch>, Direction)> =
         ledger.watches.values().filter_map(broken_now).collect();
     if !harmed.is_empty() {
         // A promise that is broken already is not this slice's doing.
