@@ -216,7 +216,7 @@ impl Whole {
             Some(first) => self.asked.from(first).map(|(key, _)| key).filter(behind).collect(),
             None => Vec::new(),
         };
-        let stay = |key: &&&(u64, ObjectName)| !behind(*key);
+        let stay = |key: &&&(u64, ObjectName)| !behind(key);
         let freed = |key: &&&(u64, ObjectName)| self.ledger.get(key.1.as_str()).is_some();
         if let Some(first) = gone.iter().filter(stay).find(freed) {
             let mut pressed = self.pressed.from(*first).map(|(key, _)| key);
