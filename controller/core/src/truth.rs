@@ -298,8 +298,8 @@ impl Core {
             let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
             let old = before.intent.active_slice(name).filter(|old| Arc::ptr_eq(old, stored));
             let known = before.slices.get(id).filter(|_| before.ids.get(name) == Some(id));
-            let protected = self.protected((before, known), name, &stored.object);
-            let protected = protected.filter(|_| kept);
+            let protected = || self.protected((before, known), name, &stored.object);
+            let protected = kept.then(protected).flatten();
             let known = known.filter(|known| {
                 old.is_some()
                     && (known.placed, known.kept) == (placed, kept)

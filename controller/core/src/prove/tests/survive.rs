@@ -224,10 +224,7 @@ fn a_plan_that_takes_protection_away_is_refused() {
     assert!(refused(&there_and_back, Rigor::NothingNew).is_some(), "each step counts");
     assert_eq!(refused(&there_and_back, Rigor::Result), None, "it passes");
     // While next hops move, nobody is where he will be.
-    let hop = held["dc1"].values().find_map(|entry| match entry {
-        Entry::NextHop(_) => Some(entry),
-        _ => None,
-    });
+    let hop = held["dc1"].values().find(|entry| matches!(entry, Entry::NextHop(_)));
     let hop = step(Stage::Fabric, "dc1", hop.expect("a next hop"));
     assert_eq!(refused(&[hop.clone(), away.clone(), back], Rigor::NothingNew), None);
     let result = [hop, away];
