@@ -266,8 +266,8 @@ impl Core {
             let state = self.derived.slices.get(name);
             let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
             let known = before.slices.get(id).filter(|_| before.ids.get(name) == Some(id));
-            let protected = self.protected((before, known), name, &stored.object);
-            let protected = protected.filter(|_| kept);
+            let protected = || self.protected((before, known), name, &stored.object);
+            let protected = kept.then(protected).flatten();
             let slice = truth_slice(now, &stored.object, placed, kept);
             let slice = Slice { protected, ..slice };
             if known.map(Arc::as_ref) != Some(&slice) {

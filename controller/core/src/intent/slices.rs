@@ -174,7 +174,7 @@ mod tests {
              spec: {{ endpoints: [{}] }}\n",
             list.join(", ")
         );
-        let objects = selvedge_slices::parse("test", &yaml).ok().expect("a slice");
+        let objects = selvedge_slices::parse("test", &yaml).unwrap_or_else(|_| unreachable!());
         let Some(Object::NetworkSlice(slice)) = objects.into_iter().next() else { unreachable!() };
         let author = "test".to_owned();
         let meta = Meta { module: None, revision, author, changed_at_ms: 0, phase };
@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn side(endpoint: u8) -> &'static str {
-        if endpoint % 2 == 0 { "ue" } else { "dn" }
+        if endpoint.is_multiple_of(2) { "ue" } else { "dn" }
     }
 
     proptest! {

@@ -227,13 +227,15 @@ fn a_plan_that_takes_protection_away_is_refused() {
     assert!(refused(&there_and_back, Rigor::NothingNew).is_some(), "each step counts");
     assert_eq!(refused(&there_and_back, Rigor::Result), None, "it passes");
     // While next hops move, nobody is where he will be.
-    let hop = held["dc1"].values().find_map(|entry| match entry {
-        Entry::NextHop(_) => Some(entry),
-        _ => None,
-    });
+    let hop = held["dc1"].values().find(|entry| matches!(entry, Entry::NextHop(_)));
     let hop = step(Stage::Fabric, "dc1", hop.expect("a next hop"));
     assert_eq!(refused(&[hop.clone(), away.clone(), back], Rigor::NothingNew), None);
-    assert!(refused(&[hop, away], Rigor::NothingNew).is_some(), "the result counts");
+    let result = [hop, away];
+    assert!(refused(&result, Rigor::NothingNew).is_some(), "the result counts");
+    // It does not where next hops have to wait for a switch of which nobody knows what it holds.
+    let mut known = held.clone();
+    known.remove("edge2");
+    assert_eq!(prove(&view(&world, &known), &result, Rigor::NothingNew).err(), None);
 }
 
 #[test]
@@ -286,6 +288,20 @@ fn pairs() -> Core {
     core_of(topology, &format!("{first}---\n{second}"))
 }
 
+/// Sends the packets of the first slice that enter at a there.
+fn by_way_of_m_and_n(core: &Core, tables: &mut Tables) {
+    let sid = |node: &str| core.numbers.known_node(&node.parse().unwrap()).unwrap().0;
+    edit(tables, "a", |entry| match entry {
+        // Those of named slices.
+        Entry::Policy(policy) if policy.policy.0 >= 4096 => {
+            let mut policy = policy.clone();
+            policy.sids.splice(0..0, ["m", "n"].map(sid));
+            Some(Entry::Policy(policy))
+        }
+        _ => None,
+    });
+}
+
 #[test]
 fn slices_that_fail_together_need_room_together() {
     let core = pairs();
@@ -323,20 +339,66 @@ fn what_a_failure_adds_comes_on_top_of_what_is_there() {
     // The first slice goes over m and n in place of its own link: with the second, when that
     // fails, it is too much there.
     let mut tables = core.derived.tables.clone();
-    let m = core.numbers.known_node(&"m".parse().unwrap()).unwrap().0;
-    let n = core.numbers.known_node(&"n".parse().unwrap()).unwrap().0;
-    edit(&mut tables, "a", |entry| match entry {
-        Entry::Policy(policy) if policy.policy.0 >= 4096 => {
-            let mut policy = policy.clone();
-            policy.sids.splice(0..0, [m, n]);
-            Some(Entry::Policy(policy))
-        }
-        _ => None,
-    });
+    by_way_of_m_and_n(&core, &mut tables);
     let found = unprotected(&core.world(), &tables);
     let m_to_n = found.iter().find(|found| found.subject == "m port 3");
     let detail = &m_to_n.expect("found").detail;
     assert!(detail.contains("the link between c and d guarantees of 124320000 bit/s"), "{detail}");
+}
+
+/// Whoever comes onto an arc takes the room that others keep there, himself protected or not.
+#[test]
+fn room_that_others_keep_may_not_be_used() {
+    let core = pairs();
+    let mut world = core.world();
+    let first = core.numbers.known_slice("first").unwrap();
+    let slices = Arc::make_mut(&mut world.slices);
+    Arc::make_mut(slices.get_mut(&first).unwrap()).protected = None;
+    let mut tables = core.derived.tables.clone();
+    let mut kept = view(&world, &tables);
+    assert_eq!(kept.wrong().next(), None);
+    by_way_of_m_and_n(&core, &mut tables);
+    kept.advance(&Arc::new(world.clone()), &tables);
+    let wrong = |view: &View| view.wrong().collect::<Vec<_>>();
+    assert_eq!(wrong(&kept), wrong(&view(&world, &tables)));
+    let found = unprotected(&world, &tables);
+    let subjects: Vec<&str> = found.iter().map(|found| found.subject.as_str()).collect();
+    assert_eq!(subjects, ["m port 3"], "{found:?}");
+}
+
+/// A slice without a rate needs no room, but a way.
+#[test]
+fn a_slice_without_a_rate_is_protected_all_the_same() {
+    let text = include_str!("../../../../../examples/metro/topology.yaml");
+    let objects = "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: { name: factory }\nspec:\n  \
+        availability: 99.99\n  endpoints: [{ ue: robot-1 }, { dn: plc }]\n";
+    let core = core_of(text, objects);
+    let world = core.world();
+    let mut tables = core.derived.tables.clone();
+    let mut kept = view(&world, &tables);
+    assert_eq!(kept.wrong().next(), None);
+    assert_eq!(kept.spare.len(), 0);
+    // From s1 by way of s2, where the backup leads over.
+    let edge1 = core.numbers.known_node(&"edge1".parse().unwrap()).unwrap();
+    let switches = &core.network.switches;
+    let port = switches["s1"].port_named("p1").unwrap().id;
+    let mac = switches["s2"].port_named("p1").unwrap().mac;
+    let (s1, s2) = (node(&world, "s1"), node(&world, "s2"));
+    assert_eq!(world.wires[&(s1, port)].node, s2);
+    edit(&mut tables, "s1", |entry| match entry {
+        Entry::NextHop(hop) if hop.node == edge1 => {
+            Some(Entry::NextHop(selvedge_pipeline::NextHopEntry { port, mac, ..*hop }))
+        }
+        _ => None,
+    });
+    kept.advance(&Arc::new(world.clone()), &tables);
+    let wrong: Vec<_> = kept.wrong().map(|(topic, _)| kept.explain(&topic).unwrap().0).collect();
+    let text = wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(text.starts_with("not protected against a failure"), "{text}");
+    assert!(
+        text.contains("Uplink of slice factory from gnb1 to edge1 at gnb1 -> s1 -> s2"),
+        "{text}"
+    );
 }
 
 /// What is kept of sums and questions from state to state is what a look at the last one alone
