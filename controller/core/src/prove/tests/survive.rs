@@ -352,8 +352,7 @@ fn room_that_others_keep_may_not_be_used() {
     let core = pairs();
     let mut world = core.world();
     let first = core.numbers.known_slice("first").unwrap();
-    let slices = Arc::make_mut(&mut world.slices);
-    Arc::make_mut(slices.get_mut(&first).unwrap()).protected = None;
+    Arc::make_mut(world.slices.get_mut(&first).unwrap()).protected = None;
     let mut tables = core.derived.tables.clone();
     let mut kept = view(&world, &tables);
     assert_eq!(kept.wrong().next(), None);
