@@ -95,7 +95,9 @@ impl Ledger {
             |offer: &Offer| place::fits(&mut copy, network, &offer.applied(slice), slot);
         let mut offers = Vec::new();
         let (fits, least) = match *refusal {
-            Refusal::Bandwidth { wanted, fits, .. } => (Some((fits, wanted)), None),
+            Refusal::Bandwidth { direction, wanted, fits, .. } => {
+                (Some((direction, fits, wanted)), None)
+            }
             Refusal::Delay { least: Some(bound), .. } => (None, Some(bound.total)),
             _ => (None, None),
         };
@@ -154,12 +156,12 @@ fn asking_for(level: Protection) -> Option<Availability> {
 }
 
 /// The largest guaranteed rates, in whole kbit/s: of one direction less or of both, whichever
-/// gives up least. None where endpoints have guarantees of their own: which of them should have
+/// gives up least; where one was found to be too much, of that one less if that will do. None where endpoints have guarantees of their own: which of them should have
 /// less is not for us to say. `left`: what was found to be left for how much, if rates were what
 /// is wrong.
 fn less_rate(
     slice: &NetworkSlice,
-    known: Option<(BitRate, BitRate)>,
+    known: Option<(Direction, BitRate, BitRate)>,
     admits: &mut impl FnMut(&Offer) -> bool,
 ) -> Option<Offer> {
     let own = |direction| slice.endpoints.iter().any(|e| e.rates(direction).guaranteed.is_some());
@@ -172,20 +174,29 @@ fn less_rate(
         }
         _ => 0,
     };
-    let guess = known.map(|(fits, wanted)| {
+    let guess = known.map(|(_, fits, wanted)| {
         let share = u128::from(fits.0) * 1000 / u128::from(wanted.0.max(1));
         u64::try_from(share).unwrap_or(u64::MAX).clamp(1, 999)
     });
-    // What is too much at the least rates is so for each of the others.
-    let choices = [[true, true], [true, false], [false, true]];
-    let none = |[down, up]: &[bool; 2]| {
-        (*down && slice.downlink.guaranteed.is_none()) || (*up && slice.uplink.guaranteed.is_none())
+    let less = |less: [bool; 2]| {
+        let none = |(less, rate): (bool, Option<BitRate>)| less && rate.is_none();
+        let rates = [slice.downlink.guaranteed, slice.uplink.guaranteed];
+        (!less.into_iter().zip(rates).any(none)).then_some(less)
     };
-    let choices: Vec<[bool; 2]> = choices.into_iter().filter(|less| !none(less)).collect();
-    let first = less_of(slice, *choices.first()?, guess, admits)?;
-    let others = choices[1..].iter().filter_map(|less| less_of(slice, *less, guess, admits));
-    let others: Vec<Offer> = others.collect();
-    std::iter::once(first).chain(others).max_by_key(given)
+    if let Some((direction, ..)) = known {
+        // Mostly the other direction fits.
+        let one = less(Direction::ALL.map(|other| other == direction));
+        let found = one.and_then(|one| less_of(slice, one, guess, admits));
+        return found.or_else(|| less_of(slice, less([true, true])?, guess, admits));
+    }
+    // What is too much at the least rates of both is so for one of them.
+    let both = less([true, true]).map(|both| less_of(slice, both, guess, admits));
+    if both == Some(None) {
+        return None;
+    }
+    let ones = [[true, false], [false, true]].into_iter().filter_map(less);
+    let ones: Vec<Offer> = ones.filter_map(|one| less_of(slice, one, guess, admits)).collect();
+    both.flatten().into_iter().chain(ones).max_by_key(given)
 }
 
 /// `guess`: a share, per mille, that may be the largest.
