@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, SliceId};
 use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
-use selvedge_slices::{NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
+use selvedge_slices::{Ledger, NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
 use selvedge_topology::{BitRate, NodeName};
 
 use crate::Core;
@@ -18,6 +18,8 @@ use crate::network::{LinkState, Network, Switch};
 use crate::numbers::DEFAULT_SLICE;
 use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
 use crate::seats::Seats;
+
+mod protected;
 
 /// Share of a link's capacity that may be promised, in percent (DESIGN §6).
 const MARGIN_PERCENT: u64 = 97;
@@ -32,11 +34,13 @@ pub(crate) struct Truth {
     hosts_of: Arc<Vec<Vec<u32>>>,
     slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
     rules: Arc<Vec<Rule>>,
+    groups: Arc<Vec<Vec<u32>>>,
     /// What every host is in or waits for.
     members: Arc<Vec<Arc<Member>>>,
     intent: Intent,
     seats: Seats,
     switches: BTreeMap<NodeName, Switch>,
+    ledger: Arc<Ledger>,
     learned: Arc<BTreeMap<NodeName, Learned>>,
     /// By name, as they were numbered.
     ids: Arc<BTreeMap<ObjectName, SliceId>>,
@@ -63,6 +67,7 @@ impl Truth {
             hosts_of: Arc::new(vec![Vec::new(); network.switches.len()]),
             slices: Arc::new([(SliceId::DEFAULT, Arc::new(default_slice(all)))].into()),
             members: Arc::new(members.collect()),
+            groups: Arc::new(network.topology.links.iter().map(|link| link.srlg.clone()).collect()),
             hosts: Arc::new(hosts),
             ..Self::default()
         }
@@ -85,15 +90,17 @@ fn default_slice(members: Vec<u32>) -> Slice {
         placed: true,
         kept: true,
         members,
+        protected: None,
     }
 }
 
 impl Core {
     /// As the state is now; [`Core::truth`] is of what was last derived.
     pub(crate) fn world(&self) -> World {
-        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules, .. } = self.truth.clone();
+        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules, groups, .. } =
+            self.truth.clone();
         let mut world =
-            World { nodes, hosts, endpoints, hosts_of, slices, rules, ..World::default() };
+            World { nodes, hosts, endpoints, hosts_of, slices, rules, groups, ..World::default() };
         let ix = |name: &NodeName| world.nodes.binary_search(name).expect("a declared switch");
         let stuck = self.network.switches.iter().filter(|(_, switch)| !switch.joined);
         let stuck = stuck.map(|(name, _)| ix(name)).collect();
@@ -107,7 +114,7 @@ impl Core {
             };
             let reservable_bps = link.capacity.map(percent);
             let (node_a, node_b) = (ix(&link.a.node), ix(&link.b.node));
-            let wire = |node, port, mac| Wire { node, port, mac, reservable_bps };
+            let wire = |node, port, mac| Wire { node, port, mac, link: link_ix.0, reservable_bps };
             wires.insert((node_a, a.port), wire(node_b, b.port, b.mac));
             wires.insert((node_b, b.port), wire(node_a, a.port, a.mac));
         }
@@ -123,6 +130,7 @@ impl Core {
             intent: self.intent.clone(),
             seats: self.derived.seats.clone(),
             switches: self.network.switches.clone(),
+            ledger: self.derived.ledger.clone(),
             learned: self.endpoints.learned.clone(),
             ..before.clone()
         };
@@ -289,13 +297,19 @@ impl Core {
             let state = self.derived.slices.get(name.as_str());
             let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
             let old = before.intent.active_slice(name).filter(|old| Arc::ptr_eq(old, stored));
-            let known = before.slices.get(id).filter(|known| {
+            let known = before.slices.get(id).filter(|_| before.ids.get(name) == Some(id));
+            let protected = || self.protected((before, known), name, &stored.object);
+            let protected = kept.then(protected).flatten();
+            let known = known.filter(|known| {
                 old.is_some()
-                    && before.ids.get(name) == Some(id)
                     && (known.placed, known.kept) == (placed, kept)
+                    && known.protected == protected
                     && before.seats.waiting(name).eq(now.seats.waiting(name))
             });
-            let slice = || Arc::new(truth_slice(now, &stored.object, placed, kept));
+            let slice = || {
+                let slice = truth_slice(now, &stored.object, placed, kept);
+                Arc::new(Slice { protected, ..slice })
+            };
             slices.insert(*id, known.cloned().unwrap_or_else(slice));
         }
         let same = slices.len() == before.slices.len()
@@ -391,6 +405,7 @@ fn truth_slice(now: &Truth, slice: &NetworkSlice, placed: bool, kept: bool) -> S
         placed,
         kept,
         members,
+        protected: None,
     }
 }
 

@@ -7,9 +7,11 @@ use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topolo
 
 use super::Derived;
 use crate::event::{Compute, HookState, HookStatus, Neighbor, Port, Report};
+use crate::prove::View;
 use crate::truth::Truth;
 use crate::{
-    Change, Config, Core, Event, ObjectId, Refusal, Request, RequestId, Target, TargetKind,
+    Change, Config, Core, Defect, Effect, Event, ObjectId, Refusal, Request, RequestId, Target,
+    TargetKind,
 };
 
 const SWITCHES: usize = 6;
@@ -88,6 +90,9 @@ fn slice(random: &mut Random) -> String {
     );
     if random.one_in(2) {
         text += &format!("  uplink: {{ guaranteed: {}Mbps }}\n", 1 + random.below(60));
+    }
+    if random.one_in(2) {
+        text += ["  availability: 99.9\n", "  availability: 99.99\n"][random.below(2)];
     }
     if random.one_in(4) {
         text += &format!("  maxNumberofUEs: {}\n", 1 + random.below(3));
@@ -180,8 +185,13 @@ fn apply(core: &mut Core, random: &mut Random, now_ms: u64) {
         change.modules.insert("mark".parse().unwrap(), format!("{:02x}", random.below(3)));
     }
     let request = Request::Apply { change, plan: None };
+    let request = Event::Request { id: RequestId(1), author: "t".into(), request };
     // Refused, it changes nothing.
-    core.handle(Event::Request { id: RequestId(1), author: "t".into(), request }, now_ms);
+    for effect in core.handle(request, now_ms) {
+        if let Effect::Reply { reply: Err(Refusal::NotProven(counter)), .. } = effect {
+            assert!(counter.defect != Defect::Unprotected, "admitted, but {counter}");
+        }
+    }
 }
 
 fn event(core: &mut Core, random: &mut Random, now_ms: u64) {
@@ -237,9 +247,11 @@ fn from_nothing(core: &Core) -> Result<Core, Refusal> {
 fn step_by_step_is_as_from_nothing() {
     let seeds = std::env::var("SELVEDGE_DERIVE_SEEDS").ok().and_then(|text| text.parse().ok());
     let (mut entries, mut drained, mut moved) = (0, 0, 0);
+    let (mut protected, mut spares) = (0, 0);
     for seed in 1..=seeds.unwrap_or(60) {
         let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (seed << 32));
         let mut core = Core::new(topology(), Config::default());
+        let mut view = View::default();
         for at in 0..60 {
             let now_ms = 1_000 * (at + 1);
             if at < 6 {
@@ -281,8 +293,25 @@ fn step_by_step_is_as_from_nothing() {
                 entries += table.len();
             }
             assert_eq!(core.numbers, whole.numbers, "{at}: nothing is numbered again");
-            assert!(core.world() == whole.world(), "{at}: the truth is another");
+            let (world, truth) = (Arc::new(core.world()), Arc::new(whole.world()));
+            assert!(world == truth, "{at}: the truth is another");
+            // Whatever admission makes of it outlives the failures that it is protected against.
+            view.advance(&world, &now.tables);
+            let mut fresh = View::default();
+            fresh.advance(&truth, &want.tables);
+            let wrong: Vec<_> = fresh.wrong().map(|(topic, _)| fresh.explain(&topic)).collect();
+            assert!(wrong.is_empty(), "{at}: {wrong:?}");
+            assert_eq!(view.wrong().next(), None, "{at}");
+            let carried = |view: &View| -> Vec<_> {
+                let sums = view.load.iter().filter(|(_, bps)| **bps > 0);
+                sums.map(|(arc, bps)| (*arc, *bps)).collect()
+            };
+            assert_eq!(carried(&view), carried(&fresh), "{at}");
+            assert!(view.spare.iter().eq(fresh.spare.iter()), "{at}: spare is another");
+            spares += view.spare.len();
+            protected += world.slices.values().filter(|slice| slice.protected.is_some()).count();
         }
     }
+    assert!(protected > 200 && spares > 200, "{protected} {spares}");
     assert!(entries > 100_000 && drained > 100 && moved > 0, "{entries} {drained} {moved}");
 }

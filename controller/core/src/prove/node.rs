@@ -11,6 +11,7 @@ use selvedge_pipeline::{
     RouteAction, SliceId, SliceRouteEntry, SliceSet, prefix,
 };
 
+use super::survive::Failure;
 use super::world::{Member, World};
 use crate::plan::Table;
 use crate::table::Sorted;
@@ -21,6 +22,9 @@ pub(crate) type Groups = BTreeMap<SliceSet, BTreeMap<Arc<Member>, Vec<u32>>>;
 
 /// The guarantee of one slice, by direction (as index), where it enters: on each arc.
 pub(crate) type Carried = Arc<Vec<((usize, PortId), u64)>>;
+
+/// The same of what failures add to arcs.
+pub(crate) type Added = Arc<Vec<((usize, PortId), Failure, u64)>>;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
@@ -37,6 +41,7 @@ pub(crate) struct Node {
     /// Sets of groups with a member of a slice.
     sets_in: BTreeSet<(SliceId, SliceSet)>,
     pub(crate) sources: BTreeMap<(SliceId, usize), Carried>,
+    pub(crate) added: BTreeMap<(SliceId, usize), Added>,
 }
 
 /// How many prefixes there are of each length, longest first.

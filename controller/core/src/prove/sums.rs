@@ -77,20 +77,21 @@ impl View {
         Some(Defect::Promise)
     }
 
-    /// What a slice guarantees in one direction from one ingress, on each arc that its packets
-    /// may take: the meter's share, as often as one path crosses the arc.
-    pub(super) fn carried(
+    /// What a slice guarantees in one direction from one ingress, bits per second.
+    pub(super) fn share_bps(&self, node: usize, slice: SliceId, direction: Direction) -> u64 {
+        let promised =
+            self.world.slices.get(&slice).map_or(0, |s| s.guaranteed_bps[index(direction)]);
+        let meter = self.meter(node, slice, direction).filter(|_| promised > 0);
+        meter.map_or(0, |meter| self.entering_bps(node, slice, meter))
+    }
+
+    /// What sends off a slice's packets in one direction at one ingress.
+    pub(super) fn policies(
         &self,
         node: usize,
         slice: SliceId,
         direction: Direction,
-    ) -> Vec<((usize, PortId), u64)> {
-        let promised =
-            self.world.slices.get(&slice).map_or(0, |s| s.guaranteed_bps[index(direction)]);
-        let Some(meter) = self.meter(node, slice, direction).filter(|_| promised > 0) else {
-            return Vec::new();
-        };
-        let share = self.entering_bps(node, slice, meter);
+    ) -> BTreeSet<PolicyId> {
         let mut policies: BTreeSet<PolicyId> = BTreeSet::new();
         for set in self.nodes[node].sets_in(slice) {
             let Some(groups) = self.nodes[node].groups().get(&set) else { continue };
@@ -105,8 +106,23 @@ impl View {
                 }));
             }
         }
+        policies
+    }
+
+    /// What a slice guarantees in one direction from one ingress, on each arc that its packets
+    /// may take: the meter's share, as often as one path crosses the arc.
+    pub(super) fn carried(
+        &self,
+        node: usize,
+        slice: SliceId,
+        direction: Direction,
+    ) -> Vec<((usize, PortId), u64)> {
+        let share = self.share_bps(node, slice, direction);
+        if share == 0 {
+            return Vec::new();
+        }
         let mut most: BTreeMap<(usize, PortId), u64> = BTreeMap::new();
-        for policy in policies {
+        for policy in self.policies(node, slice, direction) {
             let mut arcs: Vec<(usize, PortId)> = Vec::new();
             let sent = self.sent(node, policy, Some(&mut |node, port| arcs.push((node, port))));
             if sent.end != End::Decapsulated {
@@ -132,12 +148,11 @@ impl View {
         let bps = *self.load.get(&(node, port))?;
         let wire = self.world.wires.get(&(node, port))?;
         let reservable = wire.reservable_bps?;
-        let (packet, frame) = PACKET_AND_FRAME;
-        if u128::from(bps) * frame <= u128::from(reservable) * packet {
+        if !is_over(bps, reservable) {
             return None;
         }
         if let Some(text) = text {
-            let sum = (u128::from(bps) * frame).div_ceil(packet);
+            let sum = frames(bps);
             text.subject = format!("{} port {}", self.world.name(node), port.0);
             text.nodes = vec![node, wire.node];
             text.detail =
@@ -210,6 +225,17 @@ impl View {
         let (first, last) = (Topic::Rule(0, 0), Topic::Rule(usize::MAX, u32::MAX));
         topics.extend(self.wrong_between(&first, &last));
     }
+}
+
+/// The rate of full packets' frames on a fabric link.
+pub(super) fn frames(bps: u64) -> u128 {
+    let (packet, frame) = PACKET_AND_FRAME;
+    (u128::from(bps) * frame).div_ceil(packet)
+}
+
+/// Whether frames of full packets at that rate are more than may be.
+pub(super) fn is_over(bps: u64, reservable_bps: u64) -> bool {
+    frames(bps) > u128::from(reservable_bps)
 }
 
 /// Whether the entry is one of the combinations of the rule's fields.

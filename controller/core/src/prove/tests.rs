@@ -17,6 +17,7 @@ use crate::{Config, Core};
 
 mod judge;
 mod mutation;
+mod survive;
 
 type Tables = BTreeMap<NodeName, Arc<Table>>;
 
@@ -32,7 +33,13 @@ const OBJECTS: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: ma
 /// Metro with everybody there, and what `OBJECTS` asks for if `with_objects`.
 fn core(with_objects: bool) -> Core {
     let text = include_str!("../../../../examples/metro/topology.yaml");
-    let mut topology = read::from_str("metro", text, read::Format::Selvedge).unwrap().topology;
+    core_of(text, if with_objects { OBJECTS } else { "" })
+}
+
+/// A network with everybody there, and what objects ask for.
+fn core_of(topology: &str, objects: &str) -> Core {
+    let read = read::from_str("test", topology, read::Format::Selvedge);
+    let mut topology = read.unwrap().topology;
     for (number, node) in (0..).zip(topology.nodes.values_mut()) {
         if let Node::Host(host) = node {
             host.mac = Some([2, 0xff, 0, 0, 0, number]);
@@ -53,13 +60,15 @@ fn core(with_objects: bool) -> Core {
         let report = Report { ports, compute, ..Report::default() };
         core.handle(Event::SwitchJoined { switch: name.clone(), report }, 1);
     }
-    if with_objects {
-        let put = selvedge_slices::parse("test", OBJECTS).unwrap();
-        let modules = [("mark".parse().unwrap(), String::from("00"))].into();
+    if !objects.is_empty() {
+        let put = selvedge_slices::parse("test", objects).unwrap();
+        let hook = objects.contains("kind: Hook").then(|| "mark".parse().unwrap());
+        let modules = hook.into_iter().map(|hook| (hook, String::from("00"))).collect();
         let change = Change { put, modules, ..Change::default() };
         let request = Request::Apply { change, plan: None };
-        core.handle(Event::Request { id: RequestId(1), author: "t".into(), request }, 2);
-        assert_eq!(core.intent.revision, 1, "it was taken");
+        let request = Event::Request { id: RequestId(1), author: "t".into(), request };
+        let effects = core.handle(request, 2);
+        assert_eq!(core.intent.revision, 1, "it was not taken: {effects:?}");
     }
     core.derive().unwrap();
     core

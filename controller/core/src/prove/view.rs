@@ -8,6 +8,7 @@
 //! | one policy of one ingress: ids in turn | the policy; the classes of its ids, where their end changed; functions of switches it goes to |
 //! | endpoints of one switch that are bound and belong alike (a group), towards one endpoint | its route; the route's policy; deliveries to the endpoint |
 //! | what a slice guarantees in one direction from one ingress | its meter, its routes, the ways of its policies |
+//! | the failures that the same is protected against, and what they add to arcs | the same; its backups and their links |
 //!
 //! A [`Topic`] is one such question; the view holds those whose answer is a defect. Cheap to
 //! clone: everything is shared until it changes.
@@ -22,9 +23,10 @@ use selvedge_topology::NodeName;
 use self::concern::Dirty;
 use super::class::Class;
 use super::node::Node;
+use super::survive::Failure;
 use super::world::{Member, World};
 use super::{CounterExample, Defect};
-use crate::table::Table;
+use crate::table::{Sorted, Table};
 
 mod concern;
 mod sent;
@@ -51,6 +53,11 @@ pub(crate) enum Topic {
     Meter(SliceId, Direction),
     /// What guarantees put on an arc.
     Load(usize, PortId),
+    /// Packets of a protected slice in one direction from one ingress have where to go after any
+    /// failure of what they cross.
+    Backup(usize, SliceId, Direction),
+    /// The same with what any one failure adds.
+    Spare(usize, PortId),
     /// A classifier entry, by its priority.
     Asked(usize, u32),
     /// A traffic rule, by its place in the world's list, where an endpoint that it concerns is.
@@ -84,9 +91,14 @@ pub(crate) struct View {
     pub(crate) part: Arc<Vec<usize>>,
     /// Guarantees on each arc, bits per second of packets.
     pub(crate) load: Arc<BTreeMap<(usize, PortId), u64>>,
+    /// What each failure adds there, of those that somebody is protected against.
+    pub(crate) spare: Spare,
     pairs: Arc<BTreeMap<(usize, SliceSet), Pairs>>,
     others: Arc<BTreeMap<Topic, Defect>>,
 }
+
+/// Bits per second of packets by arc, then by failure; no entry is 0.
+type Spare = Sorted<(usize, PortId), Arc<BTreeMap<Failure, u64>>>;
 
 /// A change of one entry of a node; `None`: removed.
 pub(crate) type Changes = Vec<(Key, Option<Entry>)>;
@@ -206,6 +218,8 @@ impl View {
             }
             Topic::Meter(slice, direction) => self.meters(*slice, *direction, text),
             Topic::Load(node, port) => self.overload(*node, *port, text),
+            Topic::Backup(node, slice, direction) => self.backup(*node, *slice, *direction, text),
+            Topic::Spare(node, port) => self.short(*node, *port, text),
             Topic::Asked(node, priority) => self.asked(*node, *priority, text),
             Topic::Rule(rule, host) => self.rule(*rule, *host, text),
         }

@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
     /// Active traffic rules.
     pub(crate) rules: Arc<Vec<Rule>>,
+    /// Shared-risk groups of each declared link: does not change while a core lives.
+    pub(crate) groups: Arc<Vec<Vec<u32>>>,
 }
 
 /// Declared hosts: does not change while a core lives.
@@ -48,6 +50,8 @@ pub(crate) struct Wire {
     pub(crate) port: PortId,
     /// Of the port that it arrives at.
     pub(crate) mac: [u8; 6],
+    /// The declared link, the same from either end.
+    pub(crate) link: u32,
     /// What guarantees may take, bits per second.
     pub(crate) reservable_bps: Option<u64>,
 }
@@ -98,6 +102,38 @@ pub(crate) struct Slice {
     pub(crate) kept: bool,
     /// Its endpoints, in rising order, whether they can be delivered to or not.
     pub(crate) members: Vec<u32>,
+    /// Which failures leave it its promises at present; `None`: none does.
+    pub(crate) protected: Option<Arc<Protected>>,
+}
+
+/// What a slice is promised for failures that come one at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Protected {
+    pub(crate) level: Level,
+    /// By direction, ingress, egress: where packets go after a failure on their way; `None`:
+    /// admission has nothing. Where packets cross no link there is nothing to protect.
+    pub(crate) backups: BTreeMap<(Direction, usize, usize), Option<Backup>>,
+}
+
+/// Each level includes those before it. The switches where packets enter and leave are not
+/// protected against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Any one link.
+    Link,
+    /// Any one link, or switch on the way.
+    Node,
+    /// Any one link, switch, or group of links that share a risk.
+    Group,
+}
+
+/// A way for which capacity is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Backup {
+    /// From which node over which declared link, whether or not that is usable.
+    pub(crate) hops: Vec<(usize, u32)>,
+    /// The hooks on it, by node and name, in order.
+    pub(crate) hooks: Vec<(usize, String)>,
 }
 
 /// One filter of an active traffic rule: packets that match one of each list that is not empty.

@@ -10,12 +10,24 @@ use crate::lab::{Lab, metro, name, objects};
 const FACTORY: &str = include_str!("../../../../examples/metro/slices.yaml");
 
 pub(crate) fn slice(name: &str, rate: &str, endpoints: &str) -> Change {
-    objects(&format!(
+    objects(&text(name, rate, "", endpoints))
+}
+
+fn text(name: &str, rate: &str, more: &str, endpoints: &str) -> String {
+    format!(
         "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\nspec:\n  \
          downlink: {{ guaranteed: {rate} }}\n  uplink: {{ guaranteed: {rate} }}\n  \
-         endpoints: [{endpoints}]\n"
-    ))
+         {more}endpoints: [{endpoints}]\n"
+    )
 }
+
+/// From an availability of 99.9 on it is protected against failures.
+pub(crate) fn protected(name: &str, rate: &str, availability: &str, endpoints: &str) -> Change {
+    objects(&text(name, rate, &format!("availability: {availability}\n  "), endpoints))
+}
+
+/// Which availability asks for which protection, the first for none.
+pub(crate) const AVAILABILITIES: [&str; 4] = ["90", "99.9", "99.99", "99.999"];
 
 pub(crate) fn delete(kind: ObjectKind, name: &str) -> Change {
     let id = ObjectId { kind, name: name.parse().unwrap() };

@@ -1,9 +1,10 @@
 //! Random networks, random events: always the same end.
 
 use proptest::prelude::*;
+use selvedge_core::{Change, Defect, Refusal, Request, Target, TargetKind};
 use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topology};
 
-use crate::intent::{delete, slice};
+use crate::intent::{AVAILABILITIES, delete, protected};
 use crate::lab::{Lab, name};
 use selvedge_slices::ObjectKind;
 
@@ -20,10 +21,13 @@ enum Happening {
         from: usize,
         to: usize,
         mbps: u64,
+        availability: usize,
     },
     Delete {
         slice: usize,
     },
+    /// A link is to be empty, or may be used again.
+    Drain(usize, bool),
     Resync,
     /// Answers and timers so far are handled in part.
     Some(usize),
@@ -36,8 +40,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..6usize).prop_map(Happening::Leave),
         2 => (0..6usize).prop_map(Happening::Join),
         1 => Just(Happening::Restart),
-        3 => (0..3usize, 0..6usize, 0..6usize, 1..60u64)
-            .prop_map(|(slice, from, to, mbps)| Happening::Put { slice, from, to, mbps }),
+        3 => (0..3usize, 0..6usize, 0..6usize, 1..60u64, 0..4usize).prop_map(
+            |(slice, from, to, mbps, availability)| {
+                Happening::Put { slice, from, to, mbps, availability }
+            }
+        ),
+        1 => (0..12usize, any::<bool>()).prop_map(|(at, undo)| Happening::Drain(at, undo)),
         1 => (0..3usize).prop_map(|slice| Happening::Delete { slice }),
         1 => Just(Happening::Resync),
         4 => (1..6usize).prop_map(Happening::Some),
@@ -88,6 +96,17 @@ fn fabric(lab: &Lab) -> Vec<Link> {
     links.filter(|link| switch(&link.a) && switch(&link.b)).cloned().collect()
 }
 
+/// A refusal is as good as any answer; see what holds afterwards. But what admission takes, the
+/// proof does.
+fn ask(lab: &mut Lab, change: Change) {
+    let reply = lab.request(Request::Apply { change, plan: None });
+    let unprotected = |refusal: &Refusal| match refusal {
+        Refusal::NotProven(counter) => counter.defect == Defect::Unprotected,
+        _ => false,
+    };
+    assert!(!reply.as_ref().is_err_and(unprotected), "{reply:?}");
+}
+
 fn happen(lab: &mut Lab, happening: &Happening) {
     let switches: Vec<NodeName> = lab.switches.keys().cloned().collect();
     let hosts: Vec<NodeName> = lab.places.keys().cloned().collect();
@@ -111,18 +130,25 @@ fn happen(lab: &mut Lab, happening: &Happening) {
                 }
             }
         }
-        Happening::Put { slice: number, from, to, mbps } => {
+        Happening::Put { slice: number, from, to, mbps, availability } => {
             let (from, to) = (&hosts[from % hosts.len()], &hosts[to % hosts.len()]);
             if from != to {
                 let ends = format!("{{ ue: {from} }}, {{ dn: {to} }}");
-                let change = slice(&format!("n{number}"), &format!("{mbps}Mbps"), &ends);
-                // Refusals are as good as any answer; see what holds afterwards.
-                let _ = lab.request(selvedge_core::Request::Apply { change, plan: None });
+                let availability = AVAILABILITIES[availability];
+                let (number, rate) = (format!("n{number}"), format!("{mbps}Mbps"));
+                ask(lab, protected(&number, &rate, availability, &ends));
             }
         }
         Happening::Delete { slice } => {
-            let change = delete(ObjectKind::NetworkSlice, &format!("n{slice}"));
-            let _ = lab.request(selvedge_core::Request::Apply { change, plan: None });
+            ask(lab, delete(ObjectKind::NetworkSlice, &format!("n{slice}")));
+        }
+        Happening::Drain(at, undo) => {
+            let link = links[at % links.len()].clone();
+            let target = Target { kind: TargetKind::Link, name: link.a.to_string() };
+            let mut change = Change::default();
+            let targets = if undo { &mut change.undrain } else { &mut change.drain };
+            targets.push(target);
+            ask(lab, change);
         }
         Happening::Resync => lab.resync(),
         Happening::Some(steps) => {

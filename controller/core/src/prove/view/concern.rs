@@ -171,13 +171,17 @@ impl View {
         let world = self.world.clone();
         if before.wires != world.wires {
             let keys: BTreeSet<_> = before.wires.keys().chain(world.wires.keys()).collect();
+            let mut links: BTreeSet<u32> = BTreeSet::new();
             for key in keys {
                 let (old, new) = (before.wires.get(key), world.wires.get(key));
                 if old != new {
                     dirty.ports.insert(key.0);
                     dirty.topics.push(Topic::Load(key.0, key.1));
+                    dirty.topics.push(Topic::Spare(key.0, key.1));
+                    links.extend([old, new].into_iter().flatten().map(|wire| wire.link));
                 }
             }
+            self.links_changed(&links, dirty);
             let part = world.parts();
             if part != *self.part {
                 self.part = Arc::new(part);
@@ -205,7 +209,15 @@ impl View {
                 let (old, new) = (before.slices.get(id), world.slices.get(id));
                 if old != new {
                     // Who came or went is found by endpoint below.
-                    let all = |s: &Arc<Slice>| Slice { members: Vec::new(), ..Slice::clone(s) };
+                    let all = |s: &Arc<Slice>| Slice {
+                        members: Vec::new(),
+                        protected: None,
+                        ..Slice::clone(s)
+                    };
+                    let protected = |s: Option<&Arc<Slice>>| s.and_then(|s| s.protected.clone());
+                    if protected(old) != protected(new) {
+                        self.sources_dirty(*id, dirty);
+                    }
                     if old.map(all) != new.map(all) {
                         self.slice_dirty(*id, dirty);
                     }
@@ -236,12 +248,29 @@ impl View {
         for node in self.world.switches_of(slice) {
             let sets = self.nodes[node].sets_in(slice).into_iter();
             dirty.sets.extend(sets.map(|set| (node, set)));
-            for direction in DIRECTIONS {
-                dirty.sources.insert((node, slice, direction));
-            }
         }
+        self.sources_dirty(slice, dirty);
         for direction in DIRECTIONS {
             dirty.topics.push(Topic::Meter(slice, direction));
+        }
+    }
+
+    fn sources_dirty(&self, slice: SliceId, dirty: &mut Dirty) {
+        for node in self.world.switches_of(slice) {
+            dirty.sources.extend(DIRECTIONS.map(|direction| (node, slice, direction)));
+        }
+    }
+
+    /// Links are usable that were not, or the other way round: backups may lead over them.
+    fn links_changed(&self, links: &BTreeSet<u32>, dirty: &mut Dirty) {
+        for (slice, of) in self.world.slices.iter() {
+            let backups = of.protected.iter().flat_map(|protected| &protected.backups);
+            for ((direction, from, _), backup) in backups {
+                let hops = backup.iter().flat_map(|backup| &backup.hops);
+                if hops.into_iter().any(|(_, link)| links.contains(link)) {
+                    dirty.sources.insert((*from, *slice, *direction));
+                }
+            }
         }
     }
 

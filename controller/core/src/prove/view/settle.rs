@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortKind, SliceId, SliceSet};
+use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, PortKind, SliceId, SliceSet};
 
 use super::super::DIRECTIONS;
 use super::super::class::{Changed, LOST, UNKNOWN};
+use super::super::survive::Failure;
 use super::super::world::Member;
 use super::concern::Dirty;
-use super::{FIRST_FUNCTION, Out, Topic, View};
+use super::{FIRST_FUNCTION, Out, Spare, Topic, View};
 
 impl View {
     pub(super) fn settle(&mut self, mut dirty: Dirty) -> Vec<Topic> {
@@ -253,7 +254,8 @@ impl View {
     ) {
         for member in self.nodes[node].groups().get(&set).into_iter().flat_map(BTreeMap::keys) {
             let promised = |id: &&SliceId| {
-                self.world.slices.get(id).is_some_and(|slice| slice.guaranteed_bps != [0; 2])
+                let of = self.world.slices.get(id);
+                of.is_some_and(|s| s.guaranteed_bps != [0; 2] || s.protected.is_some())
             };
             let slices = member.slices.iter().filter(promised);
             sources.extend(slices.map(|id| (node, *id, member.direction)));
@@ -288,8 +290,43 @@ impl View {
         }
     }
 
+    /// What failures add for packets that enter there, and whether these outlive them. Costs
+    /// slices that are not protected next to nothing.
+    fn settle_added(
+        &mut self,
+        (node, slice, direction): (usize, SliceId, Direction),
+        dirty: &mut Dirty,
+    ) {
+        let key = (slice, super::super::index(direction));
+        let topic = Topic::Backup(node, slice, direction);
+        let protected = self.world.slices.get(&slice).is_some_and(|s| s.protected.is_some());
+        if protected || self.others.contains_key(&topic) {
+            dirty.topics.push(topic);
+        }
+        let before = self.nodes[node].added.get(&key).cloned();
+        if !protected && before.is_none() {
+            return;
+        }
+        let before = before.unwrap_or_default();
+        let added = self.added(node, slice, direction);
+        if *before == added {
+            return;
+        }
+        book(&mut self.spare, &before, false);
+        book(&mut self.spare, &added, true);
+        let arcs = before.iter().chain(&added).map(|(arc, ..)| Topic::Spare(arc.0, arc.1));
+        dirty.topics.extend(arcs);
+        let here = Arc::make_mut(&mut self.nodes[node]);
+        if added.is_empty() {
+            here.added.remove(&key);
+        } else {
+            here.added.insert(key, Arc::new(added));
+        }
+    }
+
     fn settle_sources(&mut self, dirty: &mut Dirty) {
         for (node, slice, direction) in std::mem::take(&mut dirty.sources) {
+            self.settle_added((node, slice, direction), dirty);
             let carried = self.carried(node, slice, direction);
             let key = (slice, super::super::index(direction));
             let before = self.nodes[node].sources.get(&key);
@@ -298,14 +335,20 @@ impl View {
             }
             let before = before.cloned();
             let load = Arc::make_mut(&mut self.load);
+            let mut touch = |arc: &(usize, PortId)| {
+                dirty.topics.push(Topic::Load(arc.0, arc.1));
+                if self.spare.contains_key(arc) {
+                    dirty.topics.push(Topic::Spare(arc.0, arc.1));
+                }
+            };
             for (arc, bps) in before.iter().flat_map(|before| before.iter()) {
                 let sum = load.get_mut(arc).expect("it was added");
                 *sum -= bps;
-                dirty.topics.push(Topic::Load(arc.0, arc.1));
+                touch(arc);
             }
             for (arc, bps) in &carried {
                 *load.entry(*arc).or_default() += bps;
-                dirty.topics.push(Topic::Load(arc.0, arc.1));
+                touch(arc);
             }
             let here = Arc::make_mut(&mut self.nodes[node]);
             if carried.is_empty() {
@@ -313,6 +356,29 @@ impl View {
             } else {
                 here.sources.insert(key, Arc::new(carried));
             }
+        }
+    }
+}
+
+/// Adds to the sums, or takes from them what was added.
+fn book(sums: &mut Spare, added: &[((usize, PortId), Failure, u64)], there: bool) {
+    for here in added.chunk_by(|a, b| a.0 == b.0) {
+        let arc = here[0].0;
+        let mut of = sums.remove(&arc).unwrap_or_default();
+        let failures = Arc::make_mut(&mut of);
+        for (_, failure, bps) in here {
+            let sum = failures.entry(*failure).or_default();
+            if there {
+                *sum += bps;
+            } else {
+                *sum -= bps;
+                if *sum == 0 {
+                    failures.remove(failure);
+                }
+            }
+        }
+        if !of.is_empty() {
+            sums.put(arc, of);
         }
     }
 }

@@ -6,7 +6,7 @@ use selvedge_slices::ObjectKind;
 use selvedge_topology::{End, NodeName, read};
 
 use super::world::{CONTROLLERS, Mail, World};
-use crate::intent::{delete, slice};
+use crate::intent::{AVAILABILITIES, delete, protected};
 use crate::net::Net;
 
 pub(super) const KINDS: &[&str] = &[
@@ -27,11 +27,11 @@ pub(super) fn network() -> Net {
     let text = "name: ring\ntopology:\n  nodes:\n    s1: { kind: switch }\n    s2: { kind: switch }\n    \
         s3: { kind: switch }\n    s4: { kind: switch }\n    h1: { kind: host, ipv4: 10.0.0.1/32 }\n    \
         h2: { kind: host, ipv4: 10.0.0.2/32 }\n    h3: { kind: host, ipv4: 10.0.0.3/32 }\n  links:\n    \
-        - { endpoints: [\"s1:p1\", \"s2:p1\"], capacity: 100Mbps }\n    \
+        - { endpoints: [\"s1:p1\", \"s2:p1\"], capacity: 100Mbps, srlg: [1] }\n    \
         - { endpoints: [\"s2:p2\", \"s3:p1\"], capacity: 100Mbps, cost: 3 }\n    \
         - { endpoints: [\"s3:p2\", \"s4:p1\"], capacity: 100Mbps }\n    \
         - { endpoints: [\"s4:p2\", \"s1:p2\"], capacity: 100Mbps, cost: 2 }\n    \
-        - { endpoints: [\"s1:p3\", \"s3:p3\"], capacity: 100Mbps, cost: 5 }\n    \
+        - { endpoints: [\"s1:p3\", \"s3:p3\"], capacity: 100Mbps, cost: 5, srlg: [1, 2] }\n    \
         - { endpoints: [\"s1:p4\", \"h1:eth0\"] }\n    \
         - { endpoints: [\"s2:p4\", \"h2:eth0\"] }\n    \
         - { endpoints: [\"s3:p4\", \"h3:eth0\"] }\n";
@@ -54,7 +54,9 @@ pub(super) fn change(world: &mut World) -> Change {
     let from = world.below(3) as usize;
     let to = (from + 1 + world.below(2) as usize) % 3;
     let rate = format!("{}Mbps", 1 + world.below(60));
-    slice(&name, &rate, &format!("{{ ue: {} }}, {{ dn: {} }}", HOSTS[from], HOSTS[to]))
+    let availability = AVAILABILITIES[world.below(4) as usize];
+    let ends = format!("{{ ue: {} }}, {{ dn: {} }}", HOSTS[from], HOSTS[to]);
+    protected(&name, &rate, availability, &ends)
 }
 
 pub(super) fn happen(world: &mut World) {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use selvedge_core::{Change, Config, Core, Effect, Event, Reply, Request, RequestId, Timer};
+use selvedge_core::{
+    Change, Config, Core, Defect, Effect, Event, Refusal, Reply, Request, RequestId, Timer,
+};
 use selvedge_topology::NodeName;
 
 use super::world::{Ask, LEASE_MS, Line, Mail, World};
@@ -223,6 +225,11 @@ impl World {
                 }
                 Effect::Reply { reply, .. } => {
                     before = None;
+                    let unprotected = matches!(
+                        &reply,
+                        Err(Refusal::NotProven(counter)) if counter.defect == Defect::Unprotected
+                    );
+                    assert!(!unprotected, "admitted, and then not proven: {reply:?}");
                     reply_seen = Some(matches!(reply, Ok(Reply::Applied { .. })));
                 }
                 Effect::ReadEntries { switch, read } => {
