@@ -6,7 +6,8 @@
 //! FeasibilityCheckAndReservationJob), which is admission (bandwidth, delay bound, protection)
 //! with the plan and its proof, and the commit is on disk; or it is refused, which needs no
 //! commit, with a counter-offer. Not in it: HTTP and reading YAML; and switches, which have
-//! nothing of a reservation. Requests are those of `admission_p99_ms`.
+//! nothing of a reservation. Requests are those of `admission_p99_ms`, a thousand fewer in place
+//! at first: nobody leaves, so they are there at the end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -21,7 +22,6 @@ use selvedge_core::{
     Change, Config, Core, Effect, Event, Port, Reply, Report, Request, SliceRequest, Timer, Update,
 };
 use selvedge_pipeline::{Entry, Key, PortId};
-use selvedge_slices::limits::MAX_SLICES;
 use selvedge_slices::{NetworkSlice, Object, Side};
 use selvedge_topology::{End, Host, Link, Node, NodeName, Topology, read};
 use serde_json::Value;
@@ -44,8 +44,8 @@ pub(super) fn row_of(net: &Net) -> Result<Value> {
 }
 
 async fn measured(net: &Net) -> Result<Value> {
-    let mut requests = Requests::new(net, 3)?;
-    let in_place = IN_PLACE.min(MAX_SLICES - REQUESTS);
+    let mut requests = Requests::new(net, 1)?;
+    let in_place = IN_PLACE - REQUESTS;
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     let dir = tempfile::tempdir_in(&dir).with_context(|| format!("{}", dir.display()))?;
     let store = RedbStore::open(dir.path().join("controller.redb"))?;
@@ -77,7 +77,10 @@ async fn measured(net: &Net) -> Result<Value> {
         at(0.5),
         at(0.99)
     );
-    ensure!(refused * 10 > REQUESTS, "about a fifth of the requests should be refused");
+    ensure!(
+        (150..250).contains(&(refused * 1_000 / REQUESTS)),
+        "about a fifth of the requests should be refused"
+    );
     Ok(row("admission_durable_p99_ms", at(0.99), "ms", "lower", ("target", 5.0)))
 }
 
