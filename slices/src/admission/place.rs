@@ -216,12 +216,13 @@ fn keeps_delays(
     admitted: &Admitted,
 ) -> Result<(), Box<Refusal>> {
     let own = Watch::of(network, slot, admitted);
-    let mark = ledger.bounds.mark();
-    ledger.add_flows(slot, admitted);
     if own.is_none() && ledger.watches.is_empty() {
+        ledger.add_flows(slot, admitted);
         ledger.bounds.forget();
         return Ok(());
     }
+    let mark = ledger.bounds.mark();
+    ledger.add_flows(slot, admitted);
     let touched: Vec<ArcIx> = admitted.arcs().collect();
     if ledger.bounds.surely(&touched, own.as_ref(), &ledger.watches) {
         return Ok(());

@@ -185,6 +185,28 @@ impl Hosts {
     }
 }
 
+impl Slice {
+    /// Whether another is the same apart from who is in it and what protects it.
+    pub(crate) fn is_but_for_members(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            priority,
+            class,
+            two_sided,
+            guaranteed_bps,
+            hooks,
+            placed,
+            kept,
+            members: _,
+            protected: _,
+        } = self;
+        (name, priority, class, two_sided)
+            == (&other.name, &other.priority, &other.class, &other.two_sided)
+            && (guaranteed_bps, hooks, placed, kept)
+                == (&other.guaranteed_bps, &other.hooks, &other.placed, &other.kept)
+    }
+}
+
 impl Endpoint {
     /// Its address in a family: what packets are judged by.
     pub(crate) fn address(&self, ipv6: bool) -> Option<IpAddr> {

@@ -202,13 +202,11 @@ impl View {
         }
         before.slices.differences(&world.slices, |id, old, new| {
             // Who came or went is found by endpoint below.
-            let all =
-                |s: &Arc<Slice>| Slice { members: Vec::new(), protected: None, ..Slice::clone(s) };
             let protected = |s: Option<&Arc<Slice>>| s.and_then(|s| s.protected.clone());
             if protected(old) != protected(new) {
                 self.sources_dirty(*id, dirty);
             }
-            if old.map(all) != new.map(all) {
+            if !old.zip(new).is_some_and(|(old, new)| old.is_but_for_members(new)) {
                 self.slice_dirty(*id, dirty);
             }
             dirty.topics.extend(DIRECTIONS.map(|direction| Topic::Meter(*id, direction)));
