@@ -410,7 +410,7 @@ fn measure() -> Figures {
     show("link up", &up);
     let (restart, restart_writes) = null.restart();
     println!("restart      {:>8.3} s   {restart_writes} entries written", restart.as_secs_f64());
-    let entries = null.switches.values().map(Table::len).sum();
+    let entries = null.switches.values().map(|table| table.len()).sum();
     let memory_mib = memory_mib();
     println!("memory       {memory_mib:>8.0} MiB with {entries} entries at the switches");
     Figures { start, one_slice, link_down, restart, memory_mib, entries, whole_proof: start.proof }

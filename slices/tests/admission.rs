@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use net::{Net, slice};
+use net::{Net, in_order, slice};
 use proptest::prelude::*;
 use selvedge_slices::admission::{
     Attachment, MAX_HOOKS_IN_A_ROW, MAX_IDS, Placed, Segment, frame_rate, usable,
@@ -89,7 +89,7 @@ fn hooks_share_the_memory_of_their_nodes() {
     ledger.admit(&net.network(), &through("b", dedup)).unwrap();
     // Rebuilt, the same: none is left out, and none is over.
     let slices: Vec<NetworkSlice> = ledger.iter().map(|(_, a)| a.slice.clone()).collect();
-    let (again, unplaced) = Ledger::rebuilt(&net.network(), &slices);
+    let (again, unplaced) = Ledger::rebuilt(&net.network(), &in_order(&slices));
     assert!(unplaced.is_empty() && again.len() == 2, "{unplaced:?}");
 }
 
@@ -314,7 +314,7 @@ fn what_no_longer_fits_is_waived_and_what_is_cut_off_is_listed() {
         slice(&format!("a uplink: {{ guaranteed: 60Mbps }}, {ends}")),
         slice(&format!("b uplink: {{ guaranteed: 60Mbps }}, {ends}")),
     ];
-    let (ledger, unplaced) = Ledger::rebuilt(&net.network(), &slices);
+    let (ledger, unplaced) = Ledger::rebuilt(&net.network(), &in_order(&slices));
     assert!(unplaced.is_empty());
     assert!(ledger.iter().all(|(_, admitted)| admitted.waived.is_none()));
     let link = |at: &str, port: &str| net.snapshot.link_at(&end(at, port)).unwrap();
@@ -323,7 +323,7 @@ fn what_no_longer_fits_is_waived_and_what_is_cut_off_is_listed() {
         hooks: net.hooks.clone(),
         ..Net::of(net.snapshot.with_down(2, [link("gnb1", "p2")]))
     };
-    let (ledger, unplaced) = Ledger::rebuilt(&one.network(), &slices);
+    let (ledger, unplaced) = Ledger::rebuilt(&one.network(), &in_order(&slices));
     assert!(unplaced.is_empty());
     assert!(ledger.get("a").unwrap().waived.is_none());
     let second = ledger.get("b").unwrap();
@@ -331,7 +331,7 @@ fn what_no_longer_fits_is_waived_and_what_is_cut_off_is_listed() {
     assert!(second.reserved.is_empty() && second.placed.len() == 2);
     // None left.
     let none = Net::of(one.snapshot.with_down(3, [link("gnb1", "p1"), link("gnb1", "p2")]));
-    let (ledger, unplaced) = Ledger::rebuilt(&none.network(), &slices);
+    let (ledger, unplaced) = Ledger::rebuilt(&none.network(), &in_order(&slices));
     assert!(ledger.is_empty());
     let refusal = unplaced.get("a").unwrap();
     assert!(refusal.to_string().contains("not connected"), "{refusal}");
@@ -535,7 +535,7 @@ proptest! {
         let hooks = net.hooks.clone();
         let broken = Net { hooks, ..Net::of(net.snapshot.with_down(2, down)) };
         let slices: Vec<NetworkSlice> = ledger.iter().map(|(_, a)| a.slice.clone()).collect();
-        let (rebuilt, unplaced) = Ledger::rebuilt(&broken.network(), &slices);
+        let (rebuilt, unplaced) = Ledger::rebuilt(&broken.network(), &in_order(&slices));
         prop_assert_eq!(rebuilt.len() + unplaced.len(), slices.len());
         holds(&broken, &rebuilt)?;
         in_time(&broken, &rebuilt)?;

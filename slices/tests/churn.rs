@@ -7,13 +7,14 @@ mod recount;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use net::{Net, slice};
+use net::{Net, in_order, slice};
 use proptest::prelude::*;
 use recount::Recount;
-use selvedge_slices::admission::{Offer, Placed, Protection, frame_rate};
-use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal};
+use selvedge_slices::admission::{InOrder, Offer, Placed, Protection, frame_rate};
+use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal, Side};
 use selvedge_topology::{
-    ArcIx, BitRate, Delay, End, Link, LinkIx, Node, NodeName, Snapshot, Switch, Topology,
+    ArcIx, BitRate, Delay, End, Link, LinkIx, Metric, Node, NodeName, Scratch, Snapshot, Switch,
+    Topology, lengths_from,
 };
 
 impl Net {
@@ -136,7 +137,10 @@ fn ways(admitted: &Admitted, direction: Direction) -> impl Iterator<Item = &[Arc
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// Behind all others, whatever was there under that name.
     Put(Box<NetworkSlice>),
+    /// In the place of one.
+    Replace(prop::sample::Index, Box<NetworkSlice>),
     Remove(String),
     /// Takes a link down, or up again.
     Flip(LinkIx),
@@ -223,11 +227,11 @@ proptest! {
     ) {
         let slices: BTreeMap<ObjectName, NetworkSlice> =
             slices.into_iter().map(|slice| (slice.name.clone(), slice)).collect();
-        let (before, _) = Ledger::rebuilt(&net.network(), slices.values());
+        let (before, _) = Ledger::rebuilt(&net.network(), &in_order(slices.values()));
         let links = net.snapshot.topology().links.len();
         let failed = selvedge_topology::LinkIx(failed.index(links) as u32);
         let broken = Net::of(net.snapshot.with_down(2, [failed]));
-        let (after, _) = Ledger::rebuilt(&broken.network(), slices.values());
+        let (after, _) = Ledger::rebuilt(&broken.network(), &in_order(slices.values()));
         for (name, admitted) in before.iter() {
             let level = Protection::of(admitted.slice.availability);
             if level == Protection::None || admitted.waived.is_some() {
@@ -260,6 +264,8 @@ proptest! {
             let links = net.snapshot.topology().links.len() as u32;
             let step = prop_oneof![
                 3 => any_slice(net.snapshot.len()).prop_map(|slice| Step::Put(Box::new(slice))),
+                1 => (any::<prop::sample::Index>(), any_slice(net.snapshot.len()))
+                    .prop_map(|(at, slice)| Step::Replace(at, Box::new(slice))),
                 1 => (0usize..24).prop_map(|name| Step::Remove(format!("x{name}"))),
                 2 => (0..links).prop_map(|link| Step::Flip(LinkIx(link))),
             ];
@@ -267,15 +273,27 @@ proptest! {
         }),
     ) {
         let mut net = net;
-        let mut slices: Vec<NetworkSlice> = Vec::new();
+        let mut slices = InOrder::new();
         let (mut ledger, mut last) = (Ledger::new(), Ledger::new());
-        for step in steps {
+        for (number, step) in (0u64..).zip(steps) {
+            let key = |slices: &InOrder, name: &str| {
+                slices.keys().find(|key| key.1.as_str() == name).cloned()
+            };
             match step {
                 Step::Put(slice) => {
-                    slices.retain(|other| other.name != slice.name);
-                    slices.push(*slice);
+                    key(&slices, slice.name.as_str()).and_then(|key| slices.remove(&key));
+                    slices.insert((number, slice.name.clone()), Arc::new(*slice));
                 }
-                Step::Remove(name) => slices.retain(|slice| slice.name.as_str() != name),
+                Step::Replace(at, mut slice) => {
+                    let at = slices.keys().nth(at.index(slices.len().max(1))).cloned();
+                    if let Some(key) = at {
+                        slice.name = key.1.clone();
+                        slices.insert(key, Arc::new(*slice));
+                    }
+                }
+                Step::Remove(name) => {
+                    key(&slices, &name).and_then(|key| slices.remove(&key));
+                }
                 Step::Flip(link) => {
                     let mut down = net.snapshot.down().clone();
                     if !down.remove(&link) {
@@ -291,7 +309,7 @@ proptest! {
             ledger = updated;
             last = rebuilt;
         }
-        for slice in &slices {
+        for slice in slices.values() {
             let explained = |of: &Ledger| of.explain(&net.network(), slice.name.as_str());
             prop_assert_eq!(explained(&ledger), explained(&last));
         }
@@ -351,9 +369,33 @@ proptest! {
         let admitted = ledger.clone().admit(&net.network(), &last).is_ok();
         prop_assert!(!admitted || offers.is_empty());
         for offer in offers {
-            let changed = offer.applied(&last);
-            prop_assert!(changed != last);
-            prop_assert!(ledger.clone().admit(&net.network(), &changed).is_ok(), "{offer}");
+            prop_assert!(offer.applied(&last) != last);
+            let admits = |offer: &Offer| {
+                ledger.clone().admit(&net.network(), &offer.applied(&last)).is_ok()
+            };
+            prop_assert!(admits(&offer), "{offer}");
+            // A little less delay is refused.
+            match &offer {
+                Offer::Latency(Delay(us)) if Some(Delay(us - 1)) > last.latency => {
+                    prop_assert!(!admits(&Offer::Latency(Delay(us - 1))), "{offer}");
+                }
+                Offer::Site { instead_of, site } => {
+                    let us = |site: &NodeName| {
+                        let ue = last.endpoints_on(Side::Ue).next().unwrap();
+                        let [ue, site] = [ue, site].map(|name| net.endpoints[name].switch);
+                        let scratch = &mut Scratch::new();
+                        let graph = net.snapshot.graph();
+                        lengths_from(graph, scratch, ue, Metric::Delay)[site.index()].sum()
+                    };
+                    let free = sites.iter().filter(|s| last.endpoints.iter().all(|e| e.name != **s));
+                    for nearer in free.filter(|other| us(other) < us(site)) {
+                        let (instead_of, site) = (instead_of.clone(), nearer.clone());
+                        let nearer = Offer::Site { instead_of, site };
+                        prop_assert!(!admits(&nearer), "{nearer}, not {offer}");
+                    }
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ struct State<'a> {
     placement: Placement,
     ledger: Ledger,
     /// Paths know where instances are, so there is one for all calls.
-    placed: BTreeMap<NodeName, Attachment>,
+    placed: Arc<BTreeMap<NodeName, Attachment>>,
 }
 
 impl<'a> State<'a> {

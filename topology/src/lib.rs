@@ -28,6 +28,7 @@ pub mod problem;
 pub mod read;
 mod routes;
 mod snapshot;
+pub mod sorted;
 mod sssp;
 pub mod te;
 mod units;

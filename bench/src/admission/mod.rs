@@ -9,6 +9,7 @@ mod recount;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -46,7 +47,7 @@ pub(crate) fn run() -> Result<Vec<Value>> {
 pub(crate) struct Net {
     snapshot: Snapshot,
     forwarding: Forwarding,
-    endpoints: BTreeMap<NodeName, Attachment>,
+    endpoints: Arc<BTreeMap<NodeName, Attachment>>,
     hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
     memory: HookMemory,
 }
@@ -55,7 +56,7 @@ impl Net {
     fn geant() -> Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/Geant2012.graph");
         let read = read::from_path(&file).map_err(|problems| anyhow!("{problems}"))?;
-        Ok(Self::of(Snapshot::new(std::sync::Arc::new(read.topology), 1)))
+        Ok(Self::of(Snapshot::new(Arc::new(read.topology), 1)))
     }
 
     /// One endpoint on every switch, `h0` and on.
@@ -65,7 +66,7 @@ impl Net {
             let name = format!("h{}", switch.0).parse().expect("a letter and a number");
             (name, Attachment { switch, link: None })
         });
-        let endpoints = endpoints.collect();
+        let endpoints = Arc::new(endpoints.collect());
         let (hooks, memory) = Default::default();
         Self { snapshot, forwarding, endpoints, hooks, memory }
     }

@@ -24,7 +24,7 @@ const MIB: u64 = 1 << 20;
 pub(super) struct Net {
     pub(super) snapshot: Snapshot,
     forwarding: Forwarding,
-    endpoints: BTreeMap<NodeName, Attachment>,
+    endpoints: Arc<BTreeMap<NodeName, Attachment>>,
     hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
     memory: HookMemory,
 }
@@ -42,7 +42,7 @@ impl Net {
         let user = |switch: NodeIx| -> Result<_> {
             Ok((format!("u{}", switch.0).parse()?, Attachment { switch, link: None }))
         };
-        let endpoints = snapshot.nodes().map(user).collect::<Result<_>>()?;
+        let endpoints = Arc::new(snapshot.nodes().map(user).collect::<Result<_>>()?);
         let (hooks, memory) = (BTreeMap::new(), HookMemory::default());
         Ok(Self { snapshot, forwarding, endpoints, hooks, memory })
     }

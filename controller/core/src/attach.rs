@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{PortId, prefix};
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{Host, NodeName};
 
 use crate::network::{LinkState, Network, Use};
@@ -45,7 +45,7 @@ struct Sighting {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoints {
-    pub(crate) learned: Arc<BTreeMap<NodeName, Learned>>,
+    pub(crate) learned: Sorted<NodeName, Learned>,
     refused: BTreeMap<NodeName, Sighting>,
     /// When a spoof was last logged, by endpoint and where it was seen.
     logged: BTreeMap<(NodeName, NodeName, PortId), u64>,
@@ -94,8 +94,10 @@ pub(crate) fn prefixes(host: &Host) -> Vec<IpNet> {
 }
 
 impl Endpoints {
-    pub(crate) fn learned_mut(&mut self) -> &mut BTreeMap<NodeName, Learned> {
-        Arc::make_mut(&mut self.learned)
+    fn learn(&mut self, host: &NodeName, learn: impl FnOnce(&mut Learned)) {
+        let mut learned = self.learned.get(host).cloned().unwrap_or_default();
+        learn(&mut learned);
+        self.learned.insert(host.clone(), learned);
     }
 
     /// Switch and port name: where it was seen last, or is declared to be.
@@ -175,8 +177,9 @@ impl Endpoints {
             if self.mac(host, declared) == Some(mac) {
                 return Seen::Nothing; // bound already, or about to be
             }
-            let learned = self.learned_mut().entry(host.clone()).or_default();
-            (learned.mac, learned.mac_stale, learned.ousted) = (Some(mac), false, false);
+            self.learn(host, |learned| {
+                (learned.mac, learned.mac_stale, learned.ousted) = (Some(mac), false, false);
+            });
             return Seen::Learned { host: host.clone() };
         } else {
             place
@@ -190,7 +193,7 @@ impl Endpoints {
                 declared_at.is_some_and(|end| end.node == here.0 && end.port.as_str() == here.1);
             for other in self.at(network, &here.0, &here.1) {
                 if other != *host {
-                    self.learned_mut().entry(other).or_default().ousted = true;
+                    self.learn(&other, |learned| learned.ousted = true);
                 }
             }
             let learned = Learned {
@@ -200,7 +203,7 @@ impl Endpoints {
                 ousted: false,
             };
             self.refused.remove(host);
-            self.learned_mut().insert(host.clone(), learned);
+            self.learned.insert(host.clone(), learned);
             return Seen::Moved { host: host.clone(), from: place };
         };
         let sighting = Sighting { switch: switch.clone(), port, mac, at_ms: now_ms };
@@ -228,7 +231,7 @@ impl Endpoints {
     ) -> Vec<(NodeName, PortId, [u8; 6], IpAddr)> {
         let mut again = Vec::new();
         for host in self.at(network, switch, port) {
-            if gone && let Some(learned) = self.learned_mut().get_mut(&host) {
+            if gone && let Some(learned) = self.learned.get_mut(&host) {
                 learned.mac_stale = learned.mac.is_some();
             }
             let recent = |s: &Sighting| now_ms <= s.at_ms + SIGHTING_MS;

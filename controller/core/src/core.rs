@@ -1,18 +1,19 @@
 //! The state machine itself: which event changes what, and when to compute anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_slices::ObjectName;
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{NodeName, Topology};
 
 use crate::assure::Assurance;
 use crate::attach::{Endpoints, Seen};
 use crate::config::Config;
 use crate::derived::Derived;
-use crate::effect::{Effect, LogEntry, Severity};
+use crate::effect::{Effect, LogEntry, RecordChange, Severity};
 use crate::event::{Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
 use crate::history::History;
 use crate::hooks::Retry;
@@ -21,7 +22,7 @@ use crate::network::{LinkState, Network, Reason};
 use crate::numbers::Numbers;
 use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
-use crate::records::{MadeOf, Records};
+use crate::records::MadeOf;
 use crate::truth::Truth;
 use crate::view::IntentFiles;
 
@@ -55,9 +56,10 @@ pub struct Core {
     /// What was last sent to each hook, as a digest: sent again when it differs.
     pub(crate) hooks_sent: BTreeMap<(NodeName, HookId), u64>,
     pub(crate) hook_retries: BTreeMap<(NodeName, HookId), Retry>,
-    /// Records as the store has them.
-    pub(crate) stored: Arc<Records>,
+    /// As the store has it, or was asked to take it.
     pub(crate) made_of: Arc<MadeOf>,
+    /// What the store is to be told besides.
+    pub(crate) unsaved: Vec<RecordChange>,
     /// When to plan anew; `None`: nothing has changed.
     pub(crate) due_at: Option<u64>,
     /// `derived` is not of the present state.
@@ -70,7 +72,8 @@ pub struct Core {
     /// Times that the shell was asked for.
     pub(crate) timers: BTreeMap<Timer, u64>,
     pub(crate) next_id: u64,
-    pub(crate) events: VecDeque<LogEntry>,
+    /// The last ones, by sequence.
+    pub(crate) events: Sorted<u64, Arc<LogEntry>>,
     pub(crate) sequence: u64,
     pub(crate) assurance: Arc<Assurance>,
 }
@@ -101,8 +104,8 @@ impl Core {
             blocked: None,
             hooks_sent: BTreeMap::new(),
             hook_retries: BTreeMap::new(),
-            stored: Arc::default(),
             made_of: Arc::default(),
+            unsaved: Vec::new(),
             due_at: Some(0),
             stale: true,
             resync_at: None,
@@ -110,7 +113,7 @@ impl Core {
             lifecycle_retry_ms: None,
             timers: BTreeMap::new(),
             next_id: 0,
-            events: VecDeque::new(),
+            events: Sorted::new(),
             sequence: 0,
             assurance: Arc::default(),
         };
@@ -140,7 +143,7 @@ impl Core {
         match event {
             Event::SwitchJoined { switch, report } => self.joined(switch, report, now_ms, out),
             Event::SwitchLeft { switch } => {
-                let Some(known) = self.network.switches.get_mut(&switch) else { return };
+                let Some(known) = self.network.switch_mut(&switch) else { return };
                 if std::mem::replace(&mut known.joined, false) {
                     self.sessions.entry(switch.clone()).or_default().close();
                     self.running = None;
@@ -151,7 +154,7 @@ impl Core {
             }
             Event::PortChanged { switch, port } => self.port(&switch, port, now_ms, out),
             Event::PortGone { switch, port } => {
-                let Some(known) = self.network.switches.get_mut(&switch) else { return };
+                let Some(known) = self.network.switch_mut(&switch) else { return };
                 let Some(gone) = known.ports.get(&port).cloned() else { return };
                 known.remove_port(port);
                 self.at_once(now_ms);
@@ -226,7 +229,7 @@ impl Core {
     }
 
     fn joined(&mut self, switch: NodeName, report: Report, now_ms: u64, out: &mut Vec<Effect>) {
-        let Some(known) = self.network.switches.get_mut(&switch) else {
+        let Some(known) = self.network.switch_mut(&switch) else {
             let text =
                 String::from("it has a valid certificate, but the topology has no such switch");
             self.log(Severity::Warning, "switch-unknown", &switch, text, now_ms, out);
@@ -245,7 +248,7 @@ impl Core {
     }
 
     fn port(&mut self, switch: &NodeName, port: Port, now_ms: u64, out: &mut Vec<Effect>) {
-        let Some(known) = self.network.switches.get_mut(switch) else { return };
+        let Some(known) = self.network.switch_mut(switch) else { return };
         let before = known.ports.get(&port.id).cloned();
         if before.as_ref() == Some(&port) {
             return;
@@ -284,7 +287,7 @@ impl Core {
         neighbor: Option<Neighbor>,
         now_ms: u64,
     ) {
-        let Some(known) = self.network.switches.get_mut(switch) else { return };
+        let Some(known) = self.network.switch_mut(switch) else { return };
         if !known.ports.contains_key(&port) || known.neighbors.get(&port) == neighbor.as_ref() {
             return;
         }
@@ -431,11 +434,12 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        if Arc::ptr_eq(&before.slices, &after.slices) {
-            return;
-        }
-        for (name, slice) in &*after.slices {
-            let old = before.slices.get(name).map(|slice| slice.reasons.as_slice());
+        let mut changed = Vec::new();
+        before.slices.differences(&after.slices, |name, old, new| changed.push((name, old, new)));
+        for (name, old, new) in changed {
+            let (old, Some(slice)) = (old.map(|slice| slice.reasons.as_slice()), new) else {
+                continue;
+            };
             if old.unwrap_or_default() == slice.reasons {
                 continue;
             }
@@ -463,9 +467,9 @@ impl Core {
         let entry =
             LogEntry { sequence: self.sequence, at_ms: now_ms, severity, kind, subject, text };
         if self.events.len() >= self.config.events_kept {
-            self.events.pop_front();
+            self.events.pop_first();
         }
-        self.events.push_back(entry.clone());
+        self.events.insert(self.sequence, Arc::new(entry.clone()));
         out.push(Effect::Log(entry));
     }
 }

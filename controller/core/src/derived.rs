@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use selvedge_pipeline::HookId;
 use selvedge_slices::admission::{Attachment, HookMemory, Network as Placement};
-use selvedge_slices::{Ledger, ObjectName};
+use selvedge_slices::{Ledger, ObjectName, Refusal};
 use selvedge_topology::{Bytes, Forwarding, LinkIx, NodeIx, NodeName, Snapshot, Topology};
 
 use crate::Core;
@@ -16,11 +16,12 @@ use crate::attach::{Learned, Located};
 use crate::desired::Named;
 use crate::effect::HookLoad;
 use crate::intent::Intent;
-use crate::network::{LinkState, Reason, Switch};
+use crate::network::{LinkState, Reason, Switches};
 use crate::numbers::Numbers;
 use crate::placement::{self, Place};
 use crate::seats::Seats;
-use crate::table::{Sorted, Table};
+use crate::table::Table;
+use selvedge_topology::sorted::Sorted;
 
 mod since;
 #[cfg(test)]
@@ -49,8 +50,10 @@ pub(crate) struct Derived {
     pub(crate) places: BTreeMap<ObjectName, Place>,
     /// Who is attached to slices that have a maximum.
     pub(crate) seats: Seats,
-    /// By name, without the default slice.
-    pub(crate) slices: Arc<BTreeMap<String, SliceState>>,
+    /// Slices that have no place at all.
+    unplaced: Arc<BTreeMap<ObjectName, Refusal>>,
+    /// Those that hold capacity, without the default slice.
+    pub(crate) slices: Sorted<ObjectName, SliceState>,
     /// Hosts that packets can be delivered to.
     pub(crate) located: Sorted<NodeName, Located>,
     /// Which slices name a host; those that none names are in the default slice.
@@ -75,8 +78,8 @@ pub(crate) struct State {
     pub(crate) intent: Intent,
     /// Where applications were.
     places: BTreeMap<ObjectName, NodeName>,
-    pub(crate) switches: BTreeMap<NodeName, Switch>,
-    learned: Arc<BTreeMap<NodeName, Learned>>,
+    pub(crate) switches: Switches,
+    learned: Sorted<NodeName, Learned>,
     /// Those that were given in the course of it included.
     pub(crate) numbers: Numbers,
 }
@@ -115,7 +118,8 @@ impl Derived {
             ledger: Arc::new(Ledger::new()),
             places: BTreeMap::new(),
             seats: Seats::default(),
-            slices: Arc::default(),
+            unplaced: Arc::default(),
+            slices: Sorted::new(),
             located: Sorted::new(),
             named: Sorted::new(),
             hooks: BTreeMap::new(),

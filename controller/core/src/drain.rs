@@ -312,9 +312,7 @@ impl Core {
             self.endpoints.place(&self.network, host).is_some_and(|(at, _)| at == *node)
         });
         let slices = |host: &NodeName| {
-            let slices = self.intent.slices.iter().filter(|(_, stored)| {
-                stored.object.endpoints.iter().any(|endpoint| endpoint.name == *host)
-            });
+            let slices = self.intent.slices.naming(host).iter();
             slices.map(|(name, _)| name.to_string()).collect()
         };
         here.map(|host| (host.clone(), slices(host))).collect()

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use selvedge_slices::{Object, document};
+use selvedge_topology::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::RecordChange;
@@ -29,7 +30,7 @@ pub const HISTORY_MODULES: usize = 16;
 pub(crate) const PREFIX: &str = "history/";
 
 /// What is written down beside a change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Note {
     pub(crate) author: String,
     pub(crate) reason: String,
@@ -50,7 +51,7 @@ impl Note {
 /// An object and, of a hook, the SHA-256 of its module.
 type Before = (Object, Option<String>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     at_ms: u64,
     note: Note,
@@ -68,7 +69,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     /// By revision, without a gap up to the newest.
-    entries: BTreeMap<u64, Arc<Entry>>,
+    entries: Sorted<u64, Arc<Entry>>,
     bytes: usize,
     /// What the store has not been asked for yet.
     unsaved: VecDeque<RecordChange>,
@@ -127,16 +128,13 @@ impl History {
         }
         entry.bytes = value.len();
         self.bytes += entry.bytes;
+        let more_modules = entry.modules().next().is_some();
         self.entries.insert(after.revision, Arc::new(entry));
-        let key = key(after.revision);
-        self.unsaved.push_back(RecordChange { key, value: Some(value) });
-        self.trim(after);
-    }
-
-    fn trim(&mut self, intent: &Intent) {
+        let value = Some(value);
+        self.unsaved.push_back(RecordChange { key: key(after.revision), value });
         while self.entries.len() > HISTORY_KEPT
             || self.bytes > HISTORY_BYTES
-            || self.own_modules(intent) > HISTORY_MODULES
+            || (more_modules && self.own_modules(after) > HISTORY_MODULES)
         {
             let Some((revision, entry)) = self.entries.pop_first() else { return };
             self.bytes -= entry.bytes;
@@ -152,8 +150,7 @@ impl History {
 
     /// SHA-256 digests of modules that a rollback may need.
     pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
-        let touched = self.entries.values().flat_map(|entry| &entry.touched);
-        touched.filter_map(|(_, before)| before.as_ref()?.1.as_deref())
+        self.entries.values().flat_map(|entry| entry.modules())
     }
 
     /// What the store is to be told; it is forgotten here.
@@ -175,7 +172,7 @@ impl History {
             return Err(Refusal::RevisionGone { revision, oldest });
         }
         let mut then: BTreeMap<&ObjectId, Option<&Before>> = BTreeMap::new();
-        for entry in self.entries.range(revision + 1..).rev().map(|(_, entry)| entry) {
+        for (_, entry) in self.entries.from(&(revision + 1)).rev() {
             then.extend(entry.touched.iter().map(|(t, before)| (&t.id, before.as_ref())));
         }
         let mut change = Change::default();
@@ -195,8 +192,7 @@ impl History {
 
     /// The oldest revision that can be gone back to.
     fn oldest(&self, last: u64) -> u64 {
-        let mut newest_first = self.entries.iter().rev();
-        let stop = newest_first.find(|(_, entry)| !entry.undoable);
+        let stop = self.entries.iter().rev().find(|(_, entry)| !entry.undoable);
         let first = self.entries.keys().next().map(|first| first - 1);
         stop.map(|(revision, _)| *revision).or(first).unwrap_or(last)
     }
@@ -210,7 +206,7 @@ impl History {
     pub(crate) fn changes(&self, revision: u64, intent: &Intent) -> Option<Vec<ObjectChange>> {
         let entry = self.entries.get(&revision)?;
         let after = |id: &ObjectId| {
-            let mut later = self.entries.range(revision + 1..).map(|(_, entry)| entry);
+            let mut later = self.entries.from(&(revision + 1)).map(|(_, entry)| entry);
             let next =
                 later.find_map(|entry| entry.touched.iter().find(|(touched, _)| touched.id == *id));
             match next {
@@ -243,8 +239,8 @@ impl History {
         while self.entries.contains_key(&next) {
             next -= 1;
         }
-        self.entries = self.entries.split_off(&(next + 1));
-        self.entries.split_off(&(last + 1));
+        let kept = self.entries.from(&(next + 1)).take_while(|(revision, _)| **revision <= last);
+        self.entries = kept.map(|(revision, entry)| (*revision, entry.clone())).collect();
         self.bytes = self.entries.values().map(|entry| entry.bytes).sum();
     }
 }
@@ -255,6 +251,11 @@ fn key(revision: u64) -> String {
 }
 
 impl Entry {
+    /// SHA-256 digests of modules that undoing it may need.
+    fn modules(&self) -> impl Iterator<Item = &str> {
+        self.touched.iter().filter_map(|(_, before)| before.as_ref()?.1.as_deref())
+    }
+
     fn view(&self, revision: u64) -> Revision {
         let Entry { at_ms, note, entries: [added, changed, removed, switches], .. } = self;
         Revision {

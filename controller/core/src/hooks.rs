@@ -64,7 +64,7 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        let Some(known) = self.network.switches.get_mut(switch) else { return };
+        let Some(known) = self.network.switch_mut(switch) else { return };
         let before = known.hooks.insert(hook, status.clone());
         if before.as_ref() == Some(&status) {
             return;
@@ -141,7 +141,7 @@ impl Core {
         for (switch, hook) in unwanted {
             changed |= self.hooks_sent.remove(&(switch.clone(), hook)).is_some();
             self.hook_retries.remove(&(switch.clone(), hook));
-            if let Some(known) = self.network.switches.get_mut(&switch) {
+            if let Some(known) = self.network.switch_mut(&switch) {
                 known.hooks.remove(&hook);
             }
             out.push(Effect::UnloadHook { switch, hook });

@@ -15,12 +15,16 @@ use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
 use crate::view::{Touched, Verb};
 
+mod slices;
+
+pub(crate) use slices::{Difference, Slices, StoredSlice};
+
 /// Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Intent {
     /// Counts up with every change that was taken.
     pub(crate) revision: u64,
-    pub(crate) slices: BTreeMap<ObjectName, Arc<Stored<NetworkSlice>>>,
+    pub(crate) slices: Slices,
     pub(crate) hooks: BTreeMap<ObjectName, Arc<Stored<Hook>>>,
     pub(crate) applications: BTreeMap<ObjectName, Arc<Stored<Application>>>,
     /// One at most: see [`Intent::check`].
@@ -29,14 +33,14 @@ pub(crate) struct Intent {
     pub(crate) drained: BTreeMap<Drained, DrainMeta>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored<T> {
     pub(crate) object: T,
     pub(crate) meta: Meta,
 }
 
 /// Who put an object, and when.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// SHA-256 of a hook's module, lower-case hex.
     pub(crate) module: Option<String>,
@@ -48,26 +52,37 @@ pub(crate) struct Meta {
 }
 
 /// Puts an object, unless it is there already just so.
-fn put<T: PartialEq + Clone>(
+fn put<T: PartialEq>(
     map: &mut BTreeMap<ObjectName, Arc<Stored<T>>>,
     name: &ObjectName,
     object: T,
     meta: Meta,
 ) -> bool {
-    let same = |old: &&mut Arc<Stored<T>>| old.object == object && old.meta.module == meta.module;
-    if let Some(old) = map.get_mut(name).filter(same) {
-        if old.meta.phase == meta.phase && old.meta.phase.holds_capacity() {
-            return false;
-        }
-        let old = Arc::make_mut(old);
-        // Who came first keeps the place, whatever phase follows; who has held nothing does not.
-        if !old.meta.phase.holds_capacity() {
-            old.meta.revision = meta.revision;
-        }
-        return std::mem::replace(&mut old.meta.phase, meta.phase) != meta.phase;
+    let same = |old: &Arc<Stored<T>>| old.object == object && old.meta.module == meta.module;
+    if map.get(name).is_some_and(same) {
+        return false;
     }
     map.insert(name.clone(), Arc::new(Stored { object, meta }));
     true
+}
+
+/// The same for a slice. Who came first keeps the place, whatever phase follows; who has held
+/// nothing does not.
+fn put_slice(slices: &mut Slices, slice: NetworkSlice, mut meta: Meta) -> bool {
+    let old = slices.get(&slice.name).filter(|old| *old.object == slice);
+    let Some(old) = old else {
+        slices.insert(Arc::new(Stored { object: Arc::new(slice), meta }));
+        return true;
+    };
+    let (before, phase) = (old.phase(), meta.phase);
+    if before == phase && phase.holds_capacity() {
+        return false;
+    }
+    let revision = if before.holds_capacity() { old.meta.revision } else { meta.revision };
+    meta = Meta { phase, revision, ..old.meta.clone() };
+    let object = old.object.clone();
+    slices.insert(Arc::new(Stored { object, meta }));
+    before != phase
 }
 
 /// What differs between two maps of objects, by the revision that each was put in.
@@ -104,7 +119,17 @@ impl Intent {
 
     /// The objects that a later intent has otherwise.
     pub(crate) fn touched(&self, later: &Self) -> Vec<Touched> {
-        differing(ObjectKind::NetworkSlice, &self.slices, &later.slices)
+        let slices = self.slices.since(&later.slices).into_iter().filter_map(|(name, old, new)| {
+            let verb = match (old, new) {
+                (Some(old), Some(new)) if old.meta.revision == new.meta.revision => return None,
+                (Some(_), Some(_)) => Verb::Changed,
+                (None, _) => Verb::Added,
+                (_, None) => Verb::Deleted,
+            };
+            let id = ObjectId { kind: ObjectKind::NetworkSlice, name: name.clone() };
+            Some(Touched { verb, id })
+        });
+        slices
             .chain(differing(ObjectKind::Hook, &self.hooks, &later.hooks))
             .chain(differing(ObjectKind::Application, &self.applications, &later.applications))
             .chain(differing(ObjectKind::ClassMap, &self.class_maps, &later.class_maps))
@@ -117,7 +142,7 @@ impl Intent {
         let (object, meta) = match id.kind {
             ObjectKind::NetworkSlice => {
                 let stored = self.slices.get(name)?;
-                (Object::NetworkSlice(stored.object.clone()), &stored.meta)
+                (Object::NetworkSlice(NetworkSlice::clone(&stored.object)), &stored.meta)
             }
             ObjectKind::Hook => {
                 let stored = self.hooks.get(name)?;
@@ -194,7 +219,7 @@ impl Intent {
             different |= match object.clone() {
                 Object::NetworkSlice(mut slice) => {
                     slice.classify(self.class_map());
-                    put(&mut next.slices, name, slice, meta)
+                    put_slice(&mut next.slices, slice, meta)
                 }
                 Object::Hook(hook) => put(&mut next.hooks, name, hook, meta),
                 Object::Application(application) => {
@@ -217,11 +242,11 @@ impl Intent {
     /// Puts every slice into the class that the map gives it.
     pub(crate) fn classify(&mut self) {
         let map = self.class_maps.values().next().map(|stored| &stored.object);
-        for stored in self.slices.values_mut() {
-            let mut slice = stored.object.clone();
+        for stored in self.slices.clone().values() {
+            let mut slice = NetworkSlice::clone(&stored.object);
             slice.classify(map);
-            if slice != stored.object {
-                Arc::make_mut(stored).object = slice;
+            if slice != *stored.object {
+                self.slices.edit(&slice.name, |stored| stored.object = Arc::new(slice.clone()));
             }
         }
     }
@@ -280,49 +305,38 @@ impl Intent {
         if let (Some(first), Some(second)) = (maps.next(), maps.next()) {
             return Err(Refusal::SecondClassMap { first: first.clone(), second: second.clone() });
         }
-        let mut sides: BTreeMap<&NodeName, (Side, &ObjectName)> = BTreeMap::new();
-        for (name, stored) in &self.slices {
-            let slice = &stored.object;
-            let is_new = before.slices.get(name).map(|old| &old.object) != Some(slice);
-            if let Some(number) = slice.unknown_five_qi(self.class_map()) {
-                return Err(Refusal::UnknownFiveQi { slice: name.clone(), number });
+        let map = self.class_map();
+        if map != before.class_map() {
+            self.slices.values().try_for_each(|stored| known_five_qi(&stored.object, map))?;
+        }
+        for (name, old, new) in before.slices.since(&self.slices) {
+            let Some(slice) = new.map(|stored| &stored.object) else { continue };
+            if old.is_some_and(|old| old.object == *slice) {
+                continue;
             }
+            known_five_qi(slice, map)?;
             for endpoint in &slice.endpoints {
                 let host = topology.nodes.get(&endpoint.name).and_then(|node| node.as_host());
-                let (slice, endpoint_name) = (name.to_string(), endpoint.name.to_string());
-                match host {
-                    None if is_new => {
-                        return Err(Refusal::UnknownEndpoint { slice, endpoint: endpoint_name });
-                    }
-                    Some(host) if is_new && host.ipv4.is_none() && host.ipv6.is_none() => {
-                        return Err(Refusal::EndpointWithoutAddress {
-                            slice,
-                            endpoint: endpoint_name,
-                        });
-                    }
-                    _ => {}
+                let names = || (name.to_string(), endpoint.name.to_string());
+                let Some(host) = host else {
+                    let (slice, endpoint) = names();
+                    return Err(Refusal::UnknownEndpoint { slice, endpoint });
+                };
+                if host.ipv4.is_none() && host.ipv6.is_none() {
+                    let (slice, endpoint) = names();
+                    return Err(Refusal::EndpointWithoutAddress { slice, endpoint });
                 }
-                let (side, other) = *sides.entry(&endpoint.name).or_insert((endpoint.side, name));
-                if side != endpoint.side {
-                    let (as_ue, as_dn) =
-                        if side == Side::Ue { (other, name) } else { (name, other) };
-                    return Err(Refusal::TwoSides {
-                        endpoint: endpoint_name,
-                        as_ue: as_ue.to_string(),
-                        as_dn: as_dn.to_string(),
-                    });
-                }
+                self.one_side(&endpoint.name)?;
             }
             let unknown = slice.through.iter().find(|t| !self.hooks.contains_key(&t.hook));
-            if let Some(through) = unknown {
-                // A hook that is gone and one that never was are two different mistakes.
-                if before.hooks.contains_key(&through.hook) {
-                    return Err(self.hook_in_use(&through.hook));
-                }
+            if let Some(through) = unknown.filter(|t| !before.hooks.contains_key(&t.hook)) {
                 let (slice, hook) = (name.to_string(), through.hook.to_string());
                 return Err(Refusal::UnknownHook { slice, hook });
             }
         }
+        // A hook that is gone and one that never was are two different mistakes.
+        let mut gone = before.hooks.keys().filter(|hook| !self.hooks.contains_key(*hook));
+        gone.try_for_each(|hook| self.unused(hook))?;
         let mut placed: BTreeMap<&NodeName, &ObjectName> = BTreeMap::new();
         for (name, stored) in &self.applications {
             let is_new = before.applications.get(name) != Some(stored);
@@ -354,12 +368,35 @@ impl Intent {
         Ok(())
     }
 
-    fn hook_in_use(&self, hook: &ObjectName) -> Refusal {
+    /// Every slice that names an endpoint has it on the same side.
+    fn one_side(&self, endpoint: &NodeName) -> Result<(), Refusal> {
+        let on = |side| {
+            let mut slices = self.slices.naming(endpoint).iter();
+            slices.find(|(_, named)| *named == side).map(|(slice, _)| slice.to_string())
+        };
+        match (on(Side::Ue), on(Side::Dn)) {
+            (Some(as_ue), Some(as_dn)) => {
+                Err(Refusal::TwoSides { endpoint: endpoint.to_string(), as_ue, as_dn })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// No slice leads through a hook.
+    fn unused(&self, hook: &ObjectName) -> Result<(), Refusal> {
         let uses = |slice: &NetworkSlice| slice.through.iter().any(|t| t.hook == *hook);
         let slices = self.slices.iter().filter(|(_, stored)| uses(&stored.object));
-        Refusal::HookInUse {
-            hook: hook.to_string(),
-            slices: slices.map(|(name, _)| name.to_string()).collect(),
+        let slices: Vec<String> = slices.map(|(name, _)| name.to_string()).collect();
+        match slices.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::HookInUse { hook: hook.to_string(), slices }),
         }
+    }
+}
+
+fn known_five_qi(slice: &NetworkSlice, map: Option<&ClassMap>) -> Result<(), Refusal> {
+    match slice.unknown_five_qi(map) {
+        Some(number) => Err(Refusal::UnknownFiveQi { slice: slice.name.clone(), number }),
+        None => Ok(()),
     }
 }

@@ -25,10 +25,10 @@ use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{NetworkSlice, Object, ObjectName};
 
 use crate::Core;
-use crate::effect::{Effect, Reply, Severity};
+use crate::effect::{Effect, LogEntry, Reply, Severity};
 use crate::event::Change;
 use crate::history::Note;
-use crate::intent::{Intent, Stored};
+use crate::intent::{Intent, StoredSlice};
 use crate::plan::PlanId;
 use crate::refusal::Refusal;
 
@@ -123,13 +123,13 @@ pub struct Validity {
     pub until_ms: u64,
 }
 
-impl Stored<NetworkSlice> {
+impl StoredSlice {
     pub(crate) fn phase(&self) -> Phase {
         self.meta.phase
     }
 
     /// When its phase changes by itself.
-    fn due_ms(&self) -> Option<u64> {
+    pub(crate) fn due_ms(&self) -> Option<u64> {
         let schedule = self.object.schedule;
         let start = schedule.and_then(|schedule| schedule.start).map(|at| at.0);
         let end = schedule.and_then(|schedule| schedule.end).map(|at| at.0);
@@ -167,19 +167,19 @@ impl Stored<NetworkSlice> {
 
 /// The phase of a slice that is put, where `old` is there already.
 pub(crate) fn phase_of_put(
-    old: Option<&Stored<NetworkSlice>>,
+    old: Option<&StoredSlice>,
     slice: &NetworkSlice,
     now_ms: u64,
 ) -> Result<Phase, Refusal> {
     let schedule = slice.schedule;
     if let Some(end) = schedule.and_then(|schedule| schedule.end).filter(|end| end.0 <= now_ms) {
         // A file with a slice that is over may still be applied for the others in it.
-        let over = old.filter(|old| old.object.schedule == schedule).map(Stored::phase);
+        let over = old.filter(|old| old.object.schedule == schedule).map(StoredSlice::phase);
         let refusal = || Refusal::ScheduleOver { slice: slice.name.clone(), end };
         return over.ok_or_else(refusal);
     }
     let waits = schedule.and_then(|schedule| schedule.start).is_some_and(|at| at.0 > now_ms);
-    Ok(match old.map(Stored::phase) {
+    Ok(match old.map(StoredSlice::phase) {
         Some(Phase::Deactivated) => Phase::Deactivated,
         _ if waits => Phase::Reserved { until_ms: None },
         _ => Phase::Active,
@@ -188,17 +188,17 @@ pub(crate) fn phase_of_put(
 
 impl Intent {
     /// Slices that switches should have.
-    pub(crate) fn active(&self) -> impl Iterator<Item = (&ObjectName, &Arc<Stored<NetworkSlice>>)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (&ObjectName, &Arc<StoredSlice>)> {
         self.slices.iter().filter(|(_, stored)| stored.phase() == Phase::Active)
     }
 
     /// One of them.
-    pub(crate) fn active_slice(&self, name: &ObjectName) -> Option<&Arc<Stored<NetworkSlice>>> {
+    pub(crate) fn active_slice(&self, name: &ObjectName) -> Option<&Arc<StoredSlice>> {
         self.slices.get(name).filter(|stored| stored.phase() == Phase::Active)
     }
 
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.slices.values().filter_map(|stored| stored.due_ms()).min()
+        self.slices.due().next().map(|(due_ms, _)| *due_ms)
     }
 
     /// Of slices that are put: those that switches will have nothing of, and why, for people.
@@ -221,14 +221,14 @@ impl Intent {
     fn with_phase(&self, name: &ObjectName, phase: Phase) -> Self {
         let mut next = self.clone();
         next.revision += 1;
-        if let Some(stored) = next.slices.get_mut(name) {
+        let revision = next.revision;
+        next.slices.edit(name, |stored| {
             // Who has held nothing stands behind those who have.
-            let stored = Arc::make_mut(stored);
             if !stored.phase().holds_capacity() {
-                stored.meta.revision = next.revision;
+                stored.meta.revision = revision;
             }
             stored.meta.phase = phase;
-        }
+        });
         next
     }
 
@@ -252,9 +252,8 @@ impl Intent {
                 let why = "it holds its capacity already";
                 return Err(Refusal::Phase { slice: name.clone(), phase, why });
             }
-            if let Some(stored) = next.slices.get_mut(name) {
-                Arc::make_mut(stored).meta.phase = Phase::Reserved { until_ms: Some(until_ms) };
-            }
+            let phase = Phase::Reserved { until_ms: Some(until_ms) };
+            next.slices.edit(name, |stored| stored.meta.phase = phase);
         }
         Ok(Some(next))
     }
@@ -285,7 +284,7 @@ impl Intent {
         }
     }
 
-    fn slice(&self, name: &ObjectName) -> Result<&Stored<NetworkSlice>, Refusal> {
+    fn slice(&self, name: &ObjectName) -> Result<&StoredSlice, Refusal> {
         let kind = selvedge_slices::ObjectKind::NetworkSlice;
         let stored = self.slices.get(name);
         stored.map(Arc::as_ref).ok_or_else(|| Refusal::NotFound { kind, name: name.clone() })
@@ -318,20 +317,17 @@ impl Core {
     }
 
     fn log_phases(&mut self, before: &Intent, author: &str, now_ms: u64, out: &mut Vec<Effect>) {
-        let changed = |(name, stored): (&ObjectName, &Arc<Stored<NetworkSlice>>)| {
-            let phase = stored.phase();
-            let old = before.slices.get(name).map(|stored| stored.phase());
-            (old != Some(phase)).then(|| (name.clone(), phase))
-        };
-        let changed: Vec<_> = self.intent.slices.iter().filter_map(changed).collect();
-        for (name, phase) in changed {
+        let intent = self.intent.clone();
+        for (name, old, new) in before.slices.since(&intent.slices) {
+            let (old, new) = (old.map(|stored| stored.phase()), new.map(|stored| stored.phase()));
+            let Some(phase) = new.filter(|_| old != new) else { continue };
             let kind = match phase {
                 Phase::Designed => "slice-ended",
                 Phase::Reserved { .. } => "slice-reserved",
                 Phase::Active => "slice-activated",
                 Phase::Deactivated => "slice-deactivated",
             };
-            self.log(Severity::Info, kind, &name, format!("by {author}"), now_ms, out);
+            self.log(Severity::Info, kind, name, format!("by {author}"), now_ms, out);
         }
     }
 
@@ -347,9 +343,10 @@ impl Core {
         let due: Vec<(ObjectName, Phase, &str, String)> = self
             .intent
             .slices
-            .iter()
-            .filter_map(|(name, stored)| {
-                let (phase, kind, text) = stored.transition(now_ms)?;
+            .due()
+            .take_while(|(due_ms, _)| *due_ms <= now_ms)
+            .filter_map(|(_, name)| {
+                let (phase, kind, text) = self.intent.slices.get(name)?.transition(now_ms)?;
                 Some((name.clone(), phase, kind, text))
             })
             .collect();
@@ -365,8 +362,8 @@ impl Core {
                 Err(refusal) => {
                     // The same refusal each time is one line of the log.
                     let text = format!("{kind} is due, but {refusal}");
-                    let said =
-                        self.events.iter().rev().find(|entry| entry.subject == *name.as_str());
+                    let about = |entry: &&Arc<LogEntry>| entry.subject == *name.as_str();
+                    let said = self.events.values().rev().find(about);
                     if said.is_none_or(|said| said.text != text) {
                         self.log(Severity::Error, "slice-overdue", &name, text, now_ms, out);
                     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{End, Link, LinkIx, NodeName, PortName, Topology};
 
 use crate::declared::Declared;
@@ -16,8 +17,11 @@ use crate::order::Wiring;
 /// Ports of one switch, as the pipeline counts them.
 const MAX_PORT: u16 = 255;
 
+/// Cheap to clone and to compare.
+pub(crate) type Switches = Sorted<NodeName, Arc<Switch>>;
+
 /// What is known of one declared switch.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Switch {
     /// It has a session now.
     pub(crate) joined: bool,
@@ -123,16 +127,21 @@ pub(crate) enum Use {
 pub(crate) struct Network {
     pub(crate) topology: Arc<Topology>,
     /// Every declared switch.
-    pub(crate) switches: BTreeMap<NodeName, Switch>,
+    pub(crate) switches: Switches,
     pub(crate) declared: Arc<Declared>,
 }
 
 impl Network {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
         let switches =
-            topology.switches().map(|(name, _)| (name.clone(), Switch::default())).collect();
+            topology.switches().map(|(name, _)| (name.clone(), Arc::default())).collect();
         let declared = Arc::new(Declared::new(&topology));
         Self { topology, switches, declared }
+    }
+
+    /// A switch, to change what is known of it.
+    pub(crate) fn switch_mut(&mut self, name: &NodeName) -> Option<&mut Switch> {
+        self.switches.get_mut(name).map(Arc::make_mut)
     }
 
     /// What the topology declares a port for; `None`: nothing.
@@ -239,27 +248,27 @@ mod tests {
             LinkState::Unusable(reason) => reason.to_string(),
         };
         assert_eq!(reason(&network), "switch s1 has not joined");
-        network.switches.get_mut(&s1).unwrap().join(Report::default());
+        network.switch_mut(&s1).unwrap().join(Report::default());
         assert_eq!(reason(&network), "s1:p1 is not there");
-        network.switches.get_mut(&s1).unwrap().set_port(port(1, "p1", false));
+        network.switch_mut(&s1).unwrap().set_port(port(1, "p1", false));
         assert_eq!(reason(&network), "s1:p1 has no carrier");
-        network.switches.get_mut(&s1).unwrap().set_port(port(1, "p1", true));
+        network.switch_mut(&s1).unwrap().set_port(port(1, "p1", true));
         assert_eq!(reason(&network), "switch s2 has not joined");
         let ports = vec![port(7, "p9", true)];
-        network.switches.get_mut(&s2).unwrap().join(Report { ports, ..Report::default() });
+        network.switch_mut(&s2).unwrap().join(Report { ports, ..Report::default() });
         assert_eq!(reason(&network), "");
         let neighbor =
             |chassis: &str, port: &str| Neighbor { chassis: chassis.into(), port: port.into() };
-        let neighbors = &mut network.switches.get_mut(&s2).unwrap().neighbors;
+        let neighbors = &mut network.switch_mut(&s2).unwrap().neighbors;
         neighbors.insert(PortId(7), neighbor("s1", "p1"));
         assert_eq!(reason(&network), "");
-        let neighbors = &mut network.switches.get_mut(&s2).unwrap().neighbors;
+        let neighbors = &mut network.switch_mut(&s2).unwrap().neighbors;
         neighbors.insert(PortId(7), neighbor("s3", "p1"));
         assert_eq!(reason(&network), "s2:p9 should be cabled to s1:p1, but sees s3:p1");
-        network.switches.get_mut(&s2).unwrap().remove_port(PortId(7));
-        network.switches.get_mut(&s2).unwrap().set_port(port(8, "p9", true));
+        network.switch_mut(&s2).unwrap().remove_port(PortId(7));
+        network.switch_mut(&s2).unwrap().set_port(port(8, "p9", true));
         assert_eq!(reason(&network), "", "the neighbor went with the port");
-        network.switches.get_mut(&s1).unwrap().joined = false;
+        network.switch_mut(&s1).unwrap().joined = false;
         assert_eq!(reason(&network), "", "a lost session changes nothing");
     }
 

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use selvedge_pipeline::{Direction, HookId, NodeSid, PolicyId, SliceId, SliceSet};
 use selvedge_slices::ObjectName;
 use selvedge_topology::NodeName;
+use selvedge_topology::sorted::Sorted;
 use serde::{Deserialize, Serialize};
 
+use crate::records::{json, parse};
 use crate::refusal::Refusal;
 
 /// The slice of endpoints that no slice names; no file can name it.
@@ -25,31 +27,36 @@ const FIRST_SET: u32 = SliceId::MAX.0 as u32 + 1;
 /// Where slices ended before there could be so many; sets began after it.
 const OLD_LAST_SLICE: u32 = 4095;
 
-/// Numbers of one kind, by name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Numbers that one record holds.
+const BUCKET: u32 = 64;
+
+/// Numbers of one kind, by name. Cheap to clone and to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
     first: u32,
     last: u32,
     /// Where the search for a free number starts.
     next: u32,
-    pub(crate) numbers: BTreeMap<String, u32>,
-    /// Those of `numbers`, or too many: made anew when it is not as long.
-    #[serde(skip)]
-    used: BTreeSet<u32>,
+    numbers: Sorted<Arc<str>, u32>,
+    /// The other way round.
+    names: Sorted<u32, Arc<str>>,
 }
 
-impl PartialEq for Pool {
-    fn eq(&self, other: &Self) -> bool {
-        (self.first, self.last, self.next) == (other.first, other.last, other.next)
-            && self.numbers == other.numbers
-    }
+/// A pool without its numbers, which are in records of their own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolRecord {
+    first: u32,
+    last: u32,
+    next: u32,
+    /// Where a pool was one record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    numbers: BTreeMap<String, u32>,
 }
-
-impl Eq for Pool {}
 
 impl Pool {
-    const fn new(first: u32, last: u32) -> Self {
-        Self { first, last, next: first, numbers: BTreeMap::new(), used: BTreeSet::new() }
+    fn new(first: u32, last: u32) -> Self {
+        Self { first, last, next: first, numbers: Sorted::new(), names: Sorted::new() }
     }
 
     /// The number of `name`, given now if it has none. `None`: all are in use.
@@ -61,42 +68,85 @@ impl Pool {
         if self.numbers.len() >= span as usize {
             return None;
         }
-        if self.used.len() != self.numbers.len() {
-            self.used = self.numbers.values().copied().collect();
-        }
+        let after = |number| if number == self.last { self.first } else { number + 1 };
         let mut candidate = self.next;
-        while self.used.contains(&candidate) {
-            candidate = if candidate == self.last { self.first } else { candidate + 1 };
+        while self.names.contains_key(&candidate) {
+            candidate = after(candidate);
         }
-        self.next = if candidate == self.last { self.first } else { candidate + 1 };
-        self.numbers.insert(name.to_owned(), candidate);
-        self.used.insert(candidate);
+        self.next = after(candidate);
+        self.give(candidate, name);
         Some(candidate)
     }
 
-    /// As a pool of this kind, where it is from when slices were numbered to 4,095 only: a set
-    /// whose number a slice can have now is given another.
-    fn widened(mut self, like: &Self) -> Self {
-        let old = (self.first == like.first && self.last == OLD_LAST_SLICE)
-            || (self.first == OLD_LAST_SLICE + 1 && like.first == FIRST_SET);
-        if old {
-            (self.first, self.last) = (like.first, like.last);
-            self.next = self.next.max(like.first);
-            self.numbers.retain(|_, number| *number >= like.first);
-        }
-        self
+    fn give(&mut self, number: u32, name: &str) {
+        let name: Arc<str> = name.into();
+        self.numbers.insert(name.clone(), number);
+        self.names.insert(number, name);
     }
 
-    /// Whether what a store returned can have come from a pool of this kind.
-    fn is_sound(&self, like: &Self) -> bool {
-        let range = like.first..=like.last;
-        let mut numbers: Vec<u32> = self.numbers.values().copied().collect();
-        numbers.sort_unstable();
-        let unique = numbers.windows(2).all(|pair| pair[0] != pair[1]);
-        (self.first, self.last) == (like.first, like.last)
-            && range.contains(&self.next)
-            && unique
-            && numbers.iter().all(|number| range.contains(number))
+    fn give_back(&mut self, name: &str) {
+        if let Some(number) = self.numbers.remove(name) {
+            self.names.remove(&number);
+        }
+    }
+
+    /// Records that are others than `before` has: what follows the pool in their keys, and the
+    /// value; `None`: there is none any more.
+    fn records_since(&self, before: Option<&Self>) -> Vec<(String, Option<Vec<u8>>)> {
+        let Self { first, last, next, .. } = *self;
+        let mut records = Vec::new();
+        if before.is_none_or(|b| (b.first, b.last, b.next) != (first, last, next)) {
+            let numbers = BTreeMap::new();
+            let record = PoolRecord { first, last, next, numbers };
+            records.push((String::new(), Some(json(&record))));
+        }
+        let mut buckets: BTreeSet<u32> = BTreeSet::new();
+        let none = Sorted::new();
+        let old = before.map_or(&none, |before| &before.names);
+        old.differences(&self.names, |number, _, _| buckets.extend([number / BUCKET]));
+        for bucket in buckets {
+            let here = bucket * BUCKET..=bucket * BUCKET + (BUCKET - 1);
+            let numbers = self.names.range(here).map(|name| (&**name, self.numbers[&**name]));
+            let numbers: BTreeMap<&str, u32> = numbers.collect();
+            let value = (!numbers.is_empty()).then(|| json(&numbers));
+            records.push((format!("#{bucket}"), value));
+        }
+        records
+    }
+
+    /// Takes a record. False: no pool of this kind has written it.
+    fn restore(&mut self, bucket: Option<u32>, value: &[u8]) -> Result<bool, String> {
+        if let Some(bucket) = bucket {
+            let numbers: BTreeMap<String, u32> = parse(value)?;
+            let mut all = numbers.iter();
+            return Ok(all.all(|(name, n)| n / BUCKET == bucket && self.restore_one(name, *n)));
+        }
+        let PoolRecord { first, last, next, mut numbers } = parse(value)?;
+        // It is from when slices were numbered to 4,095 only: a set whose number a slice can have
+        // now is given another.
+        let old = (first == self.first && last == OLD_LAST_SLICE)
+            || (first == OLD_LAST_SLICE + 1 && self.first == FIRST_SET);
+        self.next = if old { next.max(self.first) } else { next };
+        if old {
+            numbers.retain(|_, number| *number >= self.first);
+        }
+        Ok((old || (first, last) == (self.first, self.last))
+            && (self.first..=self.last).contains(&self.next)
+            && numbers.iter().all(|(name, number)| self.restore_one(name, *number)))
+    }
+
+    fn restore_one(&mut self, name: &str, number: u32) -> bool {
+        let known = self.numbers.get(name);
+        if known == Some(&number) {
+            return true;
+        }
+        let sound = (self.first..=self.last).contains(&number)
+            && known.is_none()
+            && !self.names.contains_key(&number);
+        if sound {
+            self.give(number, name);
+        }
+        sound
     }
 }
 
@@ -110,13 +160,14 @@ pub(crate) struct Numbers {
     /// By application, rule and fields.
     rules: Arc<Pool>,
     /// Of one ingress switch; by slice and path.
-    policies: BTreeMap<NodeName, Arc<Pool>>,
+    policies: Sorted<NodeName, Arc<Pool>>,
     /// Of one switch; by slice and hook.
-    hooks: BTreeMap<NodeName, Arc<Pool>>,
+    hooks: Sorted<NodeName, Arc<Pool>>,
 }
 
-const POLICIES: Pool = Pool::new(FIRST_POLICY, 65_535);
-const HOOKS: Pool = Pool::new(0, 255);
+/// First and last number of a switch's policies, and of its hooks.
+const POLICIES: (u32, u32) = (FIRST_POLICY, 65_535);
+const HOOKS: (u32, u32) = (0, 255);
 
 impl Default for Numbers {
     fn default() -> Self {
@@ -134,8 +185,8 @@ impl Numbers {
             slices: Arc::new(slices),
             sets: Arc::new(Pool::new(FIRST_SET, 65_535)),
             rules: Arc::new(Pool::new(0, 0xFFFF)),
-            policies: BTreeMap::new(),
-            hooks: BTreeMap::new(),
+            policies: Sorted::new(),
+            hooks: Sorted::new(),
         }
     }
 
@@ -171,12 +222,15 @@ impl Numbers {
         egress: &NodeName,
         direction: Direction,
     ) -> Result<PolicyId, Refusal> {
-        let pool = self.policies.entry(ingress.clone()).or_insert_with(|| Arc::new(POLICIES));
         let direction = match direction {
             Direction::Downlink => "down",
             Direction::Uplink => "up",
         };
         let name = format!("{slice}/{egress}/{direction}");
+        if let Some(number) = self.policies.get(ingress).and_then(|pool| pool.numbers.get(&*name)) {
+            return Ok(PolicyId(*number));
+        }
+        let pool = of_node(&mut self.policies, ingress, POLICIES);
         given(pool, &name).map(PolicyId).ok_or(exhausted("policies of a switch", pool))
     }
 
@@ -186,8 +240,12 @@ impl Numbers {
         slice: &str,
         hook: &str,
     ) -> Result<HookId, Refusal> {
-        let pool = self.hooks.entry(switch.clone()).or_insert_with(|| Arc::new(HOOKS));
-        number(pool, &format!("{slice}/{hook}"), "hooks of a switch").map(HookId)
+        let name = format!("{slice}/{hook}");
+        if let Some(number) = self.hooks.get(switch).and_then(|pool| pool.numbers.get(&*name)) {
+            return Ok(HookId(narrow(*number)));
+        }
+        let pool = of_node(&mut self.hooks, switch, HOOKS);
+        number(pool, &name, "hooks of a switch").map(HookId)
     }
 
     pub(crate) fn rule(&mut self, name: &str) -> Result<u16, Refusal> {
@@ -206,83 +264,117 @@ impl Numbers {
     /// The hook of a number on a switch: `slice/hook`.
     pub(crate) fn hook_name(&self, switch: &NodeName, hook: HookId) -> Option<&str> {
         let pool = self.hooks.get(switch)?;
-        let found = pool.numbers.iter().find(|(_, number)| **number == u32::from(hook.0))?;
-        Some(found.0)
+        pool.names.get(&u32::from(hook.0)).map(|name| &**name)
     }
 
-    /// Gives back what belonged to slices that are gone, and numbers of rules that are.
-    pub(crate) fn release(
-        &mut self,
-        slice_lives: impl Fn(&str) -> bool,
-        rule_lives: impl Fn(&str) -> bool,
-    ) {
-        keep(&mut self.rules, rule_lives);
-        if !keep(&mut self.slices, |name| name == DEFAULT_SLICE || slice_lives(name)) {
+    /// Gives back what belonged to slices that are gone.
+    pub(crate) fn release_slices(&mut self, gone: &BTreeSet<&str>) {
+        if gone.is_empty() {
             return;
         }
-        let of_living = |name: &str| slice_lives(name.split('/').next().unwrap_or_default());
-        for pool in self.policies.values_mut().chain(self.hooks.values_mut()) {
-            keep(pool, of_living);
+        keep(&mut self.slices, |name| !gone.contains(name));
+        for pools in [&mut self.policies, &mut self.hooks] {
+            let mut dead: Vec<(NodeName, Arc<str>)> = Vec::new();
+            for slice in gone {
+                let prefix = format!("{slice}/");
+                for (node, pool) in &*pools {
+                    let names = pool.numbers.from(&*prefix).map(|(name, _)| name);
+                    let mine = names.take_while(|name| name.starts_with(&prefix));
+                    dead.extend(mine.map(|name| (node.clone(), name.clone())));
+                }
+            }
+            for (node, name) in dead {
+                let pool = pools.get_mut(&node).expect("it was just there");
+                Arc::make_mut(pool).give_back(&name);
+            }
         }
         // A set of several slices lives while each of its slices has a number.
-        let living: std::collections::BTreeSet<String> =
-            self.slices.numbers.values().map(u32::to_string).collect();
+        let lives =
+            |slice: &str| slice.parse().is_ok_and(|n: u32| self.slices.names.contains_key(&n));
         keep(&mut self.sets, |name| {
             let members = name.split('/').next().unwrap_or_default();
-            members.split('+').all(|slice| living.contains(slice))
+            members.split('+').all(lives)
         });
     }
 
-    /// Record key below `number/` and pool.
-    pub(crate) fn pools(&self) -> impl Iterator<Item = (String, &Arc<Pool>)> {
-        let single = [
-            ("node", &self.nodes),
-            ("slice", &self.slices),
-            ("set", &self.sets),
-            ("rule", &self.rules),
-        ];
-        let policies = self.policies.iter().map(|(node, pool)| (format!("policy/{node}"), pool));
-        let hooks = self.hooks.iter().map(|(node, pool)| (format!("hook/{node}"), pool));
-        single.into_iter().map(|(key, pool)| (key.to_owned(), pool)).chain(policies).chain(hooks)
+    /// Gives back the numbers of rules that are gone.
+    pub(crate) fn release_rules(&mut self, lives: impl Fn(&str) -> bool) {
+        keep(&mut self.rules, lives);
     }
 
-    /// Puts back a pool that [`Numbers::pools`] gave. False: it cannot have come from there.
-    pub(crate) fn restore(&mut self, key: &str, pool: Pool) -> bool {
-        let (slot, like) = match key.split_once('/') {
-            None => {
-                let slot = match key {
-                    "node" => &mut self.nodes,
-                    "slice" => &mut self.slices,
-                    "set" => &mut self.sets,
-                    "rule" => &mut self.rules,
-                    _ => return false,
-                };
-                let like = (**slot).clone();
-                (slot, like)
+    /// Records that are others than those of `before`: what follows `number/` in their keys.
+    pub(crate) fn records_since(&self, before: &Self) -> Vec<(String, Option<Vec<u8>>)> {
+        let mut records = Vec::new();
+        let mut pool = |name: String, old: Option<&Arc<Pool>>, new: &Arc<Pool>| {
+            if !old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+                let more = new.records_since(old.map(Arc::as_ref));
+                records.extend(more.into_iter().map(|(rest, value)| (name.clone() + &rest, value)));
             }
+        };
+        for (name, old, new) in [
+            ("node", &before.nodes, &self.nodes),
+            ("slice", &before.slices, &self.slices),
+            ("set", &before.sets, &self.sets),
+            ("rule", &before.rules, &self.rules),
+        ] {
+            pool(name.to_owned(), Some(old), new);
+        }
+        for (kind, old, new) in
+            [("policy", &before.policies, &self.policies), ("hook", &before.hooks, &self.hooks)]
+        {
+            old.differences(new, |node, old, new| {
+                new.into_iter().for_each(|new| pool(format!("{kind}/{node}"), old, new));
+            });
+        }
+        records
+    }
+
+    /// Puts back a record: what followed `number/` in its key, and its value.
+    ///
+    /// # Errors
+    /// Why it cannot have come from [`Numbers::records_since`].
+    pub(crate) fn restore(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        let (key, bucket) = match key.split_once('#') {
+            Some((key, bucket)) => (key, Some(bucket.parse().map_err(|_| unsound())?)),
+            None => (key, None),
+        };
+        let pool = match key.split_once('/') {
+            None => match key {
+                "node" => &mut self.nodes,
+                "slice" => &mut self.slices,
+                "set" => &mut self.sets,
+                "rule" => &mut self.rules,
+                _ => return Err(unsound()),
+            },
             Some((kind, node)) => {
-                let Ok(node) = node.parse::<NodeName>() else { return false };
+                let node: NodeName = node.parse().map_err(|_| unsound())?;
                 match kind {
-                    "policy" => {
-                        (self.policies.entry(node).or_insert_with(|| Arc::new(POLICIES)), POLICIES)
-                    }
-                    "hook" => (self.hooks.entry(node).or_insert_with(|| Arc::new(HOOKS)), HOOKS),
-                    _ => return false,
+                    "policy" => of_node(&mut self.policies, &node, POLICIES),
+                    "hook" => of_node(&mut self.hooks, &node, HOOKS),
+                    _ => return Err(unsound()),
                 }
             }
         };
-        let default = key != "slice"
-            || pool.numbers.get(DEFAULT_SLICE) == Some(&u32::from(SliceId::DEFAULT.0));
-        let pool = match key {
-            "slice" | "set" => pool.widened(&like),
-            _ => pool,
-        };
-        let sound = default && pool.is_sound(&like);
-        if sound {
-            *slot = Arc::new(pool);
+        match Arc::make_mut(pool).restore(bucket, value)? {
+            true => Ok(()),
+            false => Err(unsound()),
         }
-        sound
     }
+}
+
+fn unsound() -> String {
+    String::from("numbers that cannot have been given")
+}
+
+fn of_node<'p>(
+    pools: &'p mut Sorted<NodeName, Arc<Pool>>,
+    node: &NodeName,
+    (first, last): (u32, u32),
+) -> &'p mut Arc<Pool> {
+    if !pools.contains_key(node) {
+        pools.insert(node.clone(), Arc::new(Pool::new(first, last)));
+    }
+    pools.get_mut(node).expect("it was put if it was not there")
 }
 
 /// The number of a name, given now if it has none; a pool that has it stays shared.
@@ -291,13 +383,12 @@ fn given(pool: &mut Arc<Pool>, name: &str) -> Option<u32> {
     known.or_else(|| Arc::make_mut(pool).number(name))
 }
 
-/// Gives back the numbers of other names; says whether there were any.
-fn keep(pool: &mut Arc<Pool>, lives: impl Fn(&str) -> bool) -> bool {
-    let dead = pool.numbers.keys().any(|name| !lives(name));
-    if dead {
-        Arc::make_mut(pool).numbers.retain(|name, _| lives(name));
+/// Gives back the numbers of other names.
+fn keep(pool: &mut Arc<Pool>, lives: impl Fn(&str) -> bool) {
+    let dead: Vec<Arc<str>> = pool.numbers.keys().filter(|name| !lives(name)).cloned().collect();
+    for name in dead {
+        Arc::make_mut(pool).give_back(&name);
     }
-    dead
 }
 
 fn number(pool: &mut Arc<Pool>, name: &str, what: &'static str) -> Result<u16, Refusal> {
@@ -322,22 +413,21 @@ mod tests {
         assert_eq!(pool.number("a"), Some(1));
         assert_eq!(pool.number("b"), Some(2));
         assert_eq!(pool.number("a"), Some(1));
-        pool.numbers.remove("a");
+        pool.give_back("a");
         assert_eq!(pool.number("c"), Some(3), "1 is free, but was used before");
         assert_eq!(pool.number("d"), Some(1), "nothing else is left");
         assert_eq!(pool.number("e"), None);
     }
 
+    /// A store of a version that had one record for each pool.
     #[test]
     fn what_was_numbered_when_slices_were_fewer_is_taken() {
         let mut numbers = Numbers::new();
-        let mut slices = Pool::new(1, 4095);
-        slices.numbers = [(DEFAULT_SLICE.to_owned(), 1), ("a".to_owned(), 4095)].into();
-        assert!(numbers.restore("slice", slices));
+        let slices = br#"{"first":1,"last":4095,"next":2,"numbers":{"default":1,"a":4095}}"#;
+        numbers.restore("slice", slices).unwrap();
         assert_eq!(numbers.known_slice("a"), Some(SliceId(4095)));
-        let mut sets = Pool::new(4096, 65_535);
-        sets.numbers = [("2+3".to_owned(), 4096), ("2+4".to_owned(), 20_000)].into();
-        assert!(numbers.restore("set", sets));
+        let sets = br#"{"first":4096,"last":65535,"next":4096,"numbers":{"2+3":4096,"2+4":20000}}"#;
+        numbers.restore("set", sets).unwrap();
         let mut set = |slices: &[u16]| {
             let slices: Vec<SliceId> = slices.iter().copied().map(SliceId).collect();
             numbers.set(&slices, false).unwrap().0
@@ -351,27 +441,48 @@ mod tests {
         let mut numbers = Numbers::new();
         let node: NodeName = "s1".parse().unwrap();
         numbers.node(&node).unwrap();
-        numbers.slice("a").unwrap();
-        numbers.policy(&node, "a", &node, Direction::Uplink).unwrap();
-        let mut again = Numbers::new();
-        for (key, pool) in numbers.pools() {
-            assert!(again.restore(&key, (**pool).clone()), "{key}");
+        for slice in 0..200 {
+            numbers.slice(&format!("a{slice}")).unwrap();
+            numbers.policy(&node, &format!("a{slice}"), &node, Direction::Uplink).unwrap();
         }
-        assert_eq!(again, numbers);
-        let bad = |change: fn(&mut Pool)| {
-            let mut pool = (*numbers.slices).clone();
-            change(&mut pool);
-            Numbers::new().restore("slice", pool)
+        let mut store: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut last = Numbers::new();
+        let mut save = |numbers: &Numbers| {
+            let changes = numbers.records_since(&last);
+            last = numbers.clone();
+            let count = changes.len();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => drop(store.insert(key, value)),
+                    None => drop(store.remove(&key)),
+                }
+            }
+            let mut again = Numbers::new();
+            for (key, value) in &store {
+                again.restore(key, value).unwrap();
+            }
+            assert_eq!(again, *numbers);
+            count
         };
-        assert!(bad(|_| ()));
-        assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 2)])), "two with one number");
-        assert!(!bad(|pool| pool.numbers.extend([("b".to_owned(), 16_384)])), "out of range");
-        assert!(
-            !bad(|pool| pool.numbers.retain(|name, _| name != "default")),
-            "default is always 1"
-        );
-        assert!(!bad(|pool| pool.next = 0));
-        assert!(!again.restore("policy/UPPER", POLICIES));
-        assert!(!again.restore("other", POLICIES));
+        // The rest of the slices: default has a number already, in a new store too.
+        assert_eq!(save(&numbers), 2 + (1 + 4) + (1 + 4));
+        numbers.slice("b").unwrap();
+        assert_eq!(save(&numbers), 2, "the pool, and what holds the number");
+        numbers.release_slices(&["a0", "a1", "a199"].into());
+        assert_eq!(save(&numbers), 2 + 2, "numbers of slices and policies, low and high");
+        assert_eq!(save(&numbers), 0);
+        let bad = |key: &str, value: &str| numbers.clone().restore(key, value.as_bytes()).is_err();
+        assert!(!bad("slice#0", r#"{"a2":4}"#), "as it is");
+        assert!(bad("slice#0", r#"{"c":4}"#), "two with one number");
+        assert!(bad("slice#0", r#"{"a2":5}"#), "one with two numbers");
+        assert!(bad("slice#0", r#"{"c":1}"#), "default is always 1");
+        assert!(bad("slice#0", r#"{"c":64}"#), "not of those numbers");
+        assert!(bad("slice#256", r#"{"c":16384}"#), "out of range");
+        assert!(bad("slice", r#"{"first":1,"last":16383,"next":0}"#));
+        assert!(bad("slice", r#"{"first":1,"last":16384,"next":1}"#));
+        let policies = r#"{"first":4096,"last":65535,"next":4096}"#;
+        assert!(!bad("policy/s1", policies));
+        assert!(bad("policy/UPPER", policies));
+        assert!(bad("other", policies));
     }
 }

@@ -10,11 +10,10 @@
 
 mod views;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvedge_slices::admission::{Attachment, HookMemory, Network};
+use selvedge_slices::admission::{Attachment, HookMemory, InOrder, Network};
 use selvedge_slices::placement::{Demand, Offer, Paths, Placement, Request};
 use selvedge_slices::{Application, Ledger, NetworkSlice, ObjectName, Refusal};
 use selvedge_topology::{Bytes, LinkIx, NodeIx, NodeName, Snapshot};
@@ -44,7 +43,7 @@ pub(crate) struct Settled {
     pub(crate) unplaced: BTreeMap<ObjectName, Refusal>,
     /// Endpoints with those of placed applications, and the memory of nodes less what
     /// applications take; `None`: as they were given.
-    pub(crate) placed: Option<(BTreeMap<NodeName, Attachment>, HookMemory)>,
+    pub(crate) placed: Option<(Arc<BTreeMap<NodeName, Attachment>>, HookMemory)>,
     pub(crate) places: BTreeMap<ObjectName, Place>,
 }
 
@@ -73,35 +72,38 @@ impl Wanted<'_> {
     }
 }
 
-/// Slices that hold capacity, in the order in which they were promised, with the latency of the applications that
-/// they lead to where that is less: who came first keeps what it has.
-fn in_order(core: &Core) -> Vec<Cow<'_, NetworkSlice>> {
-    let mut bounds: BTreeMap<&NodeName, _> = BTreeMap::new();
+/// Slices that hold capacity, with the latency of the applications that they lead to where that
+/// is less.
+fn in_order(core: &Core) -> InOrder {
+    let mut slices = core.intent.slices.holding().clone();
     for stored in core.intent.applications.values() {
         let latency = stored.object.demand.as_ref().and_then(|demand| demand.latency);
-        bounds.extend(latency.map(|latency| (&stored.object.endpoint, latency)));
+        let Some(latency) = latency else { continue };
+        for key in leading(core, &stored.object.endpoint) {
+            let Some(slice) = slices.get(&key) else { continue };
+            if slice.latency.is_none_or(|stated| latency < stated) {
+                let slice = NetworkSlice { latency: Some(latency), ..NetworkSlice::clone(slice) };
+                slices.insert(key, Arc::new(slice));
+            }
+        }
     }
-    let holds = |stored: &&Arc<Stored<NetworkSlice>>| stored.phase().holds_capacity();
-    let mut slices: Vec<_> = core.intent.slices.values().filter(holds).collect();
-    slices.sort_by_key(|stored| (stored.meta.revision, &stored.object.name));
-    let bounded = |slice: &NetworkSlice| {
-        let least = slice.endpoints.iter().filter_map(|e| bounds.get(&e.name).copied()).min()?;
-        (slice.latency.is_none_or(|stated| least < stated)).then_some(least)
-    };
-    let each = slices.into_iter().map(|stored| match bounded(&stored.object) {
-        None => Cow::Borrowed(&stored.object),
-        latency => Cow::Owned(NetworkSlice { latency, ..stored.object.clone() }),
-    });
-    each.collect()
+    slices
+}
+
+/// Where in this order those are that lead to an endpoint.
+fn leading(core: &Core, endpoint: &NodeName) -> BTreeSet<(u64, ObjectName)> {
+    let slices = &core.intent.slices;
+    let key = |name: &ObjectName| Some((slices.get(name)?.meta.revision, name.clone()));
+    slices.naming(endpoint).iter().filter_map(|(name, _)| key(name)).collect()
 }
 
 /// Those that lead to an endpoint.
-fn leading<'s>(
-    slices: &'s [Cow<'_, NetworkSlice>],
+fn those_leading<'s>(
+    core: &Core,
+    slices: &'s InOrder,
     endpoint: &NodeName,
 ) -> impl Iterator<Item = &'s NetworkSlice> {
-    let names = move |slice: &&NetworkSlice| slice.endpoints.iter().any(|e| e.name == *endpoint);
-    slices.iter().map(AsRef::as_ref).filter(names)
+    leading(core, endpoint).into_iter().filter_map(|key| slices.get(&key)).map(Arc::as_ref)
 }
 
 /// Applications that are to be placed, in the order in which they were taken.
@@ -178,7 +180,7 @@ pub(crate) fn settle(
     let applications = wanted(core, snapshot, links);
     if applications.is_empty() {
         let known = &core.derived.ledger;
-        let (ledger, unplaced) = known.updated(&network, slices.iter().map(AsRef::as_ref));
+        let (ledger, unplaced) = known.updated(&network, &slices);
         return Settled { ledger, unplaced, placed: None, places: BTreeMap::new() };
     }
     let mut placement = Placement::new(offers(core, snapshot, declared));
@@ -190,14 +192,14 @@ pub(crate) fn settle(
     }
     let placed = Network { endpoints: &endpoints, memory: &memory, ..network };
     let known = &core.derived.ledger;
-    let (mut ledger, mut unplaced) = known.updated(&placed, slices.iter().map(AsRef::as_ref));
+    let (mut ledger, mut unplaced) = known.updated(&placed, &slices);
     let mut paths = Paths::new(&mut ledger, placed);
-    take_stock(&applications, &slices, &mut placement, &paths);
+    take_stock(core, &applications, &slices, &mut placement, &paths);
     for application in applications.iter().filter(|application| application.seen.is_none()) {
         let place = places.get_mut(application.name).expect("each has been looked at");
-        rescue(application, &slices, &unplaced, &mut placement, &mut paths, place);
+        rescue(core, application, &slices, &unplaced, &mut placement, &mut paths, place);
     }
-    take_stock(&applications, &slices, &mut placement, &paths);
+    take_stock(core, &applications, &slices, &mut placement, &paths);
     for application in applications.iter().filter(|application| application.seen.is_none()) {
         let place = places.get_mut(application.name).expect("each has been looked at");
         if place.reason.is_some() || place.moved.is_some() {
@@ -220,11 +222,11 @@ fn stay(
     application: &Wanted<'_>,
     snapshot: &Snapshot,
     placement: &mut Placement,
-    endpoints: &mut BTreeMap<NodeName, Attachment>,
+    endpoints: &mut Arc<BTreeMap<NodeName, Attachment>>,
     memory: &mut HookMemory,
 ) -> Place {
     if application.seen.is_none() {
-        endpoints.remove(application.endpoint);
+        Arc::make_mut(endpoints).remove(application.endpoint);
     }
     let Some(now) = application.now else { return Place::default() };
     let node = name_of(snapshot, now);
@@ -243,7 +245,7 @@ fn stay(
         return Place { node: seen.then_some(node), seen, reason: lacks, moved: None };
     }
     if !seen {
-        endpoints.insert(application.endpoint.clone(), here(now));
+        Arc::make_mut(endpoints).insert(application.endpoint.clone(), here(now));
     }
     if let Some(left) = memory.nodes.get_mut(&now) {
         left.0 = left.0.saturating_sub(application.demand.memory.0);
@@ -253,13 +255,14 @@ fn stay(
 
 /// Says which of the reserved slices lead to which application.
 fn take_stock(
+    core: &Core,
     applications: &[Wanted<'_>],
-    slices: &[Cow<'_, NetworkSlice>],
+    slices: &InOrder,
     placement: &mut Placement,
     paths: &Paths<'_>,
 ) {
     for application in applications {
-        let leading = leading(slices, application.endpoint);
+        let leading = those_leading(core, slices, application.endpoint);
         let reserved = leading.filter(|slice| paths.ledger.get(slice.name.as_str()).is_some());
         placement.reserved(paths, application.name, reserved.cloned().collect());
     }
@@ -268,8 +271,9 @@ fn take_stock(
 /// Finds a place for an application that has none, or where a slice that leads to it is not
 /// kept.
 fn rescue(
+    core: &Core,
     application: &Wanted<'_>,
-    slices: &[Cow<'_, NetworkSlice>],
+    slices: &InOrder,
     unplaced: &BTreeMap<ObjectName, Refusal>,
     placement: &mut Placement,
     paths: &mut Paths<'_>,
@@ -281,7 +285,7 @@ fn rescue(
         others.all(|endpoint| paths.endpoints().contains_key(&endpoint.name))
     };
     let leading: Vec<NetworkSlice> =
-        leading(slices, application.endpoint).filter(known).cloned().collect();
+        those_leading(core, slices, application.endpoint).filter(known).cloned().collect();
     let broken = leading.iter().find_map(|slice| {
         let why = match paths.ledger.get(slice.name.as_str()) {
             Some(admitted) => admitted.waived.as_ref()?.to_string(),
@@ -332,7 +336,7 @@ impl Core {
         }
         let mut ledger = Ledger::clone(&derived.ledger);
         let mut paths = Paths::new(&mut ledger, derived.placement());
-        take_stock(&applications, &slices, &mut placement, &paths);
+        take_stock(self, &applications, &slices, &mut placement, &paths);
         act(&mut placement, &mut paths)
     }
 
@@ -346,7 +350,7 @@ impl Core {
             let mut others = slice.endpoints.iter().filter(|e| e.name != *application.endpoint);
             others.all(|endpoint| derived.attachments.contains_key(&endpoint.name))
         };
-        let leading = leading(&slices, application.endpoint).filter(known).cloned();
+        let leading = those_leading(self, &slices, application.endpoint).filter(known).cloned();
         Some(application.request(leading.collect()))
     }
 }

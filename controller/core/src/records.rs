@@ -5,7 +5,7 @@
 //! | `meta` | format version, revision of the intent, highest generation |
 //! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
 //! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
-//! | `number/POOL` | numbers given to names |
+//! | `number/POOL`, `number/POOL#N` | a pool of numbers; those from 64 N on, by the names that they were given to |
 //! | `placement/NAME` | the switch that an application was last placed on |
 //! | `endpoint/NAME` | where an endpoint was seen, its MAC address |
 //! | `drain/node/NAME`, `drain/link/END` | what is to be empty, who wants it and why |
@@ -15,23 +15,25 @@
 //! Values are JSON. What a switch reported is kept so that a controller that starts again knows
 //! the network before the first switch has joined, and so writes nothing that it need not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_slices::{Object, ObjectName, document};
+use selvedge_slices::{NetworkSlice, Object, ObjectName, document};
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Learned;
-use crate::drain;
+use crate::drain::{self, Drained};
 use crate::effect::{Effect, RecordChange};
 use crate::event::{Compute, Neighbor, Port};
 use crate::history::{self, History};
-use crate::intent::{Intent, Meta, Stored};
+use crate::intent::{Intent, Meta, Stored, StoredSlice};
 use crate::lifecycle::Phase;
-use crate::network::Switch;
-use crate::numbers::{Numbers, Pool};
+use crate::network::{Switch, Switches};
+use crate::numbers::Numbers;
+use crate::seats::Seats;
 use crate::{Config, Core};
 
 mod epoch;
@@ -47,7 +49,7 @@ pub struct RestoreError {
     pub reason: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MetaRecord {
     format: u32,
@@ -131,17 +133,45 @@ struct PortRecord {
     neighbor: Option<(String, String)>,
 }
 
-/// Records by key.
-pub(crate) type Records = BTreeMap<String, Arc<Vec<u8>>>;
-
-/// The state that records were last made of.
+/// The state that the store has, or was asked to take.
 #[derive(Debug, Default)]
 pub(crate) struct MadeOf {
+    meta: Option<MetaRecord>,
     intent: Intent,
+    seats: Seats,
     numbers: Numbers,
-    learned: Arc<BTreeMap<NodeName, Learned>>,
-    switches: BTreeMap<NodeName, Switch>,
+    places: BTreeMap<ObjectName, NodeName>,
+    learned: Sorted<NodeName, Learned>,
+    switches: Switches,
     hooks_sent: BTreeMap<(NodeName, HookId), u64>,
+}
+
+/// Changes of records, as they are found.
+struct Found(Vec<RecordChange>);
+
+impl Found {
+    /// `same`: the record is as it was. `make`: `None` where there is none any more.
+    fn put(&mut self, key: String, same: bool, make: impl FnOnce() -> Option<Vec<u8>>) {
+        if !same {
+            self.0.push(RecordChange { key, value: make() });
+        }
+    }
+
+    /// What differs between two maps.
+    fn maps<K: Ord, V: PartialEq>(
+        &mut self,
+        (before, after): (&BTreeMap<K, V>, &BTreeMap<K, V>),
+        key: impl Fn(&K) -> String,
+        make: impl Fn(&K, &V) -> Vec<u8>,
+    ) {
+        for (name, value) in after {
+            let same = before.get(name) == Some(value);
+            self.put(key(name), same, || Some(make(name, value)));
+        }
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            self.put(key(name), false, || None);
+        }
+    }
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
@@ -149,73 +179,85 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 impl Core {
-    /// Every record of the present state. Those of what is as it was when records were made
-    /// last are not made again.
-    fn records(&self) -> Records {
-        let (stored, made_of) = (&*self.stored, &*self.made_of);
-        let mut records = Records::new();
-        let mut put = |key: String, same: bool, make: &dyn Fn() -> Vec<u8>| {
-            let before = stored.get(&key).filter(|_| same).cloned();
-            records.insert(key, before.unwrap_or_else(|| Arc::new(make())));
-        };
-        put(Self::META.to_owned(), false, &|| json(&self.meta_record()));
-        let (intent, before) = (&self.intent, &made_of.intent);
-        for (name, stored) in &intent.slices {
-            let same = before.slices.get(name).is_some_and(|before| Arc::ptr_eq(before, stored));
-            put(format!("intent/slice/{name}"), same, &|| {
-                object_record(&Object::NetworkSlice(stored.object.clone()), &stored.meta)
-            });
+    fn made_of(&self) -> MadeOf {
+        MadeOf {
+            meta: Some(self.meta_record()),
+            intent: self.intent.clone(),
+            seats: self.derived.seats.clone(),
+            numbers: self.numbers.clone(),
+            places: self.places.clone(),
+            learned: self.endpoints.learned.clone(),
+            switches: self.network.switches.clone(),
+            hooks_sent: self.hooks_sent.clone(),
         }
-        for (name, stored) in &intent.hooks {
-            let same = before.hooks.get(name).is_some_and(|before| Arc::ptr_eq(before, stored));
-            put(format!("intent/hook/{name}"), same, &|| {
-                object_record(&Object::Hook(stored.object.clone()), &stored.meta)
-            });
+    }
+
+    /// Records of the present state that are others than those of `before`, the history's left
+    /// out.
+    fn records_since(&self, before: &MadeOf) -> Vec<RecordChange> {
+        let mut found = Found(Vec::new());
+        let meta = self.meta_record();
+        found.put(Self::META.to_owned(), before.meta.as_ref() == Some(&meta), || Some(json(&meta)));
+        self.intent_since(&before.intent, &mut found);
+        for slice in before.seats.changed(&self.derived.seats) {
+            let seated = self.derived.seats.seated(slice);
+            let make = || seated.filter(|seated| !seated.is_empty()).map(|seated| json(&seated));
+            found.put(format!("attached/{slice}"), false, make);
         }
-        for (name, stored) in &intent.applications {
-            let before = before.applications.get(name);
-            let same = before.is_some_and(|before| Arc::ptr_eq(before, stored));
-            put(format!("intent/application/{name}"), same, &|| {
-                object_record(&Object::Application(stored.object.clone()), &stored.meta)
-            });
+        for (rest, value) in self.numbers.records_since(&before.numbers) {
+            found.put(format!("number/{rest}"), false, || value);
         }
-        for (what, meta) in &intent.drained {
-            put(format!("drain/{}", what.key()), false, &|| drain::record(what, meta));
-        }
-        for (name, stored) in &intent.class_maps {
-            let before = before.class_maps.get(name);
-            let same = before.is_some_and(|before| Arc::ptr_eq(before, stored));
-            put(format!("intent/class-map/{name}"), same, &|| {
-                object_record(&Object::ClassMap(stored.object.clone()), &stored.meta)
-            });
-        }
-        for (slice, seated) in self.derived.seats.seated() {
-            put(format!("attached/{slice}"), false, &|| json(&seated));
-        }
-        let before: BTreeMap<String, &Arc<Pool>> = made_of.numbers.pools().collect();
-        for (key, pool) in self.numbers.pools() {
-            let same = before.get(&key).is_some_and(|before| Arc::ptr_eq(before, pool));
-            put(format!("number/{key}"), same, &|| json(&**pool));
-        }
-        for (application, node) in &self.places {
-            put(format!("placement/{application}"), false, &|| json(&node.as_str()));
-        }
-        let all = Arc::ptr_eq(&self.endpoints.learned, &made_of.learned);
-        for (host, learned) in &*self.endpoints.learned {
-            let same = all || made_of.learned.get(host) == Some(learned);
-            put(format!("endpoint/{host}"), same, &|| {
+        let key = |name: &ObjectName| format!("placement/{name}");
+        found.maps((&before.places, &self.places), key, |_, node| json(&node.as_str()));
+        before.learned.differences(&self.endpoints.learned, |host, _, learned| {
+            let record = |learned: &Learned| {
                 let at = learned.at.as_ref().map(|(node, port)| (node.to_string(), port.clone()));
                 let Learned { mac, mac_stale, ousted, .. } = *learned;
                 json(&EndpointRecord { at, mac, mac_stale, ousted })
+            };
+            found.put(format!("endpoint/{host}"), false, || learned.map(record));
+        });
+        let mut switches: BTreeSet<&NodeName> = BTreeSet::new();
+        before.switches.differences(&self.network.switches, |name, old, new| {
+            let reported = old.zip(new).is_some_and(|(old, new)| old.reported(new));
+            switches.extend(Some(name).filter(|_| !reported));
+        });
+        if self.hooks_sent != before.hooks_sent {
+            switches.extend(before.hooks_sent.keys().chain(self.hooks_sent.keys()).map(|k| &k.0));
+        }
+        for name in switches {
+            let Some(switch) = self.network.switches.get(name).filter(|switch| switch.known) else {
+                continue;
+            };
+            found.put(format!("switch/{name}"), false, || {
+                Some(json(&self.switch_record(name, switch)))
             });
         }
-        let sent = self.hooks_sent == made_of.hooks_sent;
-        for (name, switch) in self.network.switches.iter().filter(|(_, switch)| switch.known) {
-            let same = sent && made_of.switches.get(name).is_some_and(|b| b.reported(switch));
-            let make = || json(&self.switch_record(name, switch));
-            put(format!("switch/{name}"), same, &make);
+        found.0
+    }
+
+    fn intent_since(&self, before: &Intent, found: &mut Found) {
+        let intent = &self.intent;
+        for (name, _, new) in before.slices.since(&intent.slices) {
+            let record = |stored: &Arc<StoredSlice>| {
+                let slice = NetworkSlice::clone(&stored.object);
+                object_record(&Object::NetworkSlice(slice), &stored.meta)
+            };
+            found.put(format!("intent/slice/{name}"), false, || new.map(record));
         }
-        records
+        let key = |kind: &'static str| move |name: &ObjectName| format!("intent/{kind}/{name}");
+        found.maps((&before.hooks, &intent.hooks), key("hook"), |_, stored| {
+            object_record(&Object::Hook(stored.object.clone()), &stored.meta)
+        });
+        let maps = (&before.applications, &intent.applications);
+        found.maps(maps, key("application"), |_, stored| {
+            object_record(&Object::Application(stored.object.clone()), &stored.meta)
+        });
+        found.maps((&before.class_maps, &intent.class_maps), key("class-map"), |_, stored| {
+            object_record(&Object::ClassMap(stored.object.clone()), &stored.meta)
+        });
+        let key = |what: &Drained| format!("drain/{}", what.key());
+        found.maps((&before.drained, &intent.drained), key, drain::record);
     }
 
     fn meta_record(&self) -> MetaRecord {
@@ -245,24 +287,9 @@ impl Core {
 
     /// Asks for what the store does not have yet, if there is anything.
     pub(crate) fn persist(&mut self, out: &mut Vec<Effect>) {
-        let records = self.records();
-        self.made_of = Arc::new(MadeOf {
-            intent: self.intent.clone(),
-            numbers: self.numbers.clone(),
-            learned: self.endpoints.learned.clone(),
-            switches: self.network.switches.clone(),
-            hooks_sent: self.hooks_sent.clone(),
-        });
-        let mut changes = Vec::new();
-        for (key, value) in &records {
-            if self.stored.get(key) != Some(value) {
-                changes.push(RecordChange { key: key.clone(), value: Some(value.to_vec()) });
-            }
-        }
-        for key in self.stored.keys().filter(|key| !records.contains_key(*key)) {
-            changes.push(RecordChange { key: key.clone(), value: None });
-        }
-        self.stored = Arc::new(records);
+        let mut changes = std::mem::take(&mut self.unsaved);
+        changes.extend(self.records_since(&self.made_of));
+        self.made_of = Arc::new(self.made_of());
         changes.extend(History::take_unsaved(&mut self.history));
         if !changes.is_empty() {
             out.push(Effect::Persist(changes));
@@ -286,13 +313,20 @@ impl Core {
                 .map_err(|reason| RestoreError { key: key.clone(), reason })?;
         }
         Arc::make_mut(&mut core.history).restored(core.intent.revision);
-        // The history says itself what it wants changed.
-        records.retain(|key, _| !key.starts_with(history::PREFIX));
-        let records = records.into_iter().map(|(key, value)| (key, Arc::new(value)));
-        core.stored = Arc::new(records.collect());
         core.intent.classify();
         core.lifecycle_at_ms = core.intent.next_due_ms();
         core.derive_or_keep();
+        // What this version writes otherwise. The history says itself what it wants changed.
+        records.retain(|key, _| !key.starts_with(history::PREFIX));
+        for change in core.records_since(&MadeOf::default()) {
+            let stored = records.remove(&change.key);
+            if stored != change.value {
+                core.unsaved.push(change);
+            }
+        }
+        let gone = records.into_keys().map(|key| RecordChange { key, value: None });
+        core.unsaved.extend(gone);
+        core.made_of = Arc::new(core.made_of());
         Ok(core)
     }
 
@@ -314,16 +348,8 @@ impl Core {
                 self.intent.drained.insert(what, meta);
                 Ok(())
             }
-            "history" => std::sync::Arc::make_mut(&mut self.history).restore(name, value),
-            "number" => {
-                let pool: Pool = parse(value)?;
-                let sound = self.numbers.restore(name, pool);
-                if sound {
-                    Ok(())
-                } else {
-                    Err(String::from("numbers that cannot have been given"))
-                }
-            }
+            "history" => Arc::make_mut(&mut self.history).restore(name, value),
+            "number" => self.numbers.restore(name, value),
             "placement" => {
                 let application: ObjectName = name.parse().map_err(|_| foreign())?;
                 let node: String = parse(value)?;
@@ -340,7 +366,7 @@ impl Core {
                 let EndpointRecord { mac, mac_stale, ousted, .. } = record;
                 let learned = Learned { at, mac, mac_stale, ousted };
                 if self.network.topology.nodes.get(&host).is_some_and(|n| n.as_host().is_some()) {
-                    Arc::make_mut(&mut self.endpoints.learned).insert(host, learned);
+                    self.endpoints.learned.insert(host, learned);
                 }
                 Ok(())
             }
@@ -348,7 +374,7 @@ impl Core {
                 let slice: ObjectName = name.parse().map_err(|_| foreign())?;
                 let seated: Vec<String> = parse(value)?;
                 let seated: Result<Vec<NodeName>, _> = seated.iter().map(|s| s.parse()).collect();
-                let derived = std::sync::Arc::make_mut(&mut self.derived);
+                let derived = Arc::make_mut(&mut self.derived);
                 derived.seats.restore(slice, seated.map_err(|_| foreign())?);
                 Ok(())
             }
@@ -373,7 +399,7 @@ impl Core {
         }
         match (kind, object) {
             ("slice", Object::NetworkSlice(object)) => {
-                self.intent.slices.insert(name, Arc::new(Stored { object, meta }));
+                self.intent.slices.insert(Arc::new(Stored { object: Arc::new(object), meta }));
             }
             ("hook", Object::Hook(object)) if meta.module.is_some() => {
                 self.intent.hooks.insert(name, Arc::new(Stored { object, meta }));
@@ -391,7 +417,7 @@ impl Core {
 
     /// What a switch reported before the controller ended, if it is still declared.
     fn take_switch(&mut self, name: &NodeName, record: SwitchRecord) {
-        let Some(switch) = self.network.switches.get_mut(name) else { return };
+        let Some(switch) = self.network.switch_mut(name) else { return };
         switch.known = true;
         switch.version = record.version;
         switch.compute = record.compute.map(|(cpu, memory_bytes)| Compute { cpu, memory_bytes });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_slices::admission::Offer;
-use selvedge_slices::{NetworkSlice, Object, Side};
+use selvedge_slices::{NetworkSlice, Object, ObjectName};
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -113,10 +113,12 @@ impl Core {
         let mut trial = self.clone();
         trial.intent = next;
         trial.lifecycle_at_ms = trial.intent.next_due_ms();
-        trial.release_numbers();
+        trial.release_numbers(&self.intent);
         self.check_drains(&trial)?;
         trial.derive()?;
         let mut unfit: Option<Unfit> = None;
+        // Before all switches have joined it is what is declared that counts.
+        let all_joined = trial.network.switches.values().all(|switch| switch.joined);
         // Only what this change brings about is held against it.
         for (name, place) in &trial.derived.places {
             let before = self.derived.places.get(name);
@@ -125,29 +127,42 @@ impl Core {
             if place.reason.is_none() || (object(self) == object(&trial) && !was_kept) {
                 continue;
             }
-            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.applications.get(name) {
+            let reason = match all_joined {
+                true => place.reason.as_ref(),
+                false => {
+                    unfit.get_or_insert_with(|| unfit_when_joined(&trial)).applications.get(name)
+                }
+            };
+            if let Some(reason) = reason {
                 let (application, reason) = (name.to_string(), reason.clone());
                 return Err(Refusal::NoPlace { application, reason });
             }
         }
-        for (name, slice) in &*trial.derived.slices {
+        let mut names: BTreeSet<&ObjectName> = BTreeSet::new();
+        self.derived.slices.differences(&trial.derived.slices, |name, _, _| names.extend([name]));
+        names.extend(self.intent.slices.since(&trial.intent.slices).iter().map(|(name, ..)| *name));
+        for name in names {
+            let Some(slice) = trial.derived.slices.get(name) else { continue };
             let before = self.derived.slices.get(name);
-            let same = self.intent.slices.get(name.as_str()).map(|stored| &stored.object)
-                == trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
+            let object = |core: &Self| core.intent.slices.get(name).map(|s| s.object.clone());
+            let same = object(self) == object(&trial);
             let was_kept = before.is_none_or(|before| before.reasons.is_empty());
             if slice.reasons.is_empty() || (same && !was_kept) {
                 continue;
             }
-            // Before all switches have joined it is what is declared that counts.
-            let unfit = unfit.get_or_insert_with(|| unfit_when_joined(&trial));
-            if let Some(reason) = unfit.slices.get(name) {
-                let (slice, reason) = (name.clone(), reason.clone());
+            let reason = match all_joined {
+                true => slice.reasons.first(),
+                false => {
+                    unfit.get_or_insert_with(|| unfit_when_joined(&trial)).slices.get(name.as_str())
+                }
+            };
+            if let Some(reason) = reason {
+                let (slice, reason) = (name.to_string(), reason.clone());
                 if same && let Some(what) = trial.intent.newly_drained(&self.intent) {
                     return Err(Refusal::DrainBreaks { what, slice, reason });
                 }
-                let object = trial.intent.slices.get(name.as_str()).map(|stored| &stored.object);
-                let offers = object.map_or_else(Vec::new, |object| trial.offers(object));
+                let object = object(&trial);
+                let offers = object.map_or_else(Vec::new, |object| trial.offers(&object));
                 return Err(Refusal::DoesNotFit { slice, reason, offers });
             }
         }
@@ -158,10 +173,7 @@ impl Core {
     /// What would be admitted instead of a slice, beside all others. Other sites are those that
     /// some slice has as its data network.
     pub(crate) fn offers(&self, slice: &NetworkSlice) -> Vec<Offer> {
-        let slices = self.intent.slices.values();
-        let sites = slices.flat_map(|stored| stored.object.endpoints_on(Side::Dn)).cloned();
-        let sites: Vec<NodeName> = sites.collect::<BTreeSet<_>>().into_iter().collect();
-        self.derived.ledger.offers(&self.derived.placement(), slice, &sites)
+        self.derived.ledger.offers(&self.derived.placement(), slice, self.intent.slices.sites())
     }
 
     /// The tables as they should be, and the way there from what switches hold.
@@ -183,8 +195,15 @@ impl Core {
             .map_err(Refusal::NotProven)
     }
 
-    fn release_numbers(&mut self) {
+    /// Gives back what `before` has numbers for, and the intent does not any more.
+    fn release_numbers(&mut self, before: &Intent) {
         let intent = &self.intent;
+        let slices = before.slices.since(&intent.slices);
+        let gone = slices.iter().filter(|(_, _, new)| new.is_none());
+        self.numbers.release_slices(&gone.map(|(name, ..)| name.as_str()).collect());
+        if before.applications == intent.applications {
+            return;
+        }
         let rules: BTreeSet<String> = intent
             .applications
             .iter()
@@ -193,8 +212,7 @@ impl Core {
                 rules.map(move |rule| format!("{name}/{}/", rule.id))
             })
             .collect();
-        let rule_lives = |name: &str| rules.iter().any(|prefix| name.starts_with(prefix));
-        self.numbers.release(|slice| intent.slices.contains_key(slice), rule_lives);
+        self.numbers.release_rules(|name| rules.iter().any(|prefix| name.starts_with(prefix)));
     }
 
     /// What a change would do, on a copy.
@@ -220,7 +238,7 @@ impl Core {
                 operations = self.intent.operations(&trial.intent);
                 warnings.extend(self.drain_warnings(&trial));
                 notes.extend(trial.intent.not_active(&change.put));
-                for (name, slice) in &*trial.derived.slices {
+                for (name, slice) in &trial.derived.slices {
                     for reason in &slice.reasons {
                         warnings.push(format!("slice {name}: {reason}"));
                     }

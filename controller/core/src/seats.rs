@@ -6,6 +6,7 @@
 //! endpoint whose port has lost its carrier keeps its seat as long as nobody waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use selvedge_slices::{NetworkSlice, ObjectName, Side};
 use selvedge_topology::NodeName;
@@ -13,11 +14,11 @@ use selvedge_topology::NodeName;
 use crate::Core;
 use crate::attach::Located;
 use crate::effect::{Effect, Severity};
-use crate::table::Sorted;
+use selvedge_topology::sorted::Sorted;
 
 /// By slice; those without a maximum are not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seats(BTreeMap<ObjectName, Seating>);
+pub(crate) struct Seats(Arc<BTreeMap<ObjectName, Seating>>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seating {
@@ -37,12 +38,14 @@ impl Seats {
             let seating = seating(core, located, slice, most, before.unwrap_or_default());
             Some((slice.name.clone(), seating))
         };
-        Self(core.intent.active().filter_map(|(_, stored)| of(&stored.object)).collect())
+        let seats = core.intent.slices.with_maximum().filter_map(of).collect();
+        if *self.0 == seats { self.clone() } else { Self(Arc::new(seats)) }
     }
 
     /// Slices where others are attached, or wait.
     pub(crate) fn changed<'a>(&'a self, now: &'a Self) -> impl Iterator<Item = &'a ObjectName> {
-        let all = self.0.keys().chain(now.0.keys());
+        let same = Arc::ptr_eq(&self.0, &now.0);
+        let all = self.0.keys().chain(now.0.keys()).filter(move |_| !same);
         all.filter(|slice| self.0.get(*slice) != now.0.get(*slice))
     }
 
@@ -55,15 +58,14 @@ impl Seats {
         self.0.get(slice).is_some_and(|seating| seating.waiting.contains(endpoint))
     }
 
-    /// What the store keeps.
-    pub(crate) fn seated(&self) -> impl Iterator<Item = (&ObjectName, Vec<&str>)> {
-        let taken = self.0.iter().filter(|(_, seating)| !seating.seated.is_empty());
-        taken.map(|(slice, seating)| (slice, seating.seated.iter().map(NodeName::as_str).collect()))
+    /// Who is attached to a slice: what the store keeps.
+    pub(crate) fn seated(&self, slice: &ObjectName) -> Option<Vec<&str>> {
+        Some(self.0.get(slice)?.seated.iter().map(NodeName::as_str).collect())
     }
 
     /// Puts back what [`Seats::seated`] gave.
     pub(crate) fn restore(&mut self, slice: ObjectName, seated: Vec<NodeName>) {
-        self.0.insert(slice, Seating { seated, ..Seating::default() });
+        Arc::make_mut(&mut self.0).insert(slice, Seating { seated, ..Seating::default() });
     }
 
     /// For people; `None`: the slice has no maximum.
@@ -129,7 +131,7 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let empty = Seating::default();
-        for (slice, seating) in &after.0 {
+        for (slice, seating) in &*after.0 {
             let old = before.0.get(slice).unwrap_or(&empty);
             for endpoint in seating.waiting.difference(&old.waiting) {
                 let holders = list(&seating.seated);

@@ -8,13 +8,16 @@ use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, SliceId};
 use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
 use selvedge_slices::{Ledger, NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{BitRate, NodeName};
 
 use crate::Core;
 use crate::attach::{Learned, as_held, prefixes};
+use crate::derived::SliceState;
 use crate::event::HookState;
-use crate::intent::{Intent, Stored};
-use crate::network::{LinkState, Network, Switch};
+use crate::intent::{Difference, Intent, StoredSlice};
+use crate::lifecycle::Phase;
+use crate::network::{LinkState, Network, Switches};
 use crate::numbers::DEFAULT_SLICE;
 use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
 use crate::seats::Seats;
@@ -32,20 +35,24 @@ pub(crate) struct Truth {
     hosts: Arc<Hosts>,
     endpoints: Arc<Vec<Option<Arc<Endpoint>>>>,
     hosts_of: Arc<Vec<Vec<u32>>>,
-    slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
+    slices: Sorted<SliceId, Arc<Slice>>,
     rules: Arc<Vec<Rule>>,
     groups: Arc<Vec<Vec<u32>>>,
     /// What every host is in or waits for.
     members: Arc<Vec<Arc<Member>>>,
     intent: Intent,
     seats: Seats,
-    switches: BTreeMap<NodeName, Switch>,
+    switches: Switches,
     ledger: Arc<Ledger>,
-    learned: Arc<BTreeMap<NodeName, Learned>>,
+    /// No link is down.
+    is_whole: bool,
+    /// What admission made of slices.
+    states: Sorted<ObjectName, SliceState>,
+    learned: Sorted<NodeName, Learned>,
     /// By name, as they were numbered.
-    ids: Arc<BTreeMap<ObjectName, SliceId>>,
+    ids: Sorted<ObjectName, SliceId>,
     /// The other way round.
-    names: Arc<BTreeMap<SliceId, ObjectName>>,
+    names: Sorted<SliceId, ObjectName>,
 }
 
 /// What is new, or what was there if that is the same: so that it is seen to be.
@@ -65,7 +72,7 @@ impl Truth {
             nodes: Arc::new(network.switches.keys().cloned().collect()),
             endpoints: Arc::new(vec![None; hosts.names.len()]),
             hosts_of: Arc::new(vec![Vec::new(); network.switches.len()]),
-            slices: Arc::new([(SliceId::DEFAULT, Arc::new(default_slice(all)))].into()),
+            slices: [(SliceId::DEFAULT, Arc::new(default_slice(all)))].into_iter().collect(),
             members: Arc::new(members.collect()),
             groups: Arc::new(network.topology.links.iter().map(|link| link.srlg.clone()).collect()),
             hosts: Arc::new(hosts),
@@ -131,22 +138,28 @@ impl Core {
             seats: self.derived.seats.clone(),
             switches: self.network.switches.clone(),
             ledger: self.derived.ledger.clone(),
+            is_whole: self.derived.snapshot.down().is_empty(),
+            states: self.derived.slices.clone(),
             learned: self.endpoints.learned.clone(),
             ..before.clone()
         };
-        let ids = self.intent.slices.keys();
-        let ids =
-            ids.filter_map(|name| Some((name.clone(), self.numbers.known_slice(name.as_str())?)));
-        now.ids = keep(&before.ids, ids.collect());
-        if !Arc::ptr_eq(&now.ids, &before.ids) {
-            let names = now.ids.iter().map(|(name, id)| (*id, name.clone()));
-            now.names = Arc::new(names.collect());
+        let slices = before.intent.slices.since(&self.intent.slices);
+        for (name, ..) in &slices {
+            if let Some(id) = now.ids.remove(*name) {
+                now.names.remove(&id);
+            }
+        }
+        for (name, _, new) in &slices {
+            if let Some(id) = new.and_then(|_| self.numbers.known_slice(name.as_str())) {
+                now.ids.insert((*name).clone(), id);
+                now.names.insert(id, (*name).clone());
+            }
         }
         let mut hosts: BTreeSet<u32> = BTreeSet::new();
-        let default_is_other = self.truth_members(before, &mut now, &mut hosts);
+        let default_is_other = truth_members((before, &mut now), &slices, &mut hosts);
         self.hosts_elsewhere(before, &mut now, &mut hosts);
         self.truth_endpoints(&mut now, &hosts);
-        self.truth_slices(before, &mut now, default_is_other);
+        self.truth_slices(before, &mut now, default_is_other, &slices);
         let rules = &self.intent.applications;
         let same = rules.len() == before.intent.applications.len()
             && rules.iter().zip(&before.intent.applications).all(|(a, b)| Arc::ptr_eq(a.1, b.1));
@@ -156,69 +169,6 @@ impl Core {
         now
     }
 
-    /// What hosts are in. Answers whether somebody came to the default slice or left it.
-    fn truth_members(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) -> bool {
-        let mut named: BTreeMap<u32, (Option<Side>, BTreeSet<SliceId>)> = BTreeMap::new();
-        let mut note = |now: &Truth, stored: &Stored<NetworkSlice>, was: bool, id: SliceId| {
-            for endpoint in &stored.object.endpoints {
-                let Some(host) = now.host(&endpoint.name) else { continue };
-                let (side, slices) = named.entry(host).or_insert_with(|| {
-                    let member = &now.members[host as usize];
-                    let all = member.slices.iter().copied();
-                    (None, all.filter(|id| *id != SliceId::DEFAULT).collect())
-                });
-                match was {
-                    true => drop(slices.remove(&id)),
-                    false => {
-                        *side = Some(endpoint.side);
-                        slices.insert(id);
-                    }
-                }
-            }
-        };
-        let (old, new) = (&before.intent, &self.intent);
-        let same = |name: &ObjectName| match (old.active_slice(name), new.active_slice(name)) {
-            (Some(old), Some(new)) => {
-                Arc::ptr_eq(old, new) && before.ids.get(name) == now.ids.get(name)
-            }
-            _ => false,
-        };
-        for (name, stored) in old.active().filter(|(name, _)| !same(name)) {
-            if let Some(id) = before.ids.get(name) {
-                note(now, stored, true, *id);
-            }
-        }
-        for (name, stored) in new.active().filter(|(name, _)| !same(name)) {
-            if let Some(id) = now.ids.get(name) {
-                note(now, stored, false, *id);
-            }
-        }
-        let mut kinds: BTreeSet<Arc<Member>> = BTreeSet::new();
-        let mut default_is_other = false;
-        for (host, (side, slices)) in named {
-            let was = now.members[host as usize].clone();
-            let mut member = Member { slices: slices.into_iter().collect(), ..(*was).clone() };
-            match side {
-                Some(Side::Ue) => member.direction = Direction::Uplink,
-                Some(Side::Dn) => member.direction = Direction::Downlink,
-                None => {}
-            }
-            if member.slices.is_empty() {
-                member = Member { slices: vec![SliceId::DEFAULT], direction: Direction::Uplink };
-            }
-            if member == *was {
-                continue;
-            }
-            let default = |member: &Member| member.slices == [SliceId::DEFAULT];
-            default_is_other |= default(&was) != default(&member);
-            let member = kinds.get(&member).cloned().unwrap_or_else(|| Arc::new(member));
-            kinds.insert(member.clone());
-            Arc::make_mut(&mut now.members)[host as usize] = member;
-            hosts.insert(host);
-        }
-        default_is_other
-    }
-
     /// Hosts that may be elsewhere.
     fn hosts_elsewhere(&self, before: &Truth, now: &mut Truth, hosts: &mut BTreeSet<u32>) {
         for slice in before.seats.changed(&now.seats) {
@@ -226,23 +176,21 @@ impl Core {
             hosts.extend(waiting.filter_map(|host| now.host(host)));
         }
         let mut changed: BTreeSet<&NodeName> = BTreeSet::new();
-        for (name, switch) in &self.network.switches {
-            if !before.switches.get(name).is_some_and(|old| old.reported(switch)) {
+        before.switches.differences(&self.network.switches, |name, old, new| {
+            if !old.zip(new).is_some_and(|(old, new)| old.reported(new)) {
                 changed.insert(name);
-                hosts.extend(self.network.declared.guests(name).filter_map(|host| now.host(host)));
             }
+        });
+        for name in &changed {
+            hosts.extend(self.network.declared.guests(name).filter_map(|host| now.host(host)));
         }
-        if changed.is_empty() && Arc::ptr_eq(&before.learned, &now.learned) {
-            return;
-        }
-        let forgotten = before.learned.keys().filter(|host| !now.learned.contains_key(*host));
-        hosts.extend(forgotten.filter_map(|host| now.host(host)));
-        for (host, learned) in &*now.learned {
-            let there = learned.at.as_ref().is_some_and(|(node, _)| changed.contains(node));
-            if there || before.learned.get(host) != Some(learned) {
-                hosts.extend(now.host(host));
-            }
-        }
+        before.learned.differences(&now.learned, |host, _, _| hosts.extend(now.host(host)));
+        let there = |at: &Option<(NodeName, String)>| {
+            at.as_ref().is_some_and(|(node, _)| changed.contains(node))
+        };
+        let learned = now.learned.iter().filter(|_| !changed.is_empty());
+        let moved = learned.filter(|(_, learned)| there(&learned.at));
+        hosts.extend(moved.filter_map(|(host, _)| now.host(host)));
     }
 
     fn truth_endpoints(&self, now: &mut Truth, hosts: &BTreeSet<u32>) {
@@ -283,39 +231,48 @@ impl Core {
         }
     }
 
-    fn truth_slices(&self, before: &Truth, now: &mut Truth, default_is_other: bool) {
-        let mut slices = BTreeMap::new();
-        let default = || {
+    fn truth_slices(
+        &self,
+        before: &Truth,
+        now: &mut Truth,
+        default_is_other: bool,
+        slices: &[Difference<'_>],
+    ) {
+        if default_is_other {
             let mine = |member: &Arc<Member>| member.slices == [SliceId::DEFAULT];
             let all = (0..).zip(now.members.iter()).filter(|(_, member)| mine(member));
-            Arc::new(default_slice(all.map(|(host, _)| host).collect()))
-        };
-        let known = before.slices.get(&SliceId::DEFAULT).filter(|_| !default_is_other);
-        slices.insert(SliceId::DEFAULT, known.cloned().unwrap_or_else(default));
-        for (name, stored) in self.intent.active() {
+            let default = default_slice(all.map(|(host, _)| host).collect());
+            now.slices.insert(SliceId::DEFAULT, Arc::new(default));
+        }
+        let mut names: BTreeSet<&ObjectName> = slices.iter().map(|(name, ..)| *name).collect();
+        before.states.differences(&self.derived.slices, |name, _, _| names.extend([name]));
+        before.ledger.differences(&self.derived.ledger, |name| names.extend([name]));
+        names.extend(before.seats.changed(&self.derived.seats));
+        if before.is_whole != now.is_whole {
+            names.extend(self.intent.slices.keys());
+        }
+        // Numbers are given to others after they were given back.
+        for name in &names {
+            if let Some(id) = before.ids.get(*name).filter(|id| now.ids.get(*name) != Some(*id)) {
+                now.slices.remove(id);
+            }
+        }
+        for name in names {
             let Some(id) = now.ids.get(name) else { continue };
-            let state = self.derived.slices.get(name.as_str());
+            let Some(stored) = self.intent.active_slice(name) else {
+                now.slices.remove(id);
+                continue;
+            };
+            let state = self.derived.slices.get(name);
             let (placed, kept) = state.map_or((false, false), |s| (s.placed, s.reasons.is_empty()));
-            let old = before.intent.active_slice(name).filter(|old| Arc::ptr_eq(old, stored));
             let known = before.slices.get(id).filter(|_| before.ids.get(name) == Some(id));
             let protected = || self.protected((before, known), name, &stored.object);
             let protected = kept.then(protected).flatten();
-            let known = known.filter(|known| {
-                old.is_some()
-                    && (known.placed, known.kept) == (placed, kept)
-                    && known.protected == protected
-                    && before.seats.waiting(name).eq(now.seats.waiting(name))
-            });
-            let slice = || {
-                let slice = truth_slice(now, &stored.object, placed, kept);
-                Arc::new(Slice { protected, ..slice })
-            };
-            slices.insert(*id, known.cloned().unwrap_or_else(slice));
-        }
-        let same = slices.len() == before.slices.len()
-            && slices.iter().zip(&*before.slices).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1));
-        if !same {
-            now.slices = Arc::new(slices);
+            let slice = truth_slice(now, &stored.object, placed, kept);
+            let slice = Slice { protected, ..slice };
+            if known.map(Arc::as_ref) != Some(&slice) {
+                now.slices.insert(*id, Arc::new(slice));
+            }
         }
     }
 
@@ -363,6 +320,69 @@ impl Core {
         }
         rules
     }
+}
+
+/// What hosts are in. Answers whether somebody came to the default slice or left it.
+fn truth_members(
+    (before, now): (&Truth, &mut Truth),
+    slices: &[Difference<'_>],
+    hosts: &mut BTreeSet<u32>,
+) -> bool {
+    let mut named: BTreeMap<u32, (Option<Side>, BTreeSet<SliceId>)> = BTreeMap::new();
+    let mut note = |now: &Truth, stored: &StoredSlice, was: bool, id: SliceId| {
+        for endpoint in &stored.object.endpoints {
+            let Some(host) = now.host(&endpoint.name) else { continue };
+            let (side, slices) = named.entry(host).or_insert_with(|| {
+                let member = &now.members[host as usize];
+                let all = member.slices.iter().copied();
+                (None, all.filter(|id| *id != SliceId::DEFAULT).collect())
+            });
+            match was {
+                true => drop(slices.remove(&id)),
+                false => {
+                    *side = Some(endpoint.side);
+                    slices.insert(id);
+                }
+            }
+        }
+    };
+    let active = |stored: &Option<&Arc<StoredSlice>>| {
+        stored.is_some_and(|stored| stored.phase() == Phase::Active)
+    };
+    for (name, old, _) in slices.iter().filter(|(_, old, _)| active(old)) {
+        if let Some((stored, id)) = old.zip(before.ids.get(*name)) {
+            note(now, stored, true, *id);
+        }
+    }
+    for (name, _, new) in slices.iter().filter(|(_, _, new)| active(new)) {
+        if let Some((stored, id)) = new.zip(now.ids.get(*name)) {
+            note(now, stored, false, *id);
+        }
+    }
+    let mut kinds: BTreeSet<Arc<Member>> = BTreeSet::new();
+    let mut default_is_other = false;
+    for (host, (side, slices)) in named {
+        let was = now.members[host as usize].clone();
+        let mut member = Member { slices: slices.into_iter().collect(), ..(*was).clone() };
+        match side {
+            Some(Side::Ue) => member.direction = Direction::Uplink,
+            Some(Side::Dn) => member.direction = Direction::Downlink,
+            None => {}
+        }
+        if member.slices.is_empty() {
+            member = Member { slices: vec![SliceId::DEFAULT], direction: Direction::Uplink };
+        }
+        if member == *was {
+            continue;
+        }
+        let default = |member: &Member| member.slices == [SliceId::DEFAULT];
+        default_is_other |= default(&was) != default(&member);
+        let member = kinds.get(&member).cloned().unwrap_or_else(|| Arc::new(member));
+        kinds.insert(member.clone());
+        Arc::make_mut(&mut now.members)[host as usize] = member;
+        hosts.insert(host);
+    }
+    default_is_other
 }
 
 /// What a host is in; `None`: every slice that names it is full.

@@ -1,6 +1,5 @@
 //! What the APIs read. Nothing here changes anything.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use selvedge_pipeline::{Class, Direction, Entry};
@@ -13,7 +12,7 @@ use crate::Core;
 use crate::attach::prefixes;
 use crate::effect::LogEntry;
 use crate::event::ObjectId;
-use crate::intent::{Intent, Stored};
+use crate::intent::{Intent, StoredSlice};
 use crate::lifecycle::Phase;
 use crate::network::{LinkState, Use};
 use crate::numbers::DEFAULT_SLICE;
@@ -25,7 +24,7 @@ use crate::view::{
     SliceView, Status,
 };
 
-fn lifecycle(stored: &Stored<NetworkSlice>, kept: bool) -> Lifecycle {
+fn lifecycle(stored: &StoredSlice, kept: bool) -> Lifecycle {
     let phase = stored.phase();
     let enabled = kept && phase.holds_capacity();
     Lifecycle {
@@ -126,7 +125,7 @@ impl Core {
                 version: switch.version.clone(),
                 compute: switch.compute,
                 ports: ports.collect(),
-                entries: held.map_or(0, Table::len),
+                entries: held.map_or(0, |held| held.len()),
                 entries_desired: self.derived.tables.get(name).map_or(0, |table| table.len() + 1),
                 generation: held.and_then(generation_of),
                 in_sync: self.in_sync(name),
@@ -188,7 +187,7 @@ impl Core {
 
     /// Those of the intent; the default slice has no promise and is not listed.
     pub fn slices(&self) -> Vec<SliceView> {
-        let view = |stored: &Stored<NetworkSlice>| {
+        let view = |stored: &StoredSlice| {
             let slice = &stored.object;
             let state = self.derived.slices.get(slice.name.as_str());
             let reasons = state.map(|state| state.reasons.clone()).unwrap_or_default();
@@ -298,8 +297,8 @@ impl Core {
     }
 
     /// The latest lines of the event log, oldest first.
-    pub fn events(&self) -> &VecDeque<LogEntry> {
-        &self.events
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &LogEntry> {
+        self.events.values().map(Arc::as_ref)
     }
 
     /// What a switch should hold, without its generation.
@@ -370,13 +369,12 @@ impl Core {
     /// Slices of the intent with their states, for other systems.
     pub fn exported(&self) -> Vec<selvedge_slices::ts28541::Exported> {
         let views = self.slices();
-        let of = |(stored, view): (&Arc<Stored<NetworkSlice>>, SliceView)| {
-            selvedge_slices::ts28541::Exported {
-                slice: stored.object.clone(),
+        let of =
+            |(stored, view): (&Arc<StoredSlice>, SliceView)| selvedge_slices::ts28541::Exported {
+                slice: NetworkSlice::clone(&stored.object),
                 administrative_state: view.lifecycle.administrative_state,
                 operational_state: view.lifecycle.operational_state,
-            }
-        };
+            };
         self.intent.slices.values().zip(views).map(of).collect()
     }
 

@@ -297,7 +297,7 @@ pub(super) async fn events(
         let lines: Vec<LogLine> = api
             .handle
             .query(move |core| {
-                let newer = core.events().iter().filter(|entry| entry.sequence > after);
+                let newer = core.events().filter(|entry| entry.sequence > after);
                 newer.map(LogLine::from).collect()
             })
             .await?;

@@ -79,7 +79,7 @@ async fn the_status_says_that_the_store_cannot_be_written_until_it_can() {
     assert!(why.contains("controller.redb"), "{why}");
     controller.store.full.store(false, Ordering::SeqCst);
     until(false).await;
-    let events = controller.handle.query(|core| core.events().iter().cloned().collect::<Vec<_>>());
+    let events = controller.handle.query(|core| core.events().cloned().collect::<Vec<_>>());
     let events = events.await.unwrap();
     let kinds: Vec<&str> =
         events.iter().map(|e| e.kind).filter(|kind| kind.starts_with("store-")).collect();

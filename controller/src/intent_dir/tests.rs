@@ -92,7 +92,7 @@ impl Fixture {
 
     async fn events(&self) -> Vec<(String, String)> {
         let of = |entry: &selvedge_core::LogEntry| (entry.kind.to_owned(), entry.text.clone());
-        let all = self.controller.handle.query(move |core| core.events().iter().map(of).collect());
+        let all = self.controller.handle.query(move |core| core.events().map(of).collect());
         let all: Vec<(String, String)> = all.await.unwrap();
         all.into_iter().filter(|(kind, _)| kind.starts_with("intent-")).collect()
     }

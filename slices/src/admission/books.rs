@@ -11,7 +11,7 @@ use std::sync::Arc;
 use selvedge_topology::{ArcIx, BitRate, Topology};
 
 use super::protect::Failure;
-use super::usable;
+use super::{Names, usable};
 use crate::ObjectName;
 
 /// A slice's number in the books, reused after it has gone.
@@ -113,10 +113,10 @@ impl Books {
         &self,
         arc: ArcIx,
         limit: usize,
-        names: &[ObjectName],
+        names: &Names,
     ) -> Vec<(ObjectName, BitRate)> {
         let Some(account) = self.accounts.get(arc.index()) else { return Vec::new() };
-        let named = |(slot, rate): &(Slot, u64)| (std::cmp::Reverse(*rate), &names[*slot as usize]);
+        let named = |(slot, rate): &(Slot, u64)| (std::cmp::Reverse(*rate), &names[slot]);
         let mut holders: Vec<_> = account.holders.iter().map(named).collect();
         if holders.len() > limit {
             holders.select_nth_unstable(limit);

@@ -19,7 +19,7 @@ use selvedge_topology::{ArcIx, Bytes};
 use super::books::Slot;
 use super::delay::{LIMIT_NS, QueueDelay, Watch, queue};
 use super::port::{Flow, Port, ROUNDING, arrivals};
-use super::{Network, overhead, usable};
+use super::{Network, Watches, overhead, usable};
 use crate::Direction;
 use crate::limits::MTU_BYTES;
 
@@ -120,6 +120,13 @@ impl Bounds {
         self.verified = None;
     }
 
+    /// Whether a promise is broken already by what the queues are at least.
+    pub(super) fn surely_late(&self, promise: &Watch) -> bool {
+        let mut least = self.empty();
+        least.iter_mut().zip(&self.low).for_each(|(least, low)| *least = (*least).max(*low));
+        promise.broken(&least).is_some()
+    }
+
     /// Whether values that are not below the bounds are known under which all these promises
     /// hold. `touched`: the ports of the flows that were added since this was last `true`, and
     /// `added` their promise. `false` says nothing: the bounds themselves may be less.
@@ -127,7 +134,7 @@ impl Bounds {
         &mut self,
         touched: &[ArcIx],
         added: Option<&Watch>,
-        watches: &[Arc<Watch>],
+        watches: &Watches,
     ) -> bool {
         if let Some(values) = &self.verified {
             let touched = touched.iter().map(|arc| arc.index() as u32);
@@ -156,7 +163,7 @@ impl Bounds {
                 }
                 if self.not_raised(&above, self.active.iter().copied()) {
                     let kept = |watch: &Watch| watch.broken(&above).is_none();
-                    if watches.iter().map(Arc::as_ref).chain(added).all(kept) {
+                    if watches.values().map(Arc::as_ref).chain(added).all(kept) {
                         (self.verified, self.slack) = (Some(above), slack);
                         return true;
                     }

@@ -134,7 +134,7 @@ pub(super) fn queue(rate: BitRate, bursts: Bytes) -> QueueDelay {
 }
 
 /// A promised latency, in the form in which it is checked with every decision.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watch {
     pub(super) slot: Slot,
     promised_ns: u64,
@@ -143,7 +143,7 @@ pub(super) struct Watch {
     arcs: Box<[u32]>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watched {
     direction: Direction,
     /// Where its arcs end in those of all routes.

@@ -40,6 +40,7 @@ mod why;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{
     ArcIx, BitRate, End, Forwarding, LinkIx, NodeIx, NodeName, Path, Snapshot,
 };
@@ -58,6 +59,7 @@ pub use explain::{Explanation, LinkUse, PathExplanation};
 pub use memory::HookMemory;
 pub use offer::Offer;
 pub use protect::{Failure, Protection, failures};
+pub use rebuild::InOrder;
 pub use refusal::Refusal;
 
 /// Share of a link's capacity that may be promised, and the rate its virtual queue drains at.
@@ -110,7 +112,7 @@ pub struct Network<'a> {
     pub snapshot: &'a Snapshot,
     /// Made for that snapshot.
     pub forwarding: &'a Forwarding,
-    pub endpoints: &'a BTreeMap<NodeName, Attachment>,
+    pub endpoints: &'a Arc<BTreeMap<NodeName, Attachment>>,
     /// The nodes that each known hook can run on.
     pub hooks: &'a BTreeMap<ObjectName, Vec<NodeIx>>,
     pub memory: &'a HookMemory,
@@ -202,19 +204,22 @@ impl Admitted {
 /// Cheap to clone: slices, and the sums of each arc, are shared until they change.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    admitted: BTreeMap<ObjectName, Entry>,
+    admitted: Sorted<ObjectName, Entry>,
     books: Books,
     bounds: Bounds,
-    /// The promised latencies, in the order of slots.
-    watches: Vec<Arc<Watch>>,
+    /// The promised latencies.
+    watches: Watches,
     /// By slot; the name that was there last where it is free.
-    names: Vec<ObjectName>,
+    names: Names,
     free: Vec<Slot>,
     /// What was made of the same slices with all links up.
     whole: Option<Arc<Whole>>,
 }
 
-#[derive(Clone, Debug)]
+type Watches = Sorted<Slot, Arc<Watch>>;
+type Names = Sorted<Slot, ObjectName>;
+
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     slot: Slot,
     /// It might have been placed otherwise if others had taken less.
@@ -301,12 +306,10 @@ impl Ledger {
     }
 
     fn slot(&mut self, name: &ObjectName) -> Slot {
-        if let Some(slot) = self.free.pop() {
-            self.names[slot as usize] = name.clone();
-            return slot;
-        }
-        self.names.push(name.clone());
-        Slot::try_from(self.names.len() - 1).expect("slices are fewer than 2^32")
+        let more = Slot::try_from(self.names.len()).expect("slices are fewer than 2^32");
+        let slot = self.free.pop().unwrap_or(more);
+        self.names.insert(slot, name.clone());
+        slot
     }
 
     fn add_flows(&mut self, slot: Slot, admitted: &Admitted) {
@@ -326,11 +329,11 @@ impl Ledger {
         let Entry { slot, admitted, .. } = &entry;
         self.books.add(*slot, &admitted.reserved, &admitted.spare);
         if let Some(watch) = Watch::of(network, *slot, admitted) {
-            let at = self.watches.partition_point(|other| other.slot < *slot);
-            self.watches.insert(at, Arc::new(watch));
+            self.watches.insert(*slot, Arc::new(watch));
         }
         let name = admitted.slice.name.clone();
-        &self.admitted.entry(name).insert_entry(entry).into_mut().admitted
+        self.admitted.insert(name.clone(), entry);
+        &self.admitted[&name].admitted
     }
 
     /// Strikes a slice out, flows included; its slot stays taken.
@@ -339,8 +342,7 @@ impl Ledger {
         self.books.remove(entry.slot, &entry.admitted.reserved, &entry.admitted.spare);
         self.remove_flows(entry.slot, &entry.admitted);
         if entry.admitted.slice.latency.is_some() {
-            let at = self.watches.binary_search_by_key(&entry.slot, |watch| watch.slot);
-            at.into_iter().for_each(|at| drop(self.watches.remove(at)));
+            self.watches.remove(&entry.slot);
         }
         Some(entry)
     }
@@ -364,6 +366,11 @@ impl Ledger {
     /// By name.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectName, &Admitted)> {
         self.admitted.iter().map(|(name, entry)| (name, &*entry.admitted))
+    }
+
+    /// Slices that `after` has otherwise or has not, and those that it has besides, by name.
+    pub fn differences<'a>(&'a self, after: &'a Self, mut each: impl FnMut(&'a ObjectName)) {
+        self.admitted.differences(&after.admitted, |name, _, _| each(name));
     }
 
     pub fn len(&self) -> usize {

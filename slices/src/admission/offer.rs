@@ -3,12 +3,15 @@
 //! Each offer is found by admitting it to a copy, so it holds as long as nothing else changes.
 //! That takes tens of decisions: whoever only asks yes or no leaves it out.
 
-use selvedge_topology::{BitRate, Delay, NodeName};
+use selvedge_topology::{BitRate, Delay, Length, Metric, NodeName, Scratch, lengths_from};
 
-use super::{Ledger, Network, Protection};
+use super::{Ledger, Network, Protection, Refusal, place};
 use crate::limits::{MAX_LATENCY_US, MIN_RATE_BPS};
 use crate::template::Attribute;
 use crate::{Availability, Direction, NetworkSlice, ResourceSharingLevel, Side};
+
+/// Sites that are tried in place of another.
+const SITES_TRIED: usize = 16;
 
 /// Changes one thing about a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,42 +79,69 @@ impl Offer {
 impl Ledger {
     /// What would be admitted instead of a slice that is refused, at most one offer of each kind:
     /// less rate, more delay, less availability, backups that are shared, another of `sites` in
-    /// place of one of its `dn` endpoints (the first in order that will do). Empty when the slice itself is admitted.
-    pub fn offers(
+    /// place of one of its `dn` endpoints: the nearest that will do, of the 16
+    /// nearest. Empty when the slice itself is admitted.
+    pub fn offers<'s>(
         &self,
         network: &Network<'_>,
         slice: &NetworkSlice,
-        sites: &[NodeName],
+        sites: impl IntoIterator<Item = &'s NodeName>,
     ) -> Vec<Offer> {
         let mut copy = self.clone();
+        let Err(refusal) = copy.admit(network, slice) else { return Vec::new() };
         copy.remove(&slice.name);
-        let mut admits = |offer: &Offer| {
-            let admitted = copy.admit(network, &offer.applied(slice)).is_ok();
-            copy.remove(&slice.name);
-            admitted
-        };
-        let same =
-            Offer::Rate { downlink: slice.downlink.guaranteed, uplink: slice.uplink.guaranteed };
-        if admits(&same) {
-            return Vec::new();
-        }
+        let slot = copy.slot(&slice.name);
+        let mut admits =
+            |offer: &Offer| place::fits(&mut copy, network, &offer.applied(slice), slot);
         let mut offers = Vec::new();
-        offers.extend(less_rate(slice, &mut admits));
-        offers.extend(more_delay(slice, &mut admits));
+        let (fits, least) = match *refusal {
+            Refusal::Bandwidth { direction, wanted, fits, .. } => {
+                (Some((direction, fits, wanted)), None)
+            }
+            Refusal::Delay { least: Some(bound), .. } => (None, Some(bound.total)),
+            _ => (None, None),
+        };
+        offers.extend(less_rate(slice, fits, &mut admits));
+        offers.extend(more_delay(slice, least, &mut admits));
         let weaker = Protection::ALL.into_iter().rev();
         let weaker = weaker.filter(|level| *level < Protection::of(slice.availability));
         let mut weaker = weaker.map(|level| Offer::Protection(level, asking_for(level)));
         offers.extend(weaker.find(|offer| admits(offer)));
         let dedicated = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
         offers.extend(dedicated.then_some(Offer::Shared).filter(|offer| admits(offer)));
+        let sites = nearest(network, slice, sites);
         let mut others = slice.endpoints_on(Side::Dn).flat_map(|instead_of| {
-            let taken = |site: &&NodeName| slice.endpoints.iter().any(|e| e.name == **site);
-            let free = sites.iter().filter(move |site| !taken(site));
-            free.map(|site| Offer::Site { instead_of: instead_of.clone(), site: site.clone() })
+            let (instead_of, sites) = (instead_of.clone(), sites.iter().copied().cloned());
+            sites.map(move |site| Offer::Site { instead_of: instead_of.clone(), site })
         });
         offers.extend(others.find(|offer| admits(offer)));
         offers
     }
+}
+
+/// Sites that a slice does not have, by propagation from its first `ue` endpoint; without those
+/// that are too far for its latency by that alone.
+fn nearest<'s>(
+    network: &Network<'_>,
+    slice: &NetworkSlice,
+    sites: impl IntoIterator<Item = &'s NodeName>,
+) -> Vec<&'s NodeName> {
+    let switch = |endpoint: &NodeName| Some(network.endpoints.get(endpoint)?.switch);
+    let from = slice.endpoints_on(Side::Ue).find_map(switch);
+    let graph = network.snapshot.graph();
+    let lengths = from.map(|from| lengths_from(graph, &mut Scratch::new(), from, Metric::Delay));
+    let us = |site: &NodeName| {
+        let at = switch(site)?.index();
+        let length = lengths.as_ref().map_or(Length::ZERO, |of| of[at]);
+        Some(length).filter(|length| !length.is_none()).map(Length::sum)
+    };
+    let most = slice.latency.map_or(u64::MAX, Delay::us);
+    let free = sites.into_iter().filter(|site| slice.endpoints.iter().all(|e| e.name != **site));
+    let near = free.filter_map(|site| Some((us(site)?, site)));
+    let mut near: Vec<(u64, &NodeName)> = near.filter(|(us, _)| *us <= most).collect();
+    near.sort_unstable();
+    near.truncate(SITES_TRIED);
+    near.into_iter().map(|(_, site)| site).collect()
 }
 
 /// The least availability that asks for a level.
@@ -126,9 +156,14 @@ fn asking_for(level: Protection) -> Option<Availability> {
 }
 
 /// The largest guaranteed rates, in whole kbit/s: of one direction less or of both, whichever
-/// gives up least. None where endpoints have guarantees of their own: which of them should have
-/// less is not for us to say.
-fn less_rate(slice: &NetworkSlice, admits: &mut impl FnMut(&Offer) -> bool) -> Option<Offer> {
+/// gives up least; where one was found to be too much, of that one less if that will do. None where endpoints have guarantees of their own: which of them should have
+/// less is not for us to say. `left`: what was found to be left for how much, if rates were what
+/// is wrong.
+fn less_rate(
+    slice: &NetworkSlice,
+    known: Option<(Direction, BitRate, BitRate)>,
+    admits: &mut impl FnMut(&Offer) -> bool,
+) -> Option<Offer> {
     let own = |direction| slice.endpoints.iter().any(|e| e.rates(direction).guaranteed.is_some());
     if Direction::ALL.into_iter().any(own) {
         return None;
@@ -139,56 +174,97 @@ fn less_rate(slice: &NetworkSlice, admits: &mut impl FnMut(&Offer) -> bool) -> O
         }
         _ => 0,
     };
-    let choices = [[true, false], [false, true], [true, true]];
-    let offers = choices.into_iter().filter_map(|less| less_of(slice, less, admits));
-    offers.max_by_key(given)
+    let guess = known.map(|(_, fits, wanted)| {
+        let share = u128::from(fits.0) * 1000 / u128::from(wanted.0.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX).clamp(1, 999)
+    });
+    let less = |less: [bool; 2]| {
+        let none = |(less, rate): (bool, Option<BitRate>)| less && rate.is_none();
+        let rates = [slice.downlink.guaranteed, slice.uplink.guaranteed];
+        (!less.into_iter().zip(rates).any(none)).then_some(less)
+    };
+    if let Some((direction, ..)) = known {
+        // Mostly the other direction fits.
+        let one = less(Direction::ALL.map(|other| other == direction));
+        let found = one.and_then(|one| less_of(slice, one, guess, admits));
+        return found.or_else(|| less_of(slice, less([true, true])?, guess, admits));
+    }
+    // What is too much at the least rates of both is so for one of them.
+    let both = less([true, true]).map(|both| less_of(slice, both, guess, admits));
+    if both == Some(None) {
+        return None;
+    }
+    let ones = [[true, false], [false, true]].into_iter().filter_map(less);
+    let ones: Vec<Offer> = ones.filter_map(|one| less_of(slice, one, guess, admits)).collect();
+    both.flatten().into_iter().chain(ones).max_by_key(given)
 }
 
+/// `guess`: a share, per mille, that may be the largest.
 fn less_of(
     slice: &NetworkSlice,
     [down, up]: [bool; 2],
+    guess: Option<u64>,
     admits: &mut impl FnMut(&Offer) -> bool,
 ) -> Option<Offer> {
-    let (downlink, uplink) = (slice.downlink.guaranteed, slice.uplink.guaranteed);
-    if (down && downlink.is_none()) || (up && uplink.is_none()) {
-        return None;
-    }
     let offer = |share: u64| {
         let scaled = |rate: BitRate| {
             let bps = u128::from(rate.0) * u128::from(share) / 1000 / 1000 * 1000;
             BitRate(u64::try_from(bps).expect("a share is not more than the whole"))
         };
+        let (downlink, uplink) = (slice.downlink.guaranteed, slice.uplink.guaranteed);
         let downlink = if down { downlink.map(scaled) } else { downlink };
         let uplink = if up { uplink.map(scaled) } else { uplink };
         let large = |rate: &BitRate| rate.0 >= MIN_RATE_BPS;
         let both = downlink.iter().chain(&uplink);
         both.clone().all(large).then_some(Offer::Rate { downlink, uplink })
     };
-    // Every rate is too much or none is: between them one half after the other.
-    let (mut fits, mut too_much) = (0, 1000);
-    while too_much - fits > 1 {
-        let middle = fits + (too_much - fits) / 2;
-        match offer(middle) {
-            Some(offer) if !admits(&offer) => too_much = middle,
-            _ => fits = middle,
-        }
-    }
-    offer(fits).filter(|offer| admits(offer))
-}
-
-fn more_delay(slice: &NetworkSlice, admits: &mut impl FnMut(&Offer) -> bool) -> Option<Offer> {
-    let wanted = slice.latency?;
-    let (mut fits, mut too_little) = (MAX_LATENCY_US, wanted.us());
-    if !admits(&Offer::Latency(Delay(fits))) {
+    let mut too_much = |share: u64| !offer(share).is_some_and(|offer| admits(&offer));
+    // The least share that is a rate at all. If that is too much, every rate is.
+    let mut fits = least(0, 1000, |share| offer(share).is_some());
+    if fits == 1000 || too_much(fits) {
         return None;
     }
-    while fits - too_little > 1 {
-        let middle = too_little + (fits - too_little) / 2;
-        if admits(&Offer::Latency(Delay(middle))) {
-            fits = middle;
-        } else {
-            too_little = middle;
+    let mut most = 1000;
+    for guess in guess.into_iter().flat_map(|guess| [guess, guess + 1]) {
+        if fits < guess && guess < most {
+            *(if too_much(guess) { &mut most } else { &mut fits }) = guess;
         }
     }
-    Some(Offer::Latency(Delay(fits)))
+    offer(least(fits, most, too_much) - 1)
+}
+
+/// The least number above `from` of which something holds that holds of all above it, and of
+/// `to`.
+fn least(mut from: u64, mut to: u64, mut holds: impl FnMut(u64) -> bool) -> u64 {
+    while to - from > 1 {
+        let middle = from + (to - from) / 2;
+        if holds(middle) {
+            to = middle;
+        } else {
+            from = middle;
+        }
+    }
+    to
+}
+
+/// `known`: the bound of the ways that were found to be late.
+fn more_delay(
+    slice: &NetworkSlice,
+    known: Option<Delay>,
+    admits: &mut impl FnMut(&Offer) -> bool,
+) -> Option<Offer> {
+    let wanted = slice.latency?.us();
+    let mut admits = |us: u64| admits(&Offer::Latency(Delay(us)));
+    // Mostly those ways are the best there are, and nobody else is in the way.
+    let known =
+        known.map(|known| known.us()).filter(|known| (wanted..=MAX_LATENCY_US).contains(known));
+    if let Some(known) = known.filter(|known| admits(*known))
+        && (known == wanted + 1 || !admits(known - 1))
+    {
+        return Some(Offer::Latency(Delay(known)));
+    }
+    if !admits(MAX_LATENCY_US) {
+        return None;
+    }
+    Some(Offer::Latency(Delay(least(wanted, MAX_LATENCY_US, admits))))
 }

@@ -13,26 +13,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{ArcIx, Forwarding, Metric, NodeName, Topology};
 
 use super::{Attachment, Entry, HookMemory, Ledger, Network, Placed, Refusal, Segment, place};
 use crate::{NetworkSlice, ObjectName};
 
+/// Slices in the order in which they were promised: by a number that rises, then by name. No two
+/// have the same name.
+pub type InOrder = Sorted<(u64, ObjectName), Arc<NetworkSlice>>;
+
 /// What is made of slices with all links up.
 #[derive(Debug)]
 pub(super) struct Whole {
     of: Given,
-    /// Every slice, in order.
-    asked: Vec<Asked>,
-    /// Those that are admitted.
+    asked: InOrder,
+    /// Those of them that were not admitted, or not as they would have been alone. They might be
+    /// placed otherwise if somebody before them were not there.
+    pressed: Sorted<(u64, ObjectName), Pressed>,
+    /// Those that were admitted.
     ledger: Ledger,
 }
 
-#[derive(Clone, Debug)]
-enum Asked {
-    /// In the ledger, under this name.
-    Admitted(ObjectName),
-    Refused(Arc<(NetworkSlice, Refusal)>),
+#[derive(Clone, Debug, PartialEq)]
+enum Pressed {
+    Admitted,
+    Refused(Arc<Refusal>),
 }
 
 /// What a network is besides its failures.
@@ -50,7 +56,7 @@ impl Given {
         Self {
             topology: network.snapshot.topology().clone(),
             metric: network.forwarding.metric(),
-            endpoints: Arc::new(network.endpoints.clone()),
+            endpoints: network.endpoints.clone(),
             hooks: network.hooks.clone(),
             memory: network.memory.clone(),
         }
@@ -59,7 +65,7 @@ impl Given {
     fn is(&self, network: &Network<'_>) -> bool {
         Arc::ptr_eq(&self.topology, network.snapshot.topology())
             && self.metric == network.forwarding.metric()
-            && *self.endpoints == *network.endpoints
+            && self.endpoints == *network.endpoints
             && self.hooks == *network.hooks
             && self.memory == *network.memory
     }
@@ -78,58 +84,56 @@ fn with_all_up<T>(network: &Network<'_>, what: impl FnOnce(&Network<'_>) -> T) -
 impl Ledger {
     /// The same slices in a changed network, in this order, from nothing: those that still fit
     /// keep their promise, those that do not are waived, those that cannot even be reached are
-    /// left out and listed. Slices have different names.
-    pub fn rebuilt<'s>(
+    /// left out and listed.
+    pub fn rebuilt(
         network: &Network<'_>,
-        slices: impl IntoIterator<Item = &'s NetworkSlice>,
+        slices: &InOrder,
     ) -> (Self, BTreeMap<ObjectName, Refusal>) {
-        let slices: Vec<&NetworkSlice> = slices.into_iter().collect();
-        let whole = Whole::of(network, &slices);
+        let whole = Whole::of(network, slices);
         let ledger = if network.snapshot.down().is_empty() {
             whole.ledger.clone()
         } else {
             whole.one_by_one(network)
         };
-        ledger.completed(network, &slices, Arc::new(whole))
+        ledger.completed(network, Arc::new(whole))
     }
 
     /// What [`Self::rebuilt`] comes to, from a ledger that it or this made.
     ///
-    /// Cost: a look at every slice, and a decision on each that the change reaches.
-    pub fn updated<'s>(
+    /// Cost: a decision on each slice that the change reaches; and where links are down, a look
+    /// at every slice.
+    pub fn updated(
         &self,
         network: &Network<'_>,
-        slices: impl IntoIterator<Item = &'s NetworkSlice>,
+        slices: &InOrder,
     ) -> (Self, BTreeMap<ObjectName, Refusal>) {
-        let slices: Vec<&NetworkSlice> = slices.into_iter().collect();
         let known = self.whole.as_ref().filter(|whole| whole.of.is(network));
-        let whole = known.and_then(|whole| whole.edited(network, &slices));
-        let whole = whole.unwrap_or_else(|| Arc::new(Whole::of(network, &slices)));
+        let whole = known.and_then(|whole| whole.edited(network, slices));
+        let whole = whole.unwrap_or_else(|| Arc::new(Whole::of(network, slices)));
         let ledger = if network.snapshot.down().is_empty() {
             whole.ledger.clone()
         } else {
             whole.at_once(network).unwrap_or_else(|| whole.one_by_one(network))
         };
-        ledger.completed(network, &slices, whole)
+        ledger.completed(network, whole)
     }
 
     /// Places what is not in the ledger yet.
     fn completed(
         mut self,
         network: &Network<'_>,
-        slices: &[&NetworkSlice],
         whole: Arc<Whole>,
     ) -> (Self, BTreeMap<ObjectName, Refusal>) {
         let mut unplaced = BTreeMap::new();
         let mut later: Vec<(&NetworkSlice, Refusal)> = Vec::new();
         if network.snapshot.down().is_empty() {
-            let refused = whole.asked.iter().filter_map(|asked| match asked {
-                Asked::Admitted(_) => None,
-                Asked::Refused(refused) => Some((&refused.0, refused.1.clone())),
+            let refused = whole.pressed.iter().filter_map(|(key, pressed)| match pressed {
+                Pressed::Admitted => None,
+                Pressed::Refused(why) => Some((&*whole.asked[key], Refusal::clone(why))),
             });
             later.extend(refused);
         } else {
-            for slice in slices {
+            for slice in whole.asked.values() {
                 if self.get(slice.name.as_str()).is_none()
                     && let Err(refusal) = self.admit(network, slice)
                 {
@@ -167,68 +171,79 @@ impl Ledger {
 }
 
 impl Whole {
-    fn of(network: &Network<'_>, slices: &[&NetworkSlice]) -> Self {
-        let mut whole = Self { of: Given::of(network), asked: Vec::new(), ledger: Ledger::new() };
+    fn of(network: &Network<'_>, slices: &InOrder) -> Self {
+        let mut whole = Self {
+            of: Given::of(network),
+            asked: slices.clone(),
+            pressed: Sorted::new(),
+            ledger: Ledger::new(),
+        };
         whole.ledger.prepare(network);
-        with_all_up(network, |network| whole.append(network, slices));
+        with_all_up(network, |network| whole.append(network, slices.iter()));
         whole
     }
 
-    fn append(&mut self, network: &Network<'_>, slices: &[&NetworkSlice]) {
-        for slice in slices {
-            self.asked.push(match self.ledger.admit(network, slice) {
-                Ok(_) => Asked::Admitted(slice.name.clone()),
-                Err(refusal) => Asked::Refused(Arc::new(((*slice).clone(), *refusal))),
-            });
+    fn append<'s>(
+        &mut self,
+        network: &Network<'_>,
+        slices: impl Iterator<Item = (&'s (u64, ObjectName), &'s Arc<NetworkSlice>)>,
+    ) {
+        for (key, slice) in slices {
+            let pressed = match self.ledger.admit(network, slice).err() {
+                Some(refusal) => Pressed::Refused(Arc::new(*refusal)),
+                None if self.ledger.admitted[&slice.name].pressed => Pressed::Admitted,
+                None => continue,
+            };
+            self.pressed.insert(key.clone(), pressed);
         }
     }
 
-    /// Of other slices in the same order. `None`: somebody might be placed otherwise now.
-    fn edited(
-        self: &Arc<Self>,
-        network: &Network<'_>,
-        slices: &[&NetworkSlice],
-    ) -> Option<Arc<Self>> {
-        let (mut asked, mut gone, mut freed) = (Vec::new(), Vec::new(), false);
-        for known in &self.asked {
-            let (slice, pressed) = match known {
-                Asked::Admitted(name) => {
-                    let entry = &self.ledger.admitted[name];
-                    (&entry.admitted.slice, entry.pressed)
-                }
-                Asked::Refused(refused) => (&refused.0, true),
-            };
-            if slices.get(asked.len()).is_some_and(|wanted| *wanted == slice) {
-                if freed && pressed {
-                    return None;
-                }
-                asked.push(known.clone());
-            } else if let Asked::Admitted(name) = known {
-                freed = true;
-                gone.push(name);
+    /// Of other slices. `None`: somebody might be placed otherwise now.
+    fn edited(self: &Arc<Self>, network: &Network<'_>, slices: &InOrder) -> Option<Arc<Self>> {
+        let (mut gone, mut first_new) = (Vec::new(), None);
+        self.asked.differences(slices, |key, old, new| {
+            gone.extend(old.map(|_| key));
+            if new.is_some() && first_new.is_none() {
+                first_new = Some(key);
             }
-        }
-        let more = &slices[asked.len()..];
-        if asked.len() == self.asked.len() && more.is_empty() {
+        });
+        if gone.is_empty() && first_new.is_none() {
             return Some(self.clone());
         }
-        let mut whole = Self { of: self.of.clone(), asked, ledger: self.ledger.clone() };
-        for name in gone {
-            whole.ledger.remove(name);
+        // Those behind the first that is new are decided after it.
+        let behind = |key: &&(u64, ObjectName)| first_new.is_some_and(|first| *key > first);
+        let later: Vec<_> = match first_new {
+            Some(first) => self.asked.from(first).map(|(key, _)| key).filter(behind).collect(),
+            None => Vec::new(),
+        };
+        let stay = |key: &&&(u64, ObjectName)| !behind(key);
+        let freed = |key: &&&(u64, ObjectName)| self.ledger.get(key.1.as_str()).is_some();
+        if let Some(first) = gone.iter().filter(stay).find(freed) {
+            let mut pressed = self.pressed.from(*first).map(|(key, _)| key);
+            if pressed.any(|key| gone.binary_search(&key).is_err() && !behind(&key)) {
+                return None;
+            }
         }
-        if !more.is_empty() {
-            with_all_up(network, |network| whole.append(network, more));
+        let mut whole = Self {
+            of: self.of.clone(),
+            asked: slices.clone(),
+            pressed: self.pressed.clone(),
+            ledger: self.ledger.clone(),
+        };
+        for key in gone.into_iter().chain(later) {
+            whole.pressed.remove(key);
+            whole.ledger.remove(&key.1);
+        }
+        if let Some(first) = first_new {
+            with_all_up(network, |network| whole.append(network, slices.from(first)));
         }
         Some(Arc::new(whole))
     }
 
     fn admitted(&self) -> impl Iterator<Item = (&NetworkSlice, &[Placed])> {
-        self.asked.iter().filter_map(|asked| match asked {
-            Asked::Admitted(name) => {
-                let admitted = &self.ledger.admitted[name].admitted;
-                Some((&admitted.slice, admitted.placed.as_slice()))
-            }
-            Asked::Refused(_) => None,
+        self.asked.values().filter_map(|slice| {
+            let admitted = &self.ledger.admitted.get(&slice.name)?.admitted;
+            Some((&admitted.slice, admitted.placed.as_slice()))
         })
     }
 
@@ -257,7 +272,7 @@ impl Whole {
             ledger.watches.is_empty()
                 || ledger.bounds.surely(&touched, None, &ledger.watches)
                 || ledger.bounds.settle().is_some_and(|values| {
-                    ledger.watches.iter().all(|watch| watch.broken(values).is_none())
+                    ledger.watches.values().all(|watch| watch.broken(values).is_none())
                 })
         };
         (ledger.books.all_within() && kept(&mut ledger)).then_some(ledger)

@@ -370,7 +370,7 @@ pub(super) fn late(
     }
     let broken_now = |watch: &sync::Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
     let mut harmed: Vec<(sync::Arc<Watch>, Direction)> =
-        ledger.watches.iter().filter_map(broken_now).collect();
+        ledger.watches.values().filter_map(broken_now).collect();
     if !harmed.is_empty() {
         // A promise that is broken already is not this slice's doing.
         ledger.remove_flows(slot, admitted);
@@ -378,7 +378,7 @@ pub(super) fn late(
         ledger.add_flows(slot, admitted);
         harmed.retain(|(watch, _)| broken(watch, &before).is_none());
     }
-    let name = |watch: &Watch| &ledger.names[watch.slot as usize];
+    let name = |watch: &Watch| &ledger.names[&watch.slot];
     let (watch, direction) = harmed.iter().min_by_key(|(watch, _)| name(watch))?;
     let (other, direction) = (name(watch).clone(), *direction);
     let of = ledger.get(other.as_str()).expect("a watch is of an admitted slice");

@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use selvedge_topology::{ArcIx, Bytes, NodeIx, NodeName};
 
@@ -23,7 +24,7 @@ pub struct Paths<'a> {
     pub ledger: &'a mut Ledger,
     network: Network<'a>,
     /// Where endpoints are, placed instances included.
-    endpoints: BTreeMap<NodeName, Attachment>,
+    endpoints: Arc<BTreeMap<NodeName, Attachment>>,
     /// What nodes have for hooks: less what instances take.
     memory: HookMemory,
     /// By node, the costs of the ways to it from all others; `None`: there is none.
@@ -52,24 +53,25 @@ impl<'a> Paths<'a> {
     }
 
     /// Where endpoints are, placed instances included.
-    pub fn endpoints(&self) -> &BTreeMap<NodeName, Attachment> {
+    pub fn endpoints(&self) -> &Arc<BTreeMap<NodeName, Attachment>> {
         &self.endpoints
     }
 
     /// The network with the instances that are placed.
-    pub fn into_parts(self) -> (BTreeMap<NodeName, Attachment>, HookMemory) {
+    pub fn into_parts(self) -> (Arc<BTreeMap<NodeName, Attachment>>, HookMemory) {
         (self.endpoints, self.memory)
     }
 
     fn attach(&mut self, endpoint: &NodeName, switch: NodeIx, memory: Bytes) {
-        self.endpoints.insert(endpoint.clone(), Attachment { switch, link: None });
+        let attachment = Attachment { switch, link: None };
+        Arc::make_mut(&mut self.endpoints).insert(endpoint.clone(), attachment);
         if let Some(left) = self.memory.nodes.get_mut(&switch) {
             left.0 = left.0.saturating_sub(memory.0);
         }
     }
 
     fn detach(&mut self, endpoint: &NodeName, memory: Bytes) -> Option<NodeIx> {
-        let node = self.endpoints.remove(endpoint)?.switch;
+        let node = Arc::make_mut(&mut self.endpoints).remove(endpoint)?.switch;
         if let Some(left) = self.memory.nodes.get_mut(&node) {
             left.0 = left.0.saturating_add(memory.0);
         }

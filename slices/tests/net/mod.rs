@@ -1,8 +1,9 @@
 //! A network with endpoints, and slices in short, for tests of admission.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use selvedge_slices::admission::{Attachment, HookMemory, Network};
+use selvedge_slices::admission::{Attachment, HookMemory, InOrder, Network};
 use selvedge_slices::{NetworkSlice, Object, ObjectName, parse};
 use selvedge_topology::{Forwarding, NodeIx, NodeName, Snapshot};
 
@@ -11,7 +12,7 @@ use selvedge_topology::{Forwarding, NodeIx, NodeName, Snapshot};
 pub(crate) struct Net {
     pub(crate) snapshot: Snapshot,
     pub(crate) forwarding: Forwarding,
-    pub(crate) endpoints: BTreeMap<NodeName, Attachment>,
+    pub(crate) endpoints: Arc<BTreeMap<NodeName, Attachment>>,
     pub(crate) hooks: BTreeMap<ObjectName, Vec<NodeIx>>,
     pub(crate) memory: HookMemory,
 }
@@ -29,7 +30,7 @@ impl Net {
     ) -> Self {
         let forwarding = Forwarding::new(&snapshot);
         let (hooks, memory) = Default::default();
-        Self { snapshot, forwarding, endpoints, hooks, memory }
+        Self { snapshot, forwarding, endpoints: Arc::new(endpoints), hooks, memory }
     }
 
     /// One endpoint on every switch, numbered as they are: `h0` and on for `h`.
@@ -47,6 +48,13 @@ impl Net {
         let Self { snapshot, forwarding, endpoints, hooks, memory } = self;
         Network { snapshot, forwarding, endpoints, hooks, memory }
     }
+}
+
+/// Slices in this order.
+#[allow(dead_code, reason = "not every test rebuilds a ledger")]
+pub(crate) fn in_order<'s>(slices: impl IntoIterator<Item = &'s NetworkSlice>) -> InOrder {
+    let slices = (0..).zip(slices);
+    slices.map(|(at, slice)| ((at, slice.name.clone()), Arc::new(slice.clone()))).collect()
 }
 
 /// The slice of `NAME FIELDS`, fields as in a document's `spec`.

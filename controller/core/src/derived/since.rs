@@ -14,6 +14,8 @@ use selvedge_topology::{LinkIx, NodeIx, NodeName};
 use super::{Derived, SliceState, State, attachment, forwarding, hooks};
 use crate::Core;
 use crate::desired::{self, Named, Scope, fabric, rules};
+use crate::intent::StoredSlice;
+use crate::lifecycle::Phase;
 use crate::network::Switch;
 use crate::numbers::Numbers;
 use crate::placement;
@@ -70,14 +72,14 @@ impl Derived {
     }
 
     fn network_since(&mut self, core: &Core, before: &Self, changes: &mut Changes) {
-        for (name, switch) in &self.of.switches {
-            if !before.of.switches.get(name).is_some_and(|old| same(old, switch)) {
+        before.of.switches.differences(&self.of.switches, |name, old, new| {
+            if !old.zip(new).is_some_and(|(old, new)| same(old, new)) {
                 changes.switches.insert(name.clone());
             }
-        }
+        });
         let drained = &self.of.intent.drained;
         // Where hosts are decides how much of what is drained stays in use.
-        let same_hosts = drained.is_empty() || Arc::ptr_eq(&self.of.learned, &before.of.learned);
+        let same_hosts = drained.is_empty() || self.of.learned == before.of.learned;
         if changes.switches.is_empty() && same_hosts && before.of.intent.same_drains(drained) {
             return;
         }
@@ -105,24 +107,18 @@ impl Derived {
         let mut hosts: BTreeSet<&NodeName> =
             changes.switches.iter().flat_map(|name| network.declared.guests(name)).collect();
         let learned = &self.of.learned;
-        if !changes.switches.is_empty() || !Arc::ptr_eq(learned, &before.of.learned) {
-            for (host, learned) in &**learned {
-                let there = |at: &(NodeName, String)| changes.switches.contains(&at.0);
-                if before.of.learned.get(host) != Some(learned)
-                    || learned.at.as_ref().is_some_and(there)
-                {
-                    hosts.insert(host);
-                }
-            }
-            let forgotten = before.of.learned.keys().filter(|host| !learned.contains_key(*host));
-            hosts.extend(forgotten);
+        before.of.learned.differences(learned, |host, _, _| hosts.extend([host]));
+        if !changes.switches.is_empty() {
+            let there = |at: &(NodeName, String)| changes.switches.contains(&at.0);
+            let here = learned.iter().filter(|(_, l)| l.at.as_ref().is_some_and(there));
+            hosts.extend(here.map(|(host, _)| host));
         }
         for host in hosts {
             let declared = network.topology.nodes.get(host).and_then(|node| node.as_host());
             let at = declared.and_then(|d| core.endpoints.locate(network, host, d));
             if self.located.get(host) != at.as_ref() {
                 match at {
-                    Some(at) => self.located.put(host.clone(), at),
+                    Some(at) => self.located.insert(host.clone(), at),
                     None => self.located.remove(host),
                 };
                 changes.moved.insert(host.clone());
@@ -148,19 +144,17 @@ impl Derived {
 
     /// Which slices name whom.
     fn names_since(&mut self, before: &Self, changes: &mut Changes) {
-        let intent = &self.of.intent;
-        let names: BTreeSet<&ObjectName> =
-            different(&before.of.intent.slices, &intent.slices).collect();
-        for name in names {
+        let active = |stored: &&Arc<StoredSlice>| stored.phase() == Phase::Active;
+        for (name, old, new) in before.of.intent.slices.since(&self.of.intent.slices) {
             changes.slices.insert(name.clone());
-            let (old, new) = (before.of.intent.active_slice(name), intent.active_slice(name));
+            let (old, new) = (old.filter(active), new.filter(active));
             for endpoint in old.iter().flat_map(|stored| &stored.object.endpoints) {
                 let Some(mut named) = self.named.get(&endpoint.name).cloned() else { continue };
                 named.slices.retain(|other| other != name);
                 if named.slices.is_empty() {
                     self.named.remove(&endpoint.name);
                 } else {
-                    self.named.put(endpoint.name.clone(), named);
+                    self.named.insert(endpoint.name.clone(), named);
                 }
             }
             for endpoint in new.iter().flat_map(|stored| &stored.object.endpoints) {
@@ -169,7 +163,7 @@ impl Derived {
                 named.side = endpoint.side;
                 named.slices.push(name.clone());
                 named.slices.sort_unstable();
-                self.named.put(endpoint.name.clone(), named);
+                self.named.insert(endpoint.name.clone(), named);
             }
         }
         before.named.differences(&self.named, |host, old, new| {
@@ -183,11 +177,14 @@ impl Derived {
     fn places_anew(&self, before: &Self, changes: &Changes) -> bool {
         let (old, new) = (&before.of, &self.of);
         let same = changes.switches.is_empty()
-            && Arc::ptr_eq(&old.learned, &new.learned)
+            && old.learned == new.learned
             && same_objects(&old.intent.applications, &new.intent.applications)
             && old.places == new.places;
-        let joined = |of: &State| of.switches.values().map(|s| s.joined).collect::<Vec<_>>();
-        (old.intent.places() || new.intent.places()) && (!same || joined(old) != joined(new))
+        let mut joined = false;
+        old.switches.differences(&new.switches, |_, old, new| {
+            joined |= old.map(|old| old.joined) != new.map(|new| new.joined);
+        });
+        (old.intent.places() || new.intent.places()) && (!same || joined)
     }
 
     /// The ledger of before if nothing in it can differ; else one made anew, together with the
@@ -213,31 +210,48 @@ impl Derived {
                 changes.moved.insert(host.clone());
             }
         }
-        let mut slices = BTreeMap::new();
-        for (name, stored) in &core.intent.slices {
+        if *self.unplaced != unplaced {
+            self.unplaced = Arc::new(unplaced);
+        }
+        let mut names = changes.slices.clone();
+        before.ledger.differences(&self.ledger, |name| names.extend([name.clone()]));
+        if !Arc::ptr_eq(&self.unplaced, &before.unplaced) {
+            names.extend(before.unplaced.keys().chain(self.unplaced.keys()).cloned());
+        }
+        for name in names {
+            let Some(stored) = core.intent.slices.get(&name) else {
+                self.slices.remove(&name);
+                continue;
+            };
             numbers.slice(name.as_str())?;
             if !stored.phase().holds_capacity() {
+                self.slices.remove(&name);
                 continue;
             }
             let admitted = self.ledger.get(name.as_str());
-            let why = unplaced.get(name).or(admitted.and_then(|a| a.waived.as_ref()));
+            let why = self.unplaced.get(&name).or(admitted.and_then(|a| a.waived.as_ref()));
             let reasons = why.map(ToString::to_string).into_iter().collect();
-            slices.insert(name.to_string(), SliceState { reasons, placed: admitted.is_some() });
+            let state = SliceState { reasons, placed: admitted.is_some() };
+            if self.slices.get(&name) != Some(&state) {
+                self.slices.insert(name, state);
+            }
         }
-        self.slices = Arc::new(slices);
         Ok(())
     }
 
     /// `placed`: see [`placement::Settled`].
-    fn take_attachments(&mut self, placed: Option<(BTreeMap<NodeName, Attachment>, HookMemory)>) {
+    fn take_attachments(
+        &mut self,
+        placed: Option<(Arc<BTreeMap<NodeName, Attachment>>, HookMemory)>,
+    ) {
         match placed {
             None => {
                 self.attachments = self.bare.attachments.clone();
                 self.hook_memory = self.bare.memory.clone();
             }
             Some((attachments, memory)) => {
-                if *self.attachments != attachments {
-                    self.attachments = Arc::new(attachments);
+                if self.attachments != attachments {
+                    self.attachments = attachments;
                 }
                 self.hook_memory = memory;
             }
@@ -252,17 +266,25 @@ impl Derived {
             && Arc::ptr_eq(&self.attachments, &before.attachments)
             && self.hook_nodes == before.hook_nodes;
         let same_hooks = same_objects(&self.of.intent.hooks, &before.of.intent.hooks);
-        for (name, stored) in self.of.intent.active() {
-            let (old, new) = (before.slices.get(name.as_str()), self.slices.get(name.as_str()));
-            let unplaced = new.is_none_or(|state| !state.placed);
-            let moved = || {
-                let (old, new) = (before.ledger.get(name.as_str()), self.ledger.get(name.as_str()));
-                !Arc::ptr_eq(&self.ledger, &before.ledger) && !same_ways(old, new)
-            };
-            let through = !same_hooks && !stored.object.through.is_empty();
-            if old != new || through || (unplaced && !same_network) || moved() {
+        let is_active = |name: &ObjectName| self.of.intent.active_slice(name).is_some();
+        let mut also = |name: &ObjectName| {
+            if is_active(name) {
                 slices.insert(name.clone());
             }
+        };
+        before.slices.differences(&self.slices, |name, _, _| also(name));
+        before.ledger.differences(&self.ledger, |name| {
+            if !same_ways(before.ledger.get(name.as_str()), self.ledger.get(name.as_str())) {
+                also(name);
+            }
+        });
+        if !same_network {
+            self.slices.iter().filter(|(_, s)| !s.placed).for_each(|(name, _)| also(name));
+        }
+        if !same_hooks {
+            let through = |stored: &&Arc<StoredSlice>| !stored.object.through.is_empty();
+            let all = self.of.intent.slices.values().filter(through);
+            all.for_each(|stored| also(&stored.object.name));
         }
         let on_switch = |(key, _): &(&(NodeName, _), _)| changes.switches.contains(&key.0);
         slices.extend(before.hooks.iter().filter(on_switch).map(|(_, h)| h.slice.clone()));

@@ -13,7 +13,8 @@ use crate::attach::{Located, as_held, prefixes};
 use crate::intent::Intent;
 use crate::numbers::Numbers;
 use crate::refusal::Refusal;
-use crate::table::{Sorted, Table};
+use crate::table::Table;
+use selvedge_topology::sorted::Sorted;
 
 /// Classifier entries of one switch.
 const MAX_ENTRIES: usize = 64;

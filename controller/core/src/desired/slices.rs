@@ -63,7 +63,7 @@ pub(crate) fn slices(
     // Whoever is in one of them may send in its other slices too.
     let mut met = scope.slices.clone();
     for host in &hosts {
-        met.extend(derived.named.get(host).into_iter().flat_map(|n| n.slices.iter().cloned()));
+        met.extend(derived.named.get(*host).into_iter().flat_map(|n| n.slices.iter().cloned()));
     }
     let members = members(network, derived, &hosts_of(derived, scope, &met), numbers)?;
     let ways = Ways::new(derived, &met, numbers)?;
@@ -158,10 +158,10 @@ fn hosts_of<'a>(
     let objects = slices.iter().filter_map(|name| derived.of.intent.active_slice(name));
     let named = objects.flat_map(|stored| &stored.object.endpoints).map(|endpoint| &endpoint.name);
     let mut hosts: BTreeSet<&NodeName> =
-        named.filter(|host| derived.located.contains_key(host)).collect();
+        named.filter(|host| derived.located.contains_key(*host)).collect();
     if scope.default {
         let all = derived.located.iter().map(|(host, _)| host);
-        hosts.extend(all.filter(|host| !derived.named.contains_key(host)));
+        hosts.extend(all.filter(|host| !derived.named.contains_key(*host)));
     }
     hosts
 }
@@ -176,9 +176,9 @@ fn members<'a>(
     let mut members = Vec::with_capacity(hosts.len());
     for host in hosts {
         let declared = network.topology.nodes.get(*host).and_then(|node| node.as_host());
-        let located = derived.located.get(host);
+        let located = derived.located.get(*host);
         let Some((declared, located)) = declared.zip(located) else { continue };
-        let named = derived.named.get(host);
+        let named = derived.named.get(*host);
         let mut slices: Vec<&ObjectName> = named.iter().flat_map(|n| &n.slices).collect();
         slices.sort_by_key(|name| {
             let priority = intent.slices.get(*name).map(|stored| stored.object.priority);

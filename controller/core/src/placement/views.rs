@@ -18,7 +18,7 @@ impl Core {
         let derived = self.derived.clone();
         let gone: Vec<NodeName> = misplaced(self, &derived.places).cloned().collect();
         for endpoint in gone {
-            self.endpoints.learned_mut().remove(&endpoint);
+            self.endpoints.learned.remove(&endpoint);
         }
         let places = derived.places.iter();
         let places = places.filter_map(|(name, place)| Some((name.clone(), place.node.clone()?)));
@@ -89,14 +89,10 @@ impl Core {
         let application = &self.intent.applications.get(name)?.object;
         let (placement, endpoint) =
             (self.placement_of(&application.name), application.endpoint.clone());
-        let leads = |name: &ObjectName| {
-            let slice = &self.intent.slices[name].object;
-            slice.endpoints.iter().any(|one| one.name == endpoint)
-        };
-        let slices = self.intent.slices.keys().filter(|name| leads(name));
+        let slices = self.intent.slices.naming(&endpoint).iter();
         Some(ApplicationExplanation {
             application: name.to_owned(),
-            slices: slices.map(ToString::to_string).collect(),
+            slices: slices.map(|(name, _)| name.to_string()).collect(),
             nodes: if placement.is_some() { self.verdicts(&application.name) } else { Vec::new() },
             placement,
             endpoint,

@@ -14,7 +14,7 @@ use selvedge_pipeline::{
 use super::survive::Failure;
 use super::world::{Member, World};
 use crate::plan::Table;
-use crate::table::Sorted;
+use selvedge_topology::sorted::Sorted;
 
 /// Endpoints of one switch whose packets are treated alike: bound to one slice set there, and
 /// members of the same slices on the same side.
@@ -95,9 +95,8 @@ impl Node {
 
     /// Changes that turn what is here into `table`, by key.
     pub(crate) fn towards(&self, table: &Table) -> Vec<(Key, Option<Entry>)> {
-        const EMPTY: &Table = &Table::new();
-        let mut changes = Vec::new();
-        self.table.as_deref().unwrap_or(EMPTY).differences(table, |key, _, new| {
+        let (mut changes, empty) = (Vec::new(), Table::new());
+        self.table.as_deref().unwrap_or(&empty).differences(table, |key, _, new| {
             changes.push((*key, new.cloned()));
         });
         changes
@@ -141,7 +140,7 @@ impl Node {
                     false => routes.retain(|route| *route != (e.slice_set, e.prefix)),
                 }
                 if !routes.is_empty() {
-                    self.routes_by_policy.put(policy, routes);
+                    self.routes_by_policy.insert(policy, routes);
                 }
             }
             Entry::Port(e) => {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, SliceId, SliceSet};
 use selvedge_topology::NodeName;
+use selvedge_topology::sorted::Sorted;
 
 use self::concern::Dirty;
 use super::class::Class;
@@ -26,16 +27,13 @@ use super::node::Node;
 use super::survive::Failure;
 use super::world::{Member, World};
 use super::{CounterExample, Defect};
-use crate::table::{Sorted, Table};
+use crate::table::Table;
 
 mod concern;
 mod sent;
 mod settle;
 
 pub(crate) use sent::{End, Sent, Why, function_name};
-
-/// What an unknown switch is supposed to hold.
-const EMPTY: Table = Table::new();
 
 /// Node ids are below.
 const FIRST_FUNCTION: u16 = 0xE000;
@@ -137,6 +135,8 @@ impl View {
             let before = std::mem::replace(&mut self.world, world.clone());
             self.world_changed(&before, &mut dirty);
         }
+        // What an unknown switch is supposed to hold.
+        let empty = Table::new();
         for node in 0..self.nodes.len() {
             let table = tables.get(world.name(node));
             let known = &self.nodes[node].table;
@@ -148,7 +148,7 @@ impl View {
             if same {
                 continue;
             }
-            let changes = self.nodes[node].towards(table.map_or(&EMPTY, Arc::as_ref));
+            let changes = self.nodes[node].towards(table.map_or(&empty, Arc::as_ref));
             if known.is_some() != table.is_some() {
                 self.known_changed(node, &mut dirty);
             }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, PortId, SliceId, prefix};
 use selvedge_topology::NodeName;
+use selvedge_topology::sorted::Sorted;
 
 /// Cheap to clone and to compare with what it was made from: what did not change is shared.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,7 +27,7 @@ pub(crate) struct World {
     pub(crate) endpoints: Arc<Vec<Option<Arc<Endpoint>>>>,
     /// Those of each node.
     pub(crate) hosts_of: Arc<Vec<Vec<u32>>>,
-    pub(crate) slices: Arc<BTreeMap<SliceId, Arc<Slice>>>,
+    pub(crate) slices: Sorted<SliceId, Arc<Slice>>,
     /// Active traffic rules.
     pub(crate) rules: Arc<Vec<Rule>>,
     /// Shared-risk groups of each declared link: does not change while a core lives.
@@ -84,7 +85,7 @@ pub(crate) struct Member {
     pub(crate) direction: Direction,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slice {
     pub(crate) name: String,
     /// Higher wins where two endpoints share several.
@@ -107,7 +108,7 @@ pub(crate) struct Slice {
 }
 
 /// What a slice is promised for failures that come one at a time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Protected {
     pub(crate) level: Level,
     /// By direction, ingress, egress: where packets go after a failure on their way; `None`:
@@ -128,7 +129,7 @@ pub(crate) enum Level {
 }
 
 /// A way for which capacity is kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Backup {
     /// From which node over which declared link, whether or not that is usable.
     pub(crate) hops: Vec<(usize, u32)>,

@@ -198,7 +198,7 @@ impl Truth {
     }
 
     fn slice(&self, id: SliceId) -> Option<&NetworkSlice> {
-        let mut slices = self.core.intent.slices.values().map(|stored| &stored.object);
+        let mut slices = self.core.intent.slices.values().map(|stored| &*stored.object);
         slices.find(|slice| self.core.numbers.known_slice(slice.name.as_str()) == Some(id))
     }
 

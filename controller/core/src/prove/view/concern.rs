@@ -200,33 +200,19 @@ impl View {
                 }
             }
         }
-        if !Arc::ptr_eq(&before.slices, &world.slices) {
-            let gone = before.slices.keys().filter(|id| !world.slices.contains_key(*id));
-            let other = world.slices.iter().filter(|(id, slice)| {
-                !before.slices.get(*id).is_some_and(|before| Arc::ptr_eq(before, slice))
-            });
-            for id in gone.chain(other.map(|(id, _)| id)) {
-                let (old, new) = (before.slices.get(id), world.slices.get(id));
-                if old != new {
-                    // Who came or went is found by endpoint below.
-                    let all = |s: &Arc<Slice>| Slice {
-                        members: Vec::new(),
-                        protected: None,
-                        ..Slice::clone(s)
-                    };
-                    let protected = |s: Option<&Arc<Slice>>| s.and_then(|s| s.protected.clone());
-                    if protected(old) != protected(new) {
-                        self.sources_dirty(*id, dirty);
-                    }
-                    if old.map(all) != new.map(all) {
-                        self.slice_dirty(*id, dirty);
-                    }
-                    for direction in DIRECTIONS {
-                        dirty.topics.push(Topic::Meter(*id, direction));
-                    }
-                }
+        before.slices.differences(&world.slices, |id, old, new| {
+            // Who came or went is found by endpoint below.
+            let all =
+                |s: &Arc<Slice>| Slice { members: Vec::new(), protected: None, ..Slice::clone(s) };
+            let protected = |s: Option<&Arc<Slice>>| s.and_then(|s| s.protected.clone());
+            if protected(old) != protected(new) {
+                self.sources_dirty(*id, dirty);
             }
-        }
+            if old.map(all) != new.map(all) {
+                self.slice_dirty(*id, dirty);
+            }
+            dirty.topics.extend(DIRECTIONS.map(|direction| Topic::Meter(*id, direction)));
+        });
         if !Arc::ptr_eq(&before.endpoints, &world.endpoints) {
             let all = before.endpoints.iter().zip(world.endpoints.iter());
             let same = |(old, new): &(&Option<Arc<_>>, &Option<Arc<_>>)| match (old, new) {

@@ -378,7 +378,7 @@ fn book(sums: &mut Spare, added: &[((usize, PortId), Failure, u64)], there: bool
             }
         }
         if !of.is_empty() {
-            sums.put(arc, of);
+            sums.insert(arc, of);
         }
     }
 }
