@@ -138,15 +138,17 @@ impl Books {
             let at = account.holders.partition_point(|(holder, _)| *holder < slot);
             account.holders.insert(at, (slot, rate.0));
         }
-        for (arc, failure, rate) in spare {
-            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
-            let at = account.at(failure).unwrap_or_else(|at| {
-                account.spare.insert(at, (*failure, 0));
-                at
-            });
-            let sum = account.spare[at].1.saturating_add(rate.0);
-            account.spare[at].1 = sum;
-            account.most_spare = account.most_spare.max(sum);
+        for of_arc in spare.chunk_by(|(a, ..), (b, ..)| a == b) {
+            let account = Arc::make_mut(&mut self.accounts[of_arc[0].0.index()]);
+            for (_, failure, rate) in of_arc {
+                let at = account.at(failure).unwrap_or_else(|at| {
+                    account.spare.insert(at, (*failure, 0));
+                    at
+                });
+                let sum = account.spare[at].1.saturating_add(rate.0);
+                account.spare[at].1 = sum;
+                account.most_spare = account.most_spare.max(sum);
+            }
         }
     }
 
@@ -163,17 +165,20 @@ impl Books {
             let at = account.holders.binary_search_by_key(&slot, |(holder, _)| *holder);
             account.holders.remove(at.expect("what is used has a holder"));
         }
-        for (arc, failure, rate) in spare {
-            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
-            let at = account.at(failure).expect("what is spared was added");
-            account.spare[at].1 -= rate.0;
-            if account.spare[at].1 == 0 {
-                account.spare.remove(at);
+        for of_arc in spare.chunk_by(|(a, ..), (b, ..)| a == b) {
+            let account = Arc::make_mut(&mut self.accounts[of_arc[0].0.index()]);
+            let mut was_most = false;
+            for (_, failure, rate) in of_arc {
+                let at = account.at(failure).expect("what is spared was added");
+                was_most |= account.spare[at].1 == account.most_spare;
+                account.spare[at].1 -= rate.0;
+                if account.spare[at].1 == 0 {
+                    account.spare.remove(at);
+                }
             }
-        }
-        for (arc, ..) in spare {
-            let account = Arc::make_mut(&mut self.accounts[arc.index()]);
-            account.most_spare = account.spare.iter().map(|(_, sum)| *sum).max().unwrap_or(0);
+            if was_most {
+                account.most_spare = account.spare.iter().map(|(_, sum)| *sum).max().unwrap_or(0);
+            }
         }
     }
 }

@@ -72,9 +72,9 @@ impl Bounds {
     }
 
     pub(super) fn add(&mut self, of: (Slot, Direction), flow: &Flow) {
-        for (arc, arrivals) in arrivals(&flow.routes) {
+        for (arc, arrives) in arrivals(&flow.routes) {
             let port = Arc::make_mut(&mut self.ports[arc.index()]);
-            port.enter(of, flow, arrivals);
+            port.enter(of, flow, arrives);
             if port.flows == 1 && port.rate.is_some() {
                 self.active.push(arc.index() as u32);
                 let empty = port.queueing(0.0);
@@ -86,9 +86,9 @@ impl Bounds {
 
     /// Takes back what [`Self::add`] was given.
     pub(super) fn remove(&mut self, of: (Slot, Direction), flow: &Flow) {
-        for (arc, arrivals) in arrivals(&flow.routes) {
+        for (arc, arrives) in arrivals(&flow.routes) {
             let port = Arc::make_mut(&mut self.ports[arc.index()]);
-            port.leave(of, flow, &arrivals);
+            port.leave(of, flow, arrives);
             if port.flows == 0 {
                 self.active.retain(|active| *active as usize != arc.index());
                 self.guess[arc.index()] = 0.0;
@@ -98,24 +98,21 @@ impl Bounds {
         self.settled = None;
     }
 
-    /// A place to come back to with [`Self::restore`], when a flow is only tried.
-    pub(super) fn mark(&self) -> Mark {
-        Mark {
-            low: self.low.clone(),
-            guess: self.guess.clone(),
-            verified: self.verified.clone(),
-            settled: self.settled.clone(),
-        }
+    /// A place to come back to with [`Self::restore`], when a flow is only tried. What is verified
+    /// without it stays so.
+    pub(super) fn mark(&mut self) -> Mark {
+        let (low, guess) = (self.low.clone(), self.guess.clone());
+        Mark { low, guess, settled: self.settled.take() }
     }
 
     /// The guess stays if it is one: a flow more or less changes little.
     pub(super) fn restore(&mut self, mark: Mark) {
-        let Mark { low, guess, verified, settled } = mark;
+        let Mark { low, guess, settled } = mark;
         self.low = low;
         if self.guess.iter().all(|guess| *guess == 0.0) {
             self.guess = guess;
         }
-        (self.verified, self.settled) = (verified, settled);
+        self.settled = settled;
     }
 
     /// For flows or promises that were added without [`Self::surely`].
@@ -338,6 +335,5 @@ impl Bounds {
 pub(super) struct Mark {
     low: Vec<u64>,
     guess: Vec<f64>,
-    verified: Option<Vec<u64>>,
     settled: Option<Option<Vec<u64>>>,
 }

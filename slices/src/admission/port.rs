@@ -79,26 +79,32 @@ impl Port {
         self.ns_per_byte = ns_per_byte * frame as f64 / MTU_BYTES as f64;
     }
 
-    pub(super) fn enter(&mut self, of: (Slot, Direction), flow: &Flow, arrivals: Vec<Arrival>) {
+    pub(super) fn enter(&mut self, of: (Slot, Direction), flow: &Flow, arrives: Arrives<'_>) {
         self.flows += 1;
-        match <[Arrival; 1]>::try_from(arrivals) {
-            Ok([arrival]) => self.take(flow, &arrival, true),
-            Err(arrivals) => {
-                let (rate, burst) = (flow.rate, flow.burst);
-                self.choices.push(Choice { of, rate, burst, arrivals });
-            }
+        match arrives {
+            Arrives::Once(before) => self.take(flow, 1, each(before), true),
+            Arrives::Ways(arrivals) => match <[Arrival; 1]>::try_from(arrivals) {
+                Ok([Arrival { crossings, waited }]) => self.take(flow, crossings, waited, true),
+                Err(arrivals) => {
+                    let (rate, burst) = (flow.rate, flow.burst);
+                    self.choices.push(Choice { of, rate, burst, arrivals });
+                }
+            },
         }
     }
 
     /// Takes back what [`Self::enter`] was given.
-    pub(super) fn leave(&mut self, of: (Slot, Direction), flow: &Flow, arrivals: &[Arrival]) {
+    pub(super) fn leave(&mut self, of: (Slot, Direction), flow: &Flow, arrives: Arrives<'_>) {
         self.flows -= 1;
-        match arrivals {
-            [arrival] => self.take(flow, arrival, false),
-            _ => {
-                let at = self.choices.iter().position(|choice| choice.of == of);
-                self.choices.swap_remove(at.expect("what is removed was added"));
-            }
+        match arrives {
+            Arrives::Once(before) => self.take(flow, 1, each(before), false),
+            Arrives::Ways(arrivals) => match <[Arrival; 1]>::try_from(arrivals) {
+                Ok([Arrival { crossings, waited }]) => self.take(flow, crossings, waited, false),
+                Err(_) => {
+                    let at = self.choices.iter().position(|choice| choice.of == of);
+                    self.choices.swap_remove(at.expect("what is removed was added"));
+                }
+            },
         }
     }
 
@@ -107,14 +113,20 @@ impl Port {
         self.choices.len()
     }
 
-    fn take(&mut self, flow: &Flow, arrival: &Arrival, add: bool) {
-        let burst = flow.burst.0 * arrival.crossings;
+    fn take(
+        &mut self,
+        flow: &Flow,
+        crossings: u64,
+        waited: impl IntoIterator<Item = (u32, u64)>,
+        add: bool,
+    ) {
+        let burst = flow.burst.0 * crossings;
         self.burst = if add { self.burst + burst } else { self.burst - burst };
-        for (arc, times) in &arrival.waited {
+        for (arc, times) in waited {
             let rate = (flow.rate.0 * times) as f64;
-            match (self.upstream.binary_search_by_key(arc, |(arc, _)| *arc), add) {
+            match (self.upstream.binary_search_by_key(&arc, |(arc, _)| *arc), add) {
                 (Ok(at), true) => self.upstream[at].1 += rate,
-                (Err(at), true) => self.upstream.insert(at, (*arc, rate)),
+                (Err(at), true) => self.upstream.insert(at, (arc, rate)),
                 (Ok(at), false) => {
                     self.upstream[at].1 -= rate;
                     if self.upstream[at].1 == 0.0 {
@@ -229,11 +241,35 @@ fn bytes(bits: u128) -> u64 {
     u64::try_from(bits.div_ceil(u128::from(NS_PER_BYTE_AT_1_BPS))).unwrap_or(u64::MAX)
 }
 
-/// What the routes bring to each arc, every different arrival once.
-pub(super) fn arrivals(routes: &[Vec<ArcIx>]) -> BTreeMap<ArcIx, Vec<Arrival>> {
-    let mut all: BTreeMap<ArcIx, Vec<Arrival>> = BTreeMap::new();
+/// What a flow brings to an arc.
+pub(super) enum Arrives<'a> {
+    /// Once, on one way: what it has waited at before.
+    Once(&'a [ArcIx]),
+    /// Several times or on several ways: every different arrival once.
+    Ways(Vec<Arrival>),
+}
+
+/// Once each, as [`Arrival::waited`].
+fn each(before: &[ArcIx]) -> impl Iterator<Item = (u32, u64)> {
+    before.iter().map(|arc| (arc.index() as u32, 1))
+}
+
+/// What the routes bring to each arc, in no order.
+pub(super) fn arrivals(routes: &[Vec<ArcIx>]) -> Vec<(ArcIx, Arrives<'_>)> {
+    let mut crossed: Vec<ArcIx> = routes.iter().flatten().copied().collect();
+    crossed.sort_unstable();
+    let is_once = |arc: &ArcIx| {
+        let at = crossed.partition_point(|other| other < arc);
+        crossed.get(at + 1) != Some(arc)
+    };
+    let mut all = Vec::with_capacity(crossed.len());
+    let mut ways: BTreeMap<ArcIx, Vec<Arrival>> = BTreeMap::new();
     for route in routes {
         for (i, arc) in route.iter().enumerate() {
+            if is_once(arc) {
+                all.push((*arc, Arrives::Once(&route[..i])));
+                continue;
+            }
             if route[..i].contains(arc) {
                 continue; // its crossings count at the first
             }
@@ -251,12 +287,13 @@ pub(super) fn arrivals(routes: &[Vec<ArcIx>]) -> BTreeMap<ArcIx, Vec<Arrival>> {
                 }
             }
             arrival.waited.sort_unstable();
-            let known = all.entry(*arc).or_default();
+            let known = ways.entry(*arc).or_default();
             if !known.contains(&arrival) {
                 known.push(arrival);
             }
         }
     }
+    all.extend(ways.into_iter().map(|(arc, arrivals)| (arc, Arrives::Ways(arrivals))));
     all
 }
 
