@@ -59,12 +59,13 @@ type Answer = (u16, Option<String>, Value);
 fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
+    let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    // At once: who refuses may answer and hang up before he has read the body.
+    stream.write_all(request.as_bytes())?;
     Ok(stream)
 }
 
