@@ -26,6 +26,7 @@ pub(crate) type Carried = Arc<Vec<((usize, PortId), u64)>>;
 /// The same of what failures add to arcs.
 pub(crate) type Added = Arc<Vec<((usize, PortId), Failure, u64)>>;
 
+/// Cheap to clone: what a step does not touch stays shared with the state before it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     /// As read or written; `None`: not known.
@@ -33,15 +34,15 @@ pub(crate) struct Node {
     lengths: [Lengths; 3],
     /// Local ids and node ids of this switch, in rising order.
     pub(crate) locals: Vec<(u16, LocalSidAction)>,
-    pub(crate) ports: BTreeMap<PortId, PortKind>,
+    pub(crate) ports: Sorted<PortId, PortKind>,
     pub(crate) routes_by_policy: Sorted<PolicyId, Vec<(SliceSet, IpNet)>>,
     /// How many routes of each set are in a slice.
-    routes_in: BTreeMap<(SliceId, SliceSet), u32>,
-    groups: Groups,
+    routes_in: Sorted<(SliceId, SliceSet), u32>,
+    groups: Arc<Groups>,
     /// Sets of groups with a member of a slice.
-    sets_in: BTreeSet<(SliceId, SliceSet)>,
-    pub(crate) sources: BTreeMap<(SliceId, usize), Carried>,
-    pub(crate) added: BTreeMap<(SliceId, usize), Added>,
+    sets_in: Arc<BTreeSet<(SliceId, SliceSet)>>,
+    pub(crate) sources: Sorted<(SliceId, usize), Carried>,
+    pub(crate) added: Sorted<(SliceId, usize), Added>,
 }
 
 /// How many prefixes there are of each length, longest first.
@@ -124,14 +125,11 @@ impl Node {
             Entry::Delivery(e) => tally(&mut self.lengths[2], e.prefix, there),
             Entry::SliceRoute(e) => {
                 tally(&mut self.lengths[1], e.prefix, there);
-                let routes = self.routes_in.entry((e.slice, e.slice_set)).or_default();
-                if there {
-                    *routes += 1;
-                } else {
-                    *routes -= 1;
-                    if *routes == 0 {
-                        self.routes_in.remove(&(e.slice, e.slice_set));
-                    }
+                let key = (e.slice, e.slice_set);
+                let before = self.routes_in.get(&key).copied().unwrap_or(0);
+                match if there { before + 1 } else { before - 1 } {
+                    0 => drop(self.routes_in.remove(&key)),
+                    routes => drop(self.routes_in.insert(key, routes)),
                 }
                 let RouteAction::Policy(policy) = e.action else { return };
                 let mut routes = self.routes_by_policy.remove(&policy).unwrap_or_default();
@@ -221,15 +219,16 @@ impl Node {
     pub(crate) fn set_groups(&mut self, groups: Groups) {
         let members = groups.iter().flat_map(|(set, of)| of.keys().map(move |m| (set, m)));
         let sets = members.flat_map(|(set, m)| m.slices.iter().map(|slice| (*slice, *set)));
-        self.sets_in = sets.collect();
-        self.groups = groups;
+        self.sets_in = Arc::new(sets.collect());
+        self.groups = Arc::new(groups);
     }
 
     /// Sets whose packets may travel in a slice: they have routes there, or should have.
     pub(crate) fn sets_in(&self, slice: SliceId) -> BTreeSet<SliceSet> {
         let all = (slice, SliceSet(0))..=(slice, SliceSet(u16::MAX));
-        let routed = self.routes_in.range(all.clone()).map(|((_, set), _)| *set);
-        routed.chain(self.sets_in.range(all).map(|(_, set)| *set)).collect()
+        let routed = self.routes_in.from(all.start()).map(|(key, _)| key);
+        let routed = routed.take_while(|(of, _)| *of == slice);
+        routed.chain(self.sets_in.range(all)).map(|(_, set)| *set).collect()
     }
 
     /// The groups of endpoints that are bound here now; those bound where they are not belong
