@@ -24,7 +24,7 @@ use crate::effect::{Effect, Severity, Update};
 use crate::event::{ReadId, Timer, WriteId};
 use crate::order::{self, Held};
 use crate::plan::{self, Difference, Stage, Step, Table};
-use crate::prove::{self, Rigor};
+use crate::prove::{self, Proofs, Rigor};
 
 /// What is known of one switch's tables, and what it was asked and has not answered.
 #[derive(Clone, Debug, Default)]
@@ -84,16 +84,16 @@ pub(crate) struct Running {
     resume_at: Option<u64>,
 }
 
-/// A plan that the network forces, and all that its proof needs.
+/// A plan, and all that its proof needs.
 #[derive(Clone, Debug)]
 pub struct Proof {
-    view: prove::View,
+    proofs: Proofs,
     world: Arc<prove::World>,
-    held: BTreeMap<NodeName, Arc<Table>>,
+    held: prove::Tables,
     steps: Vec<Step>,
     rigor: Rigor,
     /// What switches should hold, where somebody asked for a change.
-    wanted: Option<(prove::View, BTreeMap<NodeName, Arc<Table>>)>,
+    wanted: Option<prove::Tables>,
 }
 
 impl Proof {
@@ -107,28 +107,20 @@ impl Proof {
     /// # Errors
     /// The first counter-example.
     pub fn check(mut self) -> Result<(), prove::CounterExample> {
-        if let Some((mut view, tables)) = self.wanted.take() {
-            self.view.advance(&self.world, &self.held);
-            if view.known() < self.view.known() {
-                view = self.view.clone();
-            }
-            view.advance(&self.world, &tables);
-            if let Some(wrong) = prove::first_wrong(&view) {
-                return Err(wrong);
-            }
-            prove::prove(&self.view, &self.steps, Rigor::NothingNew)?;
+        if let Some(wanted) = &self.wanted {
+            self.proofs.change(&self.world, (&self.held, wanted), &self.steps)?;
         }
         self.run().map(drop)
     }
 
     fn run(&mut self) -> Result<prove::View, prove::CounterExample> {
-        self.view.advance(&self.world, &self.held);
-        prove::prove(&self.view, &self.steps, self.rigor)
+        self.proofs.plan(&self.world, &self.held, &self.steps, self.rigor)
     }
 
-    /// The result alone, after [`Proof::run`].
-    fn run_at_one_go(&self) -> Result<(), prove::CounterExample> {
-        prove::prove(&self.view, &prove::at_one_go(&self.steps), self.rigor).map(drop)
+    /// The result alone.
+    fn run_at_one_go(&mut self) -> Result<prove::View, prove::CounterExample> {
+        let steps = prove::at_one_go(&self.steps);
+        self.proofs.plan(&self.world, &self.held, &steps, self.rigor)
     }
 }
 
@@ -285,15 +277,17 @@ impl Core {
                     self.log(Severity::Error, "plan-refused", "plan", text.clone(), now_ms, out);
                 }
                 self.blocked = Some(text);
-                self.proofs.held = proof.view;
+                self.proofs = proof.proofs;
                 self.persist(out);
                 return;
             }
             self.log(Severity::Warning, "plan-step-unsafe", "plan", text, now_ms, out);
         }
         let steps = proof.steps;
-        // Most likely the next state to start from.
-        self.proofs.held = proven.unwrap_or(proof.view);
+        self.proofs = proof.proofs;
+        if let Ok(result) = proven {
+            self.proofs.will_hold(result);
+        }
         self.blocked = None;
         self.generation = generation;
         self.persist(out);
@@ -320,15 +314,14 @@ impl Core {
             return None;
         }
         then.proofs = self.proofs.clone();
-        let tables = then.derived.tables.clone();
-        let wanted = asked.then(|| (then.proofs.wanted.clone(), tables));
+        let wanted = asked.then(|| then.derived.tables.clone());
         Some(Proof { wanted, ..then.proof_due(now_ms)? })
     }
 
     fn proof(&mut self, steps: Vec<Step>, withheld: bool) -> Proof {
         let part = withheld || self.some_unknown();
         Proof {
-            view: std::mem::take(&mut self.proofs.held),
+            proofs: std::mem::take(&mut self.proofs),
             world: Arc::new(self.world()),
             held: self.held(),
             steps,

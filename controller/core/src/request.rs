@@ -16,7 +16,6 @@ use crate::event::{Change, Request, RequestId};
 use crate::history::Note;
 use crate::intent::Intent;
 use crate::plan::{Difference, Plan, PlanId};
-use crate::prove;
 use crate::refusal::Refusal;
 
 impl Core {
@@ -179,20 +178,9 @@ impl Core {
     /// The tables as they should be, and the way there from what switches hold.
     fn prove_desired(&mut self) -> Result<(), Refusal> {
         let world = Arc::new(self.world());
-        let held = self.held();
-        self.proofs.held.advance(&world, &held);
-        // Most of what switches should hold they do, once the network is up.
-        if self.proofs.wanted.known() < self.proofs.held.known() {
-            self.proofs.wanted = self.proofs.held.clone();
-        }
-        self.proofs.wanted.advance(&world, &self.derived.tables);
-        if let Some(defect) = prove::first_wrong(&self.proofs.wanted) {
-            return Err(Refusal::NotProven(defect));
-        }
         let (steps, ..) = self.plan_steps();
-        prove::prove(&self.proofs.held, &steps, prove::Rigor::NothingNew)
-            .map(drop)
-            .map_err(Refusal::NotProven)
+        let tables = (&self.held(), &self.derived.tables);
+        self.proofs.change(&world, tables, &steps).map_err(Refusal::NotProven)
     }
 
     /// Gives back what `before` has numbers for, and the intent does not any more.

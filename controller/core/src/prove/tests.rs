@@ -1,6 +1,5 @@
 //! Defects planted into entries that are right: each must be found.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_pipeline::{
@@ -9,7 +8,7 @@ use selvedge_pipeline::{
 };
 use selvedge_topology::{Node, NodeName, read};
 
-use super::{CounterExample, Defect, Rigor, View, World, prove};
+use super::{CounterExample, Defect, Proofs, Rigor, Tables, View, World, prove};
 use crate::effect::Update;
 use crate::event::{Change, Compute, Event, Port, Report, Request, RequestId};
 use crate::plan::{self, Stage, Step, Table};
@@ -18,8 +17,6 @@ use crate::{Config, Core};
 mod judge;
 mod mutation;
 mod survive;
-
-type Tables = BTreeMap<NodeName, Arc<Table>>;
 
 const OBJECTS: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: mark }\nspec:\n  \
     module: mark.wasm\n  memory: 1Mi\n---\napiVersion: selvedge/v1\nkind: NetworkSlice\n\
@@ -343,4 +340,26 @@ fn steps_that_break_before_they_make_are_refused() {
     let steps = vec![step(gone.clone()), step(back.collect())];
     let refused = prove(&view(&with.world(), held), &steps, Rigor::NothingNew).unwrap_err();
     assert_eq!((refused.defect, refused.step), (Defect::BlackHole, 1));
+}
+
+#[test]
+fn what_was_proven_for_a_change_counts_for_its_own_plan_alone() {
+    let (with, without) = (core(true), core(false));
+    let (held, wanted) = (&with.derived.tables, &without.derived.tables);
+    let switches = || held.iter().map(|(name, table)| (name, &**table, &*wanted[name]));
+    let steps = plan::steps(switches(), 1, false);
+    let world = Arc::new(without.world());
+    let mut proofs = Proofs::default();
+    proofs.change(&world, (held, wanted), &steps).unwrap();
+    let of = |world: &Arc<World>, held: &Tables, steps: &[Step]| {
+        proofs.clone().plan(world, held, steps, Rigor::Result)
+    };
+    let result = of(&world, held, &steps).unwrap();
+    assert_eq!(result.wrong().next(), None);
+    let short: Vec<Step> = steps.iter().filter(|s| s.stage != Stage::Ingress).cloned().collect();
+    assert!(of(&world, held, &short).is_err());
+    assert!(of(&Arc::new(with.world()), held, &steps).is_err());
+    let mut other = held.clone();
+    drop_all(&mut other, "dc1", |entry| matches!(entry, Entry::NextHop(_)));
+    assert!(of(&world, &other, &steps).is_err());
 }

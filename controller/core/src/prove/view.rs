@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, SliceId, SliceSet};
-use selvedge_topology::NodeName;
 use selvedge_topology::sorted::Sorted;
 
 use self::concern::Dirty;
@@ -26,7 +25,7 @@ use super::class::Class;
 use super::node::Node;
 use super::survive::Failure;
 use super::world::{Member, World};
-use super::{CounterExample, Defect};
+use super::{CounterExample, Defect, Tables};
 use crate::table::Table;
 
 mod concern;
@@ -120,20 +119,24 @@ impl View {
         self.nodes.iter().filter(|node| node.known()).count()
     }
 
-    /// Brings the view to another world and other tables, judging what is concerned.
+    /// Brings the view to another world and other tables, judging what is concerned. Answers
+    /// whether anything is another.
     ///
-    /// Cost: for each switch whose table is another object its entries; for the world its
+    /// Cost: for each switch whose table is another object what differs in it; for the world its
     /// endpoints and slices, if those are other objects.
-    pub(crate) fn advance(&mut self, world: &Arc<World>, tables: &BTreeMap<NodeName, Arc<Table>>) {
+    pub(crate) fn advance(&mut self, world: &Arc<World>, tables: &Tables) -> bool {
         let mut dirty = Dirty::default();
+        let mut other = false;
         let same = Arc::ptr_eq(&self.world.nodes, &world.nodes)
             && Arc::ptr_eq(&self.world.hosts, &world.hosts);
         if !same {
             *self = Self::of(world);
             dirty.everything = true;
-        } else if !Arc::ptr_eq(&self.world, world) {
+            other = true;
+        } else if self.world != *world {
             let before = std::mem::replace(&mut self.world, world.clone());
             self.world_changed(&before, &mut dirty);
+            other = true;
         }
         // What an unknown switch is supposed to hold.
         let empty = Table::new();
@@ -149,6 +152,7 @@ impl View {
                 continue;
             }
             let changes = self.nodes[node].towards(table.map_or(&empty, Arc::as_ref));
+            other |= !changes.is_empty() || known.is_some() != table.is_some();
             if known.is_some() != table.is_some() {
                 self.known_changed(node, &mut dirty);
             }
@@ -157,6 +161,7 @@ impl View {
             Arc::make_mut(&mut self.nodes[node]).table = table.cloned();
         }
         self.settle(dirty);
+        other
     }
 
     /// Carries out one step of a plan; answers what is wrong now among what was concerned.

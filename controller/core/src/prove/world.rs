@@ -13,7 +13,7 @@ use selvedge_topology::NodeName;
 use selvedge_topology::sorted::Sorted;
 
 /// Cheap to clone and to compare with what it was made from: what did not change is shared.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct World {
     /// Every declared switch.
     pub(crate) nodes: Arc<Vec<NodeName>>,
@@ -35,7 +35,7 @@ pub(crate) struct World {
 }
 
 /// Declared hosts: does not change while a core lives.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hosts {
     pub(crate) names: Vec<NodeName>,
     /// No two overlap.
@@ -45,7 +45,7 @@ pub(crate) struct Hosts {
 }
 
 /// Where a packet arrives that is sent on a port.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wire {
     pub(crate) node: usize,
     pub(crate) port: PortId,
@@ -58,7 +58,7 @@ pub(crate) struct Wire {
 }
 
 /// A hook that a switch should run, by its number there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HookAt {
     pub(crate) slice: SliceId,
     pub(crate) name: String,
@@ -67,7 +67,7 @@ pub(crate) struct HookAt {
     pub(crate) directions: [bool; 2],
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// As switches hold them.
     pub(crate) prefixes: Vec<IpNet>,
@@ -138,7 +138,7 @@ pub(crate) struct Backup {
 }
 
 /// One filter of an active traffic rule: packets that match one of each list that is not empty.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) sources: Vec<IpNet>,
