@@ -58,6 +58,8 @@ pub(crate) struct Derived {
     pub(crate) located: Sorted<NodeName, Located>,
     /// Which slices name a host; those that none names are in the default slice.
     pub(crate) named: Sorted<NodeName, Named>,
+    /// Those in the default slice that packets can be delivered to.
+    pub(crate) in_default: Sorted<NodeName, ()>,
     pub(crate) hooks: BTreeMap<(NodeName, HookId), HookWanted>,
     /// Classifier entries by switch; part of `tables`.
     rules: Arc<BTreeMap<NodeName, Table>>,
@@ -122,6 +124,7 @@ impl Derived {
             slices: Sorted::new(),
             located: Sorted::new(),
             named: Sorted::new(),
+            in_default: Sorted::new(),
             hooks: BTreeMap::new(),
             rules: Arc::default(),
             tables: BTreeMap::new(),

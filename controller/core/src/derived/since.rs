@@ -64,6 +64,7 @@ impl Derived {
         now.hosts_since(core, before, &mut changes);
         now.names_since(before, &mut changes);
         now.admission_since(core, before, &mut numbers, &mut changes)?;
+        now.default_since(&changes);
         now.seats = before.seats.after(core, &now.located);
         let scope = now.scope(before, &changes);
         now.tables_since(core, before, &scope, &changes, &mut numbers)?;
@@ -171,6 +172,16 @@ impl Derived {
                 changes.renamed.insert(host.clone());
             }
         });
+    }
+
+    fn default_since(&mut self, changes: &Changes) {
+        for host in changes.moved.iter().chain(&changes.renamed) {
+            if self.located.contains_key(host) && !self.named.contains_key(host) {
+                self.in_default.insert(host.clone(), ());
+            } else {
+                self.in_default.remove(host);
+            }
+        }
     }
 
     /// Whether applications are to be placed, or were, and where may be decided otherwise now.

@@ -160,8 +160,7 @@ fn hosts_of<'a>(
     let mut hosts: BTreeSet<&NodeName> =
         named.filter(|host| derived.located.contains_key(*host)).collect();
     if scope.default {
-        let all = derived.located.iter().map(|(host, _)| host);
-        hosts.extend(all.filter(|host| !derived.named.contains_key(*host)));
+        hosts.extend(derived.in_default.keys());
     }
     hosts
 }
