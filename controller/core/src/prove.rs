@@ -29,6 +29,7 @@ use crate::effect::Update;
 use crate::plan::{Stage, Step, Table};
 
 mod class;
+mod groups;
 mod node;
 mod packets;
 mod sums;
@@ -270,9 +271,9 @@ fn was_wrong(before: &View, now: &View, topic: &Topic, defect: Defect) -> bool {
     let Topic::Pair(node, set, member, to) = topic else {
         return before.defect(topic).is_some_and(excuses);
     };
-    let group = now.nodes[*node].groups().get(set).and_then(|groups| groups.get(member));
-    let froms = group.into_iter().flatten().filter(|from| *from != to);
-    froms.into_iter().all(|from| before.was_wrong(*from, *to).is_some_and(excuses))
+    let group = now.nodes[*node].groups().get(*set, member).unwrap_or_default();
+    let mut froms = group.iter().filter(|from| *from != to);
+    froms.all(|from| before.was_wrong(*from, *to).is_some_and(excuses))
 }
 
 fn changes<'a>(world: &'a World, step: &'a Step) -> impl Iterator<Item = (usize, Changes)> + 'a {

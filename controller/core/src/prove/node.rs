@@ -1,6 +1,6 @@
 //! The entries of one switch in one state, with what look-ups need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,14 +11,11 @@ use selvedge_pipeline::{
     RouteAction, SliceId, SliceRouteEntry, SliceSet, prefix,
 };
 
+use super::groups::Groups;
 use super::survive::Failure;
 use super::world::{Member, World};
 use crate::plan::Table;
 use selvedge_topology::sorted::Sorted;
-
-/// Endpoints of one switch whose packets are treated alike: bound to one slice set there, and
-/// members of the same slices on the same side.
-pub(crate) type Groups = BTreeMap<SliceSet, BTreeMap<Arc<Member>, Vec<u32>>>;
 
 /// The guarantee of one slice, by direction (as index), where it enters: on each arc.
 pub(crate) type Carried = Arc<Vec<((usize, PortId), u64)>>;
@@ -39,8 +36,8 @@ pub(crate) struct Node {
     /// How many routes of each set are in a slice.
     routes_in: Sorted<(SliceId, SliceSet), u32>,
     groups: Arc<Groups>,
-    /// Sets of groups with a member of a slice.
-    sets_in: Arc<BTreeSet<(SliceId, SliceSet)>>,
+    /// Sets of groups with a member of a slice, in rising order.
+    sets_in: Arc<Vec<(SliceId, SliceSet)>>,
     pub(crate) sources: Sorted<(SliceId, usize), Carried>,
     pub(crate) added: Sorted<(SliceId, usize), Added>,
 }
@@ -217,40 +214,38 @@ impl Node {
     }
 
     pub(crate) fn set_groups(&mut self, groups: Groups) {
-        let members = groups.iter().flat_map(|(set, of)| of.keys().map(move |m| (set, m)));
-        let sets = members.flat_map(|(set, m)| m.slices.iter().map(|slice| (*slice, *set)));
-        self.sets_in = Arc::new(sets.collect());
+        let of = |(set, member, _): (SliceSet, &Arc<Member>, _)| {
+            member.slices.clone().into_iter().map(move |slice| (slice, set))
+        };
+        let mut sets: Vec<(SliceId, SliceSet)> = groups.iter().flat_map(of).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        self.sets_in = Arc::new(sets);
         self.groups = Arc::new(groups);
     }
 
     /// Sets whose packets may travel in a slice: they have routes there, or should have.
     pub(crate) fn sets_in(&self, slice: SliceId) -> BTreeSet<SliceSet> {
-        let all = (slice, SliceSet(0))..=(slice, SliceSet(u16::MAX));
-        let routed = self.routes_in.from(all.start()).map(|(key, _)| key);
-        let routed = routed.take_while(|(of, _)| *of == slice);
-        routed.chain(self.sets_in.range(all)).map(|(_, set)| *set).collect()
+        let routed = self.routes_in.from(&(slice, SliceSet(0))).map(|(key, _)| key);
+        let first = self.sets_in.partition_point(|(of, _)| *of < slice);
+        let of_slice = |key: &&(SliceId, SliceSet)| key.0 == slice;
+        let wanted = self.sets_in[first..].iter().take_while(of_slice);
+        routed.take_while(of_slice).chain(wanted).map(|(_, set)| *set).collect()
     }
 
     /// The groups of endpoints that are bound here now; those bound where they are not belong
     /// to none.
     pub(crate) fn regrouped(&self, here: usize, world: &World) -> Groups {
-        let mut groups = Groups::new();
+        let mut bound: Vec<(SliceSet, &Arc<Member>, u32)> = Vec::new();
         for entry in self.bindings() {
             world.hosts.overlapping(entry.prefix, |host| {
                 let Some(endpoint) = world.endpoint(host) else { return };
                 if (endpoint.node, endpoint.port) == (here, entry.port) {
-                    let members = groups.entry(entry.slice_set).or_default();
-                    let group = members.entry(endpoint.member.clone()).or_default();
-                    if !group.contains(&host) {
-                        group.push(host);
-                    }
+                    bound.push((entry.slice_set, &endpoint.member, host));
                 }
             });
         }
-        for group in groups.values_mut().flat_map(BTreeMap::values_mut) {
-            group.sort_unstable();
-        }
-        groups
+        Groups::new(bound)
     }
 }
 

@@ -94,11 +94,10 @@ impl View {
     ) -> BTreeSet<PolicyId> {
         let mut policies: BTreeSet<PolicyId> = BTreeSet::new();
         for set in self.nodes[node].sets_in(slice) {
-            let Some(groups) = self.nodes[node].groups().get(&set) else { continue };
             let sends = |member: &super::world::Member| {
                 member.direction == direction && member.slices.binary_search(&slice).is_ok()
             };
-            if groups.keys().any(|member| sends(member)) {
+            if self.nodes[node].groups().of(set).any(|(member, _)| sends(member)) {
                 let routes = self.nodes[node].routes_of(set).filter(|r| r.slice == slice);
                 policies.extend(routes.filter_map(|route| match route.action {
                     RouteAction::Policy(policy) => Some(policy),

@@ -218,7 +218,7 @@ impl View {
             Topic::Delivery(node, slice, net) => self.delivery(*node, *slice, *net, text),
             Topic::Source(host) => self.source(*host, text),
             Topic::Pair(node, set, member, to) => {
-                let froms = self.nodes[*node].groups().get(set).and_then(|g| g.get(member))?;
+                let froms = self.nodes[*node].groups().get(*set, member)?;
                 self.pair((*node, *set), member, froms, *to, text)
             }
             Topic::Meter(slice, direction) => self.meters(*slice, *direction, text),

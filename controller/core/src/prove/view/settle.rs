@@ -1,6 +1,6 @@
 //! Judging what is concerned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, PortKind, SliceId, SliceSet};
@@ -54,7 +54,7 @@ impl View {
         }
         dirty.groups.extend(0..self.nodes.len());
         for (node, here) in self.nodes.iter().enumerate() {
-            dirty.sets.extend(here.groups().keys().map(|set| (node, *set)));
+            dirty.sets.extend(here.groups().iter().map(|(set, ..)| (node, set)));
         }
         for id in world.slices.keys() {
             dirty.topics.extend(DIRECTIONS.map(|direction| Topic::Meter(*id, direction)));
@@ -160,16 +160,13 @@ impl View {
             if groups == *before {
                 continue;
             }
-            let sets: BTreeSet<SliceSet> = before.keys().chain(groups.keys()).copied().collect();
-            for set in sets {
-                let (old, new) = (before.get(&set), groups.get(&set));
-                if old != new {
-                    dirty.sets.insert((node, set));
-                    let members = [old, new].into_iter().flatten().flat_map(BTreeMap::keys);
-                    for member in members {
-                        let slices = member.slices.iter();
-                        dirty.sources.extend(slices.map(|id| (node, *id, member.direction)));
-                    }
+            let sets = before.iter().chain(groups.iter()).map(|(set, ..)| set);
+            let sets: BTreeSet<SliceSet> = sets.collect();
+            for set in sets.into_iter().filter(|set| !before.of(*set).eq(groups.of(*set))) {
+                dirty.sets.insert((node, set));
+                for (member, _) in before.of(set).chain(groups.of(set)) {
+                    let slices = member.slices.iter();
+                    dirty.sources.extend(slices.map(|id| (node, *id, member.direction)));
                 }
             }
             Arc::make_mut(&mut self.nodes[node]).set_groups(groups);
@@ -195,13 +192,15 @@ impl View {
                 Arc::make_mut(&mut self.pairs).remove(&(*node, *set));
             }
             let here = self.nodes[*node].clone();
-            let Some(groups) = here.groups().get(set) else { continue };
+            if !here.groups().has(*set) {
+                continue;
+            }
             // Besides those that it should reach, those that it does.
             let mut stray: Vec<u32> = Vec::new();
             for route in here.routes_of(*set) {
                 self.world.hosts.overlapping(route.prefix, |host| stray.push(host));
             }
-            for (member, froms) in groups {
+            for (member, froms) in here.groups().of(*set) {
                 let mut to: Vec<u32> = self.world.reached(member).collect();
                 to.extend(&stray);
                 to.sort_unstable();
@@ -221,10 +220,12 @@ impl View {
                 continue;
             }
             let here = self.nodes[*node].clone();
-            let Some(groups) = here.groups().get(set) else { continue };
+            if !here.groups().has(*set) {
+                continue;
+            }
             let mut to = Vec::new();
             self.world.hosts.overlapping(*net, |host| to.push(host));
-            for (member, froms) in groups {
+            for (member, froms) in here.groups().of(*set) {
                 for to in &to {
                     self.settle_pair((*node, *set), member, froms, *to, &mut wrong);
                 }
@@ -236,8 +237,7 @@ impl View {
         for (node, slice, to) in &dirty.towards {
             let here = self.nodes[*node].clone();
             for set in here.sets_in(*slice).iter().filter(|set| !whole(*node, **set)) {
-                let Some(groups) = here.groups().get(set) else { continue };
-                for (member, froms) in groups {
+                for (member, froms) in here.groups().of(*set) {
                     self.settle_pair((*node, *set), member, froms, *to, &mut wrong);
                 }
             }
@@ -252,7 +252,7 @@ impl View {
         set: SliceSet,
         sources: &mut BTreeSet<(usize, SliceId, Direction)>,
     ) {
-        for member in self.nodes[node].groups().get(&set).into_iter().flat_map(BTreeMap::keys) {
+        for (member, _) in self.nodes[node].groups().of(set) {
             let promised = |id: &&SliceId| {
                 let of = self.world.slices.get(id);
                 of.is_some_and(|s| s.guaranteed_bps != [0; 2] || s.protected.is_some())
