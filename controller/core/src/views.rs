@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use selvedge_pipeline::{Class, Direction, Entry};
-use selvedge_slices::admission::usable;
+use selvedge_slices::admission::{Protection, usable};
 use selvedge_slices::rules::RuleState;
 use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
 use selvedge_topology::{ArcIx, NodeName, Topology};
@@ -339,13 +339,7 @@ impl Core {
                 }
             }
         }
-        let protection = String::from(match stored.object.availability {
-            Some(_) => {
-                "when a link fails the controller finds another path; none is reserved ahead, so \
-                 the availability asked for is not promised"
-            }
-            None => "when a link fails the controller finds another path; none is reserved ahead",
-        });
+        let protection = after_failure(Protection::of(stored.object.availability)).to_owned();
         Some(Explanation {
             slice: slice.to_owned(),
             id: id.0,
@@ -383,6 +377,28 @@ impl Core {
         ClassMapView {
             name: map.map(|map| map.name.to_string()),
             rows: selvedge_slices::class_map::rows(map),
+        }
+    }
+}
+
+/// What happens to a slice when something fails, while its promise is kept.
+fn after_failure(level: Protection) -> &'static str {
+    match level {
+        Protection::None => {
+            "none asked for (availability below 99.9 %): after a failure the controller looks for \
+             another path, and there may be none with room"
+        }
+        Protection::Link => {
+            "link: room on another path is kept for the failure of any one link that it crosses, \
+             and the controller sends it there"
+        }
+        Protection::Node => {
+            "node: room on another path is kept for the failure of any one link or switch that it \
+             crosses, and the controller sends it there"
+        }
+        Protection::Srlg => {
+            "srlg: room on another path is kept for the failure of any one link, switch or \
+             shared-risk group that it crosses, and the controller sends it there"
         }
     }
 }

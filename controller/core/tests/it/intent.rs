@@ -72,6 +72,22 @@ fn a_slice_isolates_and_is_metered() {
 }
 
 #[test]
+fn explain_says_what_a_slice_is_protected_against() {
+    let mut lab = Lab::up(metro());
+    let protection = |lab: &Lab| lab.core.explain("p").unwrap().protection;
+    for (availability, begins) in AVAILABILITIES.into_iter().zip(["none", "link", "node", "srlg"]) {
+        let change = protected("p", "1Mbps", availability, "{ ue: phone-1 }, { dn: video }");
+        if lab.apply(change).is_ok() {
+            assert!(protection(&lab).starts_with(begins), "{}", protection(&lab));
+        }
+    }
+    let kept = lab.core.explain("p").unwrap().placement.unwrap();
+    let is_backup = kept.paths.iter().any(|path| path.is_backup);
+    assert_eq!(is_backup, protection(&lab).contains("is kept"), "{}", protection(&lab));
+    assert!(is_backup, "metro has two ways");
+}
+
+#[test]
 fn what_is_unchanged_changes_nothing() {
     let mut lab = Lab::up(metro());
     lab.apply(objects(FACTORY)).unwrap();
