@@ -49,6 +49,9 @@ pub(crate) fn in_rounds(
     wiring: &impl Wiring,
     own: impl Fn(&NodeName) -> Option<NodeSid>,
 ) -> (Vec<Step>, bool) {
+    if !step.updates.values().flatten().any(|update| next_hop(update).is_some()) {
+        return (vec![step], false);
+    }
     let fabric = Fabric::new(held, wiring, own);
     let mut changes: BTreeMap<NodeSid, BTreeMap<usize, Option<usize>>> = BTreeMap::new();
     for (name, updates) in &step.updates {

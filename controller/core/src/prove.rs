@@ -42,7 +42,7 @@ mod world;
 pub(crate) use view::View;
 use view::{Changes, Topic};
 pub(crate) use world::{
-    Backup, Endpoint, HookAt, Hosts, Level, Member, Protected, Rule, Slice, Wire, World,
+    Backup, Endpoint, HookAt, Hosts, Level, Member, Protected, Rule, Slice, Wire, Wires, World,
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::Downlink, Direction::Uplink];

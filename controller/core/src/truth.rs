@@ -9,7 +9,7 @@ use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, SliceId};
 use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
 use selvedge_slices::{Ledger, NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
 use selvedge_topology::sorted::Sorted;
-use selvedge_topology::{BitRate, NodeName};
+use selvedge_topology::{BitRate, LinkIx, NodeName};
 
 use crate::Core;
 use crate::attach::{Learned, as_held, prefixes};
@@ -19,7 +19,7 @@ use crate::intent::{Difference, Intent, StoredSlice};
 use crate::lifecycle::Phase;
 use crate::network::{LinkState, Network, Switches};
 use crate::numbers::DEFAULT_SLICE;
-use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, World};
+use crate::prove::{Endpoint, HookAt, Hosts, Member, Rule, Slice, Wire, Wires, World};
 use crate::seats::Seats;
 
 mod protected;
@@ -38,6 +38,8 @@ pub(crate) struct Truth {
     slices: Sorted<SliceId, Arc<Slice>>,
     rules: Arc<Vec<Rule>>,
     groups: Arc<Vec<Vec<u32>>>,
+    wires: Arc<Wires>,
+    links: Arc<BTreeMap<LinkIx, LinkState>>,
     /// What every host is in or waits for.
     members: Arc<Vec<Arc<Member>>>,
     intent: Intent,
@@ -104,13 +106,17 @@ fn default_slice(members: Vec<u32>) -> Slice {
 impl Core {
     /// As the state is now; [`Core::truth`] is of what was last derived.
     pub(crate) fn world(&self) -> World {
-        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules, groups, .. } =
+        let Truth { nodes, hosts, endpoints, hosts_of, slices, rules, groups, wires, .. } =
             self.truth.clone();
-        let mut world =
-            World { nodes, hosts, endpoints, hosts_of, slices, rules, groups, ..World::default() };
-        let ix = |name: &NodeName| world.nodes.binary_search(name).expect("a declared switch");
+        let ix = |name: &NodeName| nodes.binary_search(name).expect("a declared switch");
         let stuck = self.network.switches.iter().filter(|(_, switch)| !switch.joined);
         let stuck = stuck.map(|(name, _)| ix(name)).collect();
+        let hooks = self.hooks_in(&ix);
+        World { nodes, hosts, endpoints, hosts_of, slices, rules, groups, wires, stuck, hooks }
+    }
+
+    fn wires(&self, nodes: &[NodeName]) -> Wires {
+        let ix = |name: &NodeName| nodes.binary_search(name).expect("a declared switch");
         let mut wires = BTreeMap::new();
         for (link_ix, state) in &*self.derived.links {
             let LinkState::Usable { a, b } = state else { continue };
@@ -125,9 +131,7 @@ impl Core {
             wires.insert((node_a, a.port), wire(node_b, b.port, b.mac));
             wires.insert((node_b, b.port), wire(node_a, a.port, a.mac));
         }
-        let hooks = self.hooks_in(&ix);
-        (world.stuck, world.wires, world.hooks) = (stuck, wires, hooks);
-        world
+        wires
     }
 
     /// The truth of the present state, by what is different in it.
@@ -141,8 +145,12 @@ impl Core {
             is_whole: self.derived.snapshot.down().is_empty(),
             states: self.derived.slices.clone(),
             learned: self.endpoints.learned.clone(),
+            links: self.derived.links.clone(),
             ..before.clone()
         };
+        if !Arc::ptr_eq(&before.links, &now.links) {
+            now.wires = Arc::new(self.wires(&now.nodes));
+        }
         let slices = before.intent.slices.since(&self.intent.slices);
         for (name, ..) in &slices {
             if let Some(id) = now.ids.remove(*name) {
@@ -249,7 +257,9 @@ impl Core {
         before.ledger.differences(&self.derived.ledger, |name| names.extend([name]));
         names.extend(before.seats.changed(&self.derived.seats));
         if before.is_whole != now.is_whole {
-            names.extend(self.intent.slices.keys());
+            let all = self.intent.slices.values().map(|stored| &stored.object);
+            let asking = all.filter(|slice| slice.availability.is_some());
+            names.extend(asking.map(|slice| &slice.name));
         }
         // Numbers are given to others after they were given back.
         for name in &names {

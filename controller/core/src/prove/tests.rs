@@ -303,7 +303,7 @@ fn no_entry_that_traffic_needs_can_go_unnoticed() {
 fn too_much_on_a_link_is_found() {
     let core = core(true);
     let mut world = core.world();
-    for wire in world.wires.values_mut() {
+    for wire in Arc::make_mut(&mut world.wires).values_mut() {
         wire.reservable_bps = Some(20_000_000); // less than 20 Mbit/s of packets in frames
     }
     let found = check(&world, &core.derived.tables);

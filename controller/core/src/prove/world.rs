@@ -21,7 +21,7 @@ pub(crate) struct World {
     /// Switches that cannot be written now: what they do wrong cannot be helped.
     pub(crate) stuck: BTreeSet<usize>,
     /// Usable links, from either end.
-    pub(crate) wires: BTreeMap<(usize, PortId), Wire>,
+    pub(crate) wires: Arc<Wires>,
     pub(crate) hooks: BTreeMap<(usize, HookId), HookAt>,
     /// By host; `None`: packets cannot be delivered to it.
     pub(crate) endpoints: Arc<Vec<Option<Arc<Endpoint>>>>,
@@ -33,6 +33,8 @@ pub(crate) struct World {
     /// Shared-risk groups of each declared link: does not change while a core lives.
     pub(crate) groups: Arc<Vec<Vec<u32>>>,
 }
+
+pub(crate) type Wires = BTreeMap<(usize, PortId), Wire>;
 
 /// Declared hosts: does not change while a core lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -282,7 +284,7 @@ impl World {
             node
         }
         let mut part: Vec<usize> = (0..self.nodes.len()).collect();
-        for (&(from, _), wire) in &self.wires {
+        for (&(from, _), wire) in &*self.wires {
             let (a, b) = (root(&mut part, from), root(&mut part, wire.node));
             part[a.max(b)] = a.min(b);
         }

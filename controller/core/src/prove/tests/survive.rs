@@ -121,7 +121,7 @@ fn planted_backups_are_found() {
             "a link that is down",
             |w| {
                 let link = hops(w, &["s2", "edge1"])[0].1;
-                w.wires.retain(|_, wire| wire.link != link);
+                Arc::make_mut(&mut w.wires).retain(|_, wire| wire.link != link);
             },
             "leaves s2 by a link that is not usable",
         ),
@@ -331,7 +331,7 @@ fn what_a_failure_adds_comes_on_top_of_what_is_there() {
     for (reservable, enough) in [(62_160_000, true), (62_159_999, false)] {
         let mut world = core.world();
         let link = hops(&world, &["m", "n"])[0].1;
-        let wires = world.wires.values_mut().filter(|wire| wire.link == link);
+        let wires = Arc::make_mut(&mut world.wires).values_mut().filter(|wire| wire.link == link);
         wires.for_each(|wire| wire.reservable_bps = Some(reservable));
         let found = unprotected(&world, &core.derived.tables);
         assert_eq!(found.is_empty(), enough, "{reservable}: {found:?}");
@@ -413,7 +413,7 @@ fn state_by_state_is_as_from_nothing() {
     assert_eq!(without.intent.revision, 2);
     let mut broken = with.world();
     let link = hops(&broken, &["s2", "edge1"])[0].1;
-    broken.wires.retain(|_, wire| wire.link != link);
+    Arc::make_mut(&mut broken.wires).retain(|_, wire| wire.link != link);
     assert!(Arc::ptr_eq(&broken.nodes, &without.world().nodes));
     let mut other = with.world();
     uplink(&mut other, |backup| backup.hops.truncate(1));

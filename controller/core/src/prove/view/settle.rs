@@ -63,7 +63,7 @@ impl View {
 
     pub(super) fn all_outs(&self) -> Vec<Vec<Out>> {
         let mut outs = vec![Vec::new(); self.nodes.len()];
-        for (&(node, port), wire) in &self.world.wires {
+        for (&(node, port), wire) in &*self.world.wires {
             let far = &self.nodes[wire.node];
             let to = if !self.nodes[node].ports.contains_key(&port) {
                 LOST
