@@ -195,6 +195,12 @@ impl Proofs {
     pub(crate) fn will_hold(&mut self, result: View) {
         self.held = result;
     }
+
+    /// What a switch holds is this object now. If the entries are those that were last looked
+    /// at, they are not looked at again.
+    pub(crate) fn share(&mut self, switch: &NodeName, table: &Arc<Table>) {
+        self.held.share(switch, table);
+    }
 }
 
 /// Checks the result of a plan and each state on the way there, starting from what switches

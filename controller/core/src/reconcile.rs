@@ -456,7 +456,9 @@ impl Core {
         if let Some(generation) = generation.cloned() {
             shared.insert(generation);
         }
-        session.held = Some(Arc::new(shared));
+        let shared = Arc::new(shared);
+        self.proofs.share(switch, &shared);
+        session.held = Some(shared);
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, SliceId, SliceSet};
+use selvedge_topology::NodeName;
 use selvedge_topology::sorted::Sorted;
 
 use self::concern::Dirty;
@@ -162,6 +163,14 @@ impl View {
         }
         self.settle(dirty);
         other
+    }
+
+    /// Takes a switch's table for its own, if that has the same entries.
+    pub(crate) fn share(&mut self, switch: &NodeName, table: &Arc<Table>) {
+        let Ok(node) = self.world.nodes.binary_search(switch) else { return };
+        if self.nodes[node].table.as_ref() == Some(table) {
+            Arc::make_mut(&mut self.nodes[node]).table = Some(table.clone());
+        }
     }
 
     /// Carries out one step of a plan; answers what is wrong now among what was concerned.
