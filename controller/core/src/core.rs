@@ -23,6 +23,7 @@ use crate::numbers::Numbers;
 use crate::prove::Proofs;
 use crate::reconcile::{Running, Session};
 use crate::records::MadeOf;
+use crate::request::Settled;
 use crate::truth::Truth;
 use crate::view::IntentFiles;
 
@@ -64,6 +65,8 @@ pub struct Core {
     pub(crate) due_at: Option<u64>,
     /// `derived` is not of the present state.
     pub(crate) stale: bool,
+    /// Where a request found nothing to write.
+    pub(crate) settled: Settled,
     pub(crate) resync_at: Option<u64>,
     /// When a slice's phase changes next by itself; follows from the intent.
     pub(crate) lifecycle_at_ms: Option<u64>,
@@ -108,6 +111,7 @@ impl Core {
             unsaved: Vec::new(),
             due_at: Some(0),
             stale: true,
+            settled: Settled::default(),
             resync_at: None,
             lifecycle_at_ms: None,
             lifecycle_retry_ms: None,

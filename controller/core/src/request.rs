@@ -19,6 +19,41 @@ use crate::offers::Offers;
 use crate::plan::{Difference, Plan, PlanId};
 use crate::prove;
 use crate::refusal::Refusal;
+use crate::table::Table;
+
+/// What switches hold beside what they should, where that was the same: the tables themselves, so
+/// that it need not be found out again for each request while they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settled(Arc<Vec<Beside>>);
+
+#[derive(Debug)]
+struct Beside {
+    joined: bool,
+    held: Option<Arc<Table>>,
+    wanted: Option<Arc<Table>>,
+}
+
+impl Settled {
+    fn of(core: &Core) -> Self {
+        let tables = core.sessions.iter().map(|(name, session)| Beside {
+            joined: core.network.switches.get(name).is_some_and(|switch| switch.joined),
+            held: session.held.clone(),
+            wanted: core.derived.tables.get(name).cloned(),
+        });
+        Self(Arc::new(tables.collect()))
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        let same = |a: &Option<Arc<Table>>, b: &Option<Arc<Table>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let each = |(a, b): (&Beside, &Beside)| {
+            a.joined == b.joined && same(&a.held, &b.held) && same(&a.wanted, &b.wanted)
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&*other.0).all(each)
+    }
+}
 
 impl Core {
     pub(crate) fn request(
@@ -104,7 +139,9 @@ impl Core {
         let subject = format!("revision {}", self.intent.revision);
         self.log(Severity::Info, "intent-changed", subject, text, now_ms, out);
         self.log_differences(&before, now_ms, out);
-        self.due_at = Some(now_ms);
+        if self.blocked.is_some() || !self.settled.is(&Settled::of(self)) {
+            self.due_at = Some(now_ms);
+        }
         Ok(Reply::Applied { changed: true, revision: self.intent.revision })
     }
 
@@ -190,7 +227,15 @@ impl Core {
         if let Some(defect) = prove::first_wrong(&self.proofs.wanted) {
             return Err(Refusal::NotProven(defect));
         }
+        let settled = Settled::of(self);
+        if self.settled.is(&settled) {
+            return Ok(());
+        }
         let (steps, ..) = self.plan_steps();
+        if steps.is_empty() {
+            self.settled = settled;
+            return Ok(());
+        }
         prove::prove(&self.proofs.held, &steps, prove::Rigor::NothingNew)
             .map(drop)
             .map_err(Refusal::NotProven)
