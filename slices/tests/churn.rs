@@ -11,7 +11,9 @@ use net::{Net, in_order, slice};
 use proptest::prelude::*;
 use recount::Recount;
 use selvedge_slices::admission::{InOrder, Offer, Placed, Protection, frame_rate};
-use selvedge_slices::{Admitted, Direction, Ledger, NetworkSlice, ObjectName, Refusal, Side};
+use selvedge_slices::{
+    Admitted, Direction, Endpoint, Ledger, NetworkSlice, ObjectName, Refusal, Side,
+};
 use selvedge_topology::{
     ArcIx, BitRate, Delay, End, Link, LinkIx, Metric, Node, NodeName, Scratch, Snapshot, Switch,
     Topology, lengths_from,
@@ -350,6 +352,20 @@ proptest! {
         prop_assert!(fits == 0 || admits(fits), "{direction}: {fits} kbit/s do not fit");
         let protected = Protection::of(last.availability) > Protection::None;
         prop_assert!(protected || !admits(fits + 1), "{direction}: more than {fits} kbit/s fit");
+        // The rest of the slice being as it was, that is what is offered.
+        let mut less = last.clone();
+        match direction {
+            Direction::Downlink => less.downlink.guaranteed = Some(BitRate(fits * 1000)),
+            Direction::Uplink => less.uplink.guaranteed = Some(BitRate(fits * 1000)),
+        }
+        let own = |e: &Endpoint| Direction::ALL.iter().any(|d| e.rates(*d).guaranteed.is_some());
+        if fits >= 64 && !last.endpoints.iter().any(own) {
+            let offers = ledger.offers(&net.network(), &last, &[]);
+            let (downlink, uplink) = (less.downlink.guaranteed, less.uplink.guaranteed);
+            let wanted = Offer::Rate { downlink, uplink };
+            let admitted = ledger.admit(&net.network(), &less).is_ok();
+            prop_assert!(!admitted || offers.contains(&wanted), "{wanted}, not {offers:?}");
+        }
     }
 
     /// An offer is admitted; where less rate is offered, a little more is not.

@@ -37,6 +37,8 @@ pub enum Effect {
         switch: NodeName,
         hook: HookId,
     },
+    /// What a refusal offers instead need not be worked out yet ([`Offers`](crate::Offers)): the
+    /// shell may do that beside what comes next.
     Reply {
         request: RequestId,
         reply: Result<Reply, Refusal>,

@@ -25,6 +25,7 @@ mod intent;
 mod lifecycle;
 mod network;
 mod numbers;
+mod offers;
 mod order;
 mod placement;
 pub mod plan;
@@ -52,6 +53,7 @@ pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODU
 pub use lifecycle::{
     CHECK_VALID_MS, Feasibility, MAX_RESERVATION_MS, Phase, SliceRequest, Validity,
 };
+pub use offers::Offers;
 pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;

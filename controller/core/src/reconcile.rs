@@ -31,6 +31,8 @@ use crate::prove::{self, Proofs, Rigor};
 pub(crate) struct Session {
     /// Its entries as last read and since written; `None`: not known.
     pub(crate) held: Option<Arc<Table>>,
+    /// What it should hold, if `held` is just that and its generation.
+    same_as: Option<Arc<Table>>,
     reading: Option<(ReadId, u64)>,
     writing: Option<(WriteId, Vec<Update>, u64)>,
     /// When it may be read again after something failed.
@@ -42,6 +44,11 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn is_writing(&self) -> bool {
         self.writing.is_some()
+    }
+
+    /// Whether it is known to hold just what it should, and its generation.
+    fn is_same_as(&self, wanted: Option<&Arc<Table>>) -> bool {
+        self.same_as.as_ref().zip(wanted).is_some_and(|(same, wanted)| Arc::ptr_eq(same, wanted))
     }
 
     /// A new session: nothing of before counts.
@@ -142,7 +149,7 @@ impl Core {
             Ok(entries) => {
                 let table: Table = entries.into_iter().collect();
                 if session.held.as_deref() != Some(&table) {
-                    session.held = Some(Arc::new(table));
+                    (session.held, session.same_as) = (Some(Arc::new(table)), None);
                     self.share(switch);
                     self.plan_soon(now_ms);
                 }
@@ -167,6 +174,7 @@ impl Core {
             Ok(()) => {
                 let Some((_, updates, _)) = session.writing.take() else { return };
                 plan::apply(Arc::make_mut(session.held.get_or_insert_default()), &updates);
+                session.same_as = None;
                 self.share(switch);
             }
             Err(why) => self.failed(switch, &format!("writing entries: {why}"), now_ms, out),
@@ -340,7 +348,9 @@ impl Core {
         let writable = self.sessions.iter().filter_map(|(name, session)| {
             let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
             let held = session.held.as_deref().filter(|_| joined)?;
-            Some((name, held, self.derived.tables.get(name).map_or(&empty, Arc::as_ref)))
+            let wanted = self.derived.tables.get(name);
+            let other = !session.is_same_as(wanted);
+            other.then(|| (name, held, wanted.map_or(&empty, Arc::as_ref)))
         });
         let steps = plan::steps(writable, generation, self.some_unknown());
         let held = self.sessions.iter().map(|(name, session)| {
@@ -436,11 +446,14 @@ impl Core {
 
     /// Whether a switch holds exactly what it should.
     pub(crate) fn in_sync(&self, switch: &NodeName) -> bool {
-        let empty = Table::new();
-        let wanted = self.derived.tables.get(switch).map_or(&empty, Arc::as_ref);
-        self.sessions.get(switch).and_then(|session| session.held.as_deref()).is_some_and(|held| {
-            held.contains_key(&Key::Generation) && !Difference::is_any(held, wanted)
-        })
+        let wanted = self.derived.tables.get(switch);
+        let Some(session) = self.sessions.get(switch) else { return false };
+        session.is_same_as(wanted)
+            || session.held.as_deref().is_some_and(|held| {
+                let empty = Table::new();
+                held.contains_key(&Key::Generation)
+                    && !Difference::is_any(held, wanted.map_or(&empty, Arc::as_ref))
+            })
     }
 
     /// A switch that holds what it should shares the entries of what it should: they take up
@@ -458,7 +471,7 @@ impl Core {
         }
         let shared = Arc::new(shared);
         self.proofs.share(switch, &shared);
-        session.held = Some(shared);
+        (session.held, session.same_as) = (Some(shared), Some(wanted.clone()));
     }
 }
 

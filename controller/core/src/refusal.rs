@@ -1,11 +1,11 @@
 //! Why the core will not do what was asked. A refusal changes nothing.
 
-use selvedge_slices::admission::Offer;
 use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{ObjectKind, ObjectName};
 use selvedge_topology::NodeName;
 
 use crate::lifecycle::Phase;
+use crate::offers::Offers;
 use crate::plan::PlanId;
 use crate::prove::CounterExample;
 
@@ -86,7 +86,7 @@ pub enum Refusal {
         slice: String,
         reason: String,
         /// What would be admitted instead, the nearest change of each kind.
-        offers: Vec<Offer>,
+        offers: Offers,
     },
     #[error(
         "the plan was made on another state (plan {asked}, now it would be {now}); make it again"
@@ -130,6 +130,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What is still to be worked out before it can be shown without a wait.
+    pub fn offers(&self) -> Option<&Offers> {
+        match self {
+            Self::DoesNotFit { offers, .. } => Some(offers),
+            _ => None,
+        }
+    }
+
     /// The object that it is about, where it is about one.
     pub fn object(&self) -> Option<(ObjectKind, &str)> {
         match self {
@@ -173,7 +181,7 @@ fn quoted(names: &[String]) -> String {
     text
 }
 
-fn instead(offers: &[Offer]) -> String {
+fn instead(offers: &Offers) -> String {
     let each: Vec<String> = offers.iter().map(ToString::to_string).collect();
     if each.is_empty() {
         String::new()

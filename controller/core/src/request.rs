@@ -15,6 +15,7 @@ use crate::effect::{Effect, Reply, Severity};
 use crate::event::{Change, Request, RequestId};
 use crate::history::Note;
 use crate::intent::Intent;
+use crate::offers::Offers;
 use crate::plan::{Difference, Plan, PlanId};
 use crate::refusal::Refusal;
 
@@ -160,8 +161,8 @@ impl Core {
                 if same && let Some(what) = trial.intent.newly_drained(&self.intent) {
                     return Err(Refusal::DrainBreaks { what, slice, reason });
                 }
-                let object = object(&trial);
-                let offers = object.map_or_else(Vec::new, |object| trial.offers(&object));
+                let object = trial.intent.slices[name].object.clone();
+                let offers = Offers::instead_of(object, trial.derived.clone());
                 return Err(Refusal::DoesNotFit { slice, reason, offers });
             }
         }

@@ -8,16 +8,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use selvedge_core::{Core, Effect, Event, LogEntry, Reply, Request, RequestId, Severity, Timer};
+use selvedge_core::{
+    Core, Effect, Event, LogEntry, Refusal, Reply, Request, RequestId, Severity, Timer,
+};
 use selvedge_pipeline::CounterKind;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::api::problem::chain;
 use crate::clock::Clock;
 use crate::store::{Operation, Store, StoreError, Transaction};
+use offers::OpenOffers;
 
 mod handle;
+mod offers;
 mod switch;
 
 pub(crate) use handle::CountersError;
@@ -28,7 +33,7 @@ pub(crate) use switch::{Command, CountersAnswer, SessionId, SwitchLink};
 /// reads no more from its switch, a request no more from its client.
 const INPUTS: usize = 1024;
 /// Requests that share one commit, and with it the wait for the disk: those that came while the
-/// one before was on its way there.
+/// one before was on its way there, or while these were decided.
 const GROUP: usize = 64;
 /// Pause before records that the store refused are offered to it again.
 const STORE_RETRY_MS: u64 = 1_000;
@@ -125,15 +130,34 @@ pub(crate) struct Engine {
     /// Sequence number of the newest line of the event log.
     logged: watch::Sender<u64>,
     role: watch::Sender<Role>,
+    offers: OpenOffers,
 }
 
 /// A request that the core has looked at.
 struct Handled {
-    id: RequestId,
     answer: Answer,
+    reply: Result<Reply, Refusal>,
+    /// Ready when what a refusal offers is worked out.
+    offers: Option<JoinHandle<()>>,
     records: Vec<Record>,
-    /// Without those that persist.
+    /// What else is to be done.
     effects: Vec<Effect>,
+}
+
+impl Handled {
+    /// A client that went away does not hear the answer.
+    fn answer(self) {
+        let Self { answer, reply, offers, .. } = self;
+        let reply = reply.map_err(RequestError::Refused);
+        match offers {
+            None => drop(answer.send(reply)),
+            Some(offers) => drop(tokio::spawn(async move {
+                // Whoever looks at them after a failure meets it himself.
+                drop(offers.await);
+                drop(answer.send(reply));
+            })),
+        }
+    }
 }
 
 impl Engine {
@@ -161,6 +185,7 @@ impl Engine {
             next_request: 0,
             logged,
             role,
+            offers: OpenOffers::new(),
         };
         (engine, Handle::new(sender, log, roles))
     }
@@ -234,17 +259,7 @@ impl Engine {
                 drop(answer.send(Err(error)));
             }
             Input::Request { author, request, answer } => {
-                let mut group = vec![(author, request, answer)];
-                while group.len() < GROUP && self.held.is_none() {
-                    match self.inputs.try_recv() {
-                        Ok(Input::Request { author, request, answer }) => {
-                            group.push((author, request, answer));
-                        }
-                        Ok(other) => self.held = Some(other),
-                        Err(_) => break,
-                    }
-                }
-                self.requests(group).await;
+                self.requests((author, request, answer)).await;
             }
             Input::Tell(event) => self.handle(event).await,
             Input::Query(query) => query(&self.core),
@@ -255,23 +270,23 @@ impl Engine {
         }
     }
 
-    /// Decides on requests one after the other and commits what they change together. Nobody is
-    /// answered before that.
-    async fn requests(&mut self, group: Vec<(String, Request, Answer)>) {
+    /// Decides on a request and those that come meanwhile, one after the other, and commits what
+    /// they change together. Nobody is answered before that.
+    async fn requests(&mut self, first: (String, Request, Answer)) {
         let before = self.core.clone();
-        let mut handled = Vec::with_capacity(group.len());
-        for (author, request, answer) in group {
-            self.next_request += 1;
-            let id = RequestId(self.next_request);
-            let event = Event::Request { id, author, request };
-            let (mut records, mut effects) = (Vec::new(), Vec::new());
-            for effect in self.core.handle(event, self.clock.now_ms()) {
-                match effect {
-                    Effect::Persist(more) => records.extend(more.into_iter().map(record)),
-                    other => effects.push(other),
-                }
+        let mut handled = Vec::new();
+        let mut next = Some(first);
+        while let Some((author, request, answer)) = next {
+            handled.push(self.decided(author, request, answer).await);
+            if handled.len() == GROUP {
+                break;
             }
-            handled.push(Handled { id, answer, records, effects });
+            next = self.waiting_request();
+            if next.is_none() {
+                // Whoever was just answered may be about to ask again.
+                tokio::task::yield_now().await;
+                next = self.waiting_request();
+            }
         }
         let mut events = Vec::new();
         if let Some(first) = handled.iter().position(|request| !request.records.is_empty()) {
@@ -288,11 +303,46 @@ impl Engine {
                 }
             }
         }
-        for Handled { id, answer, effects, .. } in handled {
-            events.extend(self.carry_out(effects, Some((id, answer))).await);
+        for mut handled in handled {
+            events.extend(self.carry_out(std::mem::take(&mut handled.effects)).await);
+            handled.answer();
         }
         for event in events {
             self.handle(event).await;
+        }
+    }
+
+    async fn decided(&mut self, author: String, request: Request, answer: Answer) -> Handled {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        let event = Event::Request { id, author, request };
+        let (mut records, mut effects, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for effect in self.core.handle(event, self.clock.now_ms()) {
+            match effect {
+                Effect::Persist(more) => records.extend(more.into_iter().map(record)),
+                Effect::Reply { reply, .. } => replies.push(reply),
+                other => effects.push(other),
+            }
+        }
+        let reply = replies.pop().expect("the core replies to each request, once");
+        let offers = match reply.as_ref().err().and_then(Refusal::offers) {
+            Some(offers) => Some(self.offers.work_out(offers.clone()).await),
+            None => None,
+        };
+        Handled { answer, reply, offers, records, effects }
+    }
+
+    /// The next input, if it is there and is a request.
+    fn waiting_request(&mut self) -> Option<(String, Request, Answer)> {
+        if self.held.is_some() {
+            return None;
+        }
+        match self.inputs.try_recv().ok()? {
+            Input::Request { author, request, answer } => Some((author, request, answer)),
+            other => {
+                self.held = Some(other);
+                None
+            }
         }
     }
 
@@ -351,7 +401,7 @@ impl Engine {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let effects = self.core.handle(event, self.clock.now_ms());
-            events.extend(self.carry_out(effects, None).await);
+            events.extend(self.carry_out(effects).await);
         }
     }
 
@@ -360,11 +410,7 @@ impl Engine {
     }
 
     /// Returns what could not be told to a switch, as the events that say so.
-    async fn carry_out(
-        &mut self,
-        effects: Vec<Effect>,
-        mut open: Option<(RequestId, Answer)>,
-    ) -> Vec<Event> {
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Vec<Event> {
         let mut undelivered = Vec::new();
         for effect in effects {
             match effect {
@@ -374,13 +420,8 @@ impl Engine {
                     let stored = stored.await;
                     undelivered.extend(self.store_event(stored.as_ref().err()));
                 }
-                Effect::Reply { request, reply } => match open.take() {
-                    // A client that went away does not hear the answer.
-                    Some((id, answer)) if id == request => {
-                        drop(answer.send(reply.map_err(RequestError::Refused)));
-                    }
-                    other => open = other,
-                },
+                // Of a request only, where it was taken out.
+                Effect::Reply { .. } => {}
                 Effect::ReadEntries { switch, read } => {
                     undelivered.extend(self.tell(&switch, Command::Read { read }));
                 }

@@ -8,7 +8,7 @@ use selvedge_pipeline::{CounterKind, PortId};
 use selvedge_topology::NodeName;
 
 use super::switch::COMMANDS;
-use super::{Command, CountersError, Input, SessionId, SwitchLink};
+use super::{Command, CountersError, Input, RequestError, SessionId, SwitchLink};
 use crate::store::Store as _;
 use crate::testing::{Controller, FakeSwitch, join_pair, report};
 
@@ -118,6 +118,8 @@ async fn requests_share_a_commit() {
     let answers = futures::future::join_all(all()).await;
     let admitted: Vec<bool> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(admitted, [true, false, true, true, true], "{answers:?}");
+    let Err(RequestError::Refused(refusal)) = &answers[1] else { panic!("{answers:?}") };
+    assert!(refusal.offers().unwrap().are_worked_out(), "whoever is answered need not wait");
     assert_eq!(slices().await, 4);
     let commits = controller.store.commits.load(Ordering::SeqCst) - before;
     assert!(commits < names.len(), "{commits} commits");

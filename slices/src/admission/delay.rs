@@ -174,15 +174,27 @@ impl Watch {
     /// The first direction that would take longer than promised when ports take this long, in
     /// ns by arc.
     pub(super) fn broken(&self, waits: &[u64]) -> Option<Direction> {
+        let late = |(direction, ns)| (ns > self.promised_ns).then_some(direction);
+        self.each(waits).find_map(late)
+    }
+
+    /// The least latency that could be promised when ports take this long, in ns by arc.
+    pub(super) fn least(&self, waits: &[u64]) -> Delay {
+        let longest = self.each(waits).map(|(_, ns)| ns).max().unwrap_or(0);
+        Delay(longest.div_ceil(1000))
+    }
+
+    /// Each route's direction, and how long it takes in ns.
+    fn each(&self, waits: &[u64]) -> impl Iterator<Item = (Direction, u64)> {
         let mut start = 0;
-        self.routes.iter().find_map(|route| {
+        self.routes.iter().map(move |route| {
             let arcs = &self.arcs[start..route.end as usize];
             start = route.end as usize;
             let mut sum = route.propagation_ns;
             for arc in arcs {
                 sum = sum.saturating_add(waits[*arc as usize]);
             }
-            (sum > self.promised_ns).then_some(route.direction)
+            (route.direction, sum)
         })
     }
 }

@@ -35,6 +35,7 @@ mod protect;
 mod rebuild;
 mod refusal;
 mod route;
+mod tries;
 mod why;
 
 use std::collections::BTreeMap;

@@ -5,13 +5,17 @@
 
 use selvedge_topology::{BitRate, Delay, Length, Metric, NodeName, Scratch, lengths_from};
 
-use super::{Ledger, Network, Protection, Refusal, place};
-use crate::limits::{MAX_LATENCY_US, MIN_RATE_BPS};
+use super::tries::Tries;
+use super::{Ledger, Network, Protection, Refusal};
+use crate::limits::MIN_RATE_BPS;
 use crate::template::Attribute;
 use crate::{Availability, Direction, NetworkSlice, ResourceSharingLevel, Side};
 
 /// Sites that are tried in place of another.
 const SITES_TRIED: usize = 16;
+/// Less rate is offered to this part of what links have left, or of what was asked: each halving
+/// is one try.
+const RATE_PARTS: u64 = 16;
 
 /// Changes one thing about a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,22 +91,20 @@ impl Ledger {
         slice: &NetworkSlice,
         sites: impl IntoIterator<Item = &'s NodeName>,
     ) -> Vec<Offer> {
-        let mut copy = self.clone();
-        let Err(refusal) = copy.admit(network, slice) else { return Vec::new() };
-        copy.remove(&slice.name);
-        let slot = copy.slot(&slice.name);
-        let mut admits =
-            |offer: &Offer| place::fits(&mut copy, network, &offer.applied(slice), slot);
-        let mut offers = Vec::new();
-        let (fits, least) = match *refusal {
-            Refusal::Bandwidth { direction, wanted, fits, .. } => {
-                (Some((direction, fits, wanted)), None)
-            }
-            Refusal::Delay { least: Some(bound), .. } => (None, Some(bound.total)),
-            _ => (None, None),
+        let mut tries = Tries::new(self, network, slice);
+        // Why it is refused is known where its promise was waived for that.
+        let waived = self.get(slice.name.as_str()).filter(|known| known.slice == *slice);
+        let refusal = waived.and_then(|known| known.waived.clone());
+        let refusal = refusal.or_else(|| tries.refusal(slice).map(|refusal| *refusal));
+        let Some(refusal) = refusal else { return Vec::new() };
+        let left = match refusal {
+            Refusal::Bandwidth { direction, fits, .. } => Some((direction, fits)),
+            _ => None,
         };
-        offers.extend(less_rate(slice, fits, &mut admits));
-        offers.extend(more_delay(slice, least, &mut admits));
+        let mut offers = Vec::new();
+        offers.extend(less_rate(slice, left, &mut tries));
+        offers.extend(more_delay(slice, &mut tries));
+        let mut admits = |offer: &Offer| tries.admits(&offer.applied(slice));
         let weaker = Protection::ALL.into_iter().rev();
         let weaker = weaker.filter(|level| *level < Protection::of(slice.availability));
         let mut weaker = weaker.map(|level| Offer::Protection(level, asking_for(level)));
@@ -155,82 +157,105 @@ fn asking_for(level: Protection) -> Option<Availability> {
     Some(Availability(ppm))
 }
 
-/// The largest guaranteed rates, in whole kbit/s: of one direction less or of both, whichever
-/// gives up least; where one was found to be too much, of that one less if that will do. None where endpoints have guarantees of their own: which of them should have
-/// less is not for us to say. `left`: what was found to be left for how much, if rates were what
-/// is wrong.
+/// Guaranteed rates by direction, as in [`Direction::ALL`].
+type Rates = [Option<BitRate>; 2];
+
+/// Less guaranteed rate of one direction or of both, whichever gives up least; where one was found
+/// to be too much, of that one if that will do. None where endpoints have guarantees of their own:
+/// which of them should have less is not for us to say. `left`: the most that links have left
+/// for a direction, if rates are what is wrong. That is offered if delays allow it, else the
+/// largest of [`RATE_PARTS`] parts of it.
 fn less_rate(
     slice: &NetworkSlice,
-    known: Option<(Direction, BitRate, BitRate)>,
-    admits: &mut impl FnMut(&Offer) -> bool,
+    left: Option<(Direction, BitRate)>,
+    tries: &mut Tries<'_>,
 ) -> Option<Offer> {
     let own = |direction| slice.endpoints.iter().any(|e| e.rates(direction).guaranteed.is_some());
     if Direction::ALL.into_iter().any(own) {
         return None;
     }
-    let given = |offer: &Offer| match offer {
+    let asked: Rates = [slice.downlink.guaranteed, slice.uplink.guaranteed];
+    let has_both = asked.iter().all(Option::is_some);
+    let Some((direction, fits)) = left else {
+        // What is too much at the least rates of both is so for one of them.
+        let both = has_both.then(|| part_of(slice, asked, [true; 2], tries));
+        if both == Some(None) {
+            return None;
+        }
+        let ones = [[true, false], [false, true]].into_iter();
+        let ones = ones.filter_map(|one| part_of(slice, asked, one, tries));
+        return both.flatten().into_iter().chain(ones).max_by_key(given);
+    };
+    let mut which = Direction::ALL.map(|other| other == direction);
+    let mut most = lowered(asked, direction, fits)?;
+    let offer = at_rates(most);
+    if tries.surely_admits(&offer.applied(slice)) {
+        return Some(offer);
+    }
+    // The other direction may be too much as well.
+    let refusal = if has_both { tries.refusal(&offer.applied(slice)) } else { None };
+    if let Some(Refusal::Bandwidth { direction: other, fits, .. }) = refusal.as_deref()
+        && *other != direction
+    {
+        which = [true; 2];
+        most = lowered(most, *other, *fits).unwrap_or(most);
+        let offer = at_rates(most);
+        if tries.surely_admits(&offer.applied(slice)) {
+            return Some(offer);
+        }
+    }
+    let found = part_of(slice, most, which, tries);
+    if found.is_some() || !has_both || which == [true; 2] {
+        return found;
+    }
+    part_of(slice, most, [true; 2], tries)
+}
+
+/// What a rate offer leaves of both directions together.
+fn given(offer: &Offer) -> u64 {
+    match offer {
         Offer::Rate { downlink, uplink } => {
             downlink.unwrap_or_default().0.saturating_add(uplink.unwrap_or_default().0)
         }
         _ => 0,
-    };
-    let guess = known.map(|(_, fits, wanted)| {
-        let share = u128::from(fits.0) * 1000 / u128::from(wanted.0.max(1));
-        u64::try_from(share).unwrap_or(u64::MAX).clamp(1, 999)
-    });
-    let less = |less: [bool; 2]| {
-        let none = |(less, rate): (bool, Option<BitRate>)| less && rate.is_none();
-        let rates = [slice.downlink.guaranteed, slice.uplink.guaranteed];
-        (!less.into_iter().zip(rates).any(none)).then_some(less)
-    };
-    if let Some((direction, ..)) = known {
-        // Mostly the other direction fits.
-        let one = less(Direction::ALL.map(|other| other == direction));
-        let found = one.and_then(|one| less_of(slice, one, guess, admits));
-        return found.or_else(|| less_of(slice, less([true, true])?, guess, admits));
     }
-    // What is too much at the least rates of both is so for one of them.
-    let both = less([true, true]).map(|both| less_of(slice, both, guess, admits));
-    if both == Some(None) {
-        return None;
-    }
-    let ones = [[true, false], [false, true]].into_iter().filter_map(less);
-    let ones: Vec<Offer> = ones.filter_map(|one| less_of(slice, one, guess, admits)).collect();
-    both.flatten().into_iter().chain(ones).max_by_key(given)
 }
 
-/// `guess`: a share, per mille, that may be the largest.
-fn less_of(
+fn at_rates([downlink, uplink]: Rates) -> Offer {
+    Offer::Rate { downlink, uplink }
+}
+
+/// With this rate in a direction; `None`: it is none that can be guaranteed.
+fn lowered(rates: Rates, direction: Direction, fits: BitRate) -> Option<Rates> {
+    let lower = |(rate, of)| if of == direction { Some(fits) } else { rate };
+    let mut each = rates.into_iter().zip(Direction::ALL).map(lower);
+    (fits.0 >= MIN_RATE_BPS).then(|| std::array::from_fn(|_| each.next().flatten()))
+}
+
+/// The largest part that is admitted of what is between the least rates and these, which are too
+/// much, in whole kbit/s; `which`: of what directions.
+fn part_of(
     slice: &NetworkSlice,
-    [down, up]: [bool; 2],
-    guess: Option<u64>,
-    admits: &mut impl FnMut(&Offer) -> bool,
+    rates: Rates,
+    which: [bool; 2],
+    tries: &mut Tries<'_>,
 ) -> Option<Offer> {
-    let offer = |share: u64| {
-        let scaled = |rate: BitRate| {
-            let bps = u128::from(rate.0) * u128::from(share) / 1000 / 1000 * 1000;
-            BitRate(u64::try_from(bps).expect("a share is not more than the whole"))
-        };
-        let (downlink, uplink) = (slice.downlink.guaranteed, slice.uplink.guaranteed);
-        let downlink = if down { downlink.map(scaled) } else { downlink };
-        let uplink = if up { uplink.map(scaled) } else { uplink };
-        let large = |rate: &BitRate| rate.0 >= MIN_RATE_BPS;
-        let both = downlink.iter().chain(&uplink);
-        both.clone().all(large).then_some(Offer::Rate { downlink, uplink })
+    let part = |part: u64| {
+        at_rates(std::array::from_fn(|at| {
+            let rate = rates[at].filter(|_| which[at]).map(|rate| {
+                let more = rate.0.saturating_sub(MIN_RATE_BPS) / RATE_PARTS * part;
+                BitRate((MIN_RATE_BPS + more) / 1000 * 1000)
+            });
+            rate.or(rates[at])
+        }))
     };
-    let mut too_much = |share: u64| !offer(share).is_some_and(|offer| admits(&offer));
-    // The least share that is a rate at all. If that is too much, every rate is.
-    let mut fits = least(0, 1000, |share| offer(share).is_some());
-    if fits == 1000 || too_much(fits) {
+    let has = |at: usize| rates[at].is_some_and(|rate| rate.0 > MIN_RATE_BPS);
+    let mut too_much = |of: u64| !tries.surely_admits(&part(of).applied(slice));
+    // If the least is too much, every rate is.
+    if (0..2).any(|at| which[at] && !has(at)) || too_much(0) {
         return None;
     }
-    let mut most = 1000;
-    for guess in guess.into_iter().flat_map(|guess| [guess, guess + 1]) {
-        if fits < guess && guess < most {
-            *(if too_much(guess) { &mut most } else { &mut fits }) = guess;
-        }
-    }
-    offer(least(fits, most, too_much) - 1)
+    Some(part(least(0, RATE_PARTS, too_much) - 1))
 }
 
 /// The least number above `from` of which something holds that holds of all above it, and of
@@ -247,24 +272,9 @@ fn least(mut from: u64, mut to: u64, mut holds: impl FnMut(u64) -> bool) -> u64 
     to
 }
 
-/// `known`: the bound of the ways that were found to be late.
-fn more_delay(
-    slice: &NetworkSlice,
-    known: Option<Delay>,
-    admits: &mut impl FnMut(&Offer) -> bool,
-) -> Option<Offer> {
-    let wanted = slice.latency?.us();
-    let mut admits = |us: u64| admits(&Offer::Latency(Delay(us)));
-    // Mostly those ways are the best there are, and nobody else is in the way.
-    let known =
-        known.map(|known| known.us()).filter(|known| (wanted..=MAX_LATENCY_US).contains(known));
-    if let Some(known) = known.filter(|known| admits(*known))
-        && (known == wanted + 1 || !admits(known - 1))
-    {
-        return Some(Offer::Latency(Delay(known)));
-    }
-    if !admits(MAX_LATENCY_US) {
-        return None;
-    }
-    Some(Offer::Latency(Delay(least(wanted, MAX_LATENCY_US, admits))))
+fn more_delay(slice: &NetworkSlice, tries: &mut Tries<'_>) -> Option<Offer> {
+    let wanted = slice.latency?;
+    let least = tries.least_latency(slice).filter(|least| *least > wanted)?;
+    let offer = Offer::Latency(least);
+    tries.admits(&offer.applied(slice)).then_some(offer)
 }

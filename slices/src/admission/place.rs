@@ -141,38 +141,6 @@ pub(super) fn promised(
     Err(refused.expect("a try that failed"))
 }
 
-/// Whether [`promised`] places it. Leaves the ledger as it is, and does not look for why not,
-/// which is most of what a refusal costs.
-pub(super) fn fits(
-    ledger: &mut Ledger,
-    network: &Network<'_>,
-    slice: &NetworkSlice,
-    slot: Slot,
-) -> bool {
-    let mark = ledger.bounds.mark();
-    for by in [By::Cost, By::Delay] {
-        let queues = match by {
-            By::Cost => None,
-            By::Delay => ledger.bounds.settle().map(<[u64]>::to_vec),
-        };
-        let Ok(placing) = Placing::new(ledger, network, slice, queues) else { return false };
-        let Ok(admitted) = placing.place(by) else { return false };
-        if placing.access_fits().is_err() {
-            return false;
-        }
-        let own = Watch::of(network, slot, &admitted);
-        if own.is_some_and(|own| ledger.bounds.surely_late(&own)) {
-            continue;
-        }
-        if keeps_delays(ledger, network, slot, &admitted).is_ok() {
-            ledger.remove_flows(slot, &admitted);
-            ledger.bounds.restore(mark);
-            return true;
-        }
-    }
-    false
-}
-
 /// Ways that are known already, if they still keep every promise.
 pub(super) fn taken_over(
     ledger: &mut Ledger,

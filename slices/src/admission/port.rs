@@ -5,7 +5,9 @@
 //! taken again in whole numbers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{ArcIx, BitRate, Bytes};
 
 use super::books::Slot;
@@ -37,12 +39,11 @@ pub(super) struct Arrival {
 }
 
 /// A slice's ways to one port; the worst counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Choice {
-    of: (Slot, Direction),
     rate: BitRate,
     burst: Bytes,
-    arrivals: Vec<Arrival>,
+    arrivals: Arc<[Arrival]>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,7 @@ pub(super) struct Port {
     burst: u64,
     /// By arc: the sum of the rates, in bit/s. Whole numbers, below 2^53.
     upstream: Vec<(u32, f64)>,
-    choices: Vec<Choice>,
+    choices: Sorted<(Slot, Direction), Choice>,
 }
 
 impl Port {
@@ -86,8 +87,8 @@ impl Port {
             Arrives::Ways(arrivals) => match <[Arrival; 1]>::try_from(arrivals) {
                 Ok([Arrival { crossings, waited }]) => self.take(flow, crossings, waited, true),
                 Err(arrivals) => {
-                    let (rate, burst) = (flow.rate, flow.burst);
-                    self.choices.push(Choice { of, rate, burst, arrivals });
+                    let (rate, burst, arrivals) = (flow.rate, flow.burst, arrivals.into());
+                    self.choices.insert(of, Choice { rate, burst, arrivals });
                 }
             },
         }
@@ -101,8 +102,7 @@ impl Port {
             Arrives::Ways(arrivals) => match <[Arrival; 1]>::try_from(arrivals) {
                 Ok([Arrival { crossings, waited }]) => self.take(flow, crossings, waited, false),
                 Err(_) => {
-                    let at = self.choices.iter().position(|choice| choice.of == of);
-                    self.choices.swap_remove(at.expect("what is removed was added"));
+                    self.choices.remove(&of).expect("what is removed was added");
                 }
             },
         }
@@ -142,7 +142,7 @@ impl Port {
     pub(super) fn bursts(&self, values: &[u64]) -> u64 {
         let value = |arc: u32| values[arc as usize];
         let mut bursts = self.burst.saturating_add(self.upstream_bytes(value));
-        for choice in &self.choices {
+        for choice in self.choices.values() {
             let of = |arrival: &Arrival| {
                 let waited = arrival
                     .waited
@@ -186,7 +186,7 @@ impl Port {
     pub(super) fn bursts_float(&self, value: impl Fn(u32) -> f64) -> f64 {
         let bits = self.upstream_bits(&value);
         let mut bursts = self.burst as f64 + bits / NS_PER_BYTE_AT_1_BPS as f64;
-        for choice in &self.choices {
+        for choice in self.choices.values() {
             let of = |arrival: &Arrival| {
                 let waited = arrival.waited.iter();
                 let waited: f64 = waited.map(|(arc, n)| *n as f64 * value(*arc)).sum();

@@ -1,6 +1,6 @@
 //! Slices put, changed, refused, planned and deleted.
 
-use selvedge_core::{Change, ObjectId, Refusal, Reply, Request};
+use selvedge_core::{Change, Effect, Event, ObjectId, Refusal, Reply, Request, RequestId};
 use selvedge_pipeline::{Direction, DropReason, Entry, SliceMeterEntry};
 use selvedge_slices::ObjectKind;
 use selvedge_slices::admission::Offer;
@@ -108,6 +108,37 @@ fn deleting_a_slice_puts_its_endpoints_back() {
     assert_eq!(meters(&lab, "gnb1"), []);
     let again = lab.apply(delete(ObjectKind::NetworkSlice, "factory-control"));
     assert!(matches!(again, Err(Refusal::NotFound { .. })), "{again:?}");
+}
+
+#[test]
+fn offers_are_of_the_state_in_which_a_slice_was_refused() {
+    let mut lab = Lab::up(metro());
+    lab.apply(objects(FACTORY)).unwrap();
+    let refused = |lab: &Lab| {
+        let change = slice("greedy", "300Mbps", "{ ue: phone-1 }, { dn: video }");
+        let request = Request::Apply { change, plan: None };
+        let event = Event::Request { id: RequestId(1_000), author: "tester".into(), request };
+        let effects = lab.core.clone().handle(event, lab.now_ms);
+        let reply = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { reply, .. } => Some(reply),
+            _ => None,
+        });
+        match reply {
+            Some(Err(Refusal::DoesNotFit { offers, .. })) => offers,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, same) = (refused(&lab), refused(&lab));
+    assert!(!first.are_worked_out(), "the core does not wait for them");
+    for name in ["a", "b", "c", "d"] {
+        // As long as they fit.
+        drop(lab.apply(slice(name, "60Mbps", "{ ue: phone-1 }, { dn: video }")));
+    }
+    let later = refused(&lab);
+    assert!(matches!(first[0], Offer::Rate { .. }), "{first:?}");
+    assert!(first.are_worked_out() && !same.are_worked_out());
+    assert_eq!(first, same);
+    assert_ne!(first, later, "there is less left");
 }
 
 #[test]

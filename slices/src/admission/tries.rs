@@ -1,0 +1,165 @@
+//! Whether a slice would be admitted: tried on a copy of the ledger that stays as it is, and
+//! without looking for why not, which is most of what a refusal costs.
+
+use std::collections::BTreeSet;
+
+use selvedge_topology::{ArcIx, Delay};
+
+use super::books::Slot;
+use super::delay::Watch;
+use super::place::{self, By, Placing};
+use super::{Admitted, Ledger, Network, Refusal};
+use crate::NetworkSlice;
+use crate::limits::MAX_LATENCY_US;
+
+/// Tries for one refusal, so that none takes for ever. What is left over then is not offered.
+const TRIES: usize = 48;
+
+pub(super) struct Tries<'n> {
+    ledger: Ledger,
+    network: &'n Network<'n>,
+    slot: Slot,
+    left: usize,
+    /// Promises that are broken whatever is tried, once that was looked at.
+    broken: Option<BTreeSet<Slot>>,
+}
+
+impl<'n> Tries<'n> {
+    /// Of what may come in place of a slice, beside all others.
+    pub(super) fn new(ledger: &Ledger, network: &'n Network<'n>, slice: &NetworkSlice) -> Self {
+        let mut ledger = ledger.clone();
+        ledger.prepare(network);
+        ledger.remove(&slice.name);
+        let slot = ledger.slot(&slice.name);
+        Self { ledger, network, slot, left: TRIES, broken: None }
+    }
+
+    /// Why it would be refused; costs more than [`Self::admits`].
+    pub(super) fn refusal(&mut self, slice: &NetworkSlice) -> Option<Box<Refusal>> {
+        self.left = self.left.checked_sub(1)?;
+        match place::promised(&mut self.ledger, self.network, slice, self.slot) {
+            Ok((admitted, _)) => {
+                self.ledger.remove_flows(self.slot, &admitted);
+                None
+            }
+            Err(refusal) => Some(refusal),
+        }
+    }
+
+    pub(super) fn admits(&mut self, slice: &NetworkSlice) -> bool {
+        self.admitted_if(slice, Self::keeps_delays)
+    }
+
+    /// The same, but no where delays leave it in doubt: to say no for certain is dear.
+    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice) -> bool {
+        self.admitted_if(slice, Self::surely_keeps_delays)
+    }
+
+    fn admitted_if(
+        &mut self,
+        slice: &NetworkSlice,
+        keeps: impl Fn(&mut Self, &Admitted) -> bool,
+    ) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
+        for by in [By::Cost, By::Delay] {
+            let Some(admitted) = self.placed(slice, by) else { return false };
+            if keeps(self, &admitted) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The least latency with which it would be admitted. Which ways are tried does not depend on
+    /// the latency: so each takes what it takes.
+    pub(super) fn least_latency(&mut self, slice: &NetworkSlice) -> Option<Delay> {
+        let slice = NetworkSlice { latency: Some(Delay(MAX_LATENCY_US)), ..slice.clone() };
+        let mut found: Option<Delay> = None;
+        for by in [By::Cost, By::Delay] {
+            self.left = self.left.checked_sub(1)?;
+            let Some(admitted) = self.placed(&slice, by) else { break };
+            let own = Watch::of(self.network, self.slot, &admitted)?;
+            let (least, broken) = self.beside(&admitted, |ledger| {
+                let values = ledger.bounds.settle().map(<[u64]>::to_vec);
+                (values.as_deref().map(|values| own.least(values)), broken(ledger, &values))
+            });
+            if let Some(least) = least.filter(|least| least.us() <= MAX_LATENCY_US)
+                && self.is_nothing_new(&broken)
+            {
+                found = Some(found.map_or(least, |found| found.min(least)));
+            }
+        }
+        found
+    }
+
+    fn placed(&mut self, slice: &NetworkSlice, by: By) -> Option<Admitted> {
+        let queues = match by {
+            By::Cost => None,
+            By::Delay => self.ledger.bounds.settle().map(<[u64]>::to_vec),
+        };
+        let placing = Placing::new(&self.ledger, self.network, slice, queues).ok()?;
+        let admitted = placing.place(by).ok()?;
+        placing.access_fits().ok()?;
+        Some(admitted)
+    }
+
+    fn surely_keeps_delays(&mut self, admitted: &Admitted) -> bool {
+        let own = Watch::of(self.network, self.slot, admitted);
+        if own.as_ref().is_some_and(|own| self.ledger.bounds.surely_late(own)) {
+            return false;
+        }
+        if own.is_none() && self.ledger.watches.is_empty() {
+            return true;
+        }
+        let touched: Vec<ArcIx> = admitted.arcs().collect();
+        self.beside(admitted, |ledger| {
+            ledger.bounds.surely(&touched, own.as_ref(), &ledger.watches)
+        })
+    }
+
+    fn keeps_delays(&mut self, admitted: &Admitted) -> bool {
+        if self.surely_keeps_delays(admitted) {
+            return true;
+        }
+        let own = Watch::of(self.network, self.slot, admitted);
+        if own.as_ref().is_some_and(|own| self.ledger.bounds.surely_late(own)) {
+            return false;
+        }
+        let (late, broken) = self.beside(admitted, |ledger| {
+            let values = ledger.bounds.settle().map(<[u64]>::to_vec);
+            let late = |own: &Watch| values.as_deref().is_none_or(|v| own.broken(v).is_some());
+            (own.as_ref().is_some_and(late), broken(ledger, &values))
+        });
+        !late && self.is_nothing_new(&broken)
+    }
+
+    /// With the slice's flows in the ledger's bounds.
+    fn beside<T>(&mut self, admitted: &Admitted, what: impl FnOnce(&mut Ledger) -> T) -> T {
+        let mark = self.ledger.bounds.mark();
+        self.ledger.add_flows(self.slot, admitted);
+        let result = what(&mut self.ledger);
+        self.ledger.remove_flows(self.slot, admitted);
+        self.ledger.bounds.restore(mark);
+        result
+    }
+
+    /// A promise that is broken already is not the slice's doing.
+    fn is_nothing_new(&mut self, now: &BTreeSet<Slot>) -> bool {
+        if now.is_empty() {
+            return true;
+        }
+        let ledger = &mut self.ledger;
+        let before = self.broken.get_or_insert_with(|| {
+            let values = ledger.bounds.settle().map(<[u64]>::to_vec);
+            broken(ledger, &values)
+        });
+        now.is_subset(before)
+    }
+}
+
+/// Promises that these queueings break; without a bound, all.
+fn broken(ledger: &Ledger, values: &Option<Vec<u64>>) -> BTreeSet<Slot> {
+    let late = |watch: &Watch| values.as_deref().is_none_or(|v| watch.broken(v).is_some());
+    ledger.watches.values().filter(|watch| late(watch)).map(|watch| watch.slot).collect()
+}
