@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, SliceId};
 use selvedge_slices::rules::{FilterType, RuleAction, RuleState};
-use selvedge_slices::{Ledger, NetworkSlice, ObjectName, OnFailure, Side, TrafficFilter};
+use selvedge_slices::{
+    Ledger, NetworkSlice, ObjectName, OnFailure, ResourceSharingLevel, Side, TrafficFilter,
+};
 use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{BitRate, LinkIx, NodeName};
 
@@ -98,6 +100,7 @@ fn default_slice(members: Vec<u32>) -> Slice {
         hooks: Vec::new(),
         placed: true,
         kept: true,
+        dedicated: false,
         members,
         protected: None,
     }
@@ -434,6 +437,7 @@ fn truth_slice(now: &Truth, slice: &NetworkSlice, placed: bool, kept: bool) -> S
         hooks: hooks.collect(),
         placed,
         kept,
+        dedicated: slice.resource_sharing_level == ResourceSharingLevel::NonShared,
         members,
         protected: None,
     }

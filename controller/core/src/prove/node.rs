@@ -12,7 +12,7 @@ use selvedge_pipeline::{
 };
 
 use super::groups::Groups;
-use super::survive::Failure;
+use super::survive::Moved;
 use super::world::{Member, World};
 use crate::plan::Table;
 use selvedge_topology::sorted::Sorted;
@@ -21,7 +21,7 @@ use selvedge_topology::sorted::Sorted;
 pub(crate) type Carried = Arc<Vec<((usize, PortId), u64)>>;
 
 /// The same of what failures add to arcs.
-pub(crate) type Added = Arc<Vec<((usize, PortId), Failure, u64)>>;
+pub(crate) type Added = Arc<Vec<((usize, PortId), Moved, u64)>>;
 
 /// Cheap to clone: what a step does not touch stays shared with the state before it.
 #[derive(Clone, Debug, Default)]

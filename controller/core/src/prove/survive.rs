@@ -6,6 +6,9 @@
 //! there over usable links and through the hooks, that the failure leaves it whole, and that
 //! there is room for everybody whom the same failure moves.
 //!
+//! Room for failures that do not come together is shared, but by slices that share nothing: what
+//! the worst failure moves of one of those is there for it alone, whatever fails.
+//!
 //! As in admission, what a failed way leaves free elsewhere is not counted on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +29,9 @@ pub(crate) enum Failure {
     /// Every link of a shared-risk group.
     Group(u32),
 }
+
+/// What a failure moves: of slices that share room, or of one that does not.
+pub(crate) type Moved = (Option<SliceId>, Failure);
 
 /// The way of packets that arrive.
 struct Walk {
@@ -170,8 +176,9 @@ impl View {
         node: usize,
         slice: SliceId,
         direction: Direction,
-    ) -> Vec<((usize, PortId), Failure, u64)> {
-        let Some((_, protected)) = self.protected(slice) else { return Vec::new() };
+    ) -> Vec<((usize, PortId), Moved, u64)> {
+        let Some((of, protected)) = self.protected(slice) else { return Vec::new() };
+        let owner = of.dedicated.then_some(slice);
         let share = self.share_bps(node, slice, direction);
         if share == 0 {
             return Vec::new();
@@ -192,7 +199,8 @@ impl View {
             }
         }
         let each = most.into_iter();
-        each.map(|((arc, failure), times)| (arc, failure, share.saturating_mul(times))).collect()
+        each.map(|((arc, failure), times)| (arc, (owner, failure), share.saturating_mul(times)))
+            .collect()
     }
 
     /// After no failure a link's guarantees are over what it may carry, counted in frames of full
@@ -206,18 +214,34 @@ impl View {
         let sums = self.spare.get(&(node, port))?;
         let wire = self.world.wires.get(&(node, port))?;
         let reservable = wire.reservable_bps?;
+        let apart = sums.iter().filter_map(|((owner, _), bps)| Some(((*owner)?, *bps)));
+        let mut apart_of: BTreeMap<SliceId, u64> = BTreeMap::new();
+        for (slice, bps) in apart {
+            let most = apart_of.entry(slice).or_default();
+            *most = bps.max(*most);
+        }
+        let apart = apart_of.values().fold(0, |sum: u64, bps| sum.saturating_add(*bps));
+        let shared = sums.iter().filter(|((owner, _), _)| owner.is_none());
         // Of equals the first.
-        let (failure, more) = sums.iter().rev().max_by_key(|(_, bps)| **bps)?;
-        let bps = self.load.get(&(node, port)).copied().unwrap_or(0).saturating_add(*more);
+        let worst = shared.rev().max_by_key(|(_, bps)| **bps).map(|((_, f), bps)| (*f, *bps));
+        let load = self.load.get(&(node, port)).copied().unwrap_or(0);
+        let bps = load.saturating_add(apart).saturating_add(worst.map_or(0, |(_, bps)| bps));
         if !is_over(bps, reservable) {
             return None;
         }
         if let Some(text) = text {
+            let failure = worst.map(|(failure, _)| failure);
             text.subject = format!("{} port {}", self.world.name(node), port.0);
-            text.nodes = self.concerned((node, port), wire.node, *failure);
+            text.nodes = self.concerned((node, port), wire.node, failure);
+            let after =
+                failure.map(|failure| format!("after the loss of {} ", self.named(failure)));
+            let of_them = match apart {
+                0 => String::new(),
+                apart => format!(" ({} of them kept for slices that do not share)", frames(apart)),
+            };
             text.detail = format!(
-                "after the loss of {} guarantees of {} bit/s of frames, at most {reservable} may be",
-                self.named(*failure),
+                "{}guarantees of {} bit/s of frames{of_them}, at most {reservable} may be",
+                after.unwrap_or_default(),
                 frames(bps)
             );
         }
@@ -225,12 +249,13 @@ impl View {
     }
 
     /// The switches that have a part in what an arc carries after a failure.
-    fn concerned(&self, arc: (usize, PortId), to: usize, failure: Failure) -> Vec<usize> {
+    fn concerned(&self, arc: (usize, PortId), to: usize, failure: Option<Failure>) -> Vec<usize> {
         let mut nodes = BTreeSet::from([arc.0, to]);
         for (node, here) in self.nodes.iter().enumerate() {
             let carried = here.sources.iter().filter(|(_, sums)| sums.iter().any(|s| s.0 == arc));
             let added = here.added.iter();
-            let added = added.filter(|(_, s)| s.iter().any(|s| (s.0, s.1) == (arc, failure)));
+            let moved = |(owner, of): Moved| owner.is_some() || Some(of) == failure;
+            let added = added.filter(|(_, s)| s.iter().any(|s| s.0 == arc && moved(s.1)));
             let keys: BTreeSet<_> =
                 carried.map(|(k, _)| *k).chain(added.map(|(k, _)| *k)).collect();
             for (slice, direction) in keys {

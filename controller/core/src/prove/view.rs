@@ -24,7 +24,7 @@ use selvedge_topology::sorted::Sorted;
 use self::concern::Dirty;
 use super::class::Class;
 use super::node::Node;
-use super::survive::Failure;
+use super::survive::Moved;
 use super::world::{Member, World};
 use super::{CounterExample, Defect, Tables};
 use crate::table::Table;
@@ -95,8 +95,8 @@ pub(crate) struct View {
     others: Arc<BTreeMap<Topic, Defect>>,
 }
 
-/// Bits per second of packets by arc, then by failure; no entry is 0.
-type Spare = Sorted<(usize, PortId), Arc<BTreeMap<Failure, u64>>>;
+/// Bits per second of packets by arc, then by what moves; no entry is 0.
+type Spare = Sorted<(usize, PortId), Arc<BTreeMap<Moved, u64>>>;
 
 /// A change of one entry of a node; `None`: removed.
 pub(crate) type Changes = Vec<(Key, Option<Entry>)>;

@@ -103,6 +103,8 @@ pub(crate) struct Slice {
     pub(crate) placed: bool,
     /// It fits: what it promises must be carried out.
     pub(crate) kept: bool,
+    /// It shares no room that is kept for failures.
+    pub(crate) dedicated: bool,
     /// Its endpoints, in rising order, whether they can be delivered to or not.
     pub(crate) members: Vec<u32>,
     /// Which failures leave it its promises at present; `None`: none does.
@@ -199,13 +201,20 @@ impl Slice {
             hooks,
             placed,
             kept,
+            dedicated,
             members: _,
             protected: _,
         } = self;
         (name, priority, class, two_sided)
             == (&other.name, &other.priority, &other.class, &other.two_sided)
-            && (guaranteed_bps, hooks, placed, kept)
-                == (&other.guaranteed_bps, &other.hooks, &other.placed, &other.kept)
+            && (guaranteed_bps, hooks, placed, kept, dedicated)
+                == (
+                    &other.guaranteed_bps,
+                    &other.hooks,
+                    &other.placed,
+                    &other.kept,
+                    &other.dedicated,
+                )
     }
 }
 

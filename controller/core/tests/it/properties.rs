@@ -136,7 +136,9 @@ fn happen(lab: &mut Lab, happening: &Happening) {
                 let ends = format!("{{ ue: {from} }}, {{ dn: {to} }}");
                 let availability = AVAILABILITIES[availability];
                 let (number, rate) = (format!("n{number}"), format!("{mbps}Mbps"));
-                ask(lab, protected(&number, &rate, availability, &ends));
+                let sharing = if mbps % 3 == 0 { "non-shared" } else { "shared" };
+                let more = format!("{availability}\n  resourceSharingLevel: {sharing}");
+                ask(lab, protected(&number, &rate, &more, &ends));
             }
         }
         Happening::Delete { slice } => {

@@ -325,6 +325,37 @@ fn slices_that_fail_together_need_room_together() {
 }
 
 #[test]
+fn slices_that_do_not_share_have_room_of_their_own() {
+    let core = pairs();
+    let world = core.world();
+    let dedicated = |names: &[&str]| {
+        let mut world = world.clone();
+        for name in names {
+            let id = core.numbers.known_slice(name).unwrap();
+            Arc::make_mut(world.slices.get_mut(&id).unwrap()).dedicated = true;
+        }
+        world
+    };
+    let mut kept = view(&world, &core.derived.tables);
+    // Each has 60 of the 97 Mbit/s, at different times: enough if both share it.
+    for (names, enough) in [(&[][..], true), (&["first"], false), (&["first", "second"], false)] {
+        let world = dedicated(names);
+        kept.advance(&Arc::new(world.clone()), &core.derived.tables);
+        let found = check(&world, &core.derived.tables);
+        let subjects: Vec<&str> = found.iter().map(|found| found.subject.as_str()).collect();
+        let want: &[&str] = if enough { &[] } else { &["m port 3", "n port 1"] };
+        assert_eq!(subjects, want, "{names:?}: {found:?}");
+        assert_eq!(kept.wrong().count(), found.len(), "{names:?}");
+        assert!(found.iter().all(|found| found.detail.contains("for slices that do not share")));
+    }
+    // Alone on an arc: its own room is there once, whatever fails.
+    let mut world = dedicated(&["first"]);
+    let second = core.numbers.known_slice("second").unwrap();
+    Arc::make_mut(world.slices.get_mut(&second).unwrap()).protected = None;
+    assert_eq!(check(&world, &core.derived.tables), []);
+}
+
+#[test]
 fn what_a_failure_adds_comes_on_top_of_what_is_there() {
     let core = pairs();
     // 60 Mbit/s are 62.16 of frames.

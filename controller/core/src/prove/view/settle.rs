@@ -7,7 +7,7 @@ use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, PortKind, Slice
 
 use super::super::DIRECTIONS;
 use super::super::class::{Changed, LOST, UNKNOWN};
-use super::super::survive::Failure;
+use super::super::survive::Moved;
 use super::super::world::Member;
 use super::concern::Dirty;
 use super::{FIRST_FUNCTION, Out, Spare, Topic, View};
@@ -361,19 +361,19 @@ impl View {
 }
 
 /// Adds to the sums, or takes from them what was added.
-fn book(sums: &mut Spare, added: &[((usize, PortId), Failure, u64)], there: bool) {
+fn book(sums: &mut Spare, added: &[((usize, PortId), Moved, u64)], there: bool) {
     for here in added.chunk_by(|a, b| a.0 == b.0) {
         let arc = here[0].0;
         let mut of = sums.remove(&arc).unwrap_or_default();
-        let failures = Arc::make_mut(&mut of);
-        for (_, failure, bps) in here {
-            let sum = failures.entry(*failure).or_default();
+        let by_moved = Arc::make_mut(&mut of);
+        for (_, moved, bps) in here {
+            let sum = by_moved.entry(*moved).or_default();
             if there {
                 *sum += bps;
             } else {
                 *sum -= bps;
                 if *sum == 0 {
-                    failures.remove(failure);
+                    by_moved.remove(moved);
                 }
             }
         }
