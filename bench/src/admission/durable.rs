@@ -47,6 +47,7 @@ async fn measured(net: &Net) -> Result<Value> {
     let mut requests = Requests::new(net, 1)?;
     let in_place = IN_PLACE - REQUESTS;
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
     let dir = tempfile::tempdir_in(&dir).with_context(|| format!("{}", dir.display()))?;
     let store = RedbStore::open(dir.path().join("controller.redb"))?;
     let core = joined(&topology()?);

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{ArcIx, BitRate, Topology};
 
 use super::protect::Failure;
@@ -27,8 +28,8 @@ struct Account {
     spare: Vec<(Failure, u64)>,
     /// The largest of `spare`.
     most_spare: u64,
-    /// In the order of slots.
-    holders: Vec<(Slot, u64)>,
+    /// There may be thousands, and a copy is made with each decision.
+    holders: Sorted<Slot, u64>,
 }
 
 impl Account {
@@ -116,7 +117,7 @@ impl Books {
         names: &Names,
     ) -> Vec<(ObjectName, BitRate)> {
         let Some(account) = self.accounts.get(arc.index()) else { return Vec::new() };
-        let named = |(slot, rate): &(Slot, u64)| (std::cmp::Reverse(*rate), &names[slot]);
+        let named = |(slot, rate): (&Slot, &u64)| (std::cmp::Reverse(*rate), &names[slot]);
         let mut holders: Vec<_> = account.holders.iter().map(named).collect();
         if holders.len() > limit {
             holders.select_nth_unstable(limit);
@@ -135,8 +136,7 @@ impl Books {
         for (arc, rate) in used {
             let account = Arc::make_mut(&mut self.accounts[arc.index()]);
             account.used = account.used.saturating_add(rate.0);
-            let at = account.holders.partition_point(|(holder, _)| *holder < slot);
-            account.holders.insert(at, (slot, rate.0));
+            account.holders.insert(slot, rate.0);
         }
         for of_arc in spare.chunk_by(|(a, ..), (b, ..)| a == b) {
             let account = Arc::make_mut(&mut self.accounts[of_arc[0].0.index()]);
@@ -162,8 +162,7 @@ impl Books {
         for (arc, rate) in used {
             let account = Arc::make_mut(&mut self.accounts[arc.index()]);
             account.used -= rate.0;
-            let at = account.holders.binary_search_by_key(&slot, |(holder, _)| *holder);
-            account.holders.remove(at.expect("what is used has a holder"));
+            account.holders.remove(&slot).expect("what is used has a holder");
         }
         for of_arc in spare.chunk_by(|(a, ..), (b, ..)| a == b) {
             let account = Arc::make_mut(&mut self.accounts[of_arc[0].0.index()]);
