@@ -10,7 +10,7 @@ use std::ops::{Index, RangeInclusive};
 use std::sync::Arc;
 
 /// Entries in one chunk at most; one that grows beyond it is halved.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 
 #[derive(Debug)]
 struct Chunk<K, V> {
@@ -31,6 +31,16 @@ impl<K: Clone, V> Clone for Chunk<K, V> {
 pub struct Sorted<K, V> {
     chunks: Arc<Vec<Chunk<K, V>>>,
     len: usize,
+}
+
+/// A copy of its own if it is shared, with room for one more.
+fn with_room<T: Clone>(shared: &mut Arc<Vec<T>>) -> &mut Vec<T> {
+    if Arc::get_mut(shared).is_none() {
+        let mut copy = Vec::with_capacity(shared.len() + 1);
+        copy.extend_from_slice(shared);
+        *shared = Arc::new(copy);
+    }
+    Arc::get_mut(shared).expect("it is a copy of its own")
 }
 
 impl<K, V> Default for Sorted<K, V> {
@@ -105,13 +115,13 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     /// Puts a value; answers the one of that key before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let at = self.chunk(&key);
-        let chunks = Arc::make_mut(&mut self.chunks);
+        let chunks = with_room(&mut self.chunks);
         let Some(chunk) = chunks.get_mut(at) else {
             chunks.push(Chunk { from: key.clone(), entries: Arc::new(vec![(key, value)]) });
             self.len = 1;
             return None;
         };
-        let entries = Arc::make_mut(&mut chunk.entries);
+        let entries = with_room(&mut chunk.entries);
         let place = match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
             Ok(place) => return Some(std::mem::replace(&mut entries[place].1, value)),
             Err(place) => place,

@@ -342,16 +342,19 @@ impl Core {
     /// whether next hops are missing that have to wait for a switch.
     pub(crate) fn plan_steps(&self) -> (Vec<Step>, u64, bool) {
         let empty = Table::new();
+        let writable = self.sessions.iter().filter_map(|(name, session)| {
+            let wanted = self.derived.tables.get(name);
+            let held = session.held.as_deref().filter(|_| !session.is_same_as(wanted))?;
+            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
+            joined.then(|| (name, held, wanted.map_or(&empty, Arc::as_ref)))
+        });
+        let mut writable = writable.peekable();
+        if writable.peek().is_none() {
+            return (Vec::new(), self.generation, false);
+        }
         let highest =
             self.sessions.values().filter_map(|s| generation_of(s.held.as_deref()?)).max();
         let generation = self.generation.max(highest.unwrap_or(0)) + 1;
-        let writable = self.sessions.iter().filter_map(|(name, session)| {
-            let joined = self.network.switches.get(name).is_some_and(|s| s.joined);
-            let held = session.held.as_deref().filter(|_| joined)?;
-            let wanted = self.derived.tables.get(name);
-            let other = !session.is_same_as(wanted);
-            other.then(|| (name, held, wanted.map_or(&empty, Arc::as_ref)))
-        });
         let steps = plan::steps(writable, generation, self.some_unknown());
         let held = self.sessions.iter().map(|(name, session)| {
             let joined = self.network.switches.get(name).is_some_and(|s| s.joined);

@@ -267,9 +267,12 @@ impl Core {
         let names: BTreeSet<&NodeName> =
             self.derived.tables.keys().chain(trial.derived.tables.keys()).collect();
         let between = |name: &NodeName| {
-            let before = self.derived.tables.get(name).map_or(&empty, Arc::as_ref);
-            let after = trial.derived.tables.get(name).map_or(&empty, Arc::as_ref);
-            Difference::between(before, after)
+            let (before, after) = (self.derived.tables.get(name), trial.derived.tables.get(name));
+            if before.zip(after).is_some_and(|(before, after)| Arc::ptr_eq(before, after)) {
+                return Difference::default();
+            }
+            let before = before.map_or(&empty, Arc::as_ref);
+            Difference::between(before, after.map_or(&empty, Arc::as_ref))
         };
         let all = names.into_iter().map(|name| (name.clone(), between(name)));
         all.filter(|(_, difference)| !difference.is_empty()).collect()

@@ -14,7 +14,6 @@ use selvedge_core::{
 use selvedge_pipeline::CounterKind;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use crate::api::problem::chain;
 use crate::clock::Clock;
@@ -138,7 +137,7 @@ struct Handled {
     answer: Answer,
     reply: Result<Reply, Refusal>,
     /// Ready when what a refusal offers is worked out.
-    offers: Option<JoinHandle<()>>,
+    offers: Option<oneshot::Receiver<()>>,
     records: Vec<Record>,
     /// What else is to be done.
     effects: Vec<Effect>,
@@ -152,7 +151,6 @@ impl Handled {
         match offers {
             None => drop(answer.send(reply)),
             Some(offers) => drop(tokio::spawn(async move {
-                // Whoever looks at them after a failure meets it himself.
                 drop(offers.await);
                 drop(answer.send(reply));
             })),

@@ -1,37 +1,51 @@
 //! Counter-offers of refusals, worked out beside the engine: nobody else waits for them.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use selvedge_core::Offers;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
 /// Refusals whose offers may be open, each with the state that they follow from. With as many
 /// the engine waits for one.
 const OPEN: usize = 64;
-/// Refusals whose offers are worked out at a time: the engine needs a processor, too.
-const AT_ONCE: usize = 1;
+/// The least priority there is (setpriority(2)): what decides and what writes to the disk go
+/// first, wherever they wake up.
+const NICE: i32 = 19;
 
-#[derive(Clone)]
 pub(super) struct OpenOffers {
-    room: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+    queue: mpsc::Sender<(Offers, oneshot::Sender<()>)>,
 }
 
 impl OpenOffers {
+    /// Starts a thread of its own, which ends with this.
     pub(super) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(OPEN)), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        let (queue, waiting) = mpsc::channel(OPEN);
+        std::thread::Builder::new()
+            .name("offers".to_owned())
+            .spawn(move || in_turn(waiting))
+            .expect("a thread can be started");
+        Self { queue }
     }
 
-    /// Begins with these when it is their turn. The task ends when they are worked out.
-    pub(super) async fn work_out(&self, offers: Offers) -> JoinHandle<()> {
-        let turns = self.turns.clone();
-        let room = self.room.clone().acquire_owned().await.expect("it is never closed");
-        tokio::spawn(async move {
-            let turn = turns.acquire_owned().await.expect("it is never closed");
-            // Whoever looks at them after a failure meets it himself.
-            drop(tokio::task::spawn_blocking(move || offers.work_out()).await);
-            drop((turn, room));
-        })
+    /// Begins with these when it is their turn. The answer comes, or is cut off, when they are
+    /// worked out.
+    pub(super) async fn work_out(&self, offers: Offers) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        // Whoever looks at them works them out himself if nobody did.
+        drop(self.queue.send((offers, done)).await);
+        is_done
+    }
+}
+
+fn in_turn(mut waiting: mpsc::Receiver<(Offers, oneshot::Sender<()>)>) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "offers are worked out unniced");
+    }
+    while let Some((offers, done)) = waiting.blocking_recv() {
+        // Whoever looks at them after a failure meets it himself.
+        drop(catch_unwind(AssertUnwindSafe(|| offers.work_out())));
+        // Whoever asked may have gone. The state goes with what is dropped here, too.
+        drop(offers);
+        let _gone = done.send(());
     }
 }

@@ -5,7 +5,7 @@
 
 use selvedge_topology::{BitRate, Delay, Length, Metric, NodeName, Scratch, lengths_from};
 
-use super::tries::Tries;
+use super::tries::{Tries, WAYS};
 use super::{Ledger, Network, Protection, Refusal};
 use crate::limits::MIN_RATE_BPS;
 use crate::template::Attribute;
@@ -189,7 +189,7 @@ fn less_rate(
     let mut which = Direction::ALL.map(|other| other == direction);
     let mut most = lowered(asked, direction, fits)?;
     let offer = at_rates(most);
-    if tries.surely_admits(&offer.applied(slice)) {
+    if tries.surely_admits(&offer.applied(slice), &WAYS).is_some() {
         return Some(offer);
     }
     // The other direction may be too much as well.
@@ -200,7 +200,7 @@ fn less_rate(
         which = [true; 2];
         most = lowered(most, *other, *fits).unwrap_or(most);
         let offer = at_rates(most);
-        if tries.surely_admits(&offer.applied(slice)) {
+        if tries.surely_admits(&offer.applied(slice), &WAYS).is_some() {
             return Some(offer);
         }
     }
@@ -250,11 +250,12 @@ fn part_of(
         }))
     };
     let has = |at: usize| rates[at].is_some_and(|rate| rate.0 > MIN_RATE_BPS);
-    let mut too_much = |of: u64| !tries.surely_admits(&part(of).applied(slice));
-    // If the least is too much, every rate is.
-    if (0..2).any(|at| which[at] && !has(at)) || too_much(0) {
+    if (0..2).any(|at| which[at] && !has(at)) {
         return None;
     }
+    // If the least is too much, every rate is.
+    let by = tries.surely_admits(&part(0).applied(slice), &WAYS)?;
+    let too_much = |of: u64| tries.surely_admits(&part(of).applied(slice), &[by]).is_none();
     Some(part(least(0, RATE_PARTS, too_much) - 1))
 }
 

@@ -15,6 +15,9 @@ use crate::limits::MAX_LATENCY_US;
 /// Tries for one refusal, so that none takes for ever. What is left over then is not offered.
 const TRIES: usize = 48;
 
+/// In this order, as admission does.
+pub(super) const WAYS: [By; 2] = [By::Cost, By::Delay];
+
 pub(super) struct Tries<'n> {
     ledger: Ledger,
     network: &'n Network<'n>,
@@ -47,28 +50,29 @@ impl<'n> Tries<'n> {
     }
 
     pub(super) fn admits(&mut self, slice: &NetworkSlice) -> bool {
-        self.admitted_if(slice, Self::keeps_delays)
+        self.admitted_by(slice, &WAYS, Self::keeps_delays).is_some()
     }
 
-    /// The same, but no where delays leave it in doubt: to say no for certain is dear.
-    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice) -> bool {
-        self.admitted_if(slice, Self::surely_keeps_delays)
+    /// The first of these ways by which it is admitted; none where delays leave it in doubt: to
+    /// say no for certain is dear.
+    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice, ways: &[By]) -> Option<By> {
+        self.admitted_by(slice, ways, Self::surely_keeps_delays)
     }
 
-    fn admitted_if(
+    fn admitted_by(
         &mut self,
         slice: &NetworkSlice,
+        ways: &[By],
         keeps: impl Fn(&mut Self, &Admitted) -> bool,
-    ) -> bool {
-        let Some(left) = self.left.checked_sub(1) else { return false };
-        self.left = left;
-        for by in [By::Cost, By::Delay] {
-            let Some(admitted) = self.placed(slice, by) else { return false };
+    ) -> Option<By> {
+        self.left = self.left.checked_sub(1)?;
+        for by in ways {
+            let admitted = self.placed(slice, *by)?;
             if keeps(self, &admitted) {
-                return true;
+                return Some(*by);
             }
         }
-        false
+        None
     }
 
     /// The least latency with which it would be admitted. Which ways are tried does not depend on
@@ -76,7 +80,7 @@ impl<'n> Tries<'n> {
     pub(super) fn least_latency(&mut self, slice: &NetworkSlice) -> Option<Delay> {
         let slice = NetworkSlice { latency: Some(Delay(MAX_LATENCY_US)), ..slice.clone() };
         let mut found: Option<Delay> = None;
-        for by in [By::Cost, By::Delay] {
+        for by in WAYS {
             self.left = self.left.checked_sub(1)?;
             let Some(admitted) = self.placed(&slice, by) else { break };
             let own = Watch::of(self.network, self.slot, &admitted)?;

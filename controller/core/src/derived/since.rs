@@ -319,6 +319,9 @@ impl Derived {
                 all.extend(also.filter(|name| !slices.contains(*name)).cloned());
             }
         }
+        // What no packet is in has no entries.
+        let is_active = |of: &Self, name: &ObjectName| of.of.intent.active_slice(name).is_some();
+        all.retain(|name| is_active(before, name) || is_active(self, name));
         Scope { slices: all, default }
     }
 
