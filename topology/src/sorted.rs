@@ -1,8 +1,9 @@
 //! Values in the order of their keys, in chunks that copies share.
 //!
 //! A controller has several states of everything: what is wanted, what is held, what a proof
-//! supposes, what there would be after a request. So a copy costs a pointer, the
-//! first change of a copy a pointer for each chunk, a change copies one chunk, and a comparison passes over chunks that are shared.
+//! supposes, what there would be after a request. So a copy costs a pointer, the first change of a
+//! copy a pointer for each chunk, a change copies one chunk, and a comparison passes over chunks
+//! that are shared.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
