@@ -5,7 +5,7 @@
 
 use selvedge_topology::{BitRate, Delay, Length, Metric, NodeName, Scratch, lengths_from};
 
-use super::tries::{Tries, WAYS};
+use super::tries::{Not, Tries, WAYS};
 use super::{Ledger, Network, Protection, Refusal};
 use crate::limits::MIN_RATE_BPS;
 use crate::template::Attribute;
@@ -189,18 +189,19 @@ fn less_rate(
     let mut which = Direction::ALL.map(|other| other == direction);
     let mut most = lowered(asked, direction, fits)?;
     let offer = at_rates(most);
-    if tries.surely_admits(&offer.applied(slice), &WAYS).is_some() {
-        return Some(offer);
-    }
     // The other direction may be too much as well.
-    let refusal = if has_both { tries.refusal(&offer.applied(slice)) } else { None };
+    let refusal = match tries.surely_admits(&offer.applied(slice), &WAYS) {
+        Ok(_) => return Some(offer),
+        Err(Not::Placed) if has_both => tries.refusal(&offer.applied(slice)),
+        Err(_) => None,
+    };
     if let Some(Refusal::Bandwidth { direction: other, fits, .. }) = refusal.as_deref()
         && *other != direction
     {
         which = [true; 2];
         most = lowered(most, *other, *fits).unwrap_or(most);
         let offer = at_rates(most);
-        if tries.surely_admits(&offer.applied(slice), &WAYS).is_some() {
+        if tries.surely_admits(&offer.applied(slice), &WAYS).is_ok() {
             return Some(offer);
         }
     }
@@ -254,8 +255,8 @@ fn part_of(
         return None;
     }
     // If the least is too much, every rate is.
-    let by = tries.surely_admits(&part(0).applied(slice), &WAYS)?;
-    let too_much = |of: u64| tries.surely_admits(&part(of).applied(slice), &[by]).is_none();
+    let by = tries.surely_admits(&part(0).applied(slice), &WAYS).ok()?;
+    let too_much = |of: u64| tries.surely_admits(&part(of).applied(slice), &[by]).is_err();
     Some(part(least(0, RATE_PARTS, too_much) - 1))
 }
 

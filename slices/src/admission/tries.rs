@@ -15,6 +15,13 @@ use crate::limits::MAX_LATENCY_US;
 /// Tries for one refusal, so that none takes for ever. What is left over then is not offered.
 const TRIES: usize = 48;
 
+/// What a try came to.
+pub(super) enum Not {
+    Placed,
+    /// Placed, but delays are not kept, or it is in doubt; or there are no tries left.
+    InTime,
+}
+
 /// In this order, as admission does.
 pub(super) const WAYS: [By; 2] = [By::Cost, By::Delay];
 
@@ -50,12 +57,12 @@ impl<'n> Tries<'n> {
     }
 
     pub(super) fn admits(&mut self, slice: &NetworkSlice) -> bool {
-        self.admitted_by(slice, &WAYS, Self::keeps_delays).is_some()
+        self.admitted_by(slice, &WAYS, Self::keeps_delays).is_ok()
     }
 
     /// The first of these ways by which it is admitted; none where delays leave it in doubt: to
     /// say no for certain is dear.
-    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice, ways: &[By]) -> Option<By> {
+    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice, ways: &[By]) -> Result<By, Not> {
         self.admitted_by(slice, ways, Self::surely_keeps_delays)
     }
 
@@ -64,15 +71,15 @@ impl<'n> Tries<'n> {
         slice: &NetworkSlice,
         ways: &[By],
         keeps: impl Fn(&mut Self, &Admitted) -> bool,
-    ) -> Option<By> {
-        self.left = self.left.checked_sub(1)?;
+    ) -> Result<By, Not> {
+        self.left = self.left.checked_sub(1).ok_or(Not::InTime)?;
         for by in ways {
-            let admitted = self.placed(slice, *by)?;
+            let admitted = self.placed(slice, *by).ok_or(Not::Placed)?;
             if keeps(self, &admitted) {
-                return Some(*by);
+                return Ok(*by);
             }
         }
-        None
+        Err(Not::InTime)
     }
 
     /// The least latency with which it would be admitted. Which ways are tried does not depend on
