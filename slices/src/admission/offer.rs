@@ -15,7 +15,7 @@ use crate::{Availability, Direction, NetworkSlice, ResourceSharingLevel, Side};
 const SITES_TRIED: usize = 16;
 /// Less rate is offered to this part of what links have left, or of what was asked: each halving
 /// is one try.
-const RATE_PARTS: u64 = 16;
+const RATE_PARTS: u64 = 8;
 
 /// Changes one thing about a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
