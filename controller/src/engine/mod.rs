@@ -275,7 +275,7 @@ impl Engine {
         let mut handled = Vec::new();
         let mut next = Some(first);
         while let Some((author, request, answer)) = next {
-            handled.push(self.decided(author, request, answer).await);
+            handled.push(self.decided(author, request, answer));
             if handled.len() == GROUP {
                 break;
             }
@@ -310,7 +310,7 @@ impl Engine {
         }
     }
 
-    async fn decided(&mut self, author: String, request: Request, answer: Answer) -> Handled {
+    fn decided(&mut self, author: String, request: Request, answer: Answer) -> Handled {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         let event = Event::Request { id, author, request };
@@ -323,10 +323,8 @@ impl Engine {
             }
         }
         let reply = replies.pop().expect("the core replies to each request, once");
-        let offers = match reply.as_ref().err().and_then(Refusal::offers) {
-            Some(offers) => Some(self.offers.work_out(offers.clone()).await),
-            None => None,
-        };
+        let offers = reply.as_ref().err().and_then(Refusal::offers);
+        let offers = offers.and_then(|offers| self.offers.work_out(offers.clone()));
         Handled { answer, reply, offers, records, effects }
     }
 

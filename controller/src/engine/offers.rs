@@ -9,9 +9,9 @@ use thread_priority::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Refusals whose offers may be open, each with the state that they follow from. With as many
-/// the engine waits for one.
-const OPEN: usize = 64;
+/// Refusals whose offers may wait for their turn, each with the state that they follow from. With
+/// as many, whoever looks at further ones works them out himself.
+const OPEN: usize = 16;
 pub(super) struct OpenOffers {
     queue: mpsc::Sender<(Offers, oneshot::Sender<()>)>,
 }
@@ -27,13 +27,12 @@ impl OpenOffers {
         Self { queue }
     }
 
-    /// Begins with these when it is their turn. The answer comes, or is cut off, when they are
-    /// worked out.
-    pub(super) async fn work_out(&self, offers: Offers) -> oneshot::Receiver<()> {
+    /// Begins with these when it is their turn; never waits. The answer comes, or is cut off, when
+    /// they are worked out. `None`: too many wait already.
+    pub(super) fn work_out(&self, offers: Offers) -> Option<oneshot::Receiver<()>> {
         let (done, is_done) = oneshot::channel();
-        // Whoever looks at them works them out himself if nobody did.
-        drop(self.queue.send((offers, done)).await);
-        is_done
+        self.queue.try_send((offers, done)).ok()?;
+        Some(is_done)
     }
 }
 

@@ -125,6 +125,28 @@ async fn requests_share_a_commit() {
     assert!(commits < names.len(), "{commits} commits");
 }
 
+/// More than may wait for their offers.
+#[tokio::test]
+async fn every_refusal_is_answered_with_offers() {
+    let controller = Controller::start();
+    let _switches = join_pair(&controller).await;
+    controller.until_converged().await;
+    let refused = (0..40).map(|n| {
+        let text = format!(
+            "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: n{n} }}\nspec:\n  \
+             uplink: {{ guaranteed: 90Gbps }}\n  endpoints: [{{ ue: h1 }}, {{ dn: h2 }}]\n"
+        );
+        let put = selvedge_slices::parse("a.yaml", &text).unwrap();
+        let change = selvedge_core::Change { put, ..Default::default() };
+        let request = selvedge_core::Request::Apply { change, plan: None };
+        controller.handle.request("tester".into(), request)
+    });
+    for answer in futures::future::join_all(refused).await {
+        let Err(RequestError::Refused(refusal)) = &answer else { panic!("{answer:?}") };
+        assert!(!refusal.offers().unwrap().is_empty(), "{refusal}");
+    }
+}
+
 #[tokio::test]
 async fn an_older_session_is_not_listened_to() {
     let controller = Controller::start();
