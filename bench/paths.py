@@ -28,7 +28,9 @@ def unpack(shared, out):
         archive.extract("graphml/Kdl.graphml", out)
     repetita = shared / "topologies/repetita/zoo-inverse-capacity.tar.xz"
     with tarfile.open(repetita) as archive:
-        archive.extractall(out / "repetita", filter="data")
+        # Python 3.11 has it since 3.11.4 only.
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(out / "repetita", **safe)
     return {"graphs": len(list((out / "repetita").rglob("*.graph")))}
 
 
