@@ -302,6 +302,9 @@ fn send(
         if due >= flow.duration || shared.stop.load(Ordering::Relaxed) {
             break;
         }
+        // After a pause of this process what is late follows at twice the rate: all of it at once
+        // would be a burst that nobody asked for, and that a switch may drop.
+        let due = due.max(last.duration_since(start) + interval / 2);
         let ahead = due.saturating_sub(start.elapsed());
         // Shorter pauses cost more than they hold back.
         if ahead > Duration::from_micros(60) {

@@ -126,8 +126,8 @@ impl Core {
     /// `now_ms`: milliseconds since the Unix epoch by a clock that never goes back (the shell
     /// reads the wall clock once and adds a monotonic one).
     ///
-    /// Cost: nothing to speak of for most events; where the network or the intent changed,
-    /// every table is computed and proven anew.
+    /// Cost: nothing to speak of for most events; where the network or the intent changed, what
+    /// follows from that is computed and proven (docs/decisions/0009).
     pub fn handle(&mut self, event: Event, now_ms: u64) -> Vec<Effect> {
         let mut out = Vec::new();
         if self.resync_at.is_none() {

@@ -28,6 +28,8 @@ use crate::limits::MTU_BYTES;
 const MAX_PASSES: usize = 20_000;
 /// Parts of a guess that are added to it, for values that are certainly not too small.
 const SLACKS: [f64; 5] = [5e-2, 1e-2, 1e-3, 1e-4, 1e-6];
+/// Passes from the last solution towards the least one, in whole numbers.
+const RAISES: usize = 2;
 /// Between passes that look whether there is a solution at all.
 const CHECK_EVERY: usize = 16;
 
@@ -122,9 +124,7 @@ impl Bounds {
 
     /// Whether a promise is broken already by what the queues are at least.
     pub(super) fn surely_late(&self, promise: &Watch) -> bool {
-        let mut least = self.empty();
-        least.iter_mut().zip(&self.low).for_each(|(least, low)| *least = (*least).max(*low));
-        promise.broken(&least).is_some()
+        promise.broken(&self.at_least()).is_some()
     }
 
     /// Whether values that are not below the bounds are known under which all these promises
@@ -143,9 +143,9 @@ impl Bounds {
                 return true;
             }
         }
-        let mut least = self.empty();
-        least.iter_mut().zip(&self.low).for_each(|(least, low)| *least = (*least).max(*low));
-        if added.is_some_and(|watch| watch.broken(&least).is_some()) {
+        let least = self.raised();
+        let mut promises = watches.values().map(Arc::as_ref).chain(added);
+        if promises.any(|watch| watch.broken(&least).is_some()) {
             return false;
         }
         // One step wider than the last: what is verified with room stays so for longer.
@@ -172,6 +172,27 @@ impl Bounds {
             }
         }
         false
+    }
+
+    /// Values not above the least solution, with what the equations raise the last one to in a few
+    /// passes: mostly that shows whether flows that were added since break a promise.
+    fn raised(&self) -> Vec<u64> {
+        let mut values = self.at_least();
+        for _ in 0..RAISES {
+            for &arc in &self.active {
+                let port = &self.ports[arc as usize];
+                let next = port.nanoseconds(port.bursts(&values));
+                values[arc as usize] = values[arc as usize].max(next);
+            }
+        }
+        values
+    }
+
+    /// The last solution; without a burst at ports that are not in it.
+    fn at_least(&self) -> Vec<u64> {
+        let mut values = self.empty();
+        values.iter_mut().zip(&self.low).for_each(|(value, low)| *value = (*value).max(*low));
+        values
     }
 
     /// The queueing of every port without a burst.
@@ -279,6 +300,9 @@ impl Bounds {
                 }
             }
             if !changed {
+                debug_assert!(
+                    self.raised().iter().zip(&values).all(|(raised, least)| raised <= least)
+                );
                 return Some(values);
             }
         }
