@@ -252,7 +252,7 @@ impl Tables for XdpTables {
     }
 
     fn knows_port(&self, port: PortId) -> Result<bool, BackendError> {
-        Ok(self.facts.ports()?.values().any(|known| *known == port.0))
+        Ok(self.facts.knows_port(port.0)?)
     }
 
     fn election(&self) -> Result<Option<u128>, BackendError> {

@@ -82,6 +82,12 @@ impl Facts {
         Ok(numbered.filter_map(|(port, name)| Some((decode(name)?, port))).collect())
     }
 
+    /// Whether a name has the number.
+    pub fn knows_port(&self, port: u16) -> Result<bool, Error> {
+        let map = self.0.get("PORT_NAME");
+        Ok(check_port(port).is_ok() && map.at::<PortName>(port.into())? != PortName::default())
+    }
+
     /// Frees a number, for a port that will not come back.
     pub fn forget_port(&self, port: u16) -> Result<(), Error> {
         check_port(port)?;

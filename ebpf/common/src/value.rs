@@ -403,7 +403,9 @@ pub struct Scratch {
     pub fresh: u8,
     /// Not 0: within the guarantee of its slice.
     pub in_profile: u8,
-    pub _pad: [u8; 2],
+    /// What the packet is marked with where it enters: see [`PortCounters::rx_marked`].
+    pub mark: u8,
+    pub _pad: u8,
     /// Bytes of the user's packet, once the slice is known.
     pub len: u32,
     /// `END_*`.

@@ -18,6 +18,9 @@ pub const IPV6: u8 = 41;
 
 /// Congestion experienced (RFC 3168 §5).
 pub const ECN_CE: u8 = 3;
+/// ECN-capable transports (RFC 3168 §5).
+pub const ECN_ECT_0: u8 = 2;
+pub const ECN_ECT_1: u8 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {

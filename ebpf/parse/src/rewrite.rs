@@ -2,7 +2,6 @@
 //! so that a wrong one stays wrong.
 
 use crate::Window;
-use crate::ip::ECN_CE;
 
 /// A one's-complement sum folded to 16 bits.
 #[inline(always)]
@@ -34,20 +33,20 @@ pub fn decrement_ipv6<const N: usize>(header: Window<N>) {
     header.set8::<7>(header.u8::<7>().wrapping_sub(1));
 }
 
-/// Sets an IPv4 header's ECN field to "congestion experienced".
+/// Sets an IPv4 header's ECN field (RFC 3168 §5), 0 to 3.
 #[inline(always)]
-pub fn mark_ipv4<const N: usize>(header: Window<N>) {
+pub fn set_ecn_ipv4<const N: usize>(header: Window<N>, ecn: u8) {
     // Type of service is the second byte of its word.
     let old = header.raw16::<0>();
-    let new = old | u16::from(ECN_CE) << 8;
+    let new = old & !0x0300 | u16::from(ecn) << 8;
     header.set_raw16::<0>(new);
     header.set_raw16::<10>(checksum_after(header.raw16::<10>(), old, new));
 }
 
-/// Sets an IPv6 header's ECN field to "congestion experienced".
+/// Sets an IPv6 header's ECN field, 0 to 3.
 #[inline(always)]
-pub fn mark_ipv6<const N: usize>(header: Window<N>) {
-    header.set8::<1>(header.u8::<1>() | ECN_CE << 4);
+pub fn set_ecn_ipv6<const N: usize>(header: Window<N>, ecn: u8) {
+    header.set8::<1>(header.u8::<1>() & !0x30 | ecn << 4);
 }
 
 #[cfg(test)]
@@ -69,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn checksums_stay_right(mut bytes in prop::array::uniform20(any::<u8>())) {
+        fn checksums_stay_right(mut bytes in prop::array::uniform20(any::<u8>()), ecn in 0u8..4) {
             bytes[8] = bytes[8].max(1);
             bytes[10..12].fill(0);
             let sum = bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
@@ -81,16 +80,19 @@ mod tests {
             prop_assert_eq!(bytes[8], before[8] - 1);
             prop_assert!(valid(&bytes));
 
-            mark_ipv4(header(&mut bytes));
-            prop_assert_eq!(bytes[1], before[1] | 3);
+            set_ecn_ipv4(header(&mut bytes), ecn);
+            prop_assert_eq!(bytes[1], before[1] & !3 | ecn);
             prop_assert!(valid(&bytes));
         }
 
         #[test]
-        fn only_the_ecn_field_of_ipv6_changes(mut bytes in prop::array::uniform20(any::<u8>())) {
+        fn only_the_ecn_field_of_ipv6_changes(
+            mut bytes in prop::array::uniform20(any::<u8>()),
+            ecn in 0u8..4,
+        ) {
             let before = bytes;
-            mark_ipv6(header(&mut bytes));
-            prop_assert_eq!(bytes[1], before[1] | 0x30);
+            set_ecn_ipv6(header(&mut bytes), ecn);
+            prop_assert_eq!(bytes[1], before[1] & !0x30 | ecn << 4);
             prop_assert_eq!(bytes[0], before[0]);
             prop_assert_eq!(&bytes[2..], &before[2..]);
         }

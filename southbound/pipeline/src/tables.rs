@@ -179,6 +179,9 @@ pub const fn slice_counter_index(slice: crate::SliceId, direction: crate::Direct
     slice.0 as u32 * 2 + direction as u32
 }
 
+/// What is counted by slice and direction has so many cells; the first two are nobody's.
+const SLICE_CELLS: u32 = slice_counter_index(crate::SliceId::MAX, crate::Direction::Uplink) + 1;
+
 const TABLE: u32 = 0x02 << 24;
 const ACTION: u32 = 0x01 << 24;
 const COUNTER: u32 = 0x12 << 24;
@@ -293,7 +296,7 @@ static TABLES: [Table; 11] = [
             ],
             "within guaranteed: in profile; within maximum: excess; beyond: dropped",
         )],
-        size: 8_190,
+        size: SLICE_CELLS - 2,
     },
     Table {
         id: TABLE | 6,
@@ -418,14 +421,14 @@ static COUNTERS: [Counter; 7] = [
         name: "slice_in",
         doc: "Entered the slice here, by slice * 2 + direction; IP bytes.",
         unit: CounterUnit::PacketsAndBytes,
-        size: 8_192,
+        size: SLICE_CELLS,
     },
     Counter {
         id: COUNTER | 5,
         name: "slice_dropped",
         doc: "Dropped after the slice was known, by slice * 2 + direction.",
         unit: CounterUnit::PacketsAndBytes,
-        size: 8_192,
+        size: SLICE_CELLS,
     },
     Counter {
         id: COUNTER | 6,
@@ -439,7 +442,7 @@ static COUNTERS: [Counter; 7] = [
         name: "slice_delivered",
         doc: "Delivered here to an endpoint, by slice * 2 + direction; IP bytes.",
         unit: CounterUnit::PacketsAndBytes,
-        size: 8_192,
+        size: SLICE_CELLS,
     },
 ];
 

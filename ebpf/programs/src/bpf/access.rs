@@ -144,6 +144,10 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
     let (slice, policy) = (route.slice, route.policy);
 
     state.in_slice(slice, direction, inner.len);
+    // Once: it may be another the next time.
+    // SAFETY: a word of a map value.
+    let mark = unsafe { (&raw const config.mark).read_volatile() } & 1;
+    state.set_mark(mark as u8);
     let counters = SLICE_COUNTERS.get_ptr_mut(slice_slot(slice, direction));
     if let Some(counters) = counters {
         // SAFETY: this CPU's own counters.
@@ -159,7 +163,7 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
     {
         state.set_in_profile(1);
         // SAFETY: this CPU's own counters.
-        unsafe { (*counters).entered[(config.mark & 1) as usize] += 1 };
+        unsafe { (*counters).entered[mark as usize] += 1 };
     }
     if policy == 0 {
         local(ctx, state, config, &inner, version, profile)
@@ -227,18 +231,18 @@ fn local(
         let header = cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?;
         rewrite::decrement_ipv4(header);
         if mark {
-            rewrite::mark_ipv4(header);
+            rewrite::set_ecn_ipv4(header, ip::ECN_CE);
         }
     } else {
         packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV6);
         let header = cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?;
         rewrite::decrement_ipv6(header);
         if mark {
-            rewrite::mark_ipv6(header);
+            rewrite::set_ecn_ipv6(header, ip::ECN_CE);
         }
     }
     let action = egress::send(state, port, len, None)?;
-    state.delivered(config.mark);
+    state.delivered(state.mark().into());
     Ok(action)
 }
 
@@ -307,7 +311,7 @@ fn encapsulate(
     let word = inner.len << 16 | u32::from(protocol) << 8 | u32::from(OUTER_HOP_LIMIT);
     outer.set_raw32::<18>(word.to_be());
     outer.set_raw64::<22>(config.source);
-    let mark = config.mark & 1;
+    let mark = u32::from(state.mark() & 1);
     let source =
         u64::from(state.slice()) << 48 | u64::from(state.direction()) << 32 | u64::from(mark);
     outer.set_raw64::<30>(source.to_be());

@@ -10,7 +10,7 @@ use selvedge_ebpf_common::{
     COMPUTE_PORT, FIRST_FUNCTION, GATEWAY_MAC, MAX_SLICE_ID, OUTER_LEN, SID_BLOCK, SOURCE_MARK,
     STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot,
 };
-use selvedge_ebpf_parse::ip::{self, ECN_CE, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
+use selvedge_ebpf_parse::ip::{self, ECN_CE, ECN_ECT_0, ECN_ECT_1, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
 use selvedge_ebpf_parse::srv6::Container;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, rewrite};
 
@@ -219,16 +219,18 @@ fn decapsulate(
     }
     // RFC 6040 §4.2: what was marked on the way stays marked, or cannot be told.
     let ecn = inner.traffic_class & 3;
-    let marked = class & 3 == ECN_CE;
-    if marked && ecn == 0 {
+    let (mut told, capable) = (class & 3, ecn == ECN_ECT_0 || ecn == ECN_ECT_1);
+    if told == ECN_CE && ecn == 0 {
         return Err(drop::MALFORMED);
     }
     let delivery = lookup::delivery(config, slice, inner.destination);
     let way = delivery.ok_or(drop::NO_DELIVERY)?.way;
     let port = u32::from(way_port(way));
     let len = ETHERNET_LEN as u32 + inner.len;
-    let congested = egress::queue(config, state, port, Profile::from_dscp(class >> 2), len)?;
-    let experienced = (marked || congested) && (ecn == 1 || ecn == 2);
+    if egress::queue(config, state, port, Profile::from_dscp(class >> 2), len)? {
+        told = ECN_CE;
+    }
+    let changes = capable && (told == ECN_CE || told == ECN_ECT_1) && told != ecn;
 
     packet::move_head(ctx, OUTER_LEN as i32)?;
     let mut cursor = packet::cursor(ctx);
@@ -236,13 +238,13 @@ fn decapsulate(
     let gateway = mac_word(GATEWAY_MAC);
     if v4 {
         packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV4);
-        if experienced {
-            rewrite::mark_ipv4(cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?);
+        if changes {
+            rewrite::set_ecn_ipv4(cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?, told);
         }
     } else {
         packet::write_ethernet(ethernet, way, gateway, ETHERTYPE_IPV6);
-        if experienced {
-            rewrite::mark_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?);
+        if changes {
+            rewrite::set_ecn_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?, told);
         }
     }
     let action = egress::send(state, port, len, None)?;

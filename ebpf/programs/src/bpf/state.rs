@@ -54,6 +54,7 @@ impl State {
     field!(fresh, set_fresh, fresh: u8);
     field!(len, set_len, len: u32);
     field!(in_profile, set_in_profile, in_profile: u8);
+    field!(mark, set_mark, mark: u8);
 
     /// Picoseconds, read once for each packet: the clock costs as much as a look-up or two.
     #[inline(always)]

@@ -111,13 +111,13 @@ impl Run<'_> {
         if packet.bytes.len() != outer.payload().len() {
             return Err(DropReason::Malformed);
         }
-        if outer.traffic_class() & 3 == wire::ECN_CE {
-            // RFC 6040 §4.2.
-            match packet.traffic_class() & 3 {
-                0 => return Err(DropReason::Malformed),
-                wire::ECN_CE => {}
-                _ => packet.set_ecn(wire::ECN_CE),
+        // RFC 6040 §4.2: outer, inner.
+        match (outer.traffic_class() & 3, packet.traffic_class() & 3) {
+            (wire::ECN_CE, 0) => return Err(DropReason::Malformed),
+            (told @ (wire::ECN_CE | wire::ECN_ECT_1), wire::ECN_ECT_0 | wire::ECN_ECT_1) => {
+                packet.set_ecn(told);
             }
+            _ => {}
         }
         let profile = Profile::from_dscp(outer.traffic_class() >> 2);
         self.deliver(SliceId(outer.source_group(4)), profile, &packet)

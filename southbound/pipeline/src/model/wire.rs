@@ -31,7 +31,10 @@ pub const SOURCE_MARK: u16 = 0xfffe;
 pub const FIRST_FUNCTION: u16 = 0xe000;
 /// Hop limit of a fresh outer header.
 pub const HOP_LIMIT: u8 = 64;
-/// Congestion experienced (RFC 3168 §5).
+/// ECN-capable (RFC 3168 §5).
+pub const ECN_ECT_0: u8 = 2;
+pub const ECN_ECT_1: u8 = 1;
+/// Congestion experienced.
 pub const ECN_CE: u8 = 3;
 
 /// Scheduling class and colour, as the outer traffic class carries them.

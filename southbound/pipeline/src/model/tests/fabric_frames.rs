@@ -63,6 +63,7 @@ fn congestion_is_carried_in() {
                         continue;
                     }
                     (CE, _) => CE,
+                    (ECT1, ECT0) => ECT1,
                     _ => inner,
                 };
                 let (_, got) = out(got);
