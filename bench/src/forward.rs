@@ -222,7 +222,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     switch.port.put(FABRIC, &PortKind::Fabric)?;
     switch.local_sid.put(OWN_NODE, &LocalSid::Node)?;
     switch.local_sid.put(DECAPSULATE, &LocalSid::Decapsulate)?;
-    switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC })?;
+    switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC, backup: 0 })?;
     switch.policy.put(1, &vec![NEXT_NODE, DECAPSULATE])?;
 
     let source = SOURCE_PREFIX.parse().expect("a prefix");

@@ -18,10 +18,16 @@ pub(crate) fn key(entry: &Entry) -> String {
         Entry::Policy(e) => format!("policy {}", e.policy.0),
         Entry::LocalSid(e) => format!("sid {:#06x}", e.sid),
         Entry::NextHop(e) => format!("node {}", e.node.0),
+        Entry::Backup(e) => format!("port {}, backup {}", e.around.0, e.backup),
         Entry::Delivery(e) => format!("slice {}, to {}", e.slice.0, e.prefix),
         Entry::PortQueue(e) => format!("port {}", e.port.0),
         Entry::Generation(_) => String::new(),
     }
+}
+
+fn sids(sids: &[u16]) -> String {
+    let sids: Vec<String> = sids.iter().map(|sid| format!("{sid:04x}")).collect();
+    sids.join(":")
 }
 
 /// What it does.
@@ -42,10 +48,7 @@ pub(crate) fn value(entry: &Entry) -> String {
             RouteAction::Policy(policy) => format!("slice {}, policy {}", e.slice.0, policy.0),
         },
         Entry::SliceMeter(e) => meter(e),
-        Entry::Policy(e) => {
-            let sids: Vec<String> = e.sids.iter().map(|sid| format!("{sid:04x}")).collect();
-            sids.join(":")
-        }
+        Entry::Policy(e) => sids(&e.sids),
         Entry::LocalSid(e) => match e.action {
             LocalSidAction::Node => "this node".to_owned(),
             LocalSidAction::Decapsulate => "decapsulate".to_owned(),
@@ -57,7 +60,12 @@ pub(crate) fn value(entry: &Entry) -> String {
                 format!("hook {}, else {otherwise}", hook.0)
             }
         },
-        Entry::NextHop(e) => format!("port {}, {}", e.port.0, mac(e.mac)),
+        Entry::NextHop(e) => match e.backup {
+            0 => format!("port {}, {}", e.port.0, mac(e.mac)),
+            backup => format!("port {}, {}, backup {backup}", e.port.0, mac(e.mac)),
+        },
+        Entry::Backup(e) if e.sids.is_empty() => format!("port {}, {}", e.port.0, mac(e.mac)),
+        Entry::Backup(e) => format!("port {}, {}, {}", e.port.0, mac(e.mac), sids(&e.sids)),
         Entry::Delivery(e) => format!("port {}, {}", e.port.0, mac(e.mac)),
         Entry::PortQueue(e) => {
             let [best_effort, guaranteed, urllc] = e.threshold_bytes;

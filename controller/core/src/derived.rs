@@ -19,6 +19,7 @@ use crate::intent::Intent;
 use crate::network::{LinkState, Reason, Switches};
 use crate::numbers::Numbers;
 use crate::placement::{self, Place};
+use crate::repairs::Repairs;
 use crate::seats::Seats;
 use crate::table::Table;
 use selvedge_topology::sorted::Sorted;
@@ -37,6 +38,7 @@ pub(crate) struct Derived {
     /// The topology without links that are unusable or avoided.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) forwarding: Arc<Forwarding>,
+    pub(crate) repairs: Repairs,
     /// For each host with a place in the topology, where it is or should be; placed
     /// applications included.
     pub(crate) attachments: Arc<BTreeMap<NodeName, Attachment>>,
@@ -113,6 +115,7 @@ impl Derived {
             links: Arc::default(),
             snapshot: Arc::new(snapshot),
             forwarding,
+            repairs: Repairs::default(),
             attachments: Arc::default(),
             hook_nodes: BTreeMap::new(),
             hook_memory: HookMemory::default(),
@@ -183,22 +186,24 @@ pub(crate) fn unfit_when_joined(core: &Core) -> Unfit {
     Unfit { slices, applications }
 }
 
-/// The network that is left, and its trees: those of before if the same links are left.
+/// The network that is left, its trees and the ways around its failures: those of before if the
+/// same links are left.
 fn forwarding(
     core: &Core,
     links: &BTreeMap<LinkIx, LinkState>,
-) -> (Arc<Snapshot>, Arc<Forwarding>) {
+) -> (Arc<Snapshot>, Arc<Forwarding>, Repairs) {
     let unusable = links.iter().filter(|(_, state)| matches!(state, LinkState::Unusable(_)));
     let avoided = core.left(links, false).avoided;
     let down: BTreeSet<LinkIx> = unusable.map(|(ix, _)| *ix).chain(avoided).collect();
     let before = &core.derived;
     if *before.snapshot.down() == down {
-        return (before.snapshot.clone(), before.forwarding.clone());
+        return (before.snapshot.clone(), before.forwarding.clone(), before.repairs.clone());
     }
     let version = before.snapshot.version() + 1;
     let snapshot = before.snapshot.with_down(version, down);
     let forwarding = Arc::new(Forwarding::new(&snapshot));
-    (Arc::new(snapshot), forwarding)
+    let repairs = before.repairs.following(&before.snapshot, &snapshot);
+    (Arc::new(snapshot), forwarding, repairs)
 }
 
 fn attachment(core: &Core, snapshot: &Snapshot, host: &NodeName) -> Option<Attachment> {

@@ -34,6 +34,7 @@ mod queue;
 mod reconcile;
 mod records;
 mod refusal;
+mod repairs;
 mod request;
 mod seats;
 mod table;

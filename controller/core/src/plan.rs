@@ -240,6 +240,7 @@ fn serves_others(entry: &Entry) -> bool {
         Entry::Port(_)
         | Entry::LocalSid(_)
         | Entry::NextHop(_)
+        | Entry::Backup(_)
         | Entry::Delivery(_)
         | Entry::PortQueue(_)
         | Entry::Generation(_) => true,
@@ -257,19 +258,20 @@ fn rank(update: &Update) -> i8 {
         Entry::Port(_) => 0,
         Entry::PortQueue(_) => 1,
         Entry::SliceMeter(_) => 2,
-        Entry::NextHop(_) => 3,
-        Entry::LocalSid(_) => 4,
-        Entry::Delivery(_) => 5,
-        Entry::Policy(_) => 6,
-        Entry::SliceRoute(_) => 7,
-        Entry::Endpoint(_) => 8,
-        Entry::Classifier(_) => 9,
-        Entry::Generation(_) => 10,
+        Entry::Backup(_) => 3,
+        Entry::NextHop(_) => 4,
+        Entry::LocalSid(_) => 5,
+        Entry::Delivery(_) => 6,
+        Entry::Policy(_) => 7,
+        Entry::SliceRoute(_) => 8,
+        Entry::Endpoint(_) => 9,
+        Entry::Classifier(_) => 10,
+        Entry::Generation(_) => 11,
     };
     match update {
         Update::Insert(entry) | Update::Modify(entry) => place(entry),
         // Endpoints of the same switch that used it have been bound otherwise just before.
-        Update::Delete(Entry::SliceRoute(_)) => 11,
+        Update::Delete(Entry::SliceRoute(_)) => 12,
         // First, since there is room for few rules.
         Update::Delete(entry) => -place(entry),
     }

@@ -4,8 +4,8 @@
 //! Lossless: what was put is what is got, bit for bit, also by the next agent.
 
 use selvedge_pipeline::{
-    Code, CounterKind, DeliveryEntry, EndpointEntry, Entry, Key, NextHopEntry, PortEntry, PortId,
-    PortQueueEntry, TableKind,
+    BackupEntry, Code, CounterKind, DeliveryEntry, EndpointEntry, Entry, Key, NextHopEntry,
+    PortEntry, PortId, PortQueueEntry, TableKind,
 };
 
 #[cfg(test)]
@@ -73,6 +73,7 @@ pub fn port_of(entry: &Entry) -> Option<PortId> {
         Entry::Port(PortEntry { port, .. })
         | Entry::Endpoint(EndpointEntry { port, .. })
         | Entry::NextHop(NextHopEntry { port, .. })
+        | Entry::Backup(BackupEntry { port, .. })
         | Entry::Delivery(DeliveryEntry { port, .. })
         | Entry::PortQueue(PortQueueEntry { port, .. }) => Some(*port),
         Entry::Classifier(_)

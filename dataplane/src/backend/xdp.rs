@@ -1,10 +1,10 @@
 //! Typed entries in the pinned maps of the XDP programs.
 
 use selvedge_pipeline::{
-    Class, ClassifierAction, ClassifierEntry, CounterKind, DeliveryEntry, Direction, EndpointEntry,
-    Entry, GenerationEntry, HookId, Key, LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid,
-    OnFailure, PolicyEntry, PolicyId, PortEntry, PortId, PortKind, PortQueueEntry, RouteAction,
-    SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, TableKind,
+    BackupEntry, Class, ClassifierAction, ClassifierEntry, CounterKind, DeliveryEntry, Direction,
+    EndpointEntry, Entry, GenerationEntry, HookId, Key, LocalSidAction, LocalSidEntry,
+    NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortId, PortKind,
+    PortQueueEntry, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, TableKind,
 };
 use selvedge_xdp::{self as xdp, Table};
 
@@ -22,6 +22,7 @@ pub struct XdpTables {
     policy: xdp::PolicyTable,
     local_sid: xdp::LocalSidTable,
     next_hop: xdp::NextHopTable,
+    backup: xdp::BackupTable,
     delivery: xdp::PrefixTable<xdp::Delivery>,
     queue: xdp::QueueTable,
     facts: xdp::Facts,
@@ -39,6 +40,7 @@ impl XdpTables {
             policy: switch.policy.clone(),
             local_sid: switch.local_sid.clone(),
             next_hop: switch.next_hop.clone(),
+            backup: switch.backup.clone(),
             delivery: switch.delivery.clone(),
             queue: switch.queue.clone(),
             facts: switch.facts.clone(),
@@ -72,6 +74,10 @@ impl Tables for XdpTables {
             Key::LocalSid(sid) => self.local_sid.get(sid)?.map(|sort| entry::local_sid(sid, sort)),
             Key::NextHop(node) => {
                 self.next_hop.get(node.0)?.map(|hop| entry::next_hop(node.0, hop))
+            }
+            Key::Backup(port, backup) => {
+                let at = (port.0, backup);
+                self.backup.get(at)?.map(|backup| entry::backup(at, backup))
             }
             Key::Delivery(slice, prefix) => {
                 let at = (slice.0, prefix);
@@ -151,7 +157,12 @@ impl Tables for XdpTables {
                 self.local_sid.put(e.sid, &local)?;
             }
             Entry::NextHop(e) => {
-                self.next_hop.put(e.node.0, &xdp::NextHop { port: e.port.0, mac: e.mac })?;
+                let NextHopEntry { node, port, mac, backup } = *e;
+                self.next_hop.put(node.0, &xdp::NextHop { port: port.0, mac, backup })?;
+            }
+            Entry::Backup(e) => {
+                let (port, sids) = (e.port.0, e.sids.clone());
+                self.backup.put((e.around.0, e.backup), &xdp::Backup { port, mac: e.mac, sids })?;
             }
             Entry::Delivery(e) => {
                 let delivery = xdp::Delivery { port: e.port.0, mac: e.mac };
@@ -178,6 +189,7 @@ impl Tables for XdpTables {
             Key::Policy(policy) => self.policy.remove(policy.0)?,
             Key::LocalSid(sid) => self.local_sid.remove(sid)?,
             Key::NextHop(node) => self.next_hop.remove(node.0)?,
+            Key::Backup(port, backup) => self.backup.remove((port.0, backup))?,
             Key::Delivery(slice, prefix) => self.delivery.remove((slice.0, prefix))?,
             Key::PortQueue(port) => self.queue.remove(port.0)?,
             Key::Generation => {
@@ -198,6 +210,7 @@ impl Tables for XdpTables {
             TableKind::Policy => all(&self.policy, entry::policy)?,
             TableKind::LocalSid => all(&self.local_sid, entry::local_sid)?,
             TableKind::NextHop => all(&self.next_hop, entry::next_hop)?,
+            TableKind::Backup => all(&self.backup, entry::backup)?,
             TableKind::Delivery => all(&self.delivery, entry::delivery)?,
             TableKind::PortQueue => all(&self.queue, entry::queue)?,
             TableKind::Generation => {
@@ -386,8 +399,15 @@ mod entry {
         Entry::LocalSid(LocalSidEntry { sid, action })
     }
 
+    pub(super) fn backup((around, backup): (u16, u8), value: xdp::Backup) -> Entry {
+        let xdp::Backup { port, mac, sids } = value;
+        let (around, port) = (PortId(around), PortId(port));
+        Entry::Backup(BackupEntry { around, backup, port, mac, sids })
+    }
+
     pub(super) fn next_hop(node: u16, hop: xdp::NextHop) -> Entry {
-        Entry::NextHop(NextHopEntry { node: NodeSid(node), port: PortId(hop.port), mac: hop.mac })
+        let xdp::NextHop { port, mac, backup } = hop;
+        Entry::NextHop(NextHopEntry { node: NodeSid(node), port: PortId(port), mac, backup })
     }
 
     pub(super) fn delivery((slice, prefix): (u16, IpNet), value: xdp::Delivery) -> Entry {

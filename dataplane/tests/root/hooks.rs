@@ -183,8 +183,12 @@ fn a_hook_lives_and_dies_and_others_do_not_notice() {
             let (client, channel) = dial(pki, "controller", CONTROLLER_ROLE, 1).await.unwrap();
             let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
             let compute = LocalSidAction::Compute { hook: HOOK, on_failure: OnFailure::Bypass };
-            let next_hop =
-                NextHopEntry { node: NodeSid(7), port: PortId(2), mac: [2, 0, 0, 0, 0, 7] };
+            let next_hop = NextHopEntry {
+                node: NodeSid(7),
+                port: PortId(2),
+                mac: [2, 0, 0, 0, 0, 7],
+                backup: 0,
+            };
             client
                 .write(&inserts([
                     fabric(1),

@@ -97,7 +97,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::LocalSid(LocalSidEntry { sid, action: LocalSidAction::Node })
         }),
         (1u16..=4095, port(), any::<[u8; 6]>()).prop_map(|(node, port, mac)| {
-            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac })
+            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac, backup: 0 })
         }),
         (slice(), net(), port(), any::<[u8; 6]>()).prop_map(|(slice, prefix, port, mac)| {
             Entry::Delivery(DeliveryEntry { slice, prefix, port, mac })

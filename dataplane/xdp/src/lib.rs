@@ -20,6 +20,7 @@ mod maps;
 mod object;
 pub mod offload;
 mod pins;
+mod port_states;
 mod probes;
 mod run;
 mod switch;
@@ -33,12 +34,13 @@ pub use facts::Facts;
 pub use generator::{Generator, Sink, UnderTest};
 pub use hooks::{HookPort, HookState};
 pub use pins::remove_all;
+pub use port_states::PortStates;
 pub use probes::Probes;
 pub use run::{TestRun, Verdict};
 pub use selvedge_ebpf_common as common;
 pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{
-    Class, Classifier, Delivery, Direction, Endpoint, Entries, LocalSid, LocalSidTable, Meter,
-    MeterTable, NextHop, NextHopTable, PolicyTable, PortKind, PortTable, PrefixTable, Queue,
-    QueueTable, Route, RouteAction, Rule, RuleAction, Table,
+    Backup, BackupTable, Class, Classifier, Delivery, Direction, Endpoint, Entries, LocalSid,
+    LocalSidTable, Meter, MeterTable, NextHop, NextHopTable, PolicyTable, PortKind, PortTable,
+    PrefixTable, Queue, QueueTable, Route, RouteAction, Rule, RuleAction, Table,
 };

@@ -17,10 +17,11 @@ use crate::load::{self, Programs};
 use crate::map::{Map, mismatch};
 use crate::maps::Maps;
 use crate::pins::{LinkName, Pins, remove_link, unpin};
+use crate::port_states::PortStates;
 use crate::probes::Probes;
 use crate::table::{
-    Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, NextHopTable, PolicyTable,
-    PortTable, PrefixTable, QueueTable, Route, check_port,
+    BackupTable, Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, NextHopTable,
+    PolicyTable, PortTable, PrefixTable, QueueTable, Route, check_port,
 };
 use crate::{Error, sys};
 
@@ -66,11 +67,13 @@ pub struct Switch {
     pub policy: PolicyTable,
     pub local_sid: LocalSidTable,
     pub next_hop: NextHopTable,
+    pub backup: BackupTable,
     pub delivery: PrefixTable<Delivery>,
     pub queue: QueueTable,
     pub facts: Facts,
     pub counters: Counters,
     pub probes: Probes,
+    pub port_states: PortStates,
 }
 
 impl Switch {
@@ -104,11 +107,13 @@ impl Switch {
             policy: PolicyTable(Arc::clone(&maps)),
             local_sid: LocalSidTable(Arc::clone(&maps)),
             next_hop: NextHopTable(Arc::clone(&maps)),
+            backup: BackupTable(Arc::clone(&maps)),
             delivery: PrefixTable::new(Arc::clone(&maps)),
             queue: QueueTable(Arc::clone(&maps)),
             facts: Facts(Arc::clone(&maps)),
             counters: Counters(Arc::clone(&maps)),
             probes: Probes(Arc::clone(&maps)),
+            port_states: PortStates(Arc::clone(&maps)),
             maps,
             pins,
             programs,

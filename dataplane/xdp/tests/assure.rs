@@ -50,7 +50,7 @@ fn bed() -> Bed {
     switch.policy.put(1, &vec![9, 0xE001]).unwrap();
     switch.local_sid.put(7, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE001, &LocalSid::Decapsulate).unwrap();
-    switch.next_hop.put(9, &NextHop { port: 2, mac: NEIGHBOR }).unwrap();
+    switch.next_hop.put(9, &NextHop { port: 2, mac: NEIGHBOR, backup: 0 }).unwrap();
     // One frame of guarantee, at a rate that fills nothing up again.
     let meter = Meter {
         class: Class::Guaranteed,

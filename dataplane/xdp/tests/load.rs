@@ -46,7 +46,7 @@ fn fill(switch: &Switch) {
     switch.policy.put(65535, &vec![7, 0xE100, 0xE001]).unwrap();
     switch.local_sid.put(5, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE101, &LocalSid::Compute { hook: 255, bypass: true }).unwrap();
-    switch.next_hop.put(5, &NextHop { port: 255, mac: [2, 0, 0, 0, 0, 1] }).unwrap();
+    switch.next_hop.put(5, &NextHop { port: 255, mac: [2, 0, 0, 0, 0, 1], backup: 0 }).unwrap();
     let delivery = Delivery { port: 1, mac: [2, 0, 0, 0, 0, 9] };
     switch.delivery.put((1, "::/0".parse().unwrap()), &delivery).unwrap();
     let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1, 2, 3] };
@@ -146,7 +146,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         range(switch.policy.put(1, &vec![1, 0]), "segment id");
         range(switch.local_sid.put(4096, &LocalSid::Decapsulate), "segment id");
         range(switch.local_sid.put(0xE000, &LocalSid::Node), "node id");
-        range(switch.next_hop.put(4096, &NextHop { port: 1, mac: [0; 6] }), "node id");
+        range(switch.next_hop.put(4096, &NextHop { port: 1, mac: [0; 6], backup: 0 }), "node id");
         let queue = Queue { rate_bps: 0, threshold_bytes: [0; 3] };
         range(switch.queue.put(1, &queue), "queue rate");
         assert!(matches!(switch.facts.port_id("sixteen-letters-"), Err(Error::PortName(_))));

@@ -185,7 +185,20 @@ fn tables(random: &mut Random) -> Vec<Entry> {
             node: NodeSid(node),
             port: PortId(random.of(&[FABRIC[0], FABRIC[1], ABSENT])),
             mac: random.mac(),
+            backup: random.of(&[0, 1, 127]),
         }));
+    }
+    for around in [FABRIC[0], FABRIC[1], ABSENT] {
+        for backup in [1, 127] {
+            let n = random.below(5);
+            entries.push(Entry::Backup(BackupEntry {
+                around: PortId(around),
+                backup,
+                port: PortId(random.of(&[FABRIC[0], FABRIC[1], ABSENT])),
+                mac: random.mac(),
+                sids: (0..n).map(|_| random.of(&SIDS)).collect(),
+            }));
+        }
     }
     for _ in 0..16 {
         entries.push(Entry::Delivery(DeliveryEntry {
@@ -277,7 +290,9 @@ fn encapsulated(random: &mut Random) -> Vec<u8> {
     outer.extend([protocol, random.of(&[0, 1, 2, 64, 64, 64])]);
     let mark = if random.chance(95) { 0xfffeu16 } else { 0xfffd };
     let groups = [0x5f00, 0, 8, mark, random.of(&[1, 2, 3, 4, 5000]), random.of(&[0, 1, 1, 2])];
-    outer.extend(groups.into_iter().chain([0, 0]).flat_map(u16::to_be_bytes));
+    // The last holds the mark, and whether the packet has been led around a failure.
+    let last = random.of(&[0, 0, 1, 2, 3]);
+    outer.extend(groups.into_iter().chain([0, last]).flat_map(u16::to_be_bytes));
     let n = random.below(6) + 1;
     let mut sids: Vec<u16> = (0..n).map(|_| random.of(&SIDS)).collect();
     if random.chance(30) {
@@ -397,6 +412,7 @@ fn clear(switch: &Switch) {
     empty(&switch.policy);
     empty(&switch.local_sid);
     empty(&switch.next_hop);
+    empty(&switch.backup);
     empty(&switch.delivery);
     empty(&switch.queue);
 }
@@ -433,6 +449,11 @@ fn the_programs_do_what_the_model_says() {
             }
             for (port, mac) in &model_ports {
                 model.set_port(PortId(*port), Port { mac: *mac, up: true });
+            }
+            for port in FABRIC {
+                let down = random.chance(30);
+                model.set_down(PortId(port), down);
+                switch.port_states.set(port, !down).unwrap();
             }
             model.set_hook(HookId(0), true);
             model.set_mark(seed % 2 == 1);

@@ -156,7 +156,7 @@ fn pair() -> Pair {
         switch.local_sid.put(own, &LocalSid::Node).unwrap();
         switch.local_sid.put(0xE001, &LocalSid::Decapsulate).unwrap();
         let mac = interface(neighbor).mac;
-        switch.next_hop.put(other, &NextHop { port: 2, mac }).unwrap();
+        switch.next_hop.put(other, &NextHop { port: 2, mac, backup: 0 }).unwrap();
         switch.policy.put(1, &vec![other, 0xE001]).unwrap();
         route(switch, here, RouteAction::Local);
         route(switch, there, RouteAction::Policy(1));

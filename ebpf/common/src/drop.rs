@@ -17,11 +17,13 @@ pub const QUEUE_FULL: u8 = 13;
 pub const HOOK_DOWN: u8 = 14;
 pub const TOO_BIG: u8 = 15;
 pub const FOREIGN_SOURCE: u8 = 16;
-/// The egress port has no interface.
+/// The egress port has no interface, or is down and there is no way around it.
 pub const PORT_DOWN: u8 = 17;
+/// The way around a port that is down takes more ids than the packet has room for.
+pub const NO_REPAIR_ROOM: u8 = 18;
 
 /// Number of reasons.
-pub const REASONS: usize = 18;
+pub const REASONS: usize = 19;
 
 /// Names by number, as metrics and traces print them.
 pub const NAMES: [&str; REASONS] = [
@@ -43,4 +45,5 @@ pub const NAMES: [&str; REASONS] = [
     "too_big",
     "foreign_source",
     "port_down",
+    "no_repair_room",
 ];

@@ -21,7 +21,7 @@ pub mod rate;
 pub mod value;
 
 /// Version of everything in this crate that lies in pinned maps; part of the pins' path.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Ports `1..=255` are the switch's, as P4Runtime numbers them.
 pub const MAX_PORT_ID: u16 = 255;
@@ -50,6 +50,16 @@ pub const SID_SLOTS: u32 = 0x1000 + 0x2000;
 pub const POLICY_SLOTS: u32 = 65536;
 /// Ids that one outer destination address carries.
 pub const MAX_SIDS: usize = 6;
+
+/// Ids that a repair puts before a packet's own.
+pub const MAX_REPAIR_SIDS: usize = 4;
+/// Backups of a port are `1..=MAX_BACKUP`.
+pub const MAX_BACKUP: u8 = 127;
+/// Slots of the `BACKUP` map. See [`backup_slot`].
+pub const BACKUP_SLOTS: u32 = (MAX_PORT_ID as u32 + 1) * (MAX_BACKUP as u32 + 1);
+/// Set in the last byte of an outer source, beside the mark: the packet has been led around a
+/// failure, and is not a second time. So two failures make no loop.
+pub const REPAIRED: u8 = 2;
 
 /// Application rules on one switch.
 pub const MAX_RULES: u32 = 64;
@@ -100,6 +110,12 @@ pub const fn sid_slot(id: u16) -> Option<u32> {
     } else {
         None
     }
+}
+
+/// Index of a port's backup in the `BACKUP` map.
+#[inline(always)]
+pub const fn backup_slot(port: u16, backup: u8) -> u32 {
+    (port as u32) << 7 | backup as u32 & 0x7f
 }
 
 /// Index of a slice and direction in the meter and counter maps.

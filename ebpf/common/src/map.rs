@@ -5,8 +5,8 @@ use core::mem::size_of;
 use crate::key::{AddressKey, PrefixKey};
 use crate::value::*;
 use crate::{
-    MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS,
-    drop::REASONS,
+    BACKUP_SLOTS, MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS,
+    SLICE_SLOTS, drop::REASONS,
 };
 
 // Limits of the table, each for its two maps. Memory grows with the entries, but for 16 bytes
@@ -74,6 +74,7 @@ pub const PINNED: &[Spec] = &[
     of::<u32, u32>("PORT_BY_IFINDEX", Kind::Hash, MAX_INTERFACES),
     of::<u32, u32>("HOOK_BY_IFINDEX", Kind::Hash, MAX_INTERFACES),
     array::<PortValue>("PORT", PORT_SLOTS),
+    array::<u32>("PORT_STATE", PORT_SLOTS),
     of::<u32, DeviceValue>("DEVICE", Kind::DevMap, PORT_SLOTS),
     of::<AddressKey, EndpointValue>("ENDPOINT_EXACT", Kind::Hash, MAX_ENDPOINTS),
     of::<PrefixKey, EndpointValue>("ENDPOINT_PREFIX", Kind::LpmTrie, MAX_ENDPOINT_PREFIXES),
@@ -84,6 +85,7 @@ pub const PINNED: &[Spec] = &[
     array::<MeterState>("METER_STATE", SLICE_SLOTS),
     array::<PolicyValue>("POLICY", POLICY_SLOTS),
     array::<SidValue>("SID", SID_SLOTS),
+    array::<BackupValue>("BACKUP", BACKUP_SLOTS),
     of::<AddressKey, DeliveryValue>("DELIVERY_EXACT", Kind::Hash, MAX_DELIVERIES),
     of::<PrefixKey, DeliveryValue>("DELIVERY_PREFIX", Kind::LpmTrie, MAX_DELIVERY_PREFIXES),
     array::<QueueValue>("QUEUE", PORT_SLOTS),

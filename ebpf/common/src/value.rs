@@ -28,6 +28,7 @@ plain! {
     MeterState = 64,
     PolicyValue = 40,
     SidValue = 16,
+    BackupValue = 40,
     DeliveryValue = 16,
     QueueValue = 56,
     QueueState = 64,
@@ -244,7 +245,7 @@ pub struct PolicyValue {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SidValue {
-    /// Next hop, see [`way`]; 0: no `next_hop` entry.
+    /// Next hop, see [`way`] and [`backed`]; 0: no `next_hop` entry.
     pub way: u64,
     /// `SID_*`; [`SID_NONE`]: no `local_sid` entry.
     pub local: u8,
@@ -261,9 +262,22 @@ pub const fn way(port: u16, mac: [u8; 6]) -> u64 {
     crate::mac_word(mac) | (port as u64) << 48
 }
 
+/// The same with a backup of that port, for while it is down; 0: none.
+#[inline(always)]
+pub const fn backed(way: u64, backup: u8) -> u64 {
+    way | (backup as u64) << 57
+}
+
+/// Below 512.
 #[inline(always)]
 pub const fn way_port(way: u64) -> u16 {
-    (way >> 48) as u16
+    (way >> 48) as u16 & 0x1ff
+}
+
+/// At most 127.
+#[inline(always)]
+pub const fn way_backup(way: u64) -> u8 {
+    (way >> 57) as u8
 }
 
 #[inline(always)]
@@ -275,6 +289,26 @@ pub const SID_NONE: u8 = 0;
 pub const SID_NODE: u8 = 1;
 pub const SID_DECAPSULATE: u8 = 2;
 pub const SID_COMPUTE: u8 = 3;
+
+/// `PORT_STATE` by port: frames can be sent there. Anything else: they cannot, and go around.
+pub const PORT_UP: u32 = 0;
+pub const PORT_DOWN: u32 = 1;
+
+/// `BACKUP` by [`backup_slot`](crate::backup_slot): the way around a port that is down, to where
+/// packets are on their way again. Looked at only then. Two banks, as in [`PolicyValue`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupValue {
+    /// See [`way`]; 0: no entry.
+    pub way: [u64; 2],
+    /// Ids that come before the packet's own, as a number, the first in the highest 16 bits.
+    pub repair: [u64; 2],
+    /// The bank in force.
+    pub active: u32,
+    /// Ids in each bank, at most [`MAX_REPAIR_SIDS`](crate::MAX_REPAIR_SIDS).
+    pub sids: [u8; 2],
+    pub _pad: [u8; 2],
+}
 
 /// `DELIVERY_*` by slice and destination.
 #[repr(C)]

@@ -34,6 +34,29 @@ impl Container {
     }
 }
 
+impl Container {
+    /// Puts `count` ids before the active segment: `ids` as a number, the first in the highest 16
+    /// bits, zeros behind the last. `None`: there is no room, or there are more than four.
+    #[inline(always)]
+    pub const fn pushed(self, ids: u64, count: u8) -> Option<Self> {
+        // The first four ids, and the two behind them.
+        let (four, two) = (self.high << 32 | self.low >> 32, self.low as u32);
+        let (overflow, first, last) = match count {
+            0 => (0, four, two),
+            1 => ((two as u16) as u64, ids | four >> 16, ((four as u16) as u32) << 16 | two >> 16),
+            2 => (two as u64, ids | four >> 32, four as u32),
+            3 => (two as u64 | (four as u16) as u64, ids | four >> 48, (four >> 16) as u32),
+            4 => (two as u64 | (four as u32) as u64, ids, (four >> 32) as u32),
+            _ => return None,
+        };
+        if overflow != 0 {
+            return None;
+        }
+        let high = self.high & 0xffff_ffff_0000_0000 | first >> 32;
+        Some(Self { high, low: first << 32 | last as u64 })
+    }
+}
+
 #[inline(always)]
 const fn mix(h: u32, word: u32) -> u32 {
     let h = (h ^ word).wrapping_mul(0x9E37_79B1);
@@ -76,6 +99,26 @@ mod tests {
             let [a, b, _, rest @ ..] = groups;
             let [c, d, e, f, g] = rest;
             prop_assert_eq!(before.shifted().raw(), raw([a, b, c, d, e, f, g, 0]));
+        }
+
+        #[test]
+        fn ids_are_put_before_the_others_where_there_is_room(
+            block in any::<[u16; 2]>(),
+            own in prop::collection::vec(1u16.., 0..=6),
+            repair in prop::collection::vec(1u16.., 0..=6),
+        ) {
+            let container = |ids: &[u16]| {
+                let mut groups = [0; 8];
+                groups[..2].copy_from_slice(&block);
+                groups[2..2 + ids.len()].copy_from_slice(ids);
+                Container::from_raw(raw(groups))
+            };
+            let number = (repair.iter().zip([48, 32, 16, 0]))
+                .fold(0, |number, (id, shift)| number | u64::from(*id) << shift);
+            let count = u8::try_from(repair.len()).unwrap();
+            let all = [repair.clone(), own.clone()].concat();
+            let want = (all.len() <= 6 && repair.len() <= 4).then(|| container(&all));
+            prop_assert_eq!(container(&own).pushed(number, count), want);
         }
 
         /// As the contract words it: eight address words, ports, protocol.

@@ -185,10 +185,10 @@ pub enum CodecError {
     OutOfRange { table: &'static str, name: &'static str, value: u128, allowed: &'static str },
     #[error("table {table}, {name}: {prefix} cannot be told from IPv4; write it as IPv4")]
     MappedPrefix { table: &'static str, name: &'static str, prefix: String },
-    #[error("table policy, {name}: a segment behind an absent one")]
-    SegmentGap { name: &'static str },
-    #[error("table policy: {count} segments, not 1..=6")]
-    SegmentCount { count: usize },
+    #[error("table {table}, {name}: a segment behind an absent one")]
+    SegmentGap { table: &'static str, name: &'static str },
+    #[error("table {table}: {count} segments, not {allowed}")]
+    SegmentCount { table: &'static str, count: usize, allowed: &'static str },
 }
 
 impl CodecError {

@@ -42,13 +42,15 @@ pub enum DropReason {
     TooBig = 15,
     /// The outer source is not one that an ingress of ours writes.
     ForeignSource = 16,
-    /// The egress port has no interface.
+    /// The egress port has no interface, or is down and there is no way around it.
     PortDown = 17,
+    /// The way around a port that is down takes more ids than the packet has room for.
+    NoRepairRoom = 18,
 }
 
 impl DropReason {
     /// Every reason, indexed by its value.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::PortDisabled,
         Self::Unsupported,
@@ -67,6 +69,7 @@ impl DropReason {
         Self::TooBig,
         Self::ForeignSource,
         Self::PortDown,
+        Self::NoRepairRoom,
     ];
 
     /// The name that counters, traces and documents use.
@@ -90,6 +93,7 @@ impl DropReason {
             Self::TooBig => "too_big",
             Self::ForeignSource => "foreign_source",
             Self::PortDown => "port_down",
+            Self::NoRepairRoom => "no_repair_room",
         }
     }
 
@@ -131,7 +135,7 @@ mod tests {
             assert_eq!(DropReason::from_u8(reason as u8), Some(reason));
             assert_eq!(reason.name().parse(), Ok(reason));
         }
-        assert_eq!(DropReason::from_u8(18), None);
+        assert_eq!(DropReason::from_u8(19), None);
         assert!("Malformed".parse::<DropReason>().is_err());
     }
 }

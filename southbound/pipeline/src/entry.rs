@@ -188,6 +188,24 @@ pub struct NextHopEntry {
     pub port: PortId,
     /// MAC address of the neighbor's port.
     pub mac: [u8; 6],
+    /// Which backup of the port leads on while it is down, `1..=127`; 0: none.
+    pub backup: u8,
+}
+
+/// Key `port, backup`. The way around a port while it is down, for the next hops that name it:
+/// out of another port, with up to four ids before the packet's own. A packet is led around one
+/// failure, not two.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackupEntry {
+    /// The port that is down.
+    pub around: PortId,
+    /// `1..=127`.
+    pub backup: u8,
+    pub port: PortId,
+    /// MAC address of the neighbor's port.
+    pub mac: [u8; 6],
+    /// In travelling order; none where the neighbor's own way is clear of what failed.
+    pub sids: Vec<u16>,
 }
 
 /// Key `slice, prefix` (longest prefix). The last step: an endpoint on one of our ports.
@@ -227,6 +245,7 @@ pub enum Entry {
     Policy(PolicyEntry),
     LocalSid(LocalSidEntry),
     NextHop(NextHopEntry),
+    Backup(BackupEntry),
     Delivery(DeliveryEntry),
     PortQueue(PortQueueEntry),
     Generation(GenerationEntry),
@@ -243,6 +262,7 @@ pub enum Key {
     Policy(PolicyId),
     LocalSid(u16),
     NextHop(NodeSid),
+    Backup(PortId, u8),
     Delivery(SliceId, IpNet),
     PortQueue(PortId),
     Generation,
@@ -259,6 +279,7 @@ impl Entry {
             Self::Policy(e) => Key::Policy(e.policy),
             Self::LocalSid(e) => Key::LocalSid(e.sid),
             Self::NextHop(e) => Key::NextHop(e.node),
+            Self::Backup(e) => Key::Backup(e.around, e.backup),
             Self::Delivery(e) => Key::Delivery(e.slice, e.prefix),
             Self::PortQueue(e) => Key::PortQueue(e.port),
             Self::Generation(_) => Key::Generation,

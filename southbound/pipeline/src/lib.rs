@@ -37,6 +37,7 @@ impl Key {
             Self::Policy(..) => TableKind::Policy,
             Self::LocalSid(..) => TableKind::LocalSid,
             Self::NextHop(..) => TableKind::NextHop,
+            Self::Backup(..) => TableKind::Backup,
             Self::Delivery(..) => TableKind::Delivery,
             Self::PortQueue(..) => TableKind::PortQueue,
             Self::Generation => TableKind::Generation,

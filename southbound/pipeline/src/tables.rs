@@ -11,7 +11,7 @@
 //! - A policy's segments are `sid1`..`sid6`, 0 behind the last.
 //! - An enum is a number, named at its parameter.
 
-/// A table, in the order in which a packet meets them.
+/// A table, in the order in which a packet meets them; the last came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableKind {
     Port,
@@ -25,10 +25,11 @@ pub enum TableKind {
     Delivery,
     PortQueue,
     Generation,
+    Backup,
 }
 
 impl TableKind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Port,
         Self::Endpoint,
         Self::Classifier,
@@ -40,6 +41,7 @@ impl TableKind {
         Self::Delivery,
         Self::PortQueue,
         Self::Generation,
+        Self::Backup,
     ];
 
     pub const fn table(self) -> &'static Table {
@@ -219,7 +221,7 @@ const SET: &str = "1..=16383: the slice of that id; 16384..: a set of slices";
 const DIRECTION: &str = "0 downlink, 1 uplink";
 const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
 
-static TABLES: [Table; 11] = [
+static TABLES: [Table; 12] = [
     Table {
         id: TABLE | 1,
         name: "port",
@@ -343,7 +345,11 @@ static TABLES: [Table; 11] = [
         actions: &[action(
             14,
             "forward",
-            &[param(1, "port", 8, PORT), param(2, "mac", 48, "of the neighbor's port")],
+            &[
+                param(1, "port", 8, PORT),
+                param(2, "mac", 48, "of the neighbor's port"),
+                param(3, "backup", 7, "of that port, for while it is down; 0: none"),
+            ],
             "out of this port",
         )],
         size: 4_095,
@@ -391,6 +397,26 @@ static TABLES: [Table; 11] = [
             "these entries are of this generation",
         )],
         size: 1,
+    },
+    Table {
+        id: TABLE | 12,
+        name: "backup",
+        doc: "The way around a port while it is down, for the next hops that name it.",
+        fields: &[exact(1, "port", 8, PORT), exact(2, "backup", 7, "1..=127")],
+        actions: &[action(
+            18,
+            "repair",
+            &[
+                param(1, "port", 8, PORT),
+                param(2, "mac", 48, "of the neighbor's port"),
+                param(3, "sid1", 16, "first 16-bit id put before the packet's own; 0: none"),
+                param(4, "sid2", 16, "0: none"),
+                param(5, "sid3", 16, "0: none"),
+                param(6, "sid4", 16, "0: none"),
+            ],
+            "out of this port, through these ids",
+        )],
+        size: 32_385,
     },
 ];
 

@@ -47,7 +47,8 @@ async fn entries_go_in_and_come_back() {
     assert!(channel.is_primary());
     assert_eq!(channel.highest(), 1 << 100 | 5);
 
-    let next = NextHopEntry { node: NodeSid(0x12), port: PortId(3), mac: [2, 0, 0, 0, 0, 1] };
+    let next =
+        NextHopEntry { node: NodeSid(0x12), port: PortId(3), mac: [2, 0, 0, 0, 0, 1], backup: 0 };
     let entries = [
         port(1, PortKind::Access),
         policy(9),

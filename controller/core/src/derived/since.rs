@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvedge_pipeline::Key;
 use selvedge_slices::ObjectName;
 use selvedge_slices::admission::{Admitted, Attachment, HookMemory};
-use selvedge_topology::{LinkIx, NodeIx, NodeName};
+use selvedge_topology::{ArcIx, LinkIx, NodeIx, NodeName};
 
 use super::{Derived, SliceState, State, attachment, forwarding, hooks};
 use crate::Core;
@@ -99,7 +98,7 @@ impl Derived {
                 Arc::make_mut(&mut self.links).insert(ix, state);
             }
         }
-        (self.snapshot, self.forwarding) = forwarding(core, &self.links);
+        (self.snapshot, self.forwarding, self.repairs) = forwarding(core, &self.links);
         changes.admission |= !Arc::ptr_eq(&self.snapshot, &before.snapshot);
     }
 
@@ -348,11 +347,11 @@ impl Derived {
         // A table can be wanted of a switch that is known only.
         let unknown = |name: &NodeName| !self.of.switches.get(name).is_some_and(|s| s.known);
         new.retain(|name, _| !unknown(name));
+        if !Arc::ptr_eq(&self.forwarding, &before.forwarding) {
+            self.hops_since(before, &switches, numbers, (&mut old, &mut new))?;
+        }
         edit(&mut self.tables, old, new);
         self.tables.retain(|name, _| !unknown(name));
-        if !Arc::ptr_eq(&self.forwarding, &before.forwarding) {
-            self.hops_since(before, &switches, numbers)?;
-        }
         Ok(())
     }
 
@@ -382,41 +381,48 @@ impl Derived {
         Ok(())
     }
 
-    /// Next hops of switches that are not derived whole: where trees differ.
+    /// Next hops and backups of switches that are not derived whole, where they differ.
     fn hops_since(
-        &mut self,
+        &self,
         before: &Self,
         whole: &BTreeSet<&NodeName>,
         numbers: &mut Numbers,
+        (old, new): (&mut Tables, &mut Tables),
     ) -> Result<(), Refusal> {
-        let snapshot = self.snapshot.clone();
-        let names = || snapshot.nodes().map(|node| (node, snapshot.name(node)));
-        let mut others: Vec<(NodeIx, &NodeName)> = Vec::new();
-        others.extend(names().filter(|(_, name)| {
-            !whole.contains(name) && self.of.switches.get(*name).is_some_and(|s| s.known)
-        }));
-        for (root, name) in names() {
-            let (old, new) = (
-                before.forwarding.tree(&before.snapshot, root),
-                self.forwarding.tree(&snapshot, root),
-            );
-            let mut sid = None;
-            for (node, switch) in &others {
-                if old.next(*node) == new.next(*node) {
+        let mut sids = Vec::with_capacity(self.snapshot.len());
+        for node in self.snapshot.nodes() {
+            sids.push(numbers.node(self.snapshot.name(node))?);
+        }
+        for node in self.snapshot.nodes() {
+            let name = self.snapshot.name(node);
+            let is_known = self.of.switches.get(name).is_some_and(|switch| switch.known);
+            if !is_known || whole.contains(name) {
+                continue;
+            }
+            for (derived, tables) in [(before, &mut *old), (self, &mut *new)] {
+                let table = tables.entry(name.clone()).or_default();
+                for backup in fabric::backups(derived, node, |node| sids[node.index()].0) {
+                    fabric::put(table, backup);
+                }
+            }
+            for (root, sid) in self.snapshot.nodes().zip(&sids) {
+                if before.next_hop(node, root) == self.next_hop(node, root) {
                     continue;
                 }
-                let sid = match sid {
-                    Some(sid) => sid,
-                    None => *sid.insert(numbers.node(name)?),
-                };
-                let table = Arc::make_mut(self.tables.entry((*switch).clone()).or_default());
-                match fabric::hop(&self.links, new.next(*node), sid) {
-                    Some(hop) => table.insert(hop),
-                    None => table.remove(&Key::NextHop(sid)),
-                };
+                for (derived, tables) in [(before, &mut *old), (self, &mut *new)] {
+                    if let Some(hop) = fabric::hop(derived, (node, root), *sid) {
+                        fabric::put(tables.entry(name.clone()).or_default(), hop);
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// How a switch sends packets to another, and the backup of that.
+    pub(crate) fn next_hop(&self, at: NodeIx, root: NodeIx) -> Option<(ArcIx, u8)> {
+        let next = self.forwarding.tree(&self.snapshot, root).next(at)?;
+        Some((next, self.repairs.number((&self.snapshot, &self.forwarding), next, root)))
     }
 }
 

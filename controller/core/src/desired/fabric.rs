@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_pipeline::{
-    Entry, FUNCTION_UDT46, LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid, PortEntry,
-    PortKind, PortQueueEntry,
+    BackupEntry, Entry, FUNCTION_UDT46, LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid,
+    PortEntry, PortKind, PortQueueEntry,
 };
-use selvedge_topology::{ArcIx, LinkIx, NodeName};
+use selvedge_topology::{ArcIx, Backup, LinkIx, NodeIx, NodeName};
 
 use crate::derived::Derived;
-use crate::network::{LinkState, Network, Use};
+use crate::network::{Attached, LinkState, Network, Use};
 use crate::numbers::Numbers;
 use crate::plan::Table;
 use crate::queue;
@@ -56,29 +56,53 @@ pub(crate) fn fabric(
         put(table, local(sids[node.index()].0, LocalSidAction::Node));
         put(table, local(FUNCTION_UDT46, LocalSidAction::Decapsulate));
         for root in snapshot.nodes() {
-            let next = derived.forwarding.tree(snapshot, root).next(node);
-            if let Some(hop) = hop(&derived.links, next, sids[root.index()]) {
+            if let Some(hop) = hop(derived, (node, root), sids[root.index()]) {
                 put(table, hop);
             }
+        }
+        for backup in backups(derived, node, |node| sids[node.index()].0) {
+            put(table, backup);
         }
     }
     Ok(())
 }
 
-/// The way to a node by an arc from where the entry is; `None`: there is none.
-pub(crate) fn hop(
-    links: &BTreeMap<LinkIx, LinkState>,
-    arc: Option<ArcIx>,
-    node: NodeSid,
-) -> Option<Entry> {
-    let arc = arc?;
+/// The way from a switch to another; `None`: there is none.
+pub(crate) fn hop(derived: &Derived, (at, root): (NodeIx, NodeIx), node: NodeSid) -> Option<Entry> {
+    let (next, backup) = derived.next_hop(at, root)?;
+    let (near, far) = ends(&derived.links, next)?;
+    Some(Entry::NextHop(NextHopEntry { node, port: near.port, mac: far.mac, backup }))
+}
+
+/// The ways around what is next to a switch.
+pub(crate) fn backups(
+    derived: &Derived,
+    at: NodeIx,
+    sid: impl Fn(NodeIx) -> u16,
+) -> impl Iterator<Item = Entry> {
+    let (snapshot, links) = (&derived.snapshot, &derived.links);
+    let out = snapshot.graph().out(at).iter().map(|edge| edge.arc);
+    let usable = out.filter_map(|next| Some((next, ends(links, next)?.0.port)));
+    usable.flat_map(move |(next, around)| {
+        let of = derived.repairs.of(snapshot, next);
+        let entry = |(backup, way, ids): (u8, &Backup, &[NodeIx])| {
+            let (near, far) = ends(links, *way.path.arcs.first()?)?;
+            let sids = ids.iter().map(|node| sid(*node)).collect();
+            let (port, mac) = (near.port, far.mac);
+            Some(Entry::Backup(BackupEntry { around, backup, port, mac, sids }))
+        };
+        of.filter_map(entry).collect::<Vec<_>>()
+    })
+}
+
+/// The ports at both ends of an arc, in its direction, if its link is usable.
+fn ends(links: &BTreeMap<LinkIx, LinkState>, arc: ArcIx) -> Option<(&Attached, &Attached)> {
     let LinkState::Usable { a, b } = links.get(&arc.link())? else { return None };
-    let (near, far) = if arc.a_to_b() { (a, b) } else { (b, a) };
-    Some(Entry::NextHop(NextHopEntry { node, port: near.port, mac: far.mac }))
+    Some(if arc.a_to_b() { (a, b) } else { (b, a) })
 }
 
 /// Adds an entry; no two of one key are ever wanted.
-pub(super) fn put(table: &mut Table, entry: Entry) {
+pub(crate) fn put(table: &mut Table, entry: Entry) {
     let before = table.insert(entry);
     debug_assert!(before.is_none(), "two entries of one key: {before:?}");
 }

@@ -28,6 +28,22 @@ fn traffic_goes_on_over_another_path() {
 }
 
 #[test]
+fn switches_go_around_a_failure_by_themselves() {
+    let lab = Lab::up(metro());
+    for link in lab.topology.links.clone() {
+        if [&link.a, &link.b].iter().any(|end| !lab.switches.contains_key(&end.node)) {
+            continue;
+        }
+        let mut net = (*lab).clone();
+        for end in [&link.a, &link.b] {
+            let ports = &mut net.switches.get_mut(&end.node).unwrap().ports;
+            ports.values_mut().find(|port| port.name == end.port.as_str()).unwrap().up = false;
+        }
+        assert_eq!(net.unreachable(), Vec::<String>::new(), "{link}");
+    }
+}
+
+#[test]
 fn no_packet_goes_in_circles_while_next_hops_change() {
     // Rings, where the way round is the other way; with chords, where it is mixed.
     for (switches, chord, seed) in [(4, 0, 1), (5, 0, 2), (9, 0, 3), (10, 3, 4), (12, 5, 5)] {

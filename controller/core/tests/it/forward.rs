@@ -1,5 +1,6 @@
 //! Packets through the made-up network, by the pipeline's interpreter: the oracle.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use selvedge_pipeline::DropReason;
@@ -31,6 +32,7 @@ impl Net {
             let mut switch = model::Switch::new(real.entries.values().cloned());
             for port in real.ports.values() {
                 switch.set_port(port.id, model::Port { mac: port.mac, up: true });
+                switch.set_down(port.id, !port.up);
             }
             for hook in real.hooks.keys() {
                 switch.set_hook(*hook, true);
@@ -90,18 +92,42 @@ impl Net {
 
     /// Pairs that do not reach each other, in both families.
     pub(crate) fn unreachable(&self) -> Vec<String> {
-        let mut failed = Vec::new();
+        self.pairs(|from, to, ipv6| !self.reaches(from, to, ipv6))
+    }
+
+    /// Those between whose switches no links lead that are up.
+    pub(crate) fn cut_off(&self) -> Vec<String> {
+        let up = |end: &End| {
+            let ports = self.switches.get(&end.node).map(|switch| &switch.ports);
+            ports.is_some_and(|ports| ports.values().any(|p| p.up && p.name == end.port.as_str()))
+        };
+        let part = |from: &NodeName| {
+            let mut part = BTreeSet::from([self.places[from].node.clone()]);
+            for _ in 0..self.switches.len() {
+                for link in self.topology.links.iter().filter(|link| up(&link.a) && up(&link.b)) {
+                    if part.contains(&link.a.node) || part.contains(&link.b.node) {
+                        part.extend([link.a.node.clone(), link.b.node.clone()]);
+                    }
+                }
+            }
+            part
+        };
+        self.pairs(|from, to, _| !part(from).contains(&self.places[to].node))
+    }
+
+    fn pairs(&self, which: impl Fn(&NodeName, &NodeName, bool) -> bool) -> Vec<String> {
+        let mut pairs = Vec::new();
         for from in self.places.keys() {
             for to in self.places.keys().filter(|to| *to != from) {
                 for ipv6 in [false, true] {
                     let has = |host| self.addresses(host).iter().any(|a| a.is_ipv6() == ipv6);
-                    if has(from) && has(to) && !self.reaches(from, to, ipv6) {
-                        failed.push(format!("{from} -> {to} ipv6={ipv6}"));
+                    if has(from) && has(to) && which(from, to, ipv6) {
+                        pairs.push(format!("{from} -> {to} ipv6={ipv6}"));
                     }
                 }
             }
         }
-        failed
+        pairs
     }
 }
 

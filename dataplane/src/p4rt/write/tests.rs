@@ -39,8 +39,14 @@ fn policy(sids: &[u16]) -> Entry {
 #[test]
 fn updates_and_what_they_end_with() {
     use Type::{Delete, Insert, Modify, Unspecified};
-    let next_hop =
-        |port| Entry::NextHop(NextHopEntry { node: NodeSid(3), port: PortId(port), mac: [2; 6] });
+    let next_hop = |port| {
+        Entry::NextHop(NextHopEntry {
+            node: NodeSid(3),
+            port: PortId(port),
+            mac: [2; 6],
+            backup: 0,
+        })
+    };
     let meter = Entry::SliceMeter(SliceMeterEntry {
         slice: SliceId(1),
         direction: Direction::Uplink,

@@ -12,7 +12,7 @@ mod prefix;
 
 pub use classifier::{Classifier, Rule, RuleAction};
 pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
-pub use path::{LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
+pub use path::{Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
 pub(crate) use port::check_port;
 pub use port::{PortKind, PortTable};
 pub(crate) use prefix::address_of;

@@ -1,13 +1,14 @@
-//! Tables `policy`, `local_sid` and `next_hop`: where outer headers lead.
+//! Tables `policy`, `local_sid`, `next_hop` and `backup`: where outer headers lead.
 
 use std::sync::Arc;
 
 use selvedge_ebpf_common::value::{
-    PolicyValue, SID_COMPUTE, SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, way, way_mac, way_port,
+    BackupValue, PolicyValue, SID_COMPUTE, SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, backed,
+    way, way_backup, way_mac, way_port,
 };
 use selvedge_ebpf_common::{
-    FIRST_FUNCTION, MAX_HOOKS, MAX_NODE_SID, MAX_SIDS, POLICY_SLOTS, SID_BLOCK, SOURCE_MARK,
-    sid_slot,
+    FIRST_FUNCTION, MAX_BACKUP, MAX_HOOKS, MAX_NODE_SID, MAX_REPAIR_SIDS, MAX_SIDS, POLICY_SLOTS,
+    SID_BLOCK, SOURCE_MARK, backup_slot, sid_slot,
 };
 
 use super::Table;
@@ -207,6 +208,8 @@ pub struct NextHop {
     pub port: u16,
     /// Of the neighbor's port.
     pub mac: [u8; 6],
+    /// Which backup of the port leads on while it is down; 0: none.
+    pub backup: u8,
 }
 
 /// By node id.
@@ -225,7 +228,9 @@ impl NextHopTable {
 }
 
 fn decode_way(value: &SidValue) -> Option<NextHop> {
-    (value.way != 0).then(|| NextHop { port: way_port(value.way), mac: way_mac(value.way) })
+    let SidValue { way, .. } = *value;
+    let hop = || NextHop { port: way_port(way), mac: way_mac(way), backup: way_backup(way) };
+    (way != 0).then(hop)
 }
 
 impl Table for NextHopTable {
@@ -234,7 +239,8 @@ impl Table for NextHopTable {
 
     fn put(&self, node: u16, hop: &NextHop) -> Result<(), Error> {
         check_port(hop.port)?;
-        self.set(node, way(hop.port, hop.mac)).map(drop)
+        within("backup", hop.backup, 0, MAX_BACKUP.into())?;
+        self.set(node, backed(way(hop.port, hop.mac), hop.backup)).map(drop)
     }
 
     fn remove(&self, node: u16) -> Result<bool, Error> {
@@ -250,6 +256,87 @@ impl Table for NextHopTable {
         let sids = self.0.get("SID").array::<SidValue>()?;
         let numbered = (0u16..).zip(&sids).take(usize::from(MAX_NODE_SID) + 1);
         Ok(numbered.filter_map(|(node, v)| Some((node, decode_way(v)?))).collect())
+    }
+}
+
+/// The way around a port that is down.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Backup {
+    pub port: u16,
+    /// Of the neighbor's port.
+    pub mac: [u8; 6],
+    /// Before the packet's own, at most four.
+    pub sids: Vec<u16>,
+}
+
+/// By port and the number of its backup, `1..=127`, which next hops name.
+#[derive(Clone, Debug)]
+pub struct BackupTable(pub(crate) Arc<Maps>);
+
+const REPAIR_SHIFTS: [u32; MAX_REPAIR_SIDS] = [48, 32, 16, 0];
+
+fn decode_backup(value: &BackupValue) -> Option<Backup> {
+    let bank = usize::from(value.active & 1 == 1);
+    let (way, repair) = (value.way[bank], value.repair[bank]);
+    let sids = REPAIR_SHIFTS.iter().map(|shift| (repair >> shift) as u16);
+    let sids = sids.take(value.sids[bank].into()).collect();
+    (way != 0).then(|| Backup { port: way_port(way), mac: way_mac(way), sids })
+}
+
+fn backup_at((port, backup): (u16, u8)) -> Result<u32, Error> {
+    check_port(port)?;
+    within("backup", backup, 1, MAX_BACKUP.into())?;
+    Ok(backup_slot(port, backup))
+}
+
+impl Table for BackupTable {
+    type Key = (u16, u8);
+    type Value = Backup;
+
+    /// Changes for each packet as a whole.
+    fn put(&self, key: (u16, u8), backup: &Backup) -> Result<(), Error> {
+        let slot = backup_at(key)?;
+        check_port(backup.port)?;
+        within("number of segment ids", backup.sids.len() as u64, 0, MAX_REPAIR_SIDS as u64)?;
+        let mut repair = 0;
+        for (sid, shift) in backup.sids.iter().zip(REPAIR_SHIFTS) {
+            within("segment id", *sid, 1, 0xffff)?;
+            repair |= u64::from(*sid) << shift;
+        }
+        let _writer = self.0.write();
+        let map = self.0.get("BACKUP");
+        let mut value: BackupValue = map.at(slot)?;
+        let idle = usize::from(value.active & 1 == 0);
+        value.way[idle] = way(backup.port, backup.mac);
+        value.repair[idle] = repair;
+        value.sids[idle] = u8::try_from(backup.sids.len()).expect("at most four");
+        map.put(&slot, &value)?;
+        value.active = u32::from(idle == 1);
+        map.put(&slot, &value)
+    }
+
+    fn remove(&self, key: (u16, u8)) -> Result<bool, Error> {
+        let slot = backup_at(key)?;
+        let _writer = self.0.write();
+        let map = self.0.get("BACKUP");
+        let mut value: BackupValue = map.at(slot)?;
+        let present = decode_backup(&value).is_some();
+        if present {
+            value.way = [0; 2];
+            map.put(&slot, &value)?;
+        }
+        Ok(present)
+    }
+
+    fn get(&self, key: (u16, u8)) -> Result<Option<Backup>, Error> {
+        Ok(decode_backup(&self.0.get("BACKUP").at(backup_at(key)?)?))
+    }
+
+    fn entries(&self) -> Result<Vec<((u16, u8), Backup)>, Error> {
+        let backups = self.0.get("BACKUP").array::<BackupValue>()?;
+        let key = |slot: u32| ((slot >> 7) as u16, (slot & 0x7f) as u8);
+        let numbered = (0u32..).zip(&backups);
+        Ok(numbered.filter_map(|(slot, v)| Some((key(slot), decode_backup(v)?))).collect())
     }
 }
 

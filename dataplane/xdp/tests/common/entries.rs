@@ -78,8 +78,13 @@ pub fn put(switch: &Switch, entry: &Entry) {
             switch.local_sid.put(e.sid, &action)
         }
         Entry::NextHop(e) => {
-            switch.next_hop.put(e.node.0, &xdp::NextHop { port: e.port.0, mac: e.mac })
+            let hop = xdp::NextHop { port: e.port.0, mac: e.mac, backup: e.backup };
+            switch.next_hop.put(e.node.0, &hop)
         }
+        Entry::Backup(e) => switch.backup.put(
+            (e.around.0, e.backup),
+            &xdp::Backup { port: e.port.0, mac: e.mac, sids: e.sids.clone() },
+        ),
         Entry::Delivery(e) => switch
             .delivery
             .put((e.slice.0, e.prefix), &xdp::Delivery { port: e.port.0, mac: e.mac }),

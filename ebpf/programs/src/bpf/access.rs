@@ -6,7 +6,7 @@ use selvedge_ebpf_common::value::{
     ConfigValue, PortValue, RULE_DROP, RULE_SET_SLICE, rule_fields, way_port,
 };
 use selvedge_ebpf_common::{
-    FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, MAX_RULES, OUTER_HOP_LIMIT, OUTER_LEN,
+    FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, MAX_RULES, OUTER_HOP_LIMIT, OUTER_LEN, REPAIRED,
     STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot, slice_slot,
 };
 use selvedge_ebpf_parse::ip::{
@@ -19,7 +19,7 @@ use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE
 use super::maps::{POLICY, PORT, RULE, SID, SLICE_COUNTERS};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, egress, events, jump, lookup, packet};
+use super::{Step, egress, events, jump, lookup, packet, repair};
 
 /// Router solicitation to redirect (RFC 4861 §4).
 pub(super) const ND_FIRST: u8 = 133;
@@ -274,7 +274,8 @@ fn encapsulate(
     let destination = if second { policy.destination[1] } else { policy.destination[0] };
 
     // Most first segments are another node's, and the frame can leave from here.
-    let active = Container::from_raw(destination).active();
+    let container = Container::from_raw(destination);
+    let active = container.active();
     let slot = sid_slot(active).ok_or(drop::NO_NEXT_HOP)?;
     let segment = SID.get(slot).ok_or(drop::NO_NEXT_HOP)?;
     let (own, way) = (segment.local != 0, segment.way);
@@ -283,6 +284,11 @@ fn encapsulate(
     }
     if !own && way == 0 {
         return Err(drop::NO_NEXT_HOP);
+    }
+    let (mut way, mut destination, mut repaired) = (way, destination, 0);
+    if !own && !repair::is_up(way) {
+        let (other, ids) = repair::around(way, container)?;
+        (way, destination, repaired) = (other, ids.raw(), u64::from(REPAIRED));
     }
     let port = u32::from(way_port(way));
     let len = (ETHERNET_LEN + OUTER_LEN) as u32 + inner.len;
@@ -312,8 +318,10 @@ fn encapsulate(
     outer.set_raw32::<18>(word.to_be());
     outer.set_raw64::<22>(config.source);
     let mark = u32::from(state.mark() & 1);
-    let source =
-        u64::from(state.slice()) << 48 | u64::from(state.direction()) << 32 | u64::from(mark);
+    let source = u64::from(state.slice()) << 48
+        | u64::from(state.direction()) << 32
+        | u64::from(mark)
+        | repaired;
     outer.set_raw64::<30>(source.to_be());
     outer.set_raw64::<38>(destination[0]);
     outer.set_raw64::<46>(destination[1]);

@@ -9,7 +9,8 @@ use selvedge_ebpf_common::key::AddressKey;
 use selvedge_ebpf_common::map::*;
 use selvedge_ebpf_common::value::*;
 use selvedge_ebpf_common::{
-    MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS, SLICE_SLOTS, STAGES,
+    BACKUP_SLOTS, MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS,
+    SLICE_SLOTS, STAGES,
 };
 
 /// What follows the length in a `PrefixKey`: scope and address.
@@ -31,6 +32,8 @@ pub(super) static HOOK_BY_IFINDEX: HashMap<u32, u32> =
     HashMap::with_max_entries(MAX_INTERFACES, NO_PREALLOC);
 #[map]
 pub(super) static PORT: Array<PortValue> = Array::with_max_entries(PORT_SLOTS, 0);
+#[map]
+pub(super) static PORT_STATE: Array<u32> = Array::with_max_entries(PORT_SLOTS, 0);
 #[map]
 pub(super) static DEVICE: DevMap = DevMap::with_max_entries(PORT_SLOTS, 0);
 #[map]
@@ -55,6 +58,8 @@ pub(super) static METER_STATE: Array<MeterState> = Array::with_max_entries(SLICE
 pub(super) static POLICY: Array<PolicyValue> = Array::with_max_entries(POLICY_SLOTS, 0);
 #[map]
 pub(super) static SID: Array<SidValue> = Array::with_max_entries(SID_SLOTS, 0);
+#[map]
+pub(super) static BACKUP: Array<BackupValue> = Array::with_max_entries(BACKUP_SLOTS, 0);
 #[map]
 pub(super) static DELIVERY_EXACT: HashMap<AddressKey, DeliveryValue> =
     HashMap::with_max_entries(MAX_DELIVERIES, NO_PREALLOC);

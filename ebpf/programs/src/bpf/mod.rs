@@ -11,6 +11,7 @@ mod maps;
 mod meter;
 mod packet;
 mod probe;
+mod repair;
 mod sid;
 mod state;
 

@@ -7,8 +7,8 @@ use selvedge_ebpf_common::value::{
     way_port,
 };
 use selvedge_ebpf_common::{
-    COMPUTE_PORT, FIRST_FUNCTION, GATEWAY_MAC, MAX_SLICE_ID, OUTER_LEN, SID_BLOCK, SOURCE_MARK,
-    STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot,
+    COMPUTE_PORT, FIRST_FUNCTION, GATEWAY_MAC, MAX_SLICE_ID, OUTER_LEN, REPAIRED, SID_BLOCK,
+    SOURCE_MARK, STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot,
 };
 use selvedge_ebpf_parse::ip::{self, ECN_CE, ECN_ECT_0, ECN_ECT_1, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
 use selvedge_ebpf_parse::srv6::Container;
@@ -17,7 +17,7 @@ use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, 
 use super::maps::{HOOK, HOOK_COUNTERS, PORT, PORT_COUNTERS, SID, SOCKET};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, egress, jump, lookup, packet};
+use super::{Step, egress, jump, lookup, packet, repair};
 
 /// Segments that one switch may consume of a packet before it has to leave.
 const ROUNDS: u32 = 4;
@@ -93,6 +93,18 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     if let Way::Decapsulate = way {
         return decapsulate(ctx, state, config, slice, class, payload_len, mark);
     }
+    let (way, after) = match way {
+        Way::Forward(way) if !repair::is_up(way) => {
+            let last = outer.u8::<37>();
+            if last & REPAIRED != 0 {
+                return Err(drop::PORT_DOWN);
+            }
+            let (way, after) = repair::around(way, after)?;
+            outer.set8::<37>(last | REPAIRED);
+            (Way::Forward(way), after)
+        }
+        way => (way, after),
+    };
     let [high, low] = after.raw();
     outer.set_raw64::<38>(high);
     outer.set_raw64::<46>(low);

@@ -107,9 +107,13 @@ fn entry() -> impl Strategy<Value = Entry> {
             .prop_map(|(policy, sids)| Entry::Policy(PolicyEntry { policy, sids })),
         (1u16.., local_sid)
             .prop_map(|(sid, action)| Entry::LocalSid(LocalSidEntry { sid, action })),
-        (1u16..=4095, port(), any::<[u8; 6]>()).prop_map(|(node, port, mac)| {
-            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac })
+        (1u16..=4095, port(), any::<[u8; 6]>(), 0u8..=127).prop_map(|(node, port, mac, backup)| {
+            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac, backup })
         }),
+        (port(), 1u8..=127, port(), any::<[u8; 6]>(), prop::collection::vec(1u16.., 0..=4))
+            .prop_map(|(around, backup, port, mac, sids)| {
+                Entry::Backup(BackupEntry { around, backup, port, mac, sids })
+            }),
         (slice(), net(), port(), any::<[u8; 6]>()).prop_map(|(slice, prefix, port, mac)| {
             Entry::Delivery(DeliveryEntry { slice, prefix, port, mac })
         }),
@@ -251,7 +255,12 @@ proptest! {
 #[test]
 fn widths_are_what_the_largest_values_need() {
     let largest = [
-        Entry::NextHop(NextHopEntry { node: NodeSid(4095), port: PortId(255), mac: [0xff; 6] }),
+        Entry::NextHop(NextHopEntry {
+            node: NodeSid(4095),
+            port: PortId(255),
+            mac: [0xff; 6],
+            backup: 127,
+        }),
         Entry::Policy(PolicyEntry { policy: PolicyId(65_535), sids: vec![u16::MAX; 6] }),
         Entry::Generation(GenerationEntry { generation: u64::MAX }),
     ];
@@ -437,6 +446,10 @@ fn what_cannot_be_written_down() {
         })
     };
     let policy = |sids| Entry::Policy(PolicyEntry { policy: PolicyId(1), sids });
+    let backup = |backup, sids| {
+        let (around, port) = (PortId(1), PortId(2));
+        Entry::Backup(BackupEntry { around, backup, port, mac: [0; 6], sids })
+    };
     // (entry, part of the message)
     let cases = [
         (endpoint("10.1.0.1/16"), "bits outside"),
@@ -446,10 +459,17 @@ fn what_cannot_be_written_down() {
         (rule(1 << 31, "10.0.0.0/8"), "got 2147483648"),
         (policy(vec![]), "0 segments"),
         (policy(vec![1; 7]), "7 segments"),
+        (backup(0, vec![]), "0 is not within 1..=127"),
+        (backup(127, vec![1; 5]), "5 segments"),
         (policy(vec![1, 0, 2]), "sid2: 0 is not within"),
         (Entry::Port(PortEntry { port: PortId(256), kind: PortKind::Access }), "256"),
         (
-            Entry::NextHop(NextHopEntry { node: NodeSid(4096), port: PortId(1), mac: [0; 6] }),
+            Entry::NextHop(NextHopEntry {
+                node: NodeSid(4096),
+                port: PortId(1),
+                mac: [0; 6],
+                backup: 0,
+            }),
             "4096 is not within 1..=4095",
         ),
     ];
@@ -540,6 +560,7 @@ fn ids_stay() {
             "delivery=9: deliver=15",
             "port_queue=10: limit=16",
             "generation=11: set_generation=17",
+            "backup=12: repair=18",
         ]
     );
 }

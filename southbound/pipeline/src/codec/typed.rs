@@ -17,6 +17,8 @@ struct Range {
 }
 
 const PORT: Range = Range { min: 1, max: 255, text: "1..=255" };
+const BACKUP: Range = Range { min: 1, max: 127, text: "1..=127" };
+const BACKUP_OR_NONE: Range = Range { min: 0, max: 127, text: "0..=127" };
 const NODE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
 const SLICE: Range = Range { min: 1, max: SliceId::MAX.0 as u128, text: "1..=16383" };
 const SLICE_SET: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
@@ -33,6 +35,7 @@ const U16: Range = Range { min: 0, max: u16::MAX as u128, text: "16 bits" };
 const U8: Range = Range { min: 0, max: u8::MAX as u128, text: "8 bits" };
 const MAC: Range = Range { min: 0, max: (1 << 48) - 1, text: "48 bits" };
 
+const REPAIR: [&str; 4] = ["sid1", "sid2", "sid3", "sid4"];
 const SEGMENTS: [&str; 6] = ["sid1", "sid2", "sid3", "sid4", "sid5", "sid6"];
 
 pub(super) fn key(row: &Row) -> Result<Key, CodecError> {
@@ -52,6 +55,7 @@ pub(super) fn key(row: &Row) -> Result<Key, CodecError> {
         TableKind::Policy => Key::Policy(PolicyId(row.exact("policy", &POLICY)? as u32)),
         TableKind::LocalSid => Key::LocalSid(row.exact("sid", &SID)? as u16),
         TableKind::NextHop => Key::NextHop(NodeSid(row.exact("node", &NODE)? as u16)),
+        TableKind::Backup => Key::Backup(row.port()?, row.exact("backup", &BACKUP)? as u8),
         TableKind::Delivery => {
             Key::Delivery(SliceId(row.exact("slice", &SLICE)? as u16), row.prefix()?)
         }
@@ -114,7 +118,11 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             maximum_bps: row.param("maximum_bps", &U64)? as u64,
             maximum_burst_bytes: row.param("maximum_burst_bytes", &U32)? as u32,
         }),
-        Key::Policy(policy) => Entry::Policy(PolicyEntry { policy, sids: segments(row)? }),
+        Key::Policy(policy) => {
+            let sids = segments(row, &SEGMENTS)?;
+            check_path(&sids)?;
+            Entry::Policy(PolicyEntry { policy, sids })
+        }
         Key::LocalSid(sid) => Entry::LocalSid(LocalSidEntry {
             sid,
             action: match action {
@@ -130,8 +138,17 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             },
         }),
         Key::NextHop(node) => {
-            Entry::NextHop(NextHopEntry { node, port: row.port_param()?, mac: row.mac()? })
+            let backup = row.param("backup", &BACKUP_OR_NONE)? as u8;
+            let (port, mac) = (row.port_param()?, row.mac()?);
+            Entry::NextHop(NextHopEntry { node, port, mac, backup })
         }
+        Key::Backup(around, backup) => Entry::Backup(BackupEntry {
+            around,
+            backup,
+            port: row.port_param()?,
+            mac: row.mac()?,
+            sids: segments(row, &REPAIR)?,
+        }),
         Key::Delivery(slice, prefix) => Entry::Delivery(DeliveryEntry {
             slice,
             prefix,
@@ -215,14 +232,8 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         Entry::Policy(e) => {
             row.exact("policy", &POLICY, e.policy.0)?;
             row.action("segments");
-            if !(1..=SEGMENTS.len()).contains(&e.sids.len()) {
-                return Err(CodecError::SegmentCount { count: e.sids.len() });
-            }
-            let sids = e.sids.iter().map(|sid| (*sid, &SID));
-            let none = std::iter::repeat((0, &ZERO));
-            for (name, (sid, range)) in SEGMENTS.into_iter().zip(sids.chain(none)) {
-                row.param(name, range, sid)?;
-            }
+            check_path(&e.sids)?;
+            row.segments(&SEGMENTS, &e.sids)?;
         }
         Entry::LocalSid(e) => {
             row.exact("sid", &SID, e.sid)?;
@@ -248,6 +259,19 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.action("forward");
             row.param("port", &PORT, e.port.0)?;
             row.param("mac", &MAC, mac_number(e.mac))?;
+            row.param("backup", &BACKUP_OR_NONE, e.backup)?;
+        }
+        Entry::Backup(e) => {
+            row.exact("port", &PORT, e.around.0)?;
+            row.exact("backup", &BACKUP, e.backup)?;
+            row.action("repair");
+            row.param("port", &PORT, e.port.0)?;
+            row.param("mac", &MAC, mac_number(e.mac))?;
+            if e.sids.len() > REPAIR.len() {
+                let (table, count) = (TableKind::Backup.name(), e.sids.len());
+                return Err(CodecError::SegmentCount { table, count, allowed: "0..=4" });
+            }
+            row.segments(&REPAIR, &e.sids)?;
         }
         Entry::Delivery(e) => {
             row.exact("slice", &SLICE, e.slice.0)?;
@@ -273,18 +297,25 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
     Ok(row.finish())
 }
 
-fn segments(row: &Row) -> Result<Vec<u16>, CodecError> {
-    let mut sids = Vec::with_capacity(SEGMENTS.len());
+fn check_path(sids: &[u16]) -> Result<(), CodecError> {
+    if (1..=SEGMENTS.len()).contains(&sids.len()) {
+        return Ok(());
+    }
+    let (table, count) = (TableKind::Policy.name(), sids.len());
+    Err(CodecError::SegmentCount { table, count, allowed: "1..=6" })
+}
+
+fn segments(row: &Row, names: &[&'static str]) -> Result<Vec<u16>, CodecError> {
+    let mut sids = Vec::with_capacity(names.len());
     let mut ended = false;
-    for name in SEGMENTS {
+    for &name in names {
         match row.param(name, &U16)? as u16 {
             0 => ended = true,
-            _ if ended => return Err(CodecError::SegmentGap { name }),
+            _ if ended => {
+                return Err(CodecError::SegmentGap { table: row.table().name, name });
+            }
             sid => sids.push(sid),
         }
-    }
-    if sids.is_empty() {
-        return Err(CodecError::SegmentCount { count: 0 });
     }
     Ok(sids)
 }
@@ -404,6 +435,16 @@ impl Builder {
             Optional => FieldValue::Optional(None),
         });
         Self { row: Row { kind, fields: fields.collect(), action: None, priority: 0 } }
+    }
+
+    /// No more than there are names; zeros behind the last.
+    fn segments(&mut self, names: &[&'static str], sids: &[u16]) -> Result<(), CodecError> {
+        let sids = sids.iter().map(|sid| (*sid, &SID));
+        let none = std::iter::repeat((0, &ZERO));
+        for (name, (sid, range)) in names.iter().zip(sids.chain(none)) {
+            self.param(name, range, sid)?;
+        }
+        Ok(())
     }
 
     fn finish(self) -> Row {

@@ -7,7 +7,8 @@ use super::{
     wire::{self, Profile},
 };
 use crate::{
-    Direction, DropReason, LocalSidAction, NodeSid, OnFailure, SliceId, TableKind, entry::gateway,
+    BackupEntry, Direction, DropReason, LocalSidAction, NextHopEntry, NodeSid, OnFailure, PortId,
+    SliceId, TableKind, entry::gateway,
 };
 
 /// Segments that one switch may consume of a packet before it has to leave (C.3).
@@ -93,6 +94,10 @@ impl Run<'_> {
             return Err(DropReason::NoNextHop);
         };
         self.hit(TableKind::NextHop, key, format_args!("port {}", next.port.0));
+        let (port, mac) = match self.switch.is_down(next.port) {
+            true => self.around(&mut outer, &next)?,
+            false => (next.port, next.mac),
+        };
         if !link.fresh {
             if outer.hop_limit() <= 1 {
                 return Err(DropReason::HopLimit);
@@ -100,9 +105,29 @@ impl Run<'_> {
             outer.decrement_hop_limit();
         }
         // Without an interface there is no source address, and no frame either.
-        let source = self.switch.egress(next.port).map_or([0; 6], |port| port.mac);
+        let source = self.switch.egress(port).map_or([0; 6], |port| port.mac);
         let profile = Profile::from_dscp(outer.traffic_class() >> 2);
-        self.out(next.port, profile, outer.framed(next.mac, source))
+        self.out(port, profile, outer.framed(mac, source))
+    }
+
+    /// Around the port of the next hop, which is down: the port and MAC address to go to.
+    fn around(
+        &mut self,
+        outer: &mut Outer,
+        next: &NextHopEntry,
+    ) -> Result<(PortId, [u8; 6]), DropReason> {
+        if outer.is_repaired() {
+            return Err(DropReason::PortDown);
+        }
+        let key = format!("port {}, backup {}", next.port.0, next.backup);
+        let backup = self.switch.backup(next.port, next.backup);
+        let backup = backup.filter(|backup| !self.switch.is_down(backup.port));
+        let Some(BackupEntry { port, mac, sids, .. }) = backup.cloned() else {
+            self.miss(TableKind::Backup, key);
+            return Err(DropReason::PortDown);
+        };
+        self.hit(TableKind::Backup, key, format_args!("port {}", port.0));
+        if outer.repair(&sids) { Ok((port, mac)) } else { Err(DropReason::NoRepairRoom) }
     }
 
     fn decapsulate(&mut self, outer: &Outer) -> Step {

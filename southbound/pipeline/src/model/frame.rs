@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::wire::{
-    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_LEN, PROTOCOL_IPV4, PROTOCOL_IPV6,
+    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_LEN, PROTOCOL_IPV4, PROTOCOL_IPV6, REPAIRED,
 };
 use crate::DropReason::{self, Malformed};
 
@@ -229,6 +229,25 @@ impl Outer {
     pub(super) fn shift(&mut self) {
         self.bytes.copy_within(30..40, 28);
         self.bytes[38..40].fill(0);
+    }
+
+    /// Whether it has been led around a failure.
+    pub(super) fn is_repaired(&self) -> bool {
+        self.bytes[23] & REPAIRED != 0
+    }
+
+    /// Puts ids before the active segment. `false`: there is no room for them.
+    pub(super) fn repair(&mut self, sids: &[u16]) -> bool {
+        let own = 28..40 - 2 * sids.len();
+        if self.bytes[own.end..40].iter().any(|byte| *byte != 0) {
+            return false;
+        }
+        self.bytes.copy_within(own, 28 + 2 * sids.len());
+        for (at, sid) in (28..).step_by(2).zip(sids) {
+            self.bytes[at..at + 2].copy_from_slice(&sid.to_be_bytes());
+        }
+        self.bytes[23] |= REPAIRED;
+        true
     }
 
     pub(super) fn payload(&self) -> &[u8] {

@@ -26,6 +26,7 @@ pub struct Switch {
     routes: Lpm<SliceRouteEntry>,
     deliveries: Lpm<DeliveryEntry>,
     ports: BTreeMap<PortId, Port>,
+    down: BTreeSet<PortId>,
     hooks: BTreeSet<HookId>,
     mark: bool,
 }
@@ -73,6 +74,19 @@ impl Switch {
 
     pub fn remove_port(&mut self, port: PortId) {
         self.ports.remove(&port);
+    }
+
+    /// Has packets to other nodes go around a port, or not.
+    pub fn set_down(&mut self, port: PortId, down: bool) {
+        if down {
+            self.down.insert(port);
+        } else {
+            self.down.remove(&port);
+        }
+    }
+
+    pub(super) fn is_down(&self, port: PortId) -> bool {
+        self.down.contains(&port)
     }
 
     pub fn set_hook(&mut self, hook: HookId, running: bool) {
@@ -151,6 +165,13 @@ impl Switch {
     pub(super) fn next_hop(&self, node: NodeSid) -> Option<&NextHopEntry> {
         match self.entries.get(&Key::NextHop(node))? {
             Entry::NextHop(entry) => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(super) fn backup(&self, around: PortId, backup: u8) -> Option<&BackupEntry> {
+        match self.entries.get(&Key::Backup(around, backup))? {
+            Entry::Backup(entry) => Some(entry),
             _ => None,
         }
     }

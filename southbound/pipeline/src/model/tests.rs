@@ -63,7 +63,7 @@ fn delivery(slice: SliceId, prefix: &str, port: PortId, mac: [u8; 6]) -> Entry {
 }
 
 fn next_hop(node: u16, port: PortId) -> Entry {
-    Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac: NEIGHBOR_MAC })
+    Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac: NEIGHBOR_MAC, backup: 0 })
 }
 
 fn policy(id: u32, sids: &[u16]) -> Entry {

@@ -31,6 +31,9 @@ pub const SOURCE_MARK: u16 = 0xfffe;
 pub const FIRST_FUNCTION: u16 = 0xe000;
 /// Hop limit of a fresh outer header.
 pub const HOP_LIMIT: u8 = 64;
+/// In the last byte of an outer source.
+pub const REPAIRED: u8 = 2;
+
 /// ECN-capable (RFC 3168 §5).
 pub const ECN_ECT_0: u8 = 2;
 pub const ECN_ECT_1: u8 = 1;

@@ -170,6 +170,7 @@ impl Case {
                 (1, _) => e.node = NodeSid(sid),
                 (_, mac) => (e.port, e.mac) = (port, mac.unwrap_or(e.mac)),
             },
+            Entry::Backup(e) => e.port = port,
             Entry::Delivery(e) => match random.below(3) {
                 0 => e.port = port,
                 1 => e.slice = slice,

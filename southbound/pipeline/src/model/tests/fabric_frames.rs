@@ -1,6 +1,7 @@
 use std::net::Ipv6Addr;
 
 use super::*;
+use crate::BackupEntry;
 
 fn inner() -> Ip {
     Ip::udp(VIDEO, PLC)
@@ -23,6 +24,41 @@ fn a_way_point_is_consumed() {
     let destination: Ipv6Addr = "5f00:0:12:21:4:5:6:0".parse().unwrap();
     assert_eq!(got[38..54], destination.octets());
     assert_eq!(got[21], 8);
+}
+
+/// Once, where there is room for its ids, and not onto another port that is down.
+#[test]
+fn a_port_that_is_down_is_gone_around() {
+    let mut switch = switch();
+    let other = PortId(UPLINK.0 + 100);
+    let (mac, other_mac) = ([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8]);
+    switch.set_port(other, Port { mac: other_mac, up: true });
+    let hop = NextHopEntry { node: NodeSid(0x12), port: UPLINK, mac: NEIGHBOR_MAC, backup: 3 };
+    switch.insert(Entry::NextHop(hop));
+    let (around, sids) = (UPLINK, vec![0x31, 0x32]);
+    switch.insert(Entry::Backup(BackupEntry { around, backup: 3, port: other, mac, sids }));
+    let frame = |sids: &[u16]| fabric(sids, FACTORY, 64, 0, &inner().bytes());
+    let verdict = |switch: &Switch, frame: &[u8]| process(switch, UPLINK, frame).verdict;
+
+    let (port, _) = out(verdict(&switch, &frame(&[0x12, 0xe001])));
+    assert_eq!(port, UPLINK, "while it is up");
+    switch.set_down(UPLINK, true);
+    let (port, led) = out(verdict(&switch, &frame(&[0x12, 0xe001])));
+    assert_eq!((port, &led[..12]), (other, &[mac, other_mac].concat()[..]));
+    let destination: Ipv6Addr = "5f00:0:31:32:12:e001::".parse().unwrap();
+    assert_eq!((&led[38..54], led[37], led[21]), (&destination.octets()[..], 2, 63));
+    // As it would come back from elsewhere.
+    let mut again = frame(&[0x12, 0xe001]);
+    again[37] = 2;
+    assert_eq!(verdict(&switch, &again), Verdict::Drop(DropReason::PortDown), "once");
+    out(verdict(&switch, &frame(&[0x12, 2, 3, 4])));
+    let full = verdict(&switch, &frame(&[0x12, 2, 3, 4, 5]));
+    assert_eq!(full, Verdict::Drop(DropReason::NoRepairRoom));
+    let none = verdict(&switch, &frame(&[0x21, 0xe001]));
+    assert_eq!(none, Verdict::Drop(DropReason::PortDown), "no backup");
+    switch.set_down(other, true);
+    let both = verdict(&switch, &frame(&[0x12, 0xe001]));
+    assert_eq!(both, Verdict::Drop(DropReason::PortDown), "both");
 }
 
 #[test]
