@@ -51,9 +51,10 @@ pub(crate) struct Args {
     /// Drop and mark nothing for its rate; packets are still classed and counted.
     #[arg(long)]
     no_metering: bool,
-    /// Milliseconds between test packets to each neighbor, 25 to 1000: delay and loss of links
-    /// are measured by them (STAMP, RFC 8762).
-    #[arg(long, value_name = "MS", default_value_t = 100)]
+    /// Milliseconds between test packets to each neighbor, 7 to 1000: delay and loss of links
+    /// are measured by them (STAMP, RFC 8762), and packets go around a port on which three in a
+    /// row are not answered.
+    #[arg(long, value_name = "MS", default_value_t = 10)]
     probe_interval: u64,
     /// Run compute hooks: where `selvedge compute` finds this agent. One switch with hooks
     /// fits in a network namespace.

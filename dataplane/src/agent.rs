@@ -1,5 +1,6 @@
 //! Wires the parts of an agent together.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::assure::{Measured, Told};
 use crate::backend::xdp::XdpTables;
 use crate::error::AgentError;
+use crate::guard::{self, Guard};
 use crate::hooks::store::Store;
 use crate::hooks::{self, HookTask};
 use crate::lock::InstanceLock;
@@ -86,6 +88,7 @@ pub async fn run_until(
     let events = switch.events().map_err(AgentError::DataPlane)?;
     let tables = XdpTables::of(&switch);
     let (counters, probes) = (switch.counters.clone(), switch.probes.clone());
+    let states = switch.port_states.clone();
     let switch = Arc::new(Mutex::new(switch));
     let netlink = Netlink::open().map_err(AgentError::system("open a netlink socket"))?;
     let report = watch::Sender::new(Report::default());
@@ -95,12 +98,27 @@ pub async fn run_until(
     let service = Service::new(core);
     let written = service.written();
     warn_of_absent(&options.ports, &netlink).await;
+    let (silent, is_silent) = watch::channel(BTreeSet::new());
+    let shared = Arc::clone(&switch);
     let ports =
-        Ports::new(options.ports.clone(), Arc::clone(&switch), netlink.clone(), report.clone())
+        Ports::new(options.ports.clone(), shared, netlink.clone(), report.clone(), is_silent)
             .map_err(AgentError::Ports)?;
+    let probing = guard::Probes::default();
+    let guard = Guard {
+        tables: tables.clone(),
+        states,
+        answers: probes.clone(),
+        counters: counters.clone(),
+        ports: ports.current(),
+        interval: options.probe_interval,
+        probes: Arc::clone(&probing),
+        silent,
+    };
 
     let mut tasks: JoinSet<Ended> = JoinSet::new();
-    let (current, measured_ports) = (ports.current(), ports.current());
+    let guarding = guard.start().map_err(AgentError::system("start a thread"))?;
+    tasks.spawn(async move { ended("guard", Some(guarding.await)) });
+    let current = ports.current();
     let around =
         seen::Around { tables: tables.clone(), ports: ports.current(), written: service.written() };
     let (taken, ports_taken) = oneshot::channel();
@@ -167,13 +185,7 @@ pub async fn run_until(
             compute,
             telemetry,
         };
-        let measured = Measured {
-            tables,
-            counters,
-            probes,
-            ports: measured_ports,
-            interval: options.probe_interval,
-        };
+        let measured = Measured { counters, probes, probing };
         tasks.spawn(async move {
             let Err(error) = measured.run(told).await;
             ended("assurance", Some(error))

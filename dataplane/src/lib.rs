@@ -15,7 +15,8 @@
 //! | [`ports`] | which interface is which port | rtnetlink watch |
 //! | [`lldp`] | frames, when to send, who is a neighbor | AF_PACKET |
 //! | [`report`] | what the controller has to be told | [`session`] dials it |
-//! | [`assure`] | counts of each second, test packets | maps, AF_PACKET |
+//! | [`guard`] | which fabric ports packets go around | a thread: rtnetlink, AF_PACKET, maps |
+//! | [`assure`] | counts of each second | maps |
 //! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |
 
 mod agent;
@@ -24,6 +25,7 @@ pub mod backend;
 pub mod backoff;
 pub mod error;
 mod gateway;
+pub mod guard;
 pub mod hooks;
 pub mod lldp;
 pub mod lock;

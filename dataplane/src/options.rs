@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::assure::probe::{INTERVAL, LARGEST_INTERVAL, LEAST_INTERVAL};
+use crate::guard::probe::{INTERVAL, LARGEST_INTERVAL, LEAST_INTERVAL};
 use crate::ports::glob;
 
 /// Longest interface and port name: `IFNAMSIZ` less the closing NUL (netdevice(7)).
@@ -252,7 +252,7 @@ mod tests {
             ],
             device_id: 0,
             management: managed("http://192.0.2.1:9558"),
-            probe_interval: Duration::from_millis(24),
+            probe_interval: Duration::from_millis(6),
             ..options()
         };
         assert_eq!(
@@ -265,7 +265,7 @@ mod tests {
                 OptionError::Glob("p[".into(), glob::GlobError::OpenClass),
                 OptionError::Controller("http://192.0.2.1:9558".into()),
                 OptionError::DeviceId,
-                OptionError::ProbeInterval(Duration::from_millis(24)),
+                OptionError::ProbeInterval(Duration::from_millis(6)),
             ]
         );
         assert_eq!(

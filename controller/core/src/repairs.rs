@@ -71,7 +71,7 @@ impl Repairs {
             && is_there(backups.node(next, after))
             && let Some(at) = graph.out(over).iter().position(|edge| edge.arc == after)
             && let Ok(at) = u8::try_from(at)
-            && at <= MAX_BACKUP - TO_NEIGHBOR - 1
+            && at < MAX_BACKUP - TO_NEIGHBOR
         {
             return TO_NEIGHBOR + 1 + at;
         }

@@ -7,7 +7,7 @@ use selvedge_pipeline::PortId;
 use selvedge_southbound::selvedge::v1;
 use selvedge_xdp::common::value::{PortCounters, SliceCounters};
 
-use super::probe::Answers;
+use crate::guard::probe::Answers;
 
 /// A mark that was set so much too late is not one by which seconds are told apart: packets of
 /// the second before have to have arrived half a second into this one.

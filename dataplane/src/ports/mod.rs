@@ -63,6 +63,8 @@ pub struct Ports {
     cycled: BTreeMap<PortId, Instant>,
     current: watch::Sender<BTreeMap<PortId, Port>>,
     report: watch::Sender<Report>,
+    /// Ports that no frame gets through in spite of their carrier.
+    silent: watch::Receiver<BTreeSet<PortId>>,
 }
 
 impl Ports {
@@ -73,6 +75,7 @@ impl Ports {
         switch: SharedSwitch,
         netlink: Netlink,
         report: watch::Sender<Report>,
+        silent: watch::Receiver<BTreeSet<PortId>>,
     ) -> Result<Self, PortsError> {
         let numbers = with(&switch, |switch| switch.facts.ports()).map_err(PortsError::Read)?;
         let numbers = numbers.into_iter().map(|(name, id)| (name, PortId(id)));
@@ -87,6 +90,7 @@ impl Ports {
             cycled: BTreeMap::new(),
             current,
             report,
+            silent,
         })
     }
 
@@ -119,6 +123,10 @@ impl Ports {
                         continue;
                     }
                 },
+                Ok(()) = self.silent.changed() => {
+                    self.publish();
+                    continue;
+                }
                 () = tokio::time::sleep(RESYNC) => {
                     self.look_at_troubles().await;
                     BTreeSet::new()
@@ -299,9 +307,11 @@ impl Ports {
 
     fn publish(&self) {
         let ports = self.table.ports();
+        let silent = self.silent.borrow().clone();
         let status = |(id, port): (&PortId, &Port)| {
             let mac = port.link.mac.expect("a port's interface is Ethernet");
-            (*id, PortStatus { name: port.name.clone(), mac, up: port.link.up })
+            let up = port.link.up && !silent.contains(id);
+            (*id, PortStatus { name: port.name.clone(), mac, up })
         };
         let statuses: BTreeMap<PortId, PortStatus> = ports.iter().map(status).collect();
         self.current.send_if_modified(|current| {

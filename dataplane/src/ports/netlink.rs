@@ -102,12 +102,37 @@ impl Netlink {
     }
 }
 
+/// What was heard of one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub ifindex: u32,
+    /// Whether frames can be sent there; not when it is gone.
+    pub carrier: bool,
+}
+
 impl Monitor {
     /// As [`Netlink::open`]. What happens from now on is heard.
     pub fn open() -> io::Result<Self> {
         let (connection, _, messages) =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
         Ok(Self { messages, connection: tokio::spawn(connection) })
+    }
+
+    /// Waits for one change. `None`: messages were lost. Cancel-safe.
+    pub async fn change(&mut self) -> Option<Change> {
+        loop {
+            match self.messages.next().await?.0.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                    let carrier = carrier(&link);
+                    return Some(Change { ifindex: link.header.index, carrier });
+                }
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                    return Some(Change { ifindex: link.header.index, carrier: false });
+                }
+                NetlinkPayload::Overrun(_) => return None,
+                _ => {}
+            }
+        }
     }
 
     /// Waits for a change, then takes all that have come. Cancel-safe: nothing is taken
@@ -143,7 +168,12 @@ impl Drop for Monitor {
     }
 }
 
+fn carrier(message: &LinkMessage) -> bool {
+    message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+}
+
 fn link(message: LinkMessage) -> Option<Link> {
+    let up = carrier(&message);
     let mut name = None;
     let mut mac = None;
     let mut is_veth = false;
@@ -167,7 +197,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         ifindex: message.header.index,
         name: name?,
         mac: mac.filter(|_| ethernet),
-        up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        up,
         is_veth,
         far: far.filter(|_| is_veth).map(|ifindex| Far { ifindex, namespace }),
     })

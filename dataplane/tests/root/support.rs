@@ -209,7 +209,7 @@ impl Place {
             device_id: 1,
             management: Management::Unmanaged,
             metering: true,
-            probe_interval: selvedge_dataplane::assure::probe::INTERVAL,
+            probe_interval: selvedge_dataplane::guard::probe::INTERVAL,
             compute: None,
             run_dir: self.run_dir(),
         }

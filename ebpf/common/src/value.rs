@@ -39,7 +39,7 @@ plain! {
     Scratch = 48,
     SeenEvent = 24,
     HeadValue = 64,
-    ProbeValue = 512,
+    ProbeValue = 2048,
 }
 
 /// `CONFIG`, one: what concerns every packet.
@@ -492,7 +492,7 @@ impl Default for ProbeValue {
 }
 
 /// A power of two.
-pub const PROBES_KEPT: usize = 64;
+pub const PROBES_KEPT: usize = 256;
 
 /// Sequence number and two-way delay in nanoseconds, at most 4.29 s. Numbers start at 1.
 #[inline(always)]

@@ -9,9 +9,9 @@ use selvedge_xdp::common::value::PROBES_KEPT;
 use selvedge_xdp::common::{PROBE_PORT, PROBE_REFLECTOR, PROBE_SENDER, PROBE_SENDER_PORT};
 
 /// Between test packets, unless told otherwise.
-pub const INTERVAL: Duration = Duration::from_millis(100);
-/// Answers are read up to 1.5 s after the first of a second was sent, and 64 are kept.
-pub const LEAST_INTERVAL: Duration = Duration::from_millis(25);
+pub const INTERVAL: Duration = Duration::from_millis(10);
+/// Answers are read up to 1.5 s after the first of a second was sent, and 256 are kept.
+pub const LEAST_INTERVAL: Duration = Duration::from_millis(7);
 /// At least one for each second's report.
 pub const LARGEST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -25,11 +25,11 @@ const ERROR_ESTIMATE: u16 = 0x4201;
 /// Reflected only if it has crossed no router (RFC 5082).
 const HOP_LIMIT: u8 = 255;
 
-/// The frame of test packet `sequence`, sent at `now_ns` on the monotonic clock. To everybody on
+/// The frame of test packet `sequence`, sent at `now` on the monotonic clock. To everybody on
 /// the link, which is the neighbor: its address need not be known.
-pub fn frame(mac: [u8; 6], sequence: u32, now_ns: u64) -> Vec<u8> {
-    let seconds = u32::try_from(now_ns / 1_000_000_000).expect("136 years since the start");
-    let nanoseconds = u32::try_from(now_ns % 1_000_000_000).expect("below a second");
+pub fn frame(mac: [u8; 6], sequence: u32, now: Duration) -> Vec<u8> {
+    let seconds = u32::try_from(now.as_secs()).expect("136 years since the start");
+    let nanoseconds = now.subsec_nanos();
     let mut packet = [0; PACKET_LEN];
     packet[..4].copy_from_slice(&sequence.to_be_bytes());
     packet[4..8].copy_from_slice(&seconds.to_be_bytes());
@@ -114,19 +114,26 @@ impl Probing {
     }
 }
 
+/// The delay with which a test packet was answered, of those that are kept.
+fn answer(kept: &[(u32, u32)], sequence: u32) -> Option<u32> {
+    let slot = usize::try_from(sequence).expect("32 bits") % PROBES_KEPT;
+    let (answered, delay_ns) = kept.get(slot)?;
+    (*answered == sequence).then_some(*delay_ns)
+}
+
+pub fn is_answered(kept: &[(u32, u32)], sequence: u32) -> bool {
+    answer(kept, sequence).is_some()
+}
+
 fn add(first: u32, last: u32, kept: &[(u32, u32)]) -> Answers {
     let mut sum = Answers::default();
     let mut total = 0u64;
     for sequence in first..=last {
         sum.sent += 1;
-        let slot = usize::try_from(sequence).expect("32 bits") % PROBES_KEPT;
-        let Some((_, delay_ns)) = kept.get(slot).filter(|(answered, _)| *answered == sequence)
-        else {
-            continue;
-        };
+        let Some(delay_ns) = answer(kept, sequence) else { continue };
         sum.answered += 1;
-        total += u64::from(*delay_ns);
-        sum.delay_max_ns = sum.delay_max_ns.max((*delay_ns).into());
+        total += u64::from(delay_ns);
+        sum.delay_max_ns = sum.delay_max_ns.max(delay_ns.into());
     }
     sum.delay_ns = total.checked_div(sum.answered.into()).unwrap_or(0);
     sum
@@ -178,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_frame_is_a_stamp_packet() {
-        let frame = frame([2, 0, 0, 0, 0, 9], 0x0102_0304, 7_000_000_005);
+        let frame = frame([2, 0, 0, 0, 0, 9], 0x0102_0304, Duration::new(7, 5));
         assert_eq!(frame.len(), 106);
         assert_eq!(frame[..12], [255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 9]);
         assert_eq!(frame[62..76], [1, 2, 3, 4, 0, 0, 0, 7, 0, 0, 0, 5, 0x42, 1]);
