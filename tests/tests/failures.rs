@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use selvedge_lab::{Lab, ProcessName};
+use selvedge_lab::{Impairment, Lab, ProcessName};
 use selvedge_tests::scenario::{self, METRO};
 use selvedge_tests::{eventually, json, up};
 
@@ -14,6 +14,41 @@ fn a_link_goes_down_and_traffic_takes_another_path() -> Result<()> {
     let gap = scenario::link_down(&lab)?;
     println!("link down: interrupted for {:.1} ms", gap.as_secs_f64() * 1e3);
     assert!(gap < Duration::from_secs(1), "interrupted for {gap:?}");
+    Ok(())
+}
+
+/// At the ingress and on the way; with carrier lost and with frames that vanish.
+#[test]
+fn switches_alone_go_around_a_cut_and_come_back_without_a_loss() -> Result<()> {
+    let lab = up("t-alone", METRO)?;
+    scenario::apply_slices(&lab)?;
+    // As wires that can lose: laid anew before anything is measured.
+    for (a, b) in [("gnb1", "s1"), ("s1", "s3")] {
+        vanish(&lab, a, b, "1%")?;
+        vanish(&lab, a, b, "0%")?;
+    }
+    lab.converged(scenario::PATIENCE)?;
+    assert!(lab.kill(&ProcessName::Controller)?);
+    for (a, b) in [("gnb1", "s1"), ("s1", "s3")] {
+        let (gap, _) = scenario::interruption(&lab, || Ok(lab.link(a, b, false)?))?;
+        println!("{a} - {b} without carrier: interrupted for {:.1} ms", gap.as_secs_f64() * 1e3);
+        assert!(gap < Duration::from_millis(500), "{a} - {b}: interrupted for {gap:?}");
+        let (_, back) = scenario::interruption(&lab, || Ok(lab.link(a, b, true)?))?;
+        assert_eq!(back.lost(), 0, "{a} - {b} comes back");
+
+        let (gap, _) = scenario::interruption(&lab, || vanish(&lab, a, b, "100%"))?;
+        println!("{a} - {b} in silence: interrupted for {:.1} ms", gap.as_secs_f64() * 1e3);
+        assert!(gap < Duration::from_millis(500), "{a} - {b}: interrupted for {gap:?}");
+        let (_, back) = scenario::interruption(&lab, || vanish(&lab, a, b, "0%"))?;
+        assert_eq!(back.lost(), 0, "{a} - {b} comes back");
+    }
+    Ok(())
+}
+
+/// Has a link lose frames while it keeps its carrier.
+fn vanish(lab: &Lab, a: &str, b: &str, loss: &str) -> Result<()> {
+    let loss = Some(loss.parse()?);
+    lab.impair(a, b, Impairment { loss, ..Impairment::default() })?;
     Ok(())
 }
 
