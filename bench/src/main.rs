@@ -8,6 +8,7 @@ mod forward;
 mod net;
 mod paths;
 mod placement;
+mod protect;
 mod report;
 mod scale;
 mod te;
@@ -15,13 +16,14 @@ mod te;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench admission | forward | paths | placement | scale | te
+usage: bench admission | forward | paths | placement | protect | scale | te
 
   admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
             beside the kernel's own SRv6 encapsulation
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
   placement instances onto nodes together with their paths, beside HiGHS and simple rules
+  protect   how long a cut interrupts what a switch forwards, without a controller
   te        utilisation of the fullest link on 260 networks, beside shortest paths
   scale     one controller core with 1,000 switches, 100,000 endpoints and 10,000 slices
 ";
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
         ["paths"] => paths::run(),
         ["placement"] => placement::run().and_then(|rows| report::write_values("placement", &rows)),
+        ["protect"] => protect::run().and_then(|rows| report::write_values("protect", &rows)),
         ["scale"] => scale::run(),
         ["te"] => te::run().and_then(|rows| report::write_values("te", &rows)),
         _ => {

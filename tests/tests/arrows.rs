@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("core", &["topology", "slices", "pipeline"]),
     ("controller", &["core", "topology", "slices", "pipeline", "southbound", "mec-api"]),
     ("lab", &["topology"]),
-    ("bench", &["xdp", "topology", "slices", "pipeline", "core", "controller"]),
+    ("bench", &["xdp", "topology", "slices", "pipeline", "core", "controller", "dataplane"]),
 ];
 
 /// Rooms without runtime, kernel, network, clock or randomness.

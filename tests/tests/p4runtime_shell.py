@@ -15,7 +15,7 @@ from p4runtime_sh.p4runtime import P4RuntimeWriteException
 
 ADDRESS = "127.0.0.1:9559"
 TABLES = [
-    "classifier", "delivery", "endpoint", "generation", "local_sid", "next_hop", "policy",
+    "backup", "classifier", "delivery", "endpoint", "generation", "local_sid", "next_hop", "policy",
     "port", "port_queue", "slice_meter", "slice_route",
 ]
 

@@ -20,7 +20,7 @@ usage: cargo xtask COMMAND
   test           run every check and every test, cheapest first
   test NAME ...  run only these steps (see `cargo xtask test --list`)
   bench NAME     measure; writes target/bench/NAME.json (NAME: admission, forward, paths,
-                 placement, scale, te)
+                 placement, protect, scale, te)
   hooks          build examples/hooks to WebAssembly
 ";
 

@@ -27,12 +27,22 @@ pub struct Health {
     answers: bool,
     /// `answers` is taken for granted since then, from an agent before.
     assumed: Option<Duration>,
-    /// Sent and not decided upon: number, when, and when it is lost.
-    open: VecDeque<(u32, Duration)>,
+    open: VecDeque<Open>,
+    /// About the longest that answers take.
+    slow: Duration,
     lost: u32,
     good: u32,
     /// When it last went down, and how long it stays so at least.
     down: Option<(Duration, Duration)>,
+}
+
+/// A test packet without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    number: u32,
+    deadline: Duration,
+    /// It counts as lost. Its answer may come all the same.
+    lost: bool,
 }
 
 /// Why a port went down.
@@ -55,20 +65,21 @@ impl Health {
     /// `up`: what the data plane has it for.
     pub fn new(up: bool, carrier: bool, now: Duration) -> Self {
         let assumed = (!up).then_some(now);
-        let open = VecDeque::new();
-        Self { up, carrier, answers: !up, assumed, open, lost: 0, good: 0, down: None }
+        let (open, slow) = (VecDeque::new(), Duration::ZERO);
+        Self { up, carrier, answers: !up, assumed, open, slow, lost: 0, good: 0, down: None }
     }
 
     pub fn is_up(&self) -> bool {
         self.up
     }
 
-    /// Test packet `number` has been sent, and is lost if there is no answer by `deadline`.
+    /// Test packet `number` has been sent. It counts as lost if there is no answer by `deadline`
+    /// and as long after as answers take.
     pub fn sent(&mut self, number: u32, deadline: Duration) {
         if self.open.len() == OPEN {
             self.open.pop_front();
         }
-        self.open.push_back((number, deadline));
+        self.open.push_back(Open { number, deadline: deadline + self.slow, lost: false });
     }
 
     pub fn carrier(&mut self, carrier: bool) {
@@ -79,25 +90,27 @@ impl Health {
         self.carrier = carrier;
     }
 
-    /// Looks at what has come of test packets. Says when that changes whether the port is up, and
-    /// why it went down.
+    /// Looks at what has come of test packets; `answer`: how long it took. Says when that changes
+    /// whether the port is up, and why it went down.
     pub fn look(
         &mut self,
-        is_answered: impl Fn(u32) -> bool,
+        answer: impl Fn(u32) -> Option<Duration>,
         now: Duration,
     ) -> Option<Result<(), Why>> {
-        let (mut lost, mut good) = (self.lost, self.good);
-        self.open.retain(|(number, deadline)| {
-            if is_answered(*number) {
+        let (mut lost, mut good, mut slow) = (self.lost, self.good, self.slow);
+        self.open.retain_mut(|open| {
+            if let Some(took) = answer(open.number) {
                 (lost, good) = (0, good + 1);
+                // A link that has become slow is no link that is down.
+                slow = took.max(slow - slow / 64);
                 return false;
             }
-            if now >= *deadline {
-                (lost, good) = (lost + 1, 0);
+            if !open.lost && now >= open.deadline {
+                (open.lost, lost, good) = (true, lost + 1, 0);
             }
-            now < *deadline
+            true
         });
-        (self.lost, self.good) = (lost, good);
+        (self.lost, self.good, self.slow) = (lost, good, slow);
         if good > 0 {
             (self.answers, self.assumed) = (true, None);
         } else if self.assumed.is_some_and(|since| now.saturating_sub(since) > NOBODY) {
@@ -150,11 +163,13 @@ mod tests {
 
         /// So many ticks, or until something changes: how many, and what.
         fn run(&mut self, ticks: u32, answered: bool) -> Option<(u32, Result<(), Why>)> {
+            let first = self.ticks;
             for n in 1..=ticks {
                 self.health.sent(self.ticks, self.now() + TICK);
                 self.ticks += 1;
                 // Answers come between two ticks.
-                if let Some(change) = self.health.look(|_| answered, self.now()) {
+                let answer = |number| (answered && number >= first).then_some(Duration::ZERO);
+                if let Some(change) = self.health.look(answer, self.now()) {
                     return Some((n, change));
                 }
             }
@@ -192,6 +207,25 @@ mod tests {
         port.ticks += 500;
         assert_eq!(port.run(2, false), None);
         assert_eq!(port.run(10, true), None);
+    }
+
+    /// After a moment in which nobody could know.
+    #[test]
+    fn what_has_become_slow_is_used_again() {
+        let mut port = Port::new(true);
+        assert_eq!(port.run(100, true), None);
+        let mut changes = Vec::new();
+        for n in 100..1000 {
+            port.health.sent(n, TICK * (n + 1));
+            // There and back takes 40 ticks from now on.
+            let took = |number| {
+                (number < 100 || number + 40 <= n + 1)
+                    .then_some(TICK * 40 * u32::from(number >= 100))
+            };
+            let change = port.health.look(took, TICK * (n + 1));
+            changes.extend(change.map(|change| (n, change)));
+        }
+        assert_eq!(changes, [(102, Err(Why::Silence)), (159, Ok(()))]);
     }
 
     #[test]

@@ -228,8 +228,9 @@ impl<T: Tables + Send + 'static> Guard<T> {
     fn look(&self, guarded: &mut BTreeMap<PortId, Guarded>) -> Result<(), GuardError> {
         for (port, at) in guarded {
             let answers = self.answers.answers(port.0)?;
-            let is_answered = |number| probe::is_answered(&answers, number);
-            let Some(change) = at.health.look(is_answered, now()?) else { continue };
+            let answer = |number| probe::answer(&answers, number);
+            let answer = |number| answer(number).map(|ns| Duration::from_nanos(ns.into()));
+            let Some(change) = at.health.look(answer, now()?) else { continue };
             self.states.set(port.0, change.is_ok())?;
             match change {
                 Ok(()) => tracing::info!(port = port.0, "frames get through again"),

@@ -114,15 +114,12 @@ impl Probing {
     }
 }
 
-/// The delay with which a test packet was answered, of those that are kept.
-fn answer(kept: &[(u32, u32)], sequence: u32) -> Option<u32> {
+/// The two-way delay, in nanoseconds, with which a test packet was answered, of those that are
+/// kept.
+pub fn answer(kept: &[(u32, u32)], sequence: u32) -> Option<u32> {
     let slot = usize::try_from(sequence).expect("32 bits") % PROBES_KEPT;
     let (answered, delay_ns) = kept.get(slot)?;
     (*answered == sequence).then_some(*delay_ns)
-}
-
-pub fn is_answered(kept: &[(u32, u32)], sequence: u32) -> bool {
-    answer(kept, sequence).is_some()
 }
 
 fn add(first: u32, last: u32, kept: &[(u32, u32)]) -> Answers {
