@@ -45,6 +45,61 @@ fn switches_alone_go_around_a_cut_and_come_back_without_a_loss() -> Result<()> {
     Ok(())
 }
 
+/// Flaps of the link, unless as many as are asked for: `SELVEDGE_FLAPS=1000`.
+const FLAPS: u32 = 30;
+
+/// Neither do packets go in circles or arrive twice, nor is anything left in a table.
+#[test]
+fn a_link_that_flaps_leaves_nothing_behind() -> Result<()> {
+    let flaps = match std::env::var("SELVEDGE_FLAPS") {
+        Ok(flaps) => flaps.parse()?,
+        Err(_) => FLAPS,
+    };
+    let lab = up("t-flap", METRO)?;
+    scenario::apply_slices(&lab)?;
+    let before = tables(&lab)?;
+    let mut flow = scenario::robot(10_000_000, Duration::from_millis(100) * flaps * 2);
+    flow.duration += Duration::from_secs(20);
+    let flow = lab.start_flow(&flow)?;
+    eventually("a flow", scenario::PATIENCE, || Ok(flow.progress().1 > 100))?;
+    for _ in 0..flaps {
+        for up in [false, true] {
+            lab.link("gnb1", "s1", up)?;
+            std::thread::sleep(Duration::from_millis(20)); // How long it is so, not a wait.
+        }
+    }
+    lab.converged(scenario::PATIENCE)?;
+    let sent = flow.progress().0;
+    eventually("the flow after it", scenario::PATIENCE, || Ok(flow.progress().0 > sent + 1000))?;
+    flow.stop();
+    let flow = flow.finish();
+    let (lost, sent) = (flow.lost(), flow.sent);
+    println!("{flaps} flaps: {lost} of {sent} packets lost, {} twice", flow.duplicates);
+    assert_eq!(flow.duplicates, 0);
+    // Each time less than it takes to notice it.
+    assert!(lost <= u64::from(flaps) * 25, "{flow:?}");
+    assert_eq!(tables(&lab)?, before);
+    for node in ["gnb1", "s1"] {
+        let counters = json(&lab, &["get", "counters", node])?;
+        assert_eq!(counters["drops"]["hop_limit"], 0, "{node}: {counters}");
+    }
+    Ok(())
+}
+
+/// What switches hold, but for the generation.
+fn tables(lab: &Lab) -> Result<Vec<serde_json::Value>> {
+    let nodes = json(lab, &["get", "nodes"])?;
+    let names = nodes.as_array().into_iter().flatten().filter_map(|node| node["name"].as_str());
+    let table = |name: &str| {
+        let mut entries = json(lab, &["get", "entries", name])?;
+        if let Some(entries) = entries.as_array_mut() {
+            entries.retain(|entry| entry["table"] != "generation");
+        }
+        Ok(entries)
+    };
+    names.map(table).collect()
+}
+
 /// Has a link lose frames while it keeps its carrier.
 fn vanish(lab: &Lab, a: &str, b: &str, loss: &str) -> Result<()> {
     let loss = Some(loss.parse()?);
