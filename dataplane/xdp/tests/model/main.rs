@@ -13,6 +13,7 @@
 mod common;
 mod host;
 mod packets;
+mod rates;
 mod wire;
 
 use std::collections::BTreeMap;
