@@ -11,10 +11,9 @@ use selvedge_xdp::Verdict;
 use selvedge_xdp::common::drop;
 use selvedge_xdp::common::rate::{MAX_BACKLOG_PS, MIN_BURST_BYTES};
 
-use crate::common::entries::put;
 use crate::common::in_netns;
 use crate::packets::{ACCESS, FABRIC, Random};
-use crate::{Bed, clear, host};
+use crate::{Bed, host};
 
 const FRAMES: usize = 4_000;
 /// A bit, as a bucket counts it: for a nanosecond at any whole rate.
@@ -138,7 +137,6 @@ fn meters(random: &mut Random) -> SliceMeterEntry {
 fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
     const NODE: u16 = 8;
     let mut random = Random(seed);
-    clear(&bed.switch);
     let queue_bps = random.of(&[10_000_000, 97_000_000, 970_000_000, 9_700_000_000]);
     let entry = PortQueueEntry {
         port: PortId(FABRIC[0]),
@@ -180,7 +178,7 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
             maximum: Bucket::new(meter.maximum_bps),
         });
     }
-    entries.iter().for_each(|entry| put(&bed.switch, entry));
+    bed.replace_entries(&entries);
     host::load(&bed.switch, &[], true);
 
     let mut queue = Bucket::new(queue_bps);
