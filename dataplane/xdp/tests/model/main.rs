@@ -63,7 +63,6 @@ impl Bed {
         switch.attach_hook(0, &hook, &common::interface("hk0h")).unwrap();
         let socket = common::xdp_socket();
         switch.set_hook_socket(0, socket.as_fd()).unwrap();
-        switch.set_hook_state(0, Some(HookState::Running)).unwrap();
         switch.set_hook_state(1, Some(HookState::Quarantined)).unwrap();
         Self { switch, ports, hook, keys: RefCell::default(), _socket: socket, _pins: pins }
     }
@@ -75,6 +74,11 @@ impl Bed {
             assert!(remove(&self.switch, &key), "{key:?}");
         }
         entries.iter().for_each(|entry| put(&self.switch, entry));
+    }
+
+    fn set_hook(&self, running: bool) {
+        let state = if running { HookState::Running } else { HookState::Down };
+        self.switch.set_hook_state(0, Some(state)).unwrap();
     }
 
     /// Gives all three the tables of a seed. The host enforces rates in every other one.
@@ -89,12 +93,14 @@ impl Bed {
         for (port, interface) in &self.ports {
             model.set_port(PortId(*port), Port { mac: interface.mac, up: true });
         }
+        self.set_hook(true);
         model.set_hook(HookId(0), true);
         model.set_mark(mark);
 
-        host::load(&self.switch, &[0], seed / 2 % 2 == 1);
+        let metering = seed / 2 % 2 == 1;
+        host::load(&self.switch, &[0], metering);
         let now_ns = random.word() % (1 << 50);
-        Round { bed: self, seed, random, model, now_ns }
+        Round { bed: self, seed, random, model, metering, now_ns }
     }
 }
 
@@ -103,6 +109,7 @@ struct Round<'a> {
     seed: u64,
     random: Random,
     model: model::Switch,
+    metering: bool,
     now_ns: u64,
 }
 
@@ -115,6 +122,32 @@ impl Round<'_> {
             _ => random.of(if fabric { &FABRIC } else { &ACCESS }),
         };
         (Ingress::Port(PortId(port)), self.bed.ports[&port].index)
+    }
+
+    /// Half-way: takes out some entries and puts others, and stops or starts hooks. The host's
+    /// maps begin anew.
+    fn change(&mut self) {
+        let switch = &self.bed.switch;
+        let mut keys = self.bed.keys.borrow_mut();
+        keys.retain(|key| {
+            let gone = self.random.chance(15);
+            if gone {
+                assert!(remove(switch, key), "{key:?}");
+                assert!(self.model.remove(key).is_some(), "{key:?}");
+            }
+            !gone
+        });
+        for entry in packets::tables(&mut self.random) {
+            if self.random.chance(15) {
+                put(switch, &entry);
+                keys.insert(entry.key());
+                self.model.insert(entry);
+            }
+        }
+        let running = self.random.chance(50);
+        self.bed.set_hook(running);
+        self.model.set_hook(HookId(0), running);
+        host::load(switch, &[0], self.metering);
     }
 
     /// The next frame, on the host and in the model and, if asked for, in the kernel.
@@ -198,9 +231,10 @@ fn the_programs_do_what_the_model_says() {
         let mut counted = Counted::default();
         for seed in 0..KERNEL_SEEDS {
             let mut round = bed.fill(seed);
-            for n in 0..FRAMES {
-                count(&mut ends, &round.step(n, true));
-            }
+            (0..FRAMES / 2).for_each(|n| count(&mut ends, &round.step(n, true)));
+            counted.add_host();
+            round.change();
+            (FRAMES / 2..FRAMES).for_each(|n| count(&mut ends, &round.step(n, true)));
             counted.add_host();
         }
         check_all_met(&ends);
@@ -308,7 +342,9 @@ fn the_programs_on_the_host_do_what_the_model_says() {
                 }
                 let run = AssertUnwindSafe(|| {
                     let mut round = bed.fill(seed);
-                    (0..FRAMES).for_each(|n| count(&mut ends, &round.step(n, false)));
+                    (0..FRAMES / 2).for_each(|n| count(&mut ends, &round.step(n, false)));
+                    round.change();
+                    (FRAMES / 2..FRAMES).for_each(|n| count(&mut ends, &round.step(n, false)));
                 });
                 if catch_unwind(run).is_err() {
                     eprintln!("seed {seed} failed; SELVEDGE_FRAME_SEEDS={seed}..{}", seed + 1);

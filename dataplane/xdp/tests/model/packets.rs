@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use selvedge_pipeline::*;
 
 /// Attached in the order of their ids; 5 has no `port` entry, 6 no interface.
-pub(crate) const ACCESS: [u16; 2] = [1, 2];
+pub(crate) const ACCESS: [u16; 2] = [1, 255];
 pub(crate) const FABRIC: [u16; 2] = [3, 4];
 pub(crate) const DISABLED: u16 = 5;
 pub(crate) const ABSENT: u16 = 6;
@@ -85,9 +85,12 @@ const PREFIXES: [&str; 11] = [
     "::/80",
     "::ffff:0:0/90",
 ];
-const SETS: [u16; 4] = [1, 2, 3, 5000];
-const SLICES: [u16; 3] = [1, 2, 3];
-const SIDS: [u16; 10] = [NODE, 8, 9, 10, 0xE001, 0xE100, 0xE101, 0xE102, 0xE105, 0x2000];
+const SETS: [u16; 4] = [1, 2, 3, 0xffff];
+const SLICES: [u16; 3] = [1, 2, 16_383];
+const POLICIES: [u32; 6] = [1, 2, 3, 4, 5, 65_535];
+/// The last four are at the ends of what the programs have slots for.
+const SIDS: [u16; 14] =
+    [NODE, 8, 9, 10, 0xE001, 0xE100, 0xE101, 0xE102, 0xE105, 0x2000, 4_095, 4_096, 0xDFFF, 0xFFFF];
 
 fn net(random: &mut Random) -> IpNet {
     let address = |random: &mut Random| random.of(&ADDRESSES).parse::<IpAddr>().unwrap();
@@ -149,7 +152,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             action: if random.chance(30) {
                 RouteAction::Local
             } else {
-                RouteAction::Policy(PolicyId(random.below(6) as u32 + 1))
+                RouteAction::Policy(PolicyId(random.of(&POLICIES)))
             },
         }));
     }
@@ -168,22 +171,31 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             }
         }
     }
-    for policy in 1..=5 {
+    for policy in POLICIES {
         let n = random.below(6) + 1;
         let sids = (0..n).map(|_| random.of(&SIDS)).collect();
-        entries.push(Entry::Policy(PolicyEntry { policy: PolicyId(policy), sids }));
+        if random.chance(85) {
+            entries.push(Entry::Policy(PolicyEntry { policy: PolicyId(policy), sids }));
+        }
     }
+    let compute = |hook, on_failure| LocalSidAction::Compute { hook: HookId(hook), on_failure };
+    // Id, action, percent.
     let locals = [
-        (NODE, LocalSidAction::Node),
-        (0xE001, LocalSidAction::Decapsulate),
-        (0xE100, LocalSidAction::Compute { hook: HookId(0), on_failure: OnFailure::Drop }),
-        (0xE101, LocalSidAction::Compute { hook: HookId(1), on_failure: OnFailure::Drop }),
-        (0xE102, LocalSidAction::Compute { hook: HookId(1), on_failure: OnFailure::Bypass }),
+        (NODE, LocalSidAction::Node, 95),
+        (9, LocalSidAction::Node, 10),
+        (0xE001, LocalSidAction::Decapsulate, 95),
+        (0xFFFF, LocalSidAction::Decapsulate, 50),
+        (0xE100, compute(0, OnFailure::Drop), 95),
+        (0xE101, compute(1, OnFailure::Drop), 95),
+        (0xE102, compute(1, OnFailure::Bypass), 95),
+        (4_095, compute(0, OnFailure::Bypass), 20),
     ];
-    for (sid, action) in locals {
-        entries.push(Entry::LocalSid(LocalSidEntry { sid, action }));
+    for (sid, action, percent) in locals {
+        if random.chance(percent) {
+            entries.push(Entry::LocalSid(LocalSidEntry { sid, action }));
+        }
     }
-    for node in [8, 9] {
+    for node in [8, 9, 4_095] {
         entries.push(Entry::NextHop(NextHopEntry {
             node: NodeSid(node),
             port: PortId(random.of(&[FABRIC[0], FABRIC[1], ABSENT])),
@@ -278,7 +290,14 @@ fn encapsulated(random: &mut Random) -> Vec<u8> {
     outer.extend((packet.len() as u16).to_be_bytes());
     outer.extend([protocol, random.of(&[0, 1, 2, 64, 64, 64])]);
     let mark = if random.chance(95) { 0xfffeu16 } else { 0xfffd };
-    let groups = [0x5f00, 0, 8, mark, random.of(&[1, 2, 3, 4, 5000]), random.of(&[0, 1, 1, 2])];
+    let groups = [
+        0x5f00,
+        0,
+        8,
+        mark,
+        random.of(&[1, 2, 3, 16_383, 16_384, 0xffff]),
+        random.of(&[0, 1, 1, 2]),
+    ];
     outer.extend(groups.into_iter().chain([0, 0]).flat_map(u16::to_be_bytes));
     let n = random.below(6) + 1;
     let mut sids: Vec<u16> = (0..n).map(|_| random.of(&SIDS)).collect();
