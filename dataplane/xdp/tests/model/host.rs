@@ -6,6 +6,8 @@ use selvedge_ebpf_programs::host;
 use selvedge_xdp::common::value::{ConfigValue, Scratch, SeenEvent};
 use selvedge_xdp::{Switch, Verdict};
 
+use crate::packets::HOOK;
+
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
@@ -13,15 +15,13 @@ const XDP_REDIRECT: u32 = 4;
 /// In place of the address of a socket.
 const SOCKET: u32 = 1;
 
-/// Begins anew with the tables of `switch`, whose hooks with a socket are `sockets`.
-pub(crate) fn load(switch: &Switch, sockets: &[u32], metering: bool) {
+/// Begins anew with the tables of `switch`; [`HOOK`] has a socket.
+pub(crate) fn load(switch: &Switch, metering: bool) {
     host::clear();
     for entry in switch.raw_entries().unwrap() {
         host::put(entry.map, &entry.key, &entry.value);
     }
-    for hook in sockets {
-        host::put("SOCKET", &hook.to_ne_bytes(), &SOCKET.to_ne_bytes());
-    }
+    host::put("SOCKET", &u32::from(HOOK).to_ne_bytes(), &SOCKET.to_ne_bytes());
     let mut config = host::get("CONFIG", &[0; 4]).expect("an array");
     let at = offset_of!(ConfigValue, metering);
     config[at..at + 4].copy_from_slice(&u32::from(metering).to_ne_bytes());
@@ -34,8 +34,14 @@ fn scratch() -> Scratch {
     Scratch {
         end: word(offset_of!(Scratch, end)),
         detail: word(offset_of!(Scratch, detail)),
+        in_profile: bytes[offset_of!(Scratch, in_profile)],
         ..Scratch::default()
     }
+}
+
+/// Whether the last packet was within the guarantee of its slice.
+pub(crate) fn in_profile() -> bool {
+    scratch().in_profile != 0
 }
 
 /// As `Switch::test_run` does it; the action must be that of the verdict.

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::entries::{put, remove};
 use common::{PinDir, in_netns, veth};
-use packets::{ACCESS, DISABLED, FABRIC, Random};
+use packets::{ACCESS, DISABLED, FABRIC, HOOK, QUARANTINED, Random};
 use selvedge_pipeline::model::{self, Ingress, Port};
 use selvedge_pipeline::{Entry, HookId, Key, PortId, prefix};
 use selvedge_xdp::common::drop::{NAMES, REASONS};
@@ -59,11 +59,11 @@ impl Bed {
             switch.attach(port, &interface).unwrap();
             ports.insert(port, interface);
         }
-        let hook = veth("hk0");
-        switch.attach_hook(0, &hook, &common::interface("hk0h")).unwrap();
+        let hook = veth("hk");
+        switch.attach_hook(HOOK, &hook, &common::interface("hkh")).unwrap();
         let socket = common::xdp_socket();
-        switch.set_hook_socket(0, socket.as_fd()).unwrap();
-        switch.set_hook_state(1, Some(HookState::Quarantined)).unwrap();
+        switch.set_hook_socket(HOOK, socket.as_fd()).unwrap();
+        switch.set_hook_state(QUARANTINED, Some(HookState::Quarantined)).unwrap();
         Self { switch, ports, hook, keys: RefCell::default(), _socket: socket, _pins: pins }
     }
 
@@ -78,7 +78,7 @@ impl Bed {
 
     fn set_hook(&self, running: bool) {
         let state = if running { HookState::Running } else { HookState::Down };
-        self.switch.set_hook_state(0, Some(state)).unwrap();
+        self.switch.set_hook_state(HOOK, Some(state)).unwrap();
     }
 
     /// Gives all three the tables of a seed. The host enforces rates in every other one.
@@ -94,11 +94,11 @@ impl Bed {
             model.set_port(PortId(*port), Port { mac: interface.mac, up: true });
         }
         self.set_hook(true);
-        model.set_hook(HookId(0), true);
+        model.set_hook(HookId(HOOK), true);
         model.set_mark(mark);
 
         let metering = seed / 2 % 2 == 1;
-        host::load(&self.switch, &[0], metering);
+        host::load(&self.switch, metering);
         let now_ns = random.word() % (1 << 50);
         Round { bed: self, seed, random, model, metering, now_ns }
     }
@@ -118,7 +118,7 @@ impl Round<'_> {
         let random = &mut self.random;
         let port = match random.below(20) {
             0 => DISABLED,
-            1 | 2 if fabric => return (Ingress::Compute(HookId(0)), self.bed.hook.index),
+            1 | 2 if fabric => return (Ingress::Compute(HookId(HOOK)), self.bed.hook.index),
             _ => random.of(if fabric { &FABRIC } else { &ACCESS }),
         };
         (Ingress::Port(PortId(port)), self.bed.ports[&port].index)
@@ -146,8 +146,8 @@ impl Round<'_> {
         }
         let running = self.random.chance(50);
         self.bed.set_hook(running);
-        self.model.set_hook(HookId(0), running);
-        host::load(switch, &[0], self.metering);
+        self.model.set_hook(HookId(HOOK), running);
+        host::load(switch, self.metering);
     }
 
     /// The next frame, on the host and in the model and, if asked for, in the kernel.

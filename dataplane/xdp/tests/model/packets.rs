@@ -12,6 +12,9 @@ pub(crate) const ACCESS: [u16; 2] = [1, 255];
 pub(crate) const FABRIC: [u16; 2] = [3, 4];
 pub(crate) const DISABLED: u16 = 5;
 pub(crate) const ABSENT: u16 = 6;
+/// The hook with a socket, and one that is quarantined.
+pub(crate) const HOOK: u16 = 3;
+pub(crate) const QUARANTINED: u16 = 1;
 const NODE: u16 = 7;
 
 /// SplitMix64; the seed is printed with a failure.
@@ -185,10 +188,10 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
         (9, LocalSidAction::Node, 10),
         (0xE001, LocalSidAction::Decapsulate, 95),
         (0xFFFF, LocalSidAction::Decapsulate, 50),
-        (0xE100, compute(0, OnFailure::Drop), 95),
-        (0xE101, compute(1, OnFailure::Drop), 95),
-        (0xE102, compute(1, OnFailure::Bypass), 95),
-        (4_095, compute(0, OnFailure::Bypass), 20),
+        (0xE100, compute(HOOK, OnFailure::Drop), 95),
+        (0xE101, compute(QUARANTINED, OnFailure::Drop), 95),
+        (0xE102, compute(QUARANTINED, OnFailure::Bypass), 95),
+        (4_095, compute(HOOK, OnFailure::Bypass), 20),
     ];
     for (sid, action, percent) in locals {
         if random.chance(percent) {

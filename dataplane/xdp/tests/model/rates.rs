@@ -3,9 +3,8 @@
 //! picoseconds. They agree on every frame that is not within [`MARGIN`] of a limit; there the
 //! buckets follow the programs.
 
-use std::net::Ipv4Addr;
-
 use etherparse::PacketBuilder;
+use selvedge_pipeline::model::wire::{Profile, outer_destination, outer_source};
 use selvedge_pipeline::*;
 use selvedge_xdp::Verdict;
 use selvedge_xdp::common::drop;
@@ -22,6 +21,7 @@ const BIT: u128 = 1_000_000_000;
 const MARGIN: u128 = 16 * 8 * BIT;
 /// Ethernet and outer header.
 const HEADERS: u32 = 54;
+const OUTER_LEN: u32 = 40;
 
 struct Bucket {
     bps: u128,
@@ -53,7 +53,7 @@ fn at_most(level: u128, limit: u128, found: bool) -> bool {
     if level.abs_diff(limit) <= MARGIN { found } else { level < limit }
 }
 
-/// What one frame of a slice met: colour and ECN, or a reason.
+/// What one frame met: colour and ECN, or a reason.
 type Met = Result<(bool, u8), u8>;
 
 struct Slice {
@@ -62,60 +62,95 @@ struct Slice {
     maximum: Bucket,
 }
 
-/// What `meter` and `queue` of the programs should say of a packet of `len` bytes; `found` is
-/// what they said.
-fn judge(
-    slice: &mut Slice,
-    entry: &PortQueueEntry,
-    queue: &mut Bucket,
-    now_ns: u64,
-    (len, ecn): (u32, u8),
-    found: Met,
-) -> Met {
-    let meter = &slice.meter;
-    for bucket in [&mut slice.guaranteed, &mut slice.maximum, queue] {
+impl Slice {
+    /// What `meter` of the programs should say of a packet of `len` bytes: whether it is in
+    /// profile. `found` is what became of it, `in_profile` what they said.
+    fn judge(
+        &mut self,
+        now_ns: u64,
+        len: u32,
+        (found, in_profile): (Met, bool),
+    ) -> Result<bool, u8> {
+        let meter = &self.meter;
+        self.guaranteed.leak(now_ns);
+        self.maximum.leak(now_ns);
+        let burst = |bytes: u32| bits(bytes.max(MIN_BURST_BYTES));
+        let guarantees = meter.class != Class::BestEffort && meter.guaranteed_bps != 0;
+        let level = self.guaranteed.level + bits(len);
+        let in_profile =
+            guarantees && at_most(level, burst(meter.guaranteed_burst_bytes), in_profile);
+        if in_profile {
+            self.guaranteed.add(len);
+        }
+        if meter.maximum_bps != 0 {
+            let level = self.maximum.level + bits(len);
+            let found = found != Err(drop::OVER_MAXIMUM);
+            if !at_most(level, burst(meter.maximum_burst_bytes), found) && !in_profile {
+                return Err(drop::OVER_MAXIMUM);
+            }
+            self.maximum.add(len);
+        }
+        Ok(in_profile)
+    }
+}
+
+struct Queue {
+    entry: PortQueueEntry,
+    bucket: Bucket,
+}
+
+impl Queue {
+    /// What `queue` of the programs should say of a frame of `len` bytes: whether it is marked.
+    fn judge(
+        &mut self,
+        now_ns: u64,
+        len: u32,
+        profile: Profile,
+        found: Result<bool, u8>,
+    ) -> Result<bool, u8> {
+        let Self { entry, bucket } = self;
         bucket.leak(now_ns);
-    }
-    let burst = |bytes: u32| bits(bytes.max(MIN_BURST_BYTES));
-    let guarantees = meter.class != Class::BestEffort && meter.guaranteed_bps != 0;
-    let in_profile = guarantees
-        && at_most(
-            slice.guaranteed.level + bits(len),
-            burst(meter.guaranteed_burst_bytes),
-            found.is_ok_and(|(in_profile, _)| in_profile),
-        );
-    if in_profile {
-        slice.guaranteed.add(len);
-    }
-    if meter.maximum_bps != 0 {
-        let level = slice.maximum.level + bits(len);
-        let fits =
-            at_most(level, burst(meter.maximum_burst_bytes), found != Err(drop::OVER_MAXIMUM));
-        if !in_profile && !fits {
-            return Err(drop::OVER_MAXIMUM);
+        if profile.in_profile {
+            let most = u128::from(MAX_BACKLOG_PS) * bucket.bps / 1000;
+            assert!(bucket.level.abs_diff(most) > MARGIN, "no round comes near it");
+            if bucket.level < most {
+                bucket.add(len);
+            }
+            return Ok(false);
         }
-        slice.maximum.add(len);
-    }
-    let mut marked = ecn;
-    if in_profile {
-        let second = u128::from(MAX_BACKLOG_PS) * queue.bps / 1000;
-        assert!(queue.level.abs_diff(second) > MARGIN, "no round comes near it");
-        if queue.level < second {
-            queue.add(HEADERS + len);
-        }
-    } else {
-        let threshold = bits(entry.threshold_bytes[meter.class as usize]);
         // Below is what passes, above half of it what is marked.
-        if !at_most(queue.level, threshold, found != Err(drop::QUEUE_FULL)) {
+        let threshold = bits(entry.threshold_bytes[profile.class as usize]);
+        if !at_most(bucket.level, threshold, found != Err(drop::QUEUE_FULL)) {
             return Err(drop::QUEUE_FULL);
         }
-        let quiet = at_most(queue.level, threshold / 2, found.is_ok_and(|(_, now)| now == ecn));
-        if !quiet && (ecn == 1 || ecn == 2) {
-            marked = 3;
-        }
-        queue.add(HEADERS + len);
+        let marked = !at_most(bucket.level, threshold / 2, found == Ok(false));
+        bucket.add(len);
+        Ok(marked)
     }
-    Ok((in_profile, marked))
+}
+
+/// How a frame goes through the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Encapsulate,
+    Local,
+    Transit,
+    Decapsulate,
+    FromHook,
+}
+
+const WAYS: [Way; 5] =
+    [Way::Encapsulate, Way::Local, Way::Transit, Way::Decapsulate, Way::FromHook];
+
+impl Way {
+    fn metered(self) -> bool {
+        matches!(self, Self::Encapsulate | Self::Local | Self::FromHook)
+    }
+
+    /// Into an endpoint's port, without outer header.
+    fn delivers(self) -> bool {
+        matches!(self, Self::Local | Self::Decapsulate)
+    }
 }
 
 fn meters(random: &mut Random) -> SliceMeterEntry {
@@ -133,89 +168,112 @@ fn meters(random: &mut Random) -> SliceMeterEntry {
     }
 }
 
-/// Three slices of an access port that share a fabric port.
+/// Three slices, each with an endpoint, that share a fabric port and an access port.
 fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
-    const NODE: u16 = 8;
     let mut random = Random(seed);
-    let queue_bps = random.of(&[10_000_000, 97_000_000, 970_000_000, 9_700_000_000]);
-    let entry = PortQueueEntry {
-        port: PortId(FABRIC[0]),
-        rate_bps: queue_bps,
-        threshold_bytes: std::array::from_fn(|_| random.below(200_000) as u32 + 200),
-    };
-    let mut entries = vec![
-        Entry::Port(PortEntry { port: PortId(ACCESS[0]), kind: PortKind::Access }),
-        Entry::Port(PortEntry { port: PortId(FABRIC[0]), kind: PortKind::Fabric }),
-        Entry::Policy(PolicyEntry { policy: PolicyId(1), sids: vec![NODE] }),
-        Entry::NextHop(NextHopEntry {
-            node: NodeSid(NODE),
-            port: PortId(FABRIC[0]),
-            mac: [2, 0, 0, 0, 0, 9],
-        }),
-        Entry::PortQueue(entry),
-    ];
+    let mut queues = [FABRIC[0], ACCESS[1]].map(|port| {
+        let rate_bps = random.of(&[10_000_000, 97_000_000, 970_000_000, 9_700_000_000]);
+        let threshold_bytes = std::array::from_fn(|_| random.below(200_000) as u32 + 200);
+        let entry = PortQueueEntry { port: PortId(port), rate_bps, threshold_bytes };
+        Queue { entry, bucket: Bucket::new(rate_bps) }
+    });
     let mut slices: Vec<Slice> = Vec::new();
+    let mut entries = entries();
     for id in 1..=3 {
         let meter = SliceMeterEntry { slice: SliceId(id), ..meters(&mut random) };
+        let route = |prefix: &str, action| {
+            let prefix = prefix.parse().unwrap();
+            SliceRouteEntry { slice_set: SliceSet(id), prefix, slice: SliceId(id), action }
+        };
         entries.extend([
             Entry::Endpoint(EndpointEntry {
                 port: PortId(ACCESS[0]),
-                prefix: source(id).into(),
+                prefix: std::net::IpAddr::from([10, 1, 0, id as u8]).into(),
                 slice_set: SliceSet(id),
                 direction: Direction::Uplink,
             }),
-            Entry::SliceRoute(SliceRouteEntry {
-                slice_set: SliceSet(id),
-                prefix: "0.0.0.0/0".parse().unwrap(),
+            Entry::SliceRoute(route("0.0.0.0/0", RouteAction::Policy(PolicyId(1)))),
+            Entry::SliceRoute(route("10.9.0.0/16", RouteAction::Local)),
+            Entry::Delivery(DeliveryEntry {
                 slice: SliceId(id),
-                action: RouteAction::Policy(PolicyId(1)),
+                prefix: "10.9.0.0/16".parse().unwrap(),
+                port: PortId(ACCESS[1]),
+                mac: NEIGHBOR,
             }),
             Entry::SliceMeter(meter),
         ]);
-        slices.push(Slice {
-            meter,
-            guaranteed: Bucket::new(meter.guaranteed_bps),
-            maximum: Bucket::new(meter.maximum_bps),
-        });
+        let (guaranteed, maximum) =
+            (Bucket::new(meter.guaranteed_bps), Bucket::new(meter.maximum_bps));
+        slices.push(Slice { meter, guaranteed, maximum });
     }
+    entries.extend(queues.iter().map(|queue| Entry::PortQueue(queue.entry)));
     bed.replace_entries(&entries);
-    host::load(&bed.switch, &[], true);
+    host::load(&bed.switch, true);
 
-    let mut queue = Bucket::new(queue_bps);
-    // From quiet to three times what the queue takes, in turns.
-    let mut load = 100;
+    // From quiet to three times what a queue takes, in turns.
+    let (mut load, mut busy) = (100, 0);
     let mut now_ns = random.word() % (1 << 50);
     for n in 0..FRAMES {
         if n % 500 == 0 {
-            load = random.of(&[20, 80, 100, 130, 300]);
+            (load, busy) = (random.of(&[20, 80, 100, 130, 300]), random.below(2));
         }
-        let which = random.below(slices.len());
+        let id = random.below(slices.len()) as u16 + 1;
+        let way = random.of(&WAYS);
         let len = random.of(&[28, 100, 576, 1500]);
         let ecn = random.below(4) as u8;
-        let mean_ns = u64::from(len + HEADERS) * 8 * 1_000_000_000 / queue_bps * 100 / load;
+        let mean_ns =
+            u64::from(len + HEADERS) * 8_000_000_000 / queues[busy].entry.rate_bps * 100 / load;
         now_ns += random.word() % (2 * mean_ns + 1);
         selvedge_ebpf_programs::host::set_clock(now_ns);
 
-        let frame = frame(which as u16 + 1, len, ecn);
-        let found: Met = match host::run(bed.ports[&ACCESS[0]].index, &frame) {
-            Verdict::Forwarded { frame, .. } => {
-                let class = frame[14] << 4 | frame[15] >> 4;
-                Ok(([34, 46].contains(&(class >> 2)), class & 3))
-            }
-            Verdict::Dropped(reason) => Err(reason),
+        let class = random.of(&[Class::BestEffort, Class::Guaranteed, Class::Urllc]);
+        let in_profile = class != Class::BestEffort && random.chance(50);
+        let carried = Profile { class, in_profile };
+        // Congestion on the way, told of in the outer header only.
+        let outer_ecn = if matches!(ecn, 1 | 2) && random.chance(20) { 3 } else { ecn };
+        let frame = frame(way, id, len, carried.dscp() << 2 | outer_ecn, ecn);
+        let verdict = host::run(ifindex(bed, way), &frame);
+        let in_profile = host::in_profile();
+        let found: Met = match &verdict {
+            Verdict::Forwarded { frame, .. } if way.delivers() => Ok((in_profile, frame[15] & 3)),
+            Verdict::Forwarded { frame, .. } => Ok((in_profile, frame[15] >> 4 & 3)),
+            Verdict::Dropped(reason) => Err(*reason),
             other => panic!("{other:?}"),
         };
-        let want = judge(&mut slices[which], &entry, &mut queue, now_ns, (len, ecn), found);
-        let meter = &slices[which].meter;
+
+        let slice = &mut slices[usize::from(id) - 1];
+        let queue = &mut queues[usize::from(way.delivers())];
+        let before = if way == Way::Encapsulate || way == Way::Local { ecn } else { outer_ecn };
+        let mut profile = Ok(carried);
+        if way.metered() {
+            let judged = slice.judge(now_ns, len, (found, in_profile));
+            let class = slice.meter.class;
+            profile = judged.map(|in_profile| Profile { class, in_profile });
+        }
+        let want = profile.and_then(|profile| {
+            let headers = if way.delivers() { HEADERS - OUTER_LEN } else { HEADERS };
+            let said = found.map(|(_, now)| now != before);
+            let marked = queue.judge(now_ns, headers + len, profile, said)?;
+            let capable = matches!(ecn, 1 | 2) && matches!(before, 1 | 2);
+            let now = if marked && capable { 3 } else { before };
+            Ok((profile.in_profile, now))
+        });
         assert_eq!(
             found,
             want,
-            "seed {seed}, frame {n} of {len} bytes, ECN {ecn}: {meter:?}, {entry:?}; backlog {} bytes",
-            queue.level / BIT / 8
+            "seed {seed}, frame {n}, {way:?} of {len} bytes, ECN {ecn}, {carried:?}: {:?}, {:?}; \
+             backlog {} bytes",
+            slice.meter,
+            queue.entry,
+            queue.bucket.level / BIT / 8
         );
+        if let (Verdict::Forwarded { frame, .. }, false) = (&verdict, way.delivers()) {
+            let dscp = (frame[14] << 4 | frame[15] >> 4) >> 2;
+            assert_eq!(Some(dscp), profile.ok().map(Profile::dscp), "seed {seed}, frame {n}");
+        }
         met[match found {
             Ok((true, _)) => 0,
-            Ok((false, now)) if now == ecn => 1,
+            Ok((false, now)) if now == before => 1,
             Ok((false, _)) => 2,
             Err(drop::OVER_MAXIMUM) => 3,
             Err(_) => 4,
@@ -223,18 +281,54 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
     }
 }
 
-fn source(id: u16) -> std::net::IpAddr {
-    Ipv4Addr::new(10, 1, 0, id as u8).into()
+const NEIGHBOR: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const NODE: u16 = 8;
+const DECAPSULATE: u16 = 0xE001;
+
+/// What does not depend on the seed.
+fn entries() -> Vec<Entry> {
+    let port = |port, kind| Entry::Port(PortEntry { port: PortId(port), kind });
+    let next_hop = NextHopEntry { node: NodeSid(NODE), port: PortId(FABRIC[0]), mac: NEIGHBOR };
+    let action = LocalSidAction::Decapsulate;
+    vec![
+        port(ACCESS[0], PortKind::Access),
+        port(ACCESS[1], PortKind::Access),
+        port(FABRIC[0], PortKind::Fabric),
+        port(FABRIC[1], PortKind::Fabric),
+        Entry::Policy(PolicyEntry { policy: PolicyId(1), sids: vec![NODE] }),
+        Entry::NextHop(next_hop),
+        Entry::LocalSid(LocalSidEntry { sid: DECAPSULATE, action }),
+    ]
 }
 
-fn frame(id: u16, len: u32, ecn: u8) -> Vec<u8> {
+fn ifindex(bed: &Bed, way: Way) -> u32 {
+    match way {
+        Way::Encapsulate | Way::Local => bed.ports[&ACCESS[0]].index,
+        Way::Transit | Way::Decapsulate => bed.ports[&FABRIC[1]].index,
+        Way::FromHook => bed.hook.index,
+    }
+}
+
+/// A packet of `len` bytes of slice `id`; `class` is the outer header's, if it comes in one.
+fn frame(way: Way, id: u16, len: u32, class: u8, ecn: u8) -> Vec<u8> {
+    let to = if way.delivers() { [10, 9, 0, 1] } else { [192, 0, 2, 9] };
     let payload = vec![0; len as usize - 28];
-    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], entry::gateway::MAC)
-        .ipv4([10, 1, 0, id as u8], [192, 0, 2, 9], 64)
+    let builder = PacketBuilder::ethernet2(NEIGHBOR, entry::gateway::MAC)
+        .ipv4([10, 1, 0, id as u8], to, 64)
         .udp(1, 2);
     let mut frame = Vec::new();
     builder.write(&mut frame, &payload).unwrap();
     frame[15] = ecn;
+    if matches!(way, Way::Encapsulate | Way::Local) {
+        return frame;
+    }
+    let sid = if way == Way::Decapsulate { DECAPSULATE } else { NODE };
+    let mut outer = vec![0x86, 0xdd, 0x60 | class >> 4, class << 4, 0, 0];
+    outer.extend((len as u16).to_be_bytes());
+    outer.extend([4, 64]);
+    outer.extend(outer_source(4, SliceId(id), Direction::Uplink, false).octets());
+    outer.extend(outer_destination(&[sid]).octets());
+    frame.splice(12..14, outer);
     frame
 }
 
