@@ -33,6 +33,8 @@ pub use events::{EVENTS_PER_SECOND, EndpointSeen, Events};
 pub use facts::Facts;
 pub use generator::{Generator, Sink, UnderTest};
 pub use hooks::{HookPort, HookState};
+#[doc(hidden)]
+pub use map::RawEntry;
 pub use pins::remove_all;
 pub use port_states::PortStates;
 pub use probes::Probes;

@@ -18,6 +18,14 @@ pub(crate) struct Map {
     pub(crate) spec: &'static Spec,
 }
 
+/// One entry of a pinned map, as bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawEntry {
+    pub map: &'static str,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
 impl Map {
     /// `fd` is a map of exactly this spec; [`mismatch`] has been asked.
     pub(crate) fn new(fd: OwnedFd, spec: &'static Spec) -> Self {
@@ -124,6 +132,44 @@ impl Map {
         let got = got.map_err(Error::map("read", self.spec.name))?;
         values.truncate(got as usize);
         Ok(values)
+    }
+
+    /// Entries as bytes, without the elements of an array that are all zero.
+    pub(crate) fn raw_entries(&self) -> Result<Vec<RawEntry>, Error> {
+        let Spec { name, kind, key_bytes, value_bytes, entries } = *self.spec;
+        assert_ne!(kind, Kind::PerCpuArray, "{name} is per CPU");
+        let entry = |key, value| RawEntry { map: name, key, value };
+        if kind == Kind::Array {
+            let mut keys = vec![0u32; entries as usize];
+            let mut values = vec![0u8; entries as usize * value_bytes];
+            // SAFETY: both have room for all elements.
+            let got = unsafe {
+                sys::lookup_array(self.fd.as_fd(), keys.as_mut_ptr(), values.as_mut_ptr(), entries)
+            };
+            let got = got.map_err(Error::map("read", name))?;
+            let numbered = (0u32..got).zip(values.chunks_exact(value_bytes));
+            return Ok(numbered
+                .filter(|(_, value)| value.iter().any(|byte| *byte != 0))
+                .map(|(index, value)| entry(index.to_ne_bytes().to_vec(), value.to_vec()))
+                .collect());
+        }
+        let mut found = Vec::new();
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let (mut key, mut value) = (vec![0; key_bytes], vec![0; value_bytes]);
+            let from = last.as_ref().map_or(std::ptr::null(), |key| key.as_ptr());
+            // SAFETY: of the map's sizes; null means from the start.
+            let next = unsafe { sys::next_key(self.fd.as_fd(), from, key.as_mut_ptr()) };
+            if next.map_err(Error::map("list", name))?.is_none() {
+                return Ok(found);
+            }
+            // SAFETY: of the map's sizes.
+            let one = unsafe { sys::lookup(self.fd.as_fd(), key.as_ptr(), value.as_mut_ptr()) };
+            if one.map_err(Error::map("read", name))?.is_some() {
+                found.push(entry(key.clone(), value));
+            }
+            last = Some(key);
+        }
     }
 
     /// One element of a per-CPU array, for each possible CPU.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use selvedge_ebpf_common::map::PINNED;
+use selvedge_ebpf_common::map::{Kind, PINNED};
 use selvedge_ebpf_common::value::ConfigValue;
 
 use crate::Error;
-use crate::map::Map;
+use crate::map::{Map, RawEntry};
 
 #[derive(Debug)]
 pub(crate) struct Maps {
@@ -25,6 +25,21 @@ impl Maps {
 
     pub(crate) fn get(&self, name: &str) -> &Map {
         self.by_name.get(name).expect("a name of `PINNED`")
+    }
+
+    /// What the agent has written, as bytes by map; not what the programs keep there.
+    pub(crate) fn raw_entries(&self) -> Result<Vec<RawEntry>, Error> {
+        const KEPT: [&str; 5] = ["METER_STATE", "QUEUE_STATE", "EVENT_RATE", "RECENT", "PROBE"];
+        // Sockets cannot be read back.
+        let of_agent = self.by_name.iter().filter(|(name, map)| {
+            !KEPT.contains(*name)
+                && !matches!(map.spec.kind, Kind::PerCpuArray | Kind::RingBuf | Kind::XskMap)
+        });
+        let mut all = Vec::new();
+        for (_, map) in of_agent {
+            all.extend(map.raw_entries()?);
+        }
+        Ok(all)
     }
 
     pub(crate) fn write(&self) -> MutexGuard<'_, ()> {

@@ -23,6 +23,24 @@ pub enum Verdict {
     Answered { frame: Vec<u8> },
 }
 
+impl Verdict {
+    /// As the programs left `SCRATCH` and the frame.
+    #[doc(hidden)]
+    pub fn of(scratch: &Scratch, frame: Vec<u8>) -> Self {
+        let detail = u16::try_from(scratch.detail).expect("a port or a reason");
+        match scratch.end {
+            END_FORWARDED if detail > MAX_PORT_ID => {
+                Self::ToHook { hook: detail - COMPUTE_PORT, frame }
+            }
+            END_FORWARDED => Self::Forwarded { port: detail, frame },
+            END_DROPPED => Self::Dropped(u8::try_from(detail).expect("a reason")),
+            END_PASSED => Self::Passed,
+            END_ANSWERED => Self::Answered { frame },
+            end => unreachable!("programs end in {end}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestRun {
     pub verdict: Verdict,
@@ -40,18 +58,7 @@ impl Switch {
             sys::test_run(self.programs().entry(), frame, ifindex, 1).map_err(Error::TestRun)?;
         let scratch = self.maps.get("SCRATCH").per_cpu::<Scratch>(0)?[cpu.number];
         drop(cpu);
-        let detail = u16::try_from(scratch.detail).expect("a port or a reason");
-        let verdict = match scratch.end {
-            END_FORWARDED if detail > MAX_PORT_ID => {
-                Verdict::ToHook { hook: detail - COMPUTE_PORT, frame: ran.frame }
-            }
-            END_FORWARDED => Verdict::Forwarded { port: detail, frame: ran.frame },
-            END_DROPPED => Verdict::Dropped(u8::try_from(detail).expect("a reason")),
-            END_PASSED => Verdict::Passed,
-            END_ANSWERED => Verdict::Answered { frame: ran.frame },
-            end => unreachable!("programs end in {end}"),
-        };
-        Ok(TestRun { verdict, duration_ns: ran.duration_ns })
+        Ok(TestRun { verdict: Verdict::of(&scratch, ran.frame), duration_ns: ran.duration_ns })
     }
 
     /// Injects `repeat` copies of `frame` as received on interface `ifindex` and carries the

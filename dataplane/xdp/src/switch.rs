@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::facts::Facts;
 use crate::load::{self, Programs};
-use crate::map::{Map, mismatch};
+use crate::map::{Map, RawEntry, mismatch};
 use crate::maps::Maps;
 use crate::pins::{LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
@@ -218,6 +218,12 @@ impl Switch {
     /// The event ring; one reader at a time.
     pub fn events(&self) -> Result<Events, Error> {
         Events::open(&self.maps)
+    }
+
+    /// What lies in the pinned maps, for the programs' host build; not what they keep there.
+    #[doc(hidden)]
+    pub fn raw_entries(&self) -> Result<Vec<RawEntry>, Error> {
+        self.maps.raw_entries()
     }
 
     /// Enforces rates, or only counts and classes.

@@ -1,7 +1,7 @@
 //! Pipeline entries into a switch's tables.
 
 use selvedge_pipeline::{
-    ClassifierAction, Direction, Entry, LocalSidAction, OnFailure, PortKind, RouteAction,
+    ClassifierAction, Direction, Entry, Key, LocalSidAction, OnFailure, PortKind, RouteAction,
 };
 use selvedge_xdp::{self as xdp, Switch, Table};
 
@@ -95,4 +95,23 @@ pub fn put(switch: &Switch, entry: &Entry) {
         Entry::Generation(e) => switch.facts.set_generation(Some(e.generation)),
     };
     result.unwrap_or_else(|error| panic!("{entry:?}: {}", super::chain(&error)));
+}
+
+/// Whether there was one.
+pub fn remove(switch: &Switch, key: &Key) -> bool {
+    let result = match *key {
+        Key::Port(port) => switch.port.remove(port.0),
+        Key::Endpoint(port, prefix) => switch.endpoint.remove((port.0, prefix)),
+        Key::Classifier(priority) => switch.classifier.remove(priority),
+        Key::SliceRoute(set, prefix) => switch.route.remove((set.0, prefix)),
+        Key::SliceMeter(slice, way) => switch.meter.remove((slice.0, direction(way))),
+        Key::Policy(policy) => switch.policy.remove(policy.0),
+        Key::LocalSid(sid) => switch.local_sid.remove(sid),
+        Key::NextHop(node) => switch.next_hop.remove(node.0),
+        Key::Backup(around, backup) => switch.backup.remove((around.0, backup)),
+        Key::Delivery(slice, prefix) => switch.delivery.remove((slice.0, prefix)),
+        Key::PortQueue(port) => switch.queue.remove(port.0),
+        Key::Generation => switch.facts.set_generation(None).map(|()| true),
+    };
+    result.unwrap_or_else(|error| panic!("{key:?}: {}", super::chain(&error)))
 }

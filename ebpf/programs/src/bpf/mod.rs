@@ -1,10 +1,11 @@
-//! Everything that exists on the BPF target only. The programs, and how each ends.
+//! The programs, and how each ends. The library has them for the host as well.
 
 mod access;
 mod answer;
 mod atomic;
 mod egress;
 mod events;
+#[cfg(target_arch = "bpf")]
 mod generator;
 mod lookup;
 mod maps;
@@ -17,6 +18,7 @@ mod state;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
+#[cfg(target_arch = "bpf")]
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::drop;
@@ -31,6 +33,9 @@ use maps::{
 };
 use state::State;
 
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) use maps::NAMED;
+
 /// How a stage ends: an XDP action, or the reason of a drop.
 type Step = Result<u32, u8>;
 
@@ -39,7 +44,7 @@ type Step = Result<u32, u8>;
 #[inline(always)]
 fn jump(ctx: &XdpContext, stage: u32) -> Step {
     // SAFETY: stages keep nothing across the call.
-    let _ = unsafe { JUMP.tail_call(ctx, stage) };
+    unsafe { JUMP.tail_call(ctx, stage) };
     Err(drop::PORT_DISABLED)
 }
 
@@ -60,7 +65,7 @@ fn port_of(ifindex: u32) -> u32 {
 }
 
 /// Step A.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn entry(ctx: XdpContext) -> u32 {
     let port = port_of(ingress_ifindex(&ctx));
     let Some(state) = State::start(port) else { return xdp_action::XDP_ABORTED };
@@ -109,28 +114,28 @@ fn dispatch(ctx: &XdpContext, state: State, port: u32) -> Step {
 }
 
 /// Step B.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn access(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(access::run(&ctx, state))
 }
 
 /// Step C.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn sid(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(sid::run(&ctx, state))
 }
 
 /// What step B answers itself.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn answer(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(answer::run(&ctx, state))
 }
 
 /// On the socket end of a compute port: frames go to the hook's AF_XDP socket, or nowhere.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn hook_rx(ctx: XdpContext) -> u32 {
     // SAFETY: a word; a concurrent change shows the old or the new.
     let hook = unsafe { HOOK_BY_IFINDEX.get(ingress_ifindex(&ctx)) }.copied();
@@ -158,19 +163,19 @@ pub(crate) fn hook_rx(ctx: XdpContext) -> u32 {
 }
 
 /// Nothing but a redirect to the first device: what the pipeline is compared with.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn redirect(_ctx: XdpContext) -> u32 {
     DEVICE.redirect(0, 0).unwrap_or(xdp_action::XDP_ABORTED)
 }
 
 /// For interfaces that need a program and no pipeline, such as the far ends of benches.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 /// Counts and drops: the end of benches.
-#[xdp]
+#[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn discard(ctx: XdpContext) -> u32 {
     if let Some(counters) = PORT_COUNTERS.get_ptr_mut(0) {
         // SAFETY: this CPU's own counters.
@@ -182,6 +187,7 @@ pub(crate) fn discard(ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
+#[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     // The verifier would refuse this loop; that the programs load shows that it is not there.
@@ -189,6 +195,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 }
 
 /// The helpers used are for GPL-compatible programs.
+#[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,8 +1,9 @@
 //! The frame of a context. After a resize all windows are void; take new ones.
 
-use core::arch::asm;
-use core::mem::offset_of;
+#[cfg(target_arch = "bpf")]
+use core::{arch::asm, mem::offset_of};
 
+#[cfg(target_arch = "bpf")]
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
@@ -18,6 +19,7 @@ pub(super) fn cursor(ctx: &XdpContext) -> Cursor {
 /// Bytes of the frame. In assembly, so that the compiler neither finds comparisons with
 /// [`cursor`]'s bounds superfluous that the verifier insists on, nor moves a term of a sum into
 /// 32-bit arithmetic on a packet pointer, which the verifier refuses.
+#[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub(super) fn len(ctx: &XdpContext) -> usize {
     const { assert!(offset_of!(xdp_md, data) == 0 && offset_of!(xdp_md, data_end) == 4) };
@@ -35,6 +37,11 @@ pub(super) fn len(ctx: &XdpContext) -> usize {
         );
     }
     len
+}
+
+#[cfg(not(target_arch = "bpf"))]
+pub(super) fn len(ctx: &XdpContext) -> usize {
+    ctx.data_end() - ctx.data()
 }
 
 #[inline(always)]

@@ -1,0 +1,165 @@
+//! What must hold of any frame that leaves, read with etherparse and not with our own parsers.
+
+use etherparse::{
+    ArpPacketSlice, Ethernet2HeaderSlice, Icmpv6Slice, Ipv4HeaderSlice, Ipv6HeaderSlice,
+};
+use selvedge_pipeline::entry::gateway;
+use selvedge_pipeline::model::wire::flow_label;
+use selvedge_xdp::Verdict;
+
+use crate::packets::ACCESS;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86DD;
+
+/// A user's packet as etherparse reads it.
+#[derive(Debug)]
+struct Packet<'a> {
+    source: std::net::IpAddr,
+    destination: std::net::IpAddr,
+    protocol: u8,
+    ports: Option<(u16, u16)>,
+    hop_limit: u8,
+    /// What the header's checksum is off by, modulo 0xffff; of IPv6, 0.
+    checksum_error: u32,
+    /// Behind the header, as long as the header says.
+    payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// `None`: no whole packet.
+    fn read(ethertype: u16, bytes: &'a [u8]) -> Option<Self> {
+        match ethertype {
+            IPV4 => {
+                let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+                let payload_len = usize::from(header.payload_len().ok()?);
+                let payload = bytes.get(header.slice().len()..)?.get(..payload_len)?;
+                let protocol = header.protocol().0;
+                let whole = !header.is_fragmenting_payload();
+                let right = u32::from(header.to_header().calc_header_checksum());
+                Some(Self {
+                    source: header.source_addr().into(),
+                    destination: header.destination_addr().into(),
+                    protocol,
+                    ports: ports(protocol, payload).filter(|_| whole),
+                    hop_limit: header.ttl(),
+                    checksum_error: (right + 0xffff - u32::from(header.header_checksum())) % 0xffff,
+                    payload,
+                })
+            }
+            IPV6 => {
+                let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
+                let payload = bytes.get(40..)?.get(..usize::from(header.payload_length()))?;
+                let protocol = header.next_header().0;
+                Some(Self {
+                    source: header.source_addr().into(),
+                    destination: header.destination_addr().into(),
+                    protocol,
+                    ports: ports(protocol, payload),
+                    hop_limit: header.hop_limit(),
+                    checksum_error: 0,
+                    payload,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Is `before`, `hops` further on.
+    fn check(&self, before: &Packet<'_>, hops: u8) {
+        assert_eq!(
+            (self.source, self.destination, self.protocol, self.ports, self.payload),
+            (before.source, before.destination, before.protocol, before.ports, before.payload)
+        );
+        assert_eq!(self.hop_limit + hops, before.hop_limit);
+        assert_eq!(self.checksum_error, before.checksum_error, "as right as it was");
+    }
+}
+
+fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
+    let [a, b, c, d] = *payload.first_chunk().filter(|_| [6, 17, 132].contains(&protocol))?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// Ethernet type, and what follows.
+fn link(frame: &[u8]) -> (u16, &[u8]) {
+    let header = Ethernet2HeaderSlice::from_slice(frame).expect("an Ethernet header");
+    (header.ether_type().0, &frame[header.slice().len()..])
+}
+
+/// The outer header, and the packet in it if it is whole: ours, and exactly as long as the frame.
+fn outer(frame: &[u8]) -> (Ipv6HeaderSlice<'_>, Option<Packet<'_>>) {
+    let (ethertype, rest) = link(frame);
+    assert_eq!(ethertype, IPV6);
+    let header = Ipv6HeaderSlice::from_slice(rest).expect("an outer header");
+    let inner = &rest[40..];
+    assert_eq!(inner.len(), usize::from(header.payload_length()));
+    let ethertype = match header.next_header().0 {
+        4 => IPV4,
+        41 => IPV6,
+        other => panic!("next header {other}"),
+    };
+    let (source, destination) = (header.source_addr().segments(), header.destination_addr());
+    assert_eq!((source[0], source[1], source[3]), (0x5f00, 0, 0xfffe));
+    assert_eq!(destination.segments()[..2], [0x5f00, 0]);
+    (header, Packet::read(ethertype, inner))
+}
+
+/// Checks what became of `frame`, which came in at an access port or in an outer header.
+pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
+    match verdict {
+        Verdict::Forwarded { port, frame: sent } if ACCESS.contains(port) => {
+            let (ethertype, rest) = link(sent);
+            assert_eq!(sent[6..12], gateway::MAC);
+            let packet = Packet::read(ethertype, rest).expect("a whole packet");
+            assert_eq!(packet.payload.as_ptr_range().end, sent.as_ptr_range().end, "and no more");
+            if access {
+                let (ethertype, rest) = link(frame);
+                packet.check(&Packet::read(ethertype, rest).expect("a whole packet"), 1);
+            } else {
+                let untrimmed = frame[..54 + usize::from(outer_len(frame))].to_vec();
+                packet.check(&outer(&untrimmed).1.expect("a whole packet"), 0);
+            }
+        }
+        Verdict::Forwarded { frame: sent, .. } | Verdict::ToHook { frame: sent, .. } => {
+            let (header, inner) = outer(sent);
+            if access {
+                let (ethertype, rest) = link(frame);
+                let before = Packet::read(ethertype, rest).expect("a whole packet");
+                inner.expect("a whole packet").check(&before, 1);
+                let Packet { source, destination, protocol, ports, .. } = before;
+                let label = flow_label(source, destination, ports, protocol);
+                assert_eq!(header.flow_label().value(), label, "{before:?}");
+                assert_eq!(header.hop_limit(), 64);
+            } else {
+                // What is carried is nobody's business on the way.
+                assert_eq!(sent[54..], frame[54..sent.len()]);
+            }
+        }
+        Verdict::Answered { frame: sent } => {
+            assert_eq!((&sent[..6], &sent[6..12]), (&frame[6..12], &gateway::MAC[..]));
+            match link(sent) {
+                (IPV6, rest) => {
+                    let header = Ipv6HeaderSlice::from_slice(rest).expect("an IPv6 header");
+                    let message = Icmpv6Slice::from_slice(&rest[40..]).expect("a message");
+                    assert_eq!(rest.len(), 40 + usize::from(header.payload_length()));
+                    assert_eq!((header.hop_limit(), message.type_u8()), (255, 136));
+                    assert!(message.is_checksum_valid(header.source(), header.destination()));
+                }
+                (_, rest) => {
+                    let arp = ArpPacketSlice::from_slice(rest).expect("ARP").to_packet();
+                    assert_eq!(arp.operation.0, 2);
+                    assert_eq!(arp.sender_protocol_addr(), gateway::IPV4.octets());
+                    assert_eq!(arp.sender_hw_addr(), gateway::MAC);
+                    assert_eq!(arp.target_hw_addr(), &frame[22..28]);
+                    assert_eq!(arp.target_protocol_addr(), &frame[28..32]);
+                }
+            }
+        }
+        Verdict::Dropped(_) | Verdict::Passed => {}
+    }
+}
+
+fn outer_len(frame: &[u8]) -> u16 {
+    Ipv6HeaderSlice::from_slice(&frame[14..]).expect("an outer header").payload_length()
+}
