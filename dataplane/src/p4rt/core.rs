@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use selvedge_pipeline::Code;
 use selvedge_southbound::client::CONTROLLER_ROLE;
 use selvedge_southbound::google::rpc;
-use selvedge_southbound::p4::v1 as p4v1;
+use selvedge_southbound::p4::v1::{self as p4v1, write_request::Atomicity};
 use selvedge_southbound::status::UpdateError;
 use selvedge_southbound::{p4info, status};
 use tokio::sync::mpsc;
@@ -234,19 +234,19 @@ impl<T: Tables> Core<T> {
     /// About the whole request, or with the result of every update.
     pub fn write(&mut self, request: &p4v1::WriteRequest) -> Result<(), Status> {
         self.check_writer(request.device_id, &request.role, request.election_id)?;
-        match request.atomicity() {
-            p4v1::write_request::Atomicity::ContinueOnError => {}
-            atomicity @ (p4v1::write_request::Atomicity::RollbackOnError
-            | p4v1::write_request::Atomicity::DataplaneAtomic) => {
-                let name = atomicity.as_str_name();
-                return Err(Status::unimplemented(format!("{name}: only CONTINUE_ON_ERROR")));
+        let (tables, generations) = (&self.tables, self.generations());
+        let results: Vec<Result<(), UpdateError>> = match request.atomicity() {
+            Atomicity::ContinueOnError => {
+                let each = request.updates.iter();
+                each.map(|update| write::update(tables, generations, update)).collect()
             }
-        }
-        let results: Vec<Result<(), UpdateError>> = request
-            .updates
-            .iter()
-            .map(|update| write::update(&self.tables, self.generations(), update))
-            .collect();
+            Atomicity::RollbackOnError => write::all_or_none(tables, generations, &request.updates),
+            Atomicity::DataplaneAtomic => {
+                let what = "DATAPLANE_ATOMIC: packets may meet some of a batch's entries and not \
+                            yet the others; CONTINUE_ON_ERROR and ROLLBACK_ON_ERROR are offered";
+                return Err(Status::unimplemented(what));
+            }
+        };
         status::write_status(&results).map_err(|status| *status)
     }
 

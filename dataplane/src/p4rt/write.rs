@@ -54,6 +54,48 @@ pub fn update(
     })
 }
 
+/// All of the updates or, when one fails, none: what was done before it is undone, and what comes
+/// after it is not tried (ROLLBACK_ON_ERROR, P4Runtime 1.4 §12.2). Packets may meet what is undone.
+pub fn all_or_none(
+    tables: &impl Tables,
+    generations: Generations,
+    updates: &[p4v1::Update],
+) -> Vec<Result<(), UpdateError>> {
+    // What was held, by key.
+    let mut before: Vec<(Key, Option<Entry>)> = Vec::new();
+    for (at, one) in updates.iter().enumerate() {
+        let held = key_of(one).map(|key| Ok((key, held(tables, &key)?))).transpose();
+        let done = held.and_then(|held| update(tables, generations, one).map(|()| held));
+        match done {
+            Ok(held) => before.extend(held),
+            Err(mut error) => {
+                for (key, held) in before.into_iter().rev() {
+                    let undone = match held {
+                        Some(entry) => tables.put(&entry),
+                        None => tables.remove(&key).map(drop),
+                    };
+                    if let Err(why) = undone {
+                        error.message = format!("{}; cannot undo {key:?}: {why}", error.message);
+                    }
+                }
+                let aborted = || UpdateError::new(Code::Aborted, "another of the batch failed");
+                let mut results: Vec<_> = updates.iter().map(|_| Err(aborted())).collect();
+                results[at] = Err(error);
+                return results;
+            }
+        }
+    }
+    updates.iter().map(|_| Ok(())).collect()
+}
+
+/// Of the table entry that an update is about; `None`: it is about none, and will fail.
+fn key_of(update: &p4v1::Update) -> Option<Key> {
+    match update.entity.as_ref()?.entity.as_ref()? {
+        Entity::TableEntry(wire) => convert::key_from_wire(wire).ok(),
+        _ => None,
+    }
+}
+
 /// Removes every entry; the generation only where it is free.
 pub fn clear(tables: &impl Tables, generations: Generations) -> Result<(), BackendError> {
     for table in TableKind::ALL {

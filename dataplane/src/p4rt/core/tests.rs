@@ -65,6 +65,12 @@ fn code(result: Result<(), Status>) -> tonic::Code {
     result.map_or_else(|status| status.code(), |()| tonic::Code::Ok)
 }
 
+/// Of each update of a batch in which something failed.
+fn codes(result: Result<(), Status>) -> Vec<Code> {
+    let results = status::update_results(&result.unwrap_err()).unwrap();
+    results.into_iter().map(|r| r.map_or_else(|error| error.code, |()| Code::Ok)).collect()
+}
+
 #[test]
 fn only_the_primary_writes() {
     let mut core = core(Mode::Unmanaged);
@@ -79,10 +85,6 @@ fn only_the_primary_writes() {
         (write("", None, &[port(2)]), tonic::Code::PermissionDenied),
         (write("x", Some(2), &[port(2)]), tonic::Code::NotFound),
         (p4v1::WriteRequest { device_id: 2, ..write("", Some(2), &[]) }, tonic::Code::NotFound),
-        (
-            p4v1::WriteRequest { atomicity: 1, ..write("", Some(2), &[]) },
-            tonic::Code::Unimplemented,
-        ),
         (
             p4v1::WriteRequest { atomicity: 2, ..write("", Some(2), &[]) },
             tonic::Code::Unimplemented,
@@ -103,14 +105,35 @@ fn only_the_primary_writes() {
 }
 
 #[test]
+fn a_batch_that_is_to_be_undone_is_so_with_its_first_error() {
+    let mut core = core(Mode::Unmanaged);
+    let client = Client::new(&mut core);
+    core.hear(client.id, bid(1, "", Some(1))).unwrap();
+    core.write(&write("", Some(1), &[port(1), port(2)])).unwrap();
+    let whole = |mut request: p4v1::WriteRequest| {
+        request.atomicity = p4v1::write_request::Atomicity::RollbackOnError.into();
+        request
+    };
+    let mut request = whole(write("", Some(1), &[port(3), port(1), port(1), port(1), port(4)]));
+    // Removed, put back, and put once more; 4 is not tried.
+    request.updates[1].r#type = p4v1::update::Type::Delete.into();
+    let codes = codes(core.write(&request));
+    use Code::{Aborted, AlreadyExists};
+    assert_eq!(codes, [Aborted, Aborted, Aborted, AlreadyExists, Aborted]);
+    assert_eq!(core.tables().entries(TableKind::Port).unwrap(), [port(1), port(2)]);
+
+    request.updates.remove(3);
+    core.write(&request).unwrap();
+    let held = [1, 2, 3, 4].map(port);
+    assert_eq!(core.tables().entries(TableKind::Port).unwrap(), held);
+}
+
+#[test]
 fn a_batch_goes_on_after_an_error() {
     let mut core = core(Mode::Unmanaged);
     let client = Client::new(&mut core);
     core.hear(client.id, bid(1, "", Some(1))).unwrap();
-    let status = core.write(&write("", Some(1), &[port(1), port(1), port(99), port(2)]));
-    let results = status::update_results(&status.unwrap_err()).unwrap();
-    let codes: Vec<Code> =
-        results.into_iter().map(|r| r.map_or_else(|error| error.code, |()| Code::Ok)).collect();
+    let codes = codes(core.write(&write("", Some(1), &[port(1), port(1), port(99), port(2)])));
     assert_eq!(codes, [Code::Ok, Code::AlreadyExists, Code::InvalidArgument, Code::Ok]);
     assert_eq!(core.tables().entries(TableKind::Port).unwrap().len(), 2);
 }
