@@ -25,6 +25,8 @@ pub struct IperfOptions {
     pub reverse: bool,
     /// Streams side by side, at most 64.
     pub parallel: u32,
+    /// TCP's congestion control; the machine's own where absent.
+    pub congestion: Option<Congestion>,
     /// Where the server listens.
     pub port: u16,
 }
@@ -34,7 +36,35 @@ pub const MAX_SECONDS: u32 = 3600;
 impl Default for IperfOptions {
     fn default() -> Self {
         let family = Family::V4;
-        Self { family, seconds: 5, udp: None, reverse: false, parallel: 1, port: 5201 }
+        let (udp, congestion) = (None, None);
+        Self { family, seconds: 5, udp, reverse: false, parallel: 1, congestion, port: 5201 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    Cubic,
+    Reno,
+    Bbr,
+}
+
+impl Congestion {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Reno => "reno",
+            Self::Bbr => "bbr",
+        }
+    }
+}
+
+impl std::str::FromStr for Congestion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Cubic, Self::Reno, Self::Bbr];
+        let found = all.into_iter().find(|congestion| congestion.as_str() == text);
+        found.ok_or_else(|| format!("{text:?} is none of cubic, reno, bbr"))
     }
 }
 
@@ -107,6 +137,9 @@ fn arguments(target: IpAddr, port: &str, seconds: u32, options: IperfOptions) ->
         args.extend(["-u".to_owned(), "-b".to_owned(), rate.0.to_string()]);
         // A datagram that fits the access MTU in either family.
         args.extend(["-l".to_owned(), "1448".to_owned()]);
+    }
+    if let Some(congestion) = options.congestion {
+        args.extend(["-C".to_owned(), congestion.as_str().to_owned()]);
     }
     if options.reverse {
         args.push("-R".to_owned());

@@ -43,7 +43,7 @@ pub use capture::{CaptureOptions, Captured};
 pub use change::Impairment;
 pub use down::{down, down_all};
 pub use error::{LabError, Result};
-pub use iperf::{IperfOptions, IperfReport, MAX_SECONDS};
+pub use iperf::{Congestion, IperfOptions, IperfReport, MAX_SECONDS};
 pub use lab::{Guard, Lab, Summary, list};
 pub use names::{PIN_DIR, ProcessName, RUN_DIR, api_socket, end, namespace, run_dir};
 pub use nix::sys::signal::Signal;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use selvedge_lab::measure::{Flow, FlowReport};
-use selvedge_lab::{CaptureOptions, Family, IperfOptions, LabError, Matrix, PingOptions};
+use selvedge_lab::{
+    CaptureOptions, Congestion, Family, IperfOptions, LabError, Matrix, PingOptions,
+};
 use selvedge_topology::BitRate;
 use serde_json::json;
 
@@ -84,6 +86,9 @@ pub(super) struct Iperf {
     /// UDP at this rate instead of TCP.
     #[arg(short, long, value_name = "RATE", value_parser = rate)]
     udp: Option<BitRate>,
+    /// TCP's congestion control: cubic, reno or bbr.
+    #[arg(short = 'C', long, value_name = "NAME", conflicts_with = "udp")]
+    congestion: Option<Congestion>,
     /// From the second host to the first.
     #[arg(short = 'R', long)]
     reverse: bool,
@@ -256,6 +261,7 @@ pub(super) fn iperf(args: Iperf, output: Output) -> anyhow::Result<ExitCode> {
         udp: args.udp,
         reverse: args.reverse,
         parallel: args.parallel,
+        congestion: args.congestion,
         ..IperfOptions::default()
     };
     let report = lab.iperf(&args.from, &args.to, options)?;
