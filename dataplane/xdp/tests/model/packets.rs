@@ -372,7 +372,8 @@ fn discovery(random: &mut Random) -> Vec<u8> {
         message.extend(random.mac());
     }
     let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend((message.len() as u16).to_be_bytes());
+    let len = if random.chance(10) { random.below(message.len()) } else { message.len() };
+    packet.extend((len as u16).to_be_bytes());
     packet.extend([58, random.of(&[255, 255, 255, 64])]);
     packet.extend(source);
     packet.extend(if random.chance(50) { gateway } else { v6(random) });

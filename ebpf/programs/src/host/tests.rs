@@ -1,4 +1,8 @@
-use selvedge_ebpf_common::map::PINNED;
+use selvedge_ebpf_common::map::{LOW_IFINDICES, PINNED};
+use selvedge_ebpf_common::value::{
+    EVENTS_PER_SECOND, PORT_ACCESS, PORT_NONE, PortValue, RECENT_NS,
+};
+use selvedge_ebpf_common::{COMPUTE_PORT, drop};
 
 use super::*;
 
@@ -49,20 +53,103 @@ fn each_thread_has_its_own() {
     assert_eq!((get("CONFIG", &[0; 4]), other), (Some(vec![1; 40]), Some(vec![0; 40])));
 }
 
+fn key(index: impl Into<u32>) -> [u8; 4] {
+    index.into().to_ne_bytes()
+}
+
+/// The first word of a counter.
+fn count(map: &str, index: impl Into<u32>) -> u64 {
+    let value = get(map, &key(index)).unwrap();
+    u64::from_ne_bytes(*value.first_chunk().unwrap())
+}
+
+/// Makes the interface `ifindex` port 1, of a kind or none.
+fn attach(ifindex: u32, kind: u8) {
+    let map = if ifindex < LOW_IFINDICES { "PORT_BY_LOW_IFINDEX" } else { "PORT_BY_IFINDEX" };
+    put(map, &key(ifindex), &key(1u32));
+    let mut value = [0; 16];
+    value[std::mem::offset_of!(PortValue, kind)] = kind;
+    put("PORT", &key(1u32), &value);
+}
+
 #[test]
 fn nothing_counts_after_a_tail_call() {
-    use selvedge_ebpf_common::drop;
-    use selvedge_ebpf_common::value::{PORT_ACCESS, PortValue};
-
     clear();
-    // An access port at interface 3: on to the stage, which drops a frame of no known type.
-    put("PORT_BY_LOW_IFINDEX", &3u32.to_ne_bytes(), &1u32.to_ne_bytes());
-    let port = PortValue { kind: PORT_ACCESS, ..PortValue::default() };
-    let mut value = [0; 16];
-    value[std::mem::offset_of!(PortValue, kind)] = port.kind;
-    put("PORT", &1u32.to_ne_bytes(), &value);
+    attach(3, PORT_ACCESS);
+    // To the stage, which drops a frame of no known type.
     let ran = run("entry", 3, &[0x12; 60]);
     assert_eq!((ran.action, ran.tail_calls), (xdp_action::XDP_DROP, 1));
-    let drops = |reason: u8| get("DROPS", &u32::from(reason).to_ne_bytes()).unwrap()[0];
-    assert_eq!((drops(drop::UNSUPPORTED), drops(drop::PORT_DISABLED)), (1, 0));
+    let drops = [drop::UNSUPPORTED, drop::PORT_DISABLED].map(|reason| count("DROPS", reason));
+    assert_eq!(drops, [1, 0]);
+}
+
+#[test]
+fn interfaces_are_found_by_low_and_by_high_indices() {
+    clear();
+    for ifindex in [1, LOW_IFINDICES - 1, LOW_IFINDICES, u32::MAX] {
+        attach(ifindex, PORT_ACCESS);
+        run("entry", ifindex, &[0; 60]);
+    }
+    run("entry", 7, &[0; 60]);
+    assert_eq!((count("PORT_COUNTERS", 1u32), count("PORT_COUNTERS", 0u32)), (4, 1));
+}
+
+/// An IPv4 packet from `10.0.0.<from>`.
+fn frame(from: u8) -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+    frame[26..30].copy_from_slice(&[10, 0, 0, from]);
+    frame
+}
+
+#[test]
+fn a_source_is_told_once_a_second_and_a_port_tells_a_hundred() {
+    const START: u64 = 1 << 40;
+    clear();
+    attach(3, PORT_NONE);
+    // (nanoseconds, told)
+    for (after, told) in [(0, 1), (1, 0), (RECENT_NS - 1, 0), (RECENT_NS, 1), (RECENT_NS + 1, 0)] {
+        set_clock(START + after);
+        run("entry", 3, &frame(1));
+        assert_eq!(records("EVENTS").len(), told, "after {after} ns");
+    }
+    set_clock(START + 10 * RECENT_NS);
+    (0..200).for_each(|from| drop_frame(&frame(from)));
+    assert_eq!(records("EVENTS").len() as u64, EVENTS_PER_SECOND);
+    set_clock(START + 10 * RECENT_NS + 1_000_000_000 / EVENTS_PER_SECOND);
+    (200..210).for_each(|from| drop_frame(&frame(from)));
+    assert_eq!(records("EVENTS").len(), 1);
+}
+
+fn drop_frame(frame: &[u8]) {
+    assert_eq!(run("entry", 3, frame).action, xdp_action::XDP_DROP);
+}
+
+#[test]
+fn a_frame_at_a_hook_goes_to_its_socket_or_is_counted() {
+    clear();
+    let slot = u32::from(COMPUTE_PORT) + 5;
+    put("HOOK_BY_IFINDEX", &key(9u32), &key(5u32));
+    put("SOCKET", &key(5u32), &key(1u32));
+    let ran = run("hook_rx", 9, &[0; 60]);
+    assert_eq!((ran.action, ran.redirected), (xdp_action::XDP_REDIRECT, Some(5)));
+    assert_eq!(count("PORT_COUNTERS", slot), 0);
+
+    clear();
+    put("HOOK_BY_IFINDEX", &key(9u32), &key(5u32));
+    assert_eq!(run("hook_rx", 9, &[0; 60]).action, xdp_action::XDP_DROP);
+    assert_eq!((count("PORT_COUNTERS", slot), count("DROPS", drop::HOOK_DOWN)), (1, 1));
+    assert_eq!(run("hook_rx", 8, &[0; 60]).action, xdp_action::XDP_DROP, "no hook's");
+    assert_eq!((count("PORT_COUNTERS", slot), count("DROPS", drop::HOOK_DOWN)), (1, 1));
+}
+
+#[test]
+fn what_benches_load_does_what_it_is_called() {
+    clear();
+    let action = |name: &str| run(name, 1, &[0; 60]).action;
+    assert_eq!((action("pass"), action("discard")), (xdp_action::XDP_PASS, xdp_action::XDP_DROP));
+    assert_eq!(count("PORT_COUNTERS", 0u32), 1);
+    assert_eq!(action("redirect"), xdp_action::XDP_ABORTED, "no device");
+    put("DEVICE", &key(0u32), &[0; 8]);
+    assert_eq!(action("redirect"), xdp_action::XDP_REDIRECT);
 }
