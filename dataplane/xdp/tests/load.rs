@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use common::{PinDir, chain, in_netns, interface, ip, mac, veth};
 use selvedge_xdp::common::map::PINNED;
 use selvedge_xdp::{
-    Class, Delivery, Direction, Endpoint, Error, HookState, LocalSid, Meter, NextHop, PortKind,
-    Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, remove_all,
+    Backup, Class, Delivery, Direction, Endpoint, Error, HookState, LocalSid, Meter, NextHop,
+    PortKind, Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, remove_all,
 };
 
 /// One entry of each table.
@@ -46,7 +46,11 @@ fn fill(switch: &Switch) {
     switch.policy.put(65535, &vec![7, 0xE100, 0xE001]).unwrap();
     switch.local_sid.put(5, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE101, &LocalSid::Compute { hook: 255, bypass: true }).unwrap();
-    switch.next_hop.put(5, &NextHop { port: 255, mac: [2, 0, 0, 0, 0, 1], backup: 0 }).unwrap();
+    let mac = [2, 0, 0, 0, 0, 1];
+    switch.next_hop.put(5, &NextHop { port: 255, mac, backup: 127 }).unwrap();
+    let backup = Backup { port: 1, mac, sids: vec![9, 0xFFFF, 1, 2] };
+    switch.backup.put((255, 127), &backup).unwrap();
+    switch.backup.put((1, 1), &Backup { sids: Vec::new(), ..backup }).unwrap();
     let delivery = Delivery { port: 1, mac: [2, 0, 0, 0, 0, 9] };
     switch.delivery.put((1, "::/0".parse().unwrap()), &delivery).unwrap();
     let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1, 2, 3] };
@@ -82,6 +86,7 @@ fn everything(switch: &Switch) -> String {
         table(&switch.policy),
         table(&switch.local_sid),
         table(&switch.next_hop),
+        table(&switch.backup),
         table(&switch.delivery),
         table(&switch.queue),
         format!("{:?}", switch.facts.generation().unwrap()),
@@ -147,6 +152,20 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         range(switch.local_sid.put(4096, &LocalSid::Decapsulate), "segment id");
         range(switch.local_sid.put(0xE000, &LocalSid::Node), "node id");
         range(switch.next_hop.put(4096, &NextHop { port: 1, mac: [0; 6], backup: 0 }), "node id");
+        let backup = |port, sids: &[u16]| Backup { port, mac: [0; 6], sids: sids.to_vec() };
+        range(switch.backup.put((1, 0), &backup(2, &[])), "backup");
+        range(switch.backup.put((0, 1), &backup(2, &[])), "port");
+        range(switch.backup.put((1, 128), &backup(2, &[])), "backup");
+        range(switch.backup.put((1, 1), &backup(2, &[1; 5])), "number of segment ids");
+        range(switch.backup.put((1, 1), &backup(2, &[0])), "segment id");
+        let meter = Meter {
+            class: Class::Guaranteed,
+            guaranteed_bps: 20_000_000,
+            guaranteed_burst_bytes: 1,
+            maximum_bps: 10_000_000,
+            maximum_burst_bytes: 1,
+        };
+        range(switch.meter.put((1, Direction::Uplink), &meter), "maximum rate");
         let queue = Queue { rate_bps: 0, threshold_bytes: [0; 3] };
         range(switch.queue.put(1, &queue), "queue rate");
         assert!(matches!(switch.facts.port_id("sixteen-letters-"), Err(Error::PortName(_))));

@@ -93,6 +93,10 @@ impl Table for MeterTable {
         check_slice(slice)?;
         check_rate("guaranteed rate", meter.guaranteed_bps, true)?;
         check_rate("maximum rate", meter.maximum_bps, true)?;
+        if meter.maximum_bps != 0 {
+            // What is guaranteed is charged to the maximum too, and never held back by it.
+            within("maximum rate", meter.maximum_bps, meter.guaranteed_bps, MAX_RATE_BPS)?;
+        }
         let class = match meter.class {
             Class::BestEffort => CLASS_BEST_EFFORT,
             Class::Guaranteed => CLASS_GUARANTEED,
