@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("core", &["topology", "slices", "pipeline"]),
     ("controller", &["core", "topology", "slices", "pipeline", "southbound", "mec-api"]),
     ("lab", &["topology"]),
+    ("inputs", &["ebpf-parse", "pipeline", "slices", "southbound", "topology"]),
     ("bench", &["xdp", "topology", "slices", "pipeline", "core", "controller", "dataplane"]),
 ];
 

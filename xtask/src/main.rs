@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+mod fuzz;
 mod run;
 mod setup;
 mod verify;
@@ -21,6 +22,8 @@ usage: cargo xtask COMMAND
   test NAME ...  run only these steps (see `cargo xtask test --list`)
   bench NAME     measure; writes target/bench/NAME.json (NAME: admission, forward, paths,
                  placement, protect, scale, te)
+  fuzz [NAME]    look for bytes that a parser does not stand, in one target or all of them
+                 (--seconds N for each, 600 unless said; --keep adds to fuzz/corpus)
   hooks          build examples/hooks to WebAssembly
 ";
 
@@ -63,6 +66,7 @@ fn command(args: &[&str]) -> Result<ExitCode> {
             run::cargo(&["build", "--release", "-p", "selvedge-bench"])?;
             run::as_root("target/release/bench", &[name])?;
         }
+        ["fuzz", args @ ..] => fuzz::start(args)?,
         ["hooks"] => {
             setup::build_tools()?;
             run::hooks()?;

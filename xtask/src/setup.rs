@@ -20,6 +20,8 @@ const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const CARGO_DENY: &str = "target/tools/bin/cargo-deny";
 const CARGO_DENY_VERSION: &str = "0.20.2";
+pub(crate) const CARGO_FUZZ: &str = "target/tools/bin/cargo-fuzz";
+const CARGO_FUZZ_VERSION: &str = "0.13.2";
 const PYTHON: &str = "target/venv/bin/python3";
 const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
 /// What the benches `admission`, `paths`, `placement` and `te` compare with.
@@ -40,6 +42,19 @@ pub(crate) fn test_tools() -> Result<()> {
     debian(&[LAB_PACKAGES, TEST_PACKAGES].concat())?;
     cargo_deny()?;
     p4runtime_shell()
+}
+
+/// A C++ compiler for libFuzzer, and what starts it.
+pub(crate) fn fuzz_tools() -> Result<()> {
+    toolchain()?;
+    debian(&["gcc", "g++", "libc6-dev"])?;
+    if prints_version(CARGO_FUZZ, CARGO_FUZZ_VERSION) {
+        return Ok(());
+    }
+    say(&format!("cargo-fuzz {CARGO_FUZZ_VERSION} under target/tools (about a minute)"));
+    let mut install = cargo_install("cargo-fuzz", CARGO_FUZZ_VERSION);
+    install.arg("--debug").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    succeed("cargo install cargo-fuzz", install.status())
 }
 
 /// `rust-toolchain.toml` names components and targets; rustup adds those it lacks.

@@ -7,11 +7,14 @@
 //! No maps and no decisions: those are in ebpf/programs.
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod gtp;
 pub mod ip;
 pub mod rewrite;
 pub mod srv6;
 pub mod stamp;
+pub mod udp;
 mod window;
 
 pub use window::{Cursor, Window};

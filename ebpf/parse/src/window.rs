@@ -44,6 +44,37 @@ impl Cursor {
     pub fn skip(&mut self, bytes: usize) {
         self.pos += bytes;
     }
+
+    /// As [`Cursor::skip`], of a number that was worked out from the packet and that the program
+    /// goes on to use.
+    #[inline(always)]
+    pub fn skip_computed(&mut self, bytes: usize) {
+        self.pos = add(self.pos, bytes);
+    }
+}
+
+/// In assembly, so that there is one such sum: a compiler that makes it twice, in two orders,
+/// compares the one with the end and reads at the other, of which the verifier then knows
+/// nothing.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn add(mut pos: usize, bytes: usize) -> usize {
+    // SAFETY: a sum of two registers.
+    unsafe {
+        core::arch::asm!(
+            "{pos} += {bytes}",
+            pos = inout(reg) pos,
+            bytes = in(reg) bytes,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    pos
+}
+
+#[cfg(not(target_arch = "bpf"))]
+#[inline(always)]
+const fn add(pos: usize, bytes: usize) -> usize {
+    pos + bytes
 }
 
 /// `N` bytes of a packet. Offsets are constants; one beyond the end does not compile.
