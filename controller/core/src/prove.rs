@@ -22,12 +22,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use selvedge_pipeline::{Direction, Key};
+use selvedge_pipeline::{Direction, Entry, Key};
 use selvedge_topology::NodeName;
 
 use crate::effect::Update;
 use crate::plan::{Stage, Step, Table};
 
+mod around;
 mod class;
 mod groups;
 mod node;
@@ -87,6 +88,8 @@ pub enum Defect {
     Rule,
     /// A source bound where it is not attached.
     Spoof,
+    /// A switch would lead packets around a failure, and not back to where they would have been.
+    Detour,
 }
 
 impl fmt::Display for CounterExample {
@@ -101,6 +104,7 @@ impl fmt::Display for CounterExample {
             Defect::Promise => "promise not carried out",
             Defect::Rule => "traffic rule not carried out",
             Defect::Spoof => "source bound at the wrong port",
+            Defect::Detour => "way around a failure leads astray",
         };
         write!(f, "{what} after step {}: {}", self.step, self.subject)?;
         for (index, node) in self.nodes.iter().enumerate() {
@@ -128,7 +132,9 @@ impl Defect {
     /// Whether it does no more harm than a little loss while the plan is under way.
     fn passes(self) -> bool {
         match self {
-            Self::BlackHole | Self::Overload | Self::Unprotected | Self::Promise => true,
+            Self::BlackHole | Self::Overload | Self::Unprotected | Self::Promise | Self::Detour => {
+                true
+            }
             Self::Loop | Self::Leak | Self::HookMissed | Self::Rule | Self::Spoof => false,
         }
     }
@@ -246,7 +252,25 @@ fn prove(view: &View, steps: &[Step], rigor: Rigor) -> Result<View, CounterExamp
             return Err(counter);
         }
     }
+    // Of switches that cannot be written, or are not known, nobody can say where they lead.
+    let is_whole = rigor != Rigor::Part && !some_unknown && world.stuck.is_empty();
+    if is_whole
+        && changes_repairs(steps)
+        && let Some(mut counter) = around::astray(&view)
+    {
+        counter.step = result.map_or(0, |result| result + 1);
+        return Err(counter);
+    }
     Ok(view)
+}
+
+fn changes_repairs(steps: &[Step]) -> bool {
+    let updates = steps.iter().flat_map(|step| step.updates.values()).flatten();
+    updates.into_iter().any(|update| match update {
+        Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => {
+            matches!(entry, Entry::NextHop(_) | Entry::Backup(_))
+        }
+    })
 }
 
 /// Whether next hops become others. Until all of them have, packets are neither on the way that
@@ -256,7 +280,7 @@ fn moves_fabric(steps: &[Step]) -> bool {
     let updates = steps.iter().flat_map(|step| step.updates.values()).flatten();
     updates.into_iter().any(|update| match update {
         Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => {
-            matches!(entry, selvedge_pipeline::Entry::NextHop(_))
+            matches!(entry, Entry::NextHop(_))
         }
     })
 }

@@ -115,6 +115,55 @@ fn what_is_desired_is_right() {
 
 type Plant = fn(&mut Tables, &Core);
 
+/// Of ways around failures, which packets take while a port is down.
+#[test]
+fn planted_detours_are_found() {
+    let backups = |tables: &mut Tables, change: fn(&mut selvedge_pipeline::BackupEntry)| {
+        edit(tables, "gnb1", |entry| match entry {
+            Entry::Backup(backup) => {
+                let mut backup = backup.clone();
+                change(&mut backup);
+                Some(Entry::Backup(backup))
+            }
+            _ => None,
+        });
+    };
+    type Plant<'a> = &'a dyn Fn(&mut Tables);
+    let cases: [(&str, Plant<'_>); 6] = [
+        ("over the link that failed", &|tables| {
+            backups(tables, |backup| backup.port = backup.around)
+        }),
+        ("to a neighbor that is not there", &|tables| backups(tables, |b| b.mac = [2; 6])),
+        ("to elsewhere", &|tables| backups(tables, |backup| backup.sids.push(1))),
+        ("to a node that is not there", &|tables| backups(tables, |backup| backup.sids.push(99))),
+        ("one that is not there", &|tables| {
+            drop_all(tables, "gnb1", |entry| matches!(entry, Entry::Backup(_)));
+        }),
+        ("another's", &|tables| {
+            edit(tables, "gnb1", |entry| match entry {
+                Entry::NextHop(hop) if hop.backup > 2 => {
+                    let backup = hop.backup - 1;
+                    Some(Entry::NextHop(selvedge_pipeline::NextHopEntry { backup, ..*hop }))
+                }
+                _ => None,
+            });
+        }),
+    ];
+    let core = core(true);
+    let (world, held) = (core.world(), &core.derived.tables);
+    assert_eq!(super::around::astray(&view(&world, held)), None);
+    for (what, plant) in cases {
+        let mut wanted = held.clone();
+        plant(&mut wanted);
+        let found = super::around::astray(&view(&world, &wanted));
+        assert_eq!(found.map(|counter| counter.defect), Some(Defect::Detour), "{what}");
+        let switches = held.iter().map(|(n, table)| (n, &**table, &*wanted[n]));
+        let steps = plan::steps(switches, 1, false);
+        let refused = prove(&view(&world, held), &steps, Rigor::NothingNew).err();
+        assert_eq!(refused.map(|counter| counter.defect), Some(Defect::Detour), "{what}");
+    }
+}
+
 #[test]
 fn planted_defects_are_found() {
     let cases: &[(&str, Defect, Plant)] = &[
