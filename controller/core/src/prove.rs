@@ -9,10 +9,11 @@
 //! The proof is incremental: a [`View`] knows what is wrong in one state, and finds out for the
 //! next by looking at the classes of packets that the change concerns.
 //!
-//! Switches hold no backup paths: after a failure a new plan, proven in its turn, sends packets
-//! where room is kept for them. So what is proven beforehand, for each single failure that a slice
-//! is protected against, is that this place exists and is enough (`survive.rs`): from the way that
-//! packets take by the entries, the backup that admission promises, and sums by link and failure.
+//! A switch leads packets around a failure next to it by itself (`around.rs`), over what happens
+//! to be there; then a new plan, proven in its turn, sends them where room is kept for them. So
+//! what is proven beforehand, for each single failure that a slice is protected against, is that
+//! this place exists and is enough (`survive.rs`): from the way that packets take by the entries,
+//! the backup that admission promises, and sums by link and failure.
 //!
 //! What cannot be helped by refusing is not held against a plan: traffic between parts of the
 //! network that are not connected, and packets that meet a switch whose entries are not known

@@ -84,7 +84,8 @@ fn entry() -> impl Strategy<Value = Entry> {
                     class,
                     guaranteed_bps: guaranteed,
                     guaranteed_burst_bytes: burst,
-                    maximum_bps: maximum,
+                    // Where there is one it is no less than what is guaranteed.
+                    maximum_bps: if maximum == 0 { 0 } else { maximum.max(guaranteed) },
                     maximum_burst_bytes: maximum_burst,
                 })
             }
@@ -96,9 +97,13 @@ fn entry() -> impl Strategy<Value = Entry> {
         (1u16..=4095).prop_map(|sid| {
             Entry::LocalSid(LocalSidEntry { sid, action: LocalSidAction::Node })
         }),
-        (1u16..=4095, port(), any::<[u8; 6]>()).prop_map(|(node, port, mac)| {
-            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac, backup: 0 })
+        (1u16..=4095, port(), any::<[u8; 6]>(), 0u8..=127).prop_map(|(node, port, mac, backup)| {
+            Entry::NextHop(NextHopEntry { node: NodeSid(node), port, mac, backup })
         }),
+        (port(), 1u8..=127, port(), any::<[u8; 6]>(), prop::collection::vec(1u16.., 0..=4))
+            .prop_map(|(around, backup, port, mac, sids)| {
+                Entry::Backup(BackupEntry { around, backup, port, mac, sids })
+            }),
         (slice(), net(), port(), any::<[u8; 6]>()).prop_map(|(slice, prefix, port, mac)| {
             Entry::Delivery(DeliveryEntry { slice, prefix, port, mac })
         }),
