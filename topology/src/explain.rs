@@ -94,6 +94,9 @@ pub fn explain_pair(
     Search { scratch, disjoint: Some(disjoint) }.explain(graph, query)
 }
 
+/// Rounds in which relaxations that are enough together are each made less.
+const ROUNDS: usize = 4;
+
 /// Looks for one path, or for two.
 struct Search<'a> {
     scratch: &'a mut Scratch,
@@ -256,12 +259,19 @@ impl Search<'_> {
             Kind::Delay | Kind::Hops | Kind::Bandwidth => 1,
             Kind::Affinity => 2,
         });
-        for at in order {
-            let others = enough.iter().enumerate().filter(|(other, _)| *other != at);
-            let eased = others.fold(query.constraints.clone(), |c, (_, other)| other.eased(c));
-            let query = Query { constraints: &eased, ..*query };
-            if let Some(least) = self.alone(graph, &query, enough[at].kind())? {
-                enough[at] = least;
+        // One that has become less may let another be less again.
+        for _ in 0..ROUNDS {
+            let before = enough.clone();
+            for &at in &order {
+                let others = enough.iter().enumerate().filter(|(other, _)| *other != at);
+                let eased = others.fold(query.constraints.clone(), |c, (_, other)| other.eased(c));
+                let query = Query { constraints: &eased, ..*query };
+                if let Some(least) = self.alone(graph, &query, enough[at].kind())? {
+                    enough[at] = least;
+                }
+            }
+            if enough == before {
+                break;
             }
         }
         Ok(enough)
