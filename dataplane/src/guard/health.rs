@@ -36,11 +36,20 @@ pub struct Health {
     down: Option<(Duration, Duration)>,
 }
 
+/// How long after a test packet was sent its answer has to be there: this, and as long as what
+/// stands before it in this switch's queue takes.
+const GRACE: Duration = Duration::from_millis(10);
+/// The same where frames have come from the neighbor since: then its queue may be long.
+const LONG_GRACE: Duration = Duration::from_millis(60);
+
 /// A test packet without an answer.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     number: u32,
-    deadline: Duration,
+    /// When its answer was due if there were no grace.
+    due: Duration,
+    /// Frames received on the port by then.
+    received: u64,
     /// It counts as lost. Its answer may come all the same.
     lost: bool,
 }
@@ -73,13 +82,13 @@ impl Health {
         self.up
     }
 
-    /// Test packet `number` has been sent. It counts as lost if there is no answer by `deadline`
-    /// and as long after as answers take.
-    pub fn sent(&mut self, number: u32, deadline: Duration) {
+    /// Test packet `number` leaves at `at`, by when so many frames have been received.
+    pub fn sent(&mut self, number: u32, at: Duration, received: u64) {
         if self.open.len() == OPEN {
             self.open.pop_front();
         }
-        self.open.push_back(Open { number, deadline: deadline + self.slow, lost: false });
+        let due = at + self.slow;
+        self.open.push_back(Open { number, due, received, lost: false });
     }
 
     pub fn carrier(&mut self, carrier: bool) {
@@ -90,11 +99,12 @@ impl Health {
         self.carrier = carrier;
     }
 
-    /// Looks at what has come of test packets; `answer`: how long it took. Says when that changes
-    /// whether the port is up, and why it went down.
+    /// Looks at what has come of test packets; `answer`: how long it took, `received`: frames by
+    /// now. Says when that changes whether the port is up, and why it went down.
     pub fn look(
         &mut self,
         answer: impl Fn(u32) -> Option<Duration>,
+        received: u64,
         now: Duration,
     ) -> Option<Result<(), Why>> {
         let (mut lost, mut good, mut slow) = (self.lost, self.good, self.slow);
@@ -105,7 +115,8 @@ impl Health {
                 slow = took.max(slow - slow / 64);
                 return false;
             }
-            if !open.lost && now >= open.deadline {
+            let grace = if received == open.received { GRACE } else { LONG_GRACE };
+            if !open.lost && now >= open.due + grace {
                 (open.lost, lost, good) = (true, lost + 1, 0);
             }
             true
@@ -150,11 +161,15 @@ mod tests {
     struct Port {
         health: Health,
         ticks: u32,
+        received: u64,
+        /// Frames come in whether or not there are answers.
+        hears: bool,
     }
 
     impl Port {
         fn new(up: bool) -> Self {
-            Self { health: Health::new(up, true, Duration::ZERO), ticks: 0 }
+            let health = Health::new(up, true, Duration::ZERO);
+            Self { health, ticks: 0, received: 0, hears: false }
         }
 
         fn now(&self) -> Duration {
@@ -165,11 +180,12 @@ mod tests {
         fn run(&mut self, ticks: u32, answered: bool) -> Option<(u32, Result<(), Why>)> {
             let first = self.ticks;
             for n in 1..=ticks {
-                self.health.sent(self.ticks, self.now() + TICK);
+                self.health.sent(self.ticks, self.now(), self.received);
                 self.ticks += 1;
                 // Answers come between two ticks.
                 let answer = |number| (answered && number >= first).then_some(Duration::ZERO);
-                if let Some(change) = self.health.look(answer, self.now()) {
+                self.received += u64::from(answered || self.hears);
+                if let Some(change) = self.health.look(answer, self.received, self.now()) {
                     return Some((n, change));
                 }
             }
@@ -209,6 +225,15 @@ mod tests {
         assert_eq!(port.run(10, true), None);
     }
 
+    /// The neighbor's queue may be long; or it hears nothing.
+    #[test]
+    fn while_frames_come_in_there_is_more_time_for_an_answer() {
+        let mut port = Port::new(true);
+        assert_eq!(port.run(100, true), None);
+        port.hears = true;
+        assert_eq!(port.run(100, false), Some((8, Err(Why::Silence))));
+    }
+
     /// After a moment in which nobody could know.
     #[test]
     fn what_has_become_slow_is_used_again() {
@@ -216,13 +241,13 @@ mod tests {
         assert_eq!(port.run(100, true), None);
         let mut changes = Vec::new();
         for n in 100..1000 {
-            port.health.sent(n, TICK * (n + 1));
+            port.health.sent(n, TICK * n, 0);
             // There and back takes 40 ticks from now on.
             let took = |number| {
                 (number < 100 || number + 40 <= n + 1)
                     .then_some(TICK * 40 * u32::from(number >= 100))
             };
-            let change = port.health.look(took, TICK * (n + 1));
+            let change = port.health.look(took, 0, TICK * (n + 1));
             changes.extend(change.map(|change| (n, change)));
         }
         assert_eq!(changes, [(102, Err(Why::Silence)), (159, Ok(()))]);

@@ -33,11 +33,6 @@ use probe::Probing;
 
 /// Ports are looked up anew although nothing was heard.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long after a test packet was sent its answer has to be there: this, and as long as what
-/// stands before it in this switch's queue takes.
-const GRACE: Duration = Duration::from_millis(10);
-/// The same where frames do come from the neighbor: then its queue may be long.
-const LONG_GRACE: Duration = Duration::from_millis(60);
 
 /// What became of test packets, for whoever tells of delay and loss.
 pub type Probes = Arc<Mutex<Probing>>;
@@ -86,8 +81,6 @@ struct Guarded {
     link: LinkAddr,
     mac: [u8; 6],
     health: Health,
-    /// Frames received, when last looked.
-    received: u64,
 }
 
 impl<T: Tables + Send + 'static> Guard<T> {
@@ -127,9 +120,11 @@ impl<T: Tables + Send + 'static> Guard<T> {
         let mut monitor = Monitor::open().map_err(GuardError::Monitor)?;
         let mut guarded: BTreeMap<PortId, Guarded> = BTreeMap::new();
         self.refresh(&mut guarded, &netlink).await?;
-        let mut ticks = tokio::time::interval(self.interval);
+        // With every other one a test packet leaves; each is a look at answers.
+        let mut ticks = tokio::time::interval(self.interval / 2);
         // What was missed is missed: a burst of test packets says nothing more.
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut is_probe = false;
         let mut refreshes = tokio::time::interval(REFRESH);
         loop {
             tokio::select! {
@@ -145,7 +140,12 @@ impl<T: Tables + Send + 'static> Guard<T> {
                         self.refresh(&mut guarded, &netlink).await?;
                     }
                 },
-                _ = ticks.tick() => self.probe(&mut guarded, &sender)?,
+                _ = ticks.tick() => {
+                    is_probe = !is_probe;
+                    if is_probe {
+                        self.probe(&mut guarded, &sender)?;
+                    }
+                }
                 _ = refreshes.tick() => self.refresh(&mut guarded, &netlink).await?,
                 changed = self.ports.changed() => match changed {
                     Ok(()) => self.refresh(&mut guarded, &netlink).await?,
@@ -186,7 +186,7 @@ impl<T: Tables + Send + 'static> Guard<T> {
             let known = guarded.get(&port).filter(|known| known.ifindex == ifindex);
             if known.is_none() {
                 let health = Health::new(self.states.is_up(port.0)?, carrier, now);
-                guarded.insert(port, Guarded { ifindex, link, mac, health, received: 0 });
+                guarded.insert(port, Guarded { ifindex, link, mac, health });
             }
             let port = guarded.get_mut(&port).expect("it is there by now");
             (port.link, port.mac) = (link, mac);
@@ -209,13 +209,11 @@ impl<T: Tables + Send + 'static> Guard<T> {
     ) -> Result<(), GuardError> {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         for (port, at) in guarded {
-            let received = self.counters.port(port.0)?.rx_packets;
-            let grace = if received == at.received { GRACE } else { LONG_GRACE };
-            at.received = received;
             let sequence = self.probes().sent(*port, second);
             let now = now()?;
             let queued = self.states.backlog(port.0, now)?;
-            at.health.sent(sequence, now + grace + queued);
+            let received = self.counters.port(port.0)?.rx_packets;
+            at.health.sent(sequence, now + queued, received);
             let frame = probe::frame(at.mac, sequence, now);
             // One that cannot be sent is one that is not answered.
             if let Err(error) = sender.send_at(&at.link, &frame) {
@@ -230,7 +228,8 @@ impl<T: Tables + Send + 'static> Guard<T> {
             let answers = self.answers.answers(port.0)?;
             let answer = |number| probe::answer(&answers, number);
             let answer = |number| answer(number).map(|ns| Duration::from_nanos(ns.into()));
-            let Some(change) = at.health.look(answer, now()?) else { continue };
+            let received = self.counters.port(port.0)?.rx_packets;
+            let Some(change) = at.health.look(answer, received, now()?) else { continue };
             self.states.set(port.0, change.is_ok())?;
             match change {
                 Ok(()) => tracing::info!(port = port.0, "frames get through again"),
