@@ -118,15 +118,21 @@ impl fmt::Display for CounterExample {
 
 /// How much a plan must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rigor {
-    /// No state may have a defect that was not there before. For changes of intent, which
-    /// nobody is forced to make.
-    NothingNew,
-    /// Besides, the result has no defect at all; in exchange a state on the way may have
-    /// those that pass. For changes that the network forces, where the state before is worse.
-    Result,
-    /// The same, but what was wrong before may be left: not everything can be written.
-    Part,
+pub(crate) struct Rigor {
+    pub(crate) cause: Cause,
+    /// Its result is what is wanted: no next hop is withheld, no switch is left out. Otherwise
+    /// what was wrong before may be left, and what a failure would do is not told of the result.
+    pub(crate) whole: bool,
+}
+
+/// Who makes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A client, whom nobody forces: no state may have a defect that was not there before.
+    Intent,
+    /// The network, and the state before is worse: the result of a whole plan has no defect at
+    /// all; in exchange a state on the way may have those that pass.
+    Network,
 }
 
 impl Defect {
@@ -156,13 +162,13 @@ pub(crate) struct Proofs {
 pub(crate) type Tables = BTreeMap<NodeName, Arc<Table>>;
 
 impl Proofs {
-    /// Proves what somebody asks for: the tables as they should be then, and the way there from
-    /// what switches hold.
+    /// Proves what somebody asks for: the tables as they should be then, and the steps there from
+    /// what switches hold, or as far as they can go now.
     pub(crate) fn change(
         &mut self,
         world: &Arc<World>,
         (held, wanted): (&Tables, &Tables),
-        steps: &[Step],
+        (steps, whole): (&[Step], bool),
     ) -> Result<(), CounterExample> {
         self.held.advance(world, held);
         // Most of what switches should hold they do, once the network is up.
@@ -175,7 +181,10 @@ impl Proofs {
         }
         self.next = match steps {
             [] => None,
-            steps => Some((steps.to_vec(), prove(&self.held, steps, Rigor::NothingNew)?)),
+            steps => {
+                let rigor = Rigor { cause: Cause::Intent, whole };
+                Some((steps.to_vec(), prove(&self.held, steps, rigor)?))
+            }
         };
         Ok(())
     }
@@ -219,6 +228,7 @@ fn prove(view: &View, steps: &[Step], rigor: Rigor) -> Result<View, CounterExamp
     let mut view = view.clone();
     let result = steps.iter().rposition(|step| step.stage != Stage::Generation);
     let world = view.world.clone();
+    let forced = rigor.cause == Cause::Network;
     let (moves, some_unknown) = (moves_fabric(steps), view.known() < world.nodes.len());
     for (index, step) in steps.iter().enumerate() {
         if step.stage == Stage::Generation {
@@ -227,17 +237,17 @@ fn prove(view: &View, steps: &[Step], rigor: Rigor) -> Result<View, CounterExamp
         }
         let concerned = view.step(changes(&world, step));
         let is_result = Some(index) == result;
-        let must_be_gone = rigor == Rigor::Result && is_result;
+        let must_be_gone = forced && rigor.whole && is_result;
         let wrong: Vec<Topic> = match must_be_gone {
             true => view.wrong().map(|(topic, _)| topic).collect(),
             false => concerned,
         };
         for topic in wrong {
             let Some(defect) = view.defect(&topic) else { continue };
-            if rigor != Rigor::NothingNew && !is_result && defect.passes() {
+            if forced && !is_result && defect.passes() {
                 continue;
             }
-            let in_part = rigor == Rigor::Part || (moves && (!is_result || some_unknown));
+            let in_part = !rigor.whole || (moves && (!is_result || some_unknown));
             if defect == Defect::Unprotected && in_part {
                 continue;
             }
@@ -254,8 +264,9 @@ fn prove(view: &View, steps: &[Step], rigor: Rigor) -> Result<View, CounterExamp
         }
     }
     // Of switches that cannot be written, or are not known, nobody can say where they lead.
-    let is_whole = rigor != Rigor::Part && !some_unknown && world.stuck.is_empty();
-    if is_whole
+    if rigor.whole
+        && !some_unknown
+        && world.stuck.is_empty()
         && changes_repairs(steps)
         && let Some(mut counter) = around::astray(&view)
     {

@@ -24,7 +24,7 @@ use crate::effect::{Effect, Severity, Update};
 use crate::event::{ReadId, Timer, WriteId};
 use crate::order::{self, Held};
 use crate::plan::{self, Difference, Stage, Step, Table};
-use crate::prove::{self, Proofs, Rigor};
+use crate::prove::{self, Cause, Proofs, Rigor};
 
 /// What is known of one switch's tables, and what it was asked and has not answered.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +115,8 @@ impl Proof {
     /// The first counter-example.
     pub fn check(mut self) -> Result<(), prove::CounterExample> {
         if let Some(wanted) = &self.wanted {
-            self.proofs.change(&self.world, (&self.held, wanted), &self.steps)?;
+            let steps = (self.steps.as_slice(), self.rigor.whole);
+            self.proofs.change(&self.world, (&self.held, wanted), steps)?;
         }
         self.run().map(drop)
     }
@@ -327,13 +328,13 @@ impl Core {
     }
 
     fn proof(&mut self, steps: Vec<Step>, withheld: bool) -> Proof {
-        let part = withheld || self.some_unknown();
+        let whole = !withheld && !self.some_unknown();
         Proof {
             proofs: std::mem::take(&mut self.proofs),
             world: Arc::new(self.world()),
             held: self.held(),
             steps,
-            rigor: if part { Rigor::Part } else { Rigor::Result },
+            rigor: Rigor { cause: Cause::Network, whole },
             wanted: None,
         }
     }
@@ -377,7 +378,7 @@ impl Core {
     }
 
     /// Whether some switch that answers holds what nobody knows yet.
-    fn some_unknown(&self) -> bool {
+    pub(crate) fn some_unknown(&self) -> bool {
         let joined = |name: &NodeName| self.network.switches.get(name).is_some_and(|s| s.joined);
         self.sessions.iter().any(|(name, session)| joined(name) && session.held.is_none())
     }

@@ -179,9 +179,10 @@ impl Core {
     /// The tables as they should be, and the way there from what switches hold.
     fn prove_desired(&mut self) -> Result<(), Refusal> {
         let world = Arc::new(self.world());
-        let (steps, ..) = self.plan_steps();
+        let (steps, _, withheld) = self.plan_steps();
         let tables = (&self.held(), &self.derived.tables);
-        self.proofs.change(&world, tables, &steps).map_err(Refusal::NotProven)
+        let whole = !withheld && !self.some_unknown();
+        self.proofs.change(&world, tables, (&steps, whole)).map_err(Refusal::NotProven)
     }
 
     /// Gives back what `before` has numbers for, and the intent does not any more.

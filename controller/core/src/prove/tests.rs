@@ -8,7 +8,7 @@ use selvedge_pipeline::{
 };
 use selvedge_topology::{Node, NodeName, read};
 
-use super::{CounterExample, Defect, Proofs, Rigor, Tables, View, World, prove};
+use super::{Cause, CounterExample, Defect, Proofs, Rigor, Tables, View, World, prove};
 use crate::effect::Update;
 use crate::event::{Change, Compute, Event, Port, Report, Request, RequestId};
 use crate::plan::{self, Stage, Step, Table};
@@ -17,6 +17,9 @@ use crate::{Config, Core};
 mod judge;
 mod mutation;
 mod survive;
+
+const ASKED: Rigor = Rigor { cause: Cause::Intent, whole: true };
+const FORCED: Rigor = Rigor { cause: Cause::Network, whole: true };
 
 const OBJECTS: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: mark }\nspec:\n  \
     module: mark.wasm\n  memory: 1Mi\n---\napiVersion: selvedge/v1\nkind: NetworkSlice\n\
@@ -159,7 +162,7 @@ fn planted_detours_are_found() {
         assert_eq!(found.map(|counter| counter.defect), Some(Defect::Detour), "{what}");
         let switches = held.iter().map(|(n, table)| (n, &**table, &*wanted[n]));
         let steps = plan::steps(switches, 1, false);
-        let refused = prove(&view(&world, held), &steps, Rigor::NothingNew).err();
+        let refused = prove(&view(&world, held), &steps, ASKED).err();
         assert_eq!(refused.map(|counter| counter.defect), Some(Defect::Detour), "{what}");
     }
 }
@@ -369,11 +372,11 @@ fn steps_that_break_before_they_make_are_refused() {
     let steps = plan::steps(switches(), 1, false);
     let world = without.world();
     let before = view(&world, held);
-    assert_eq!(prove(&before, &steps, Rigor::NothingNew).err(), None);
-    assert_eq!(prove(&before, &steps, Rigor::Result).err(), None);
+    assert_eq!(prove(&before, &steps, ASKED).err(), None);
+    assert_eq!(prove(&before, &steps, FORCED).err(), None);
     // Without the ingress step the result is not what was asked for.
     let short: Vec<Step> = steps.into_iter().filter(|s| s.stage != Stage::Ingress).collect();
-    assert!(prove(&before, &short, Rigor::Result).is_err());
+    assert!(prove(&before, &short, FORCED).is_err());
     // Deliveries that go before anything else cut off those that need them.
     let dc1 = &held["dc1"];
     let deliveries = dc1.values().filter(|entry| matches!(entry, Entry::Delivery(_)));
@@ -387,7 +390,7 @@ fn steps_that_break_before_they_make_are_refused() {
         updates: [("dc1".parse().unwrap(), updates)].into(),
     };
     let steps = vec![step(gone.clone()), step(back.collect())];
-    let refused = prove(&view(&with.world(), held), &steps, Rigor::NothingNew).unwrap_err();
+    let refused = prove(&view(&with.world(), held), &steps, ASKED).unwrap_err();
     assert_eq!((refused.defect, refused.step), (Defect::BlackHole, 1));
 }
 
@@ -399,9 +402,9 @@ fn what_was_proven_for_a_change_counts_for_its_own_plan_alone() {
     let steps = plan::steps(switches(), 1, false);
     let world = Arc::new(without.world());
     let mut proofs = Proofs::default();
-    proofs.change(&world, (held, wanted), &steps).unwrap();
+    proofs.change(&world, (held, wanted), (&steps, true)).unwrap();
     let of = |world: &Arc<World>, held: &Tables, steps: &[Step]| {
-        proofs.clone().plan(world, held, steps, Rigor::Result)
+        proofs.clone().plan(world, held, steps, FORCED)
     };
     let result = of(&world, held, &steps).unwrap();
     assert_eq!(result.wrong().next(), None);

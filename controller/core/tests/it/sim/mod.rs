@@ -24,6 +24,9 @@ mod world;
 /// What ordinary tests run.
 const SEEDS: Range<u64> = 0..300;
 
+/// Requests that were refused for a next hop that had to wait.
+const ONCE_REFUSED: [u64; 4] = [57_116, 65_919, 79_258, 95_156];
+
 fn seeds() -> Range<u64> {
     let Ok(text) = std::env::var("SELVEDGE_SIM_SEEDS") else { return SEEDS };
     let range = text
@@ -68,6 +71,13 @@ fn a_seed_replays_to_the_same_trace() {
         let (first, second) = (trace(), trace());
         assert!(first.len() > 100, "a trace of {} lines", first.len());
         assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_admitted_is_proven_also_while_next_hops_wait() {
+    for seed in ONCE_REFUSED {
+        World::new(seed).run();
     }
 }
 
