@@ -6,6 +6,7 @@ use selvedge_pipeline::{
     Class, ClassifierAction, ClassifierEntry, Direction, Entry, LocalSidAction, OnFailure,
     PortKind, RouteAction, SliceMeterEntry,
 };
+use selvedge_slices::rules;
 
 /// What an entry matches.
 pub(crate) fn key(entry: &Entry) -> String {
@@ -89,8 +90,8 @@ fn classifier_key(entry: &ClassifierEntry) -> String {
     add("from", some(&entry.source));
     add("to", some(&entry.destination));
     add("protocol", some(&entry.protocol));
-    add("source port", some(&entry.source_port));
-    add("destination port", some(&entry.destination_port));
+    add("source port", some(&entry.source_ports.map(rules::ports_text)));
+    add("destination port", some(&entry.destination_ports.map(rules::ports_text)));
     add("dscp", some(&entry.dscp));
     text
 }

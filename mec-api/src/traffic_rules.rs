@@ -92,8 +92,8 @@ impl From<&TrafficFilter> for TrafficFilterBody {
         Self {
             src_address: texts(&filter.src_address),
             dst_address: texts(&filter.dst_address),
-            src_port: texts(&filter.src_port),
-            dst_port: texts(&filter.dst_port),
+            src_port: filter.src_port.iter().copied().map(rules::ports_text).collect(),
+            dst_port: filter.dst_port.iter().copied().map(rules::ports_text).collect(),
             protocol: texts(&filter.protocol),
             dscp: filter.dscp,
         }
@@ -141,8 +141,8 @@ impl TrafficFilterBody {
         Ok(TrafficFilter {
             src_address: each(at, "srcAddress", &self.src_address, rules::address)?,
             dst_address: each(at, "dstAddress", &self.dst_address, rules::address)?,
-            src_port: each(at, "srcPort", &self.src_port, rules::ports)?.concat(),
-            dst_port: each(at, "dstPort", &self.dst_port, rules::ports)?.concat(),
+            src_port: each(at, "srcPort", &self.src_port, rules::ports)?,
+            dst_port: each(at, "dstPort", &self.dst_port, rules::ports)?,
             protocol: each(at, "protocol", &self.protocol, rules::protocol)?,
             dscp: self.dscp,
         })

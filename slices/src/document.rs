@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::class::{Class, ClassReason};
 use crate::placement::Demand;
 use crate::read::API_VERSION;
-use crate::rules::{FilterType, RuleAction, RuleState};
+use crate::rules::{FilterType, RuleAction, RuleState, ports_text};
 use crate::schedule::{Schedule, Timestamp};
 use crate::template::Attribute;
 use crate::{
@@ -299,11 +299,12 @@ fn filter(filter: &TrafficFilter) -> Value {
         let texts: Vec<Value> = items.iter().map(|item| item.to_string().into()).collect();
         (!texts.is_empty()).then_some(Value::Array(texts))
     }
+    let ports = |ports: &[[u16; 2]]| ports.iter().copied().map(ports_text).collect::<Vec<_>>();
     stated([
         ("srcAddress", list(&filter.src_address)),
         ("dstAddress", list(&filter.dst_address)),
-        ("srcPort", list(&filter.src_port)),
-        ("dstPort", list(&filter.dst_port)),
+        ("srcPort", list(&ports(&filter.src_port))),
+        ("dstPort", list(&ports(&filter.dst_port))),
         ("protocol", list(&filter.protocol)),
         ("dSCP", filter.dscp.map(Into::into)),
     ])

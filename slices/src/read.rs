@@ -461,10 +461,9 @@ impl Reader {
         };
         let src_address = addresses(&mut fields, "srcAddress", "a source address");
         let dst_address = addresses(&mut fields, "dstAddress", "a destination address");
-        let mut ports = |fields: &mut Fields<'_>, key, what| -> Vec<u16> {
+        let mut ports = |fields: &mut Fields<'_>, key, what| -> Vec<[u16; 2]> {
             let items = fields.optional(key).map(|v| self.d.items(v, what)).unwrap_or_default();
-            let each = items.iter().filter_map(|v| self.d.parse_with(v, what, rules::ports));
-            each.flatten().collect()
+            items.iter().filter_map(|v| self.d.parse_with(v, what, rules::ports)).collect()
         };
         let src_port = ports(&mut fields, "srcPort", "a source port");
         let dst_port = ports(&mut fields, "dstPort", "a destination port");

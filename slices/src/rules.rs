@@ -45,8 +45,9 @@ pub enum RuleState {
 pub struct TrafficFilter {
     pub src_address: Vec<IpNet>,
     pub dst_address: Vec<IpNet>,
-    pub src_port: Vec<u16>,
-    pub dst_port: Vec<u16>,
+    /// First and last.
+    pub src_port: Vec<[u16; 2]>,
+    pub dst_port: Vec<[u16; 2]>,
     /// IP protocol numbers.
     pub protocol: Vec<u8>,
     pub dscp: Option<u8>,
@@ -58,8 +59,9 @@ pub struct Match {
     pub source: Option<IpNet>,
     pub destination: Option<IpNet>,
     pub protocol: Option<u8>,
-    pub source_port: Option<u16>,
-    pub destination_port: Option<u16>,
+    /// First and last.
+    pub source_ports: Option<[u16; 2]>,
+    pub destination_ports: Option<[u16; 2]>,
     pub dscp: Option<u8>,
 }
 
@@ -116,8 +118,8 @@ impl Match {
         Self {
             source: self.destination,
             destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
+            source_ports: self.destination_ports,
+            destination_ports: self.source_ports,
             ..self
         }
     }
@@ -151,11 +153,11 @@ impl TrafficFilter {
         multiply(&|one| with(&self.dst_address, |m, destination| Match { destination, ..m }, one));
         multiply(&|one| {
             let ports = each(&self.src_port).into_iter();
-            ports.map(|source_port| Match { source_port, ..one }).collect()
+            ports.map(|source_ports| Match { source_ports, ..one }).collect()
         });
         multiply(&|one| {
             let ports = each(&self.dst_port).into_iter();
-            ports.map(|destination_port| Match { destination_port, ..one }).collect()
+            ports.map(|destination_ports| Match { destination_ports, ..one }).collect()
         });
         multiply(&|one| {
             let protocols = each(&self.protocol).into_iter();
@@ -238,22 +240,25 @@ fn any_address(text: &str) -> Result<IpNet, Wrong> {
     }
 }
 
-/// `srcPort`, `dstPort`: a port, or a range of at most [`MAX_MATCHES`] of them.
-pub fn ports(text: &str) -> Result<Vec<u16>, Wrong> {
+/// `srcPort`, `dstPort`: a port, or a range of them; first and last.
+pub fn ports(text: &str) -> Result<[u16; 2], Wrong> {
     let number = |text: &str| -> Option<u16> {
         text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = number(first).zip(number(last)).filter(|(first, last)| first <= last);
-    let (first, last) = range.ok_or_else(|| {
-        Wrong::new(format!("{text:?} is not a port from 0 to 65535, or a range such as 80-90"))
-    })?;
-    let count = usize::from(last - first) + 1;
-    if count > MAX_MATCHES {
-        let message = format!("{text} are {count} ports: a rule matches at most {MAX_MATCHES}");
-        return Err(Wrong::new(message));
+    match range {
+        Some((0, u16::MAX)) => Err(Wrong::new(format!("{text} are all ports: leave it out"))),
+        Some((first, last)) => Ok([first, last]),
+        None => Err(Wrong::new(format!(
+            "{text:?} is not a port from 0 to 65535, or a range such as 80-90"
+        ))),
     }
-    Ok((first..=last).collect())
+}
+
+/// As [`ports`] reads it.
+pub fn ports_text([first, last]: [u16; 2]) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 /// `protocol`: a name or an IP protocol number.
@@ -321,7 +326,7 @@ mod tests {
         let filter = TrafficFilter {
             src_address: vec![address("10.0.0.1").unwrap(), address("fd10::1").unwrap()],
             dst_address: vec![address("10.0.0.2").unwrap()],
-            dst_port: vec![80, 81],
+            dst_port: vec![[80, 80], [90, 99]],
             protocol: vec![6],
             ..TrafficFilter::default()
         };
@@ -331,7 +336,7 @@ mod tests {
         let flow = rule(FilterType::Flow, filter);
         let matches = flow.matches();
         assert_eq!(matches.len(), 4);
-        assert!(matches.iter().any(|m| m.source_port == Some(80)));
+        assert!(matches.iter().any(|m| m.source_ports == Some([80, 80])));
         let all = rule(FilterType::Flow, TrafficFilter::default());
         assert_eq!(all.matches(), [Match::default()]);
     }
@@ -344,8 +349,8 @@ mod tests {
             TrafficFilter { src_address: six(), dst_address: four(), ..TrafficFilter::default() };
         assert_eq!(rule(FilterType::Packet, crossed).check(), Err(RuleError::MatchesNothing));
         let many = TrafficFilter {
-            src_port: (0..8).collect(),
-            dst_port: (0..8).collect(),
+            src_port: (0..8).map(|port| [port, port]).collect(),
+            dst_port: (0..8).map(|port| [port, port]).collect(),
             ..TrafficFilter::default()
         };
         assert_eq!(rule(FilterType::Packet, many.clone()).check(), Ok(()));

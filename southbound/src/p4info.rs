@@ -39,6 +39,7 @@ pub fn p4info() -> P4Info {
                                 MatchKind::Exact => match_field::MatchType::Exact,
                                 MatchKind::Lpm => match_field::MatchType::Lpm,
                                 MatchKind::Ternary => match_field::MatchType::Ternary,
+                                MatchKind::Range => match_field::MatchType::Range,
                                 MatchKind::Optional => match_field::MatchType::Optional,
                             }
                             .into(),

@@ -76,8 +76,8 @@ fn ternary_optional_and_priority() {
         source: Some("fd00::/8".parse().unwrap()),
         destination: None,
         protocol: Some(17),
-        source_port: None,
-        destination_port: None,
+        source_ports: None,
+        destination_ports: None,
         dscp: None,
         action: ClassifierAction::Drop,
     });

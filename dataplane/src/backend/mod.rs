@@ -33,6 +33,12 @@ pub trait Tables: Send + 'static {
     /// All entries of a table, in no particular order.
     fn entries(&self, table: TableKind) -> Result<Vec<Entry>, BackendError>;
 
+    /// Does `work`, and what of it is put off until its end: changes of the classifier, which
+    /// packets see all at once. On an error none of those was carried out.
+    fn batch<T>(&self, work: impl FnOnce() -> T) -> (T, Result<(), BackendError>) {
+        (work(), Ok(()))
+    }
+
     /// `index` is below the counter's size.
     fn count(&self, counter: CounterKind, index: u32) -> Result<Count, BackendError>;
 

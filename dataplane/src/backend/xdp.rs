@@ -50,6 +50,11 @@ impl XdpTables {
 }
 
 impl Tables for XdpTables {
+    fn batch<T>(&self, work: impl FnOnce() -> T) -> (T, Result<(), BackendError>) {
+        let (done, ended) = self.classifier.batch(work);
+        (done, ended.map_err(BackendError::from))
+    }
+
     fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
         Ok(match *key {
             Key::Port(port) => self.port.get(port.0)?.map(|kind| entry::port(port.0, kind)),
@@ -114,8 +119,8 @@ impl Tables for XdpTables {
                     source: e.source,
                     destination: e.destination,
                     protocol: e.protocol,
-                    source_port: e.source_port,
-                    destination_port: e.destination_port,
+                    source_ports: e.source_ports,
+                    destination_ports: e.destination_ports,
                     dscp: e.dscp,
                     action,
                 };
@@ -346,8 +351,8 @@ mod entry {
             source: rule.source,
             destination: rule.destination,
             protocol: rule.protocol,
-            source_port: rule.source_port,
-            destination_port: rule.destination_port,
+            source_ports: rule.source_ports,
+            destination_ports: rule.destination_ports,
             dscp: rule.dscp,
             action,
         })

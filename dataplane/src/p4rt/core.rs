@@ -235,18 +235,16 @@ impl<T: Tables> Core<T> {
     pub fn write(&mut self, request: &p4v1::WriteRequest) -> Result<(), Status> {
         self.check_writer(request.device_id, &request.role, request.election_id)?;
         let (tables, generations) = (&self.tables, self.generations());
-        let results: Vec<Result<(), UpdateError>> = match request.atomicity() {
-            Atomicity::ContinueOnError => {
-                let each = request.updates.iter();
-                each.map(|update| write::update(tables, generations, update)).collect()
-            }
-            Atomicity::RollbackOnError => write::all_or_none(tables, generations, &request.updates),
+        let all_or_none = match request.atomicity() {
+            Atomicity::ContinueOnError => false,
+            Atomicity::RollbackOnError => true,
             Atomicity::DataplaneAtomic => {
                 let what = "DATAPLANE_ATOMIC: packets may meet some of a batch's entries and not \
                             yet the others; CONTINUE_ON_ERROR and ROLLBACK_ON_ERROR are offered";
                 return Err(Status::unimplemented(what));
             }
         };
+        let results = write::batch(tables, generations, &request.updates, all_or_none);
         status::write_status(&results).map_err(|status| *status)
     }
 

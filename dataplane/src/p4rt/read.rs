@@ -178,8 +178,8 @@ mod tests {
             source: None,
             destination: None,
             protocol: Some(17),
-            source_port: None,
-            destination_port: None,
+            source_ports: None,
+            destination_ports: None,
             dscp: None,
             action: ClassifierAction::Drop,
         })

@@ -18,7 +18,7 @@ pub enum Generations {
 
 /// # Errors
 /// What this update ends with; nothing has changed then.
-pub fn update(
+fn update(
     tables: &impl Tables,
     generations: Generations,
     update: &p4v1::Update,
@@ -54,9 +54,32 @@ pub fn update(
     })
 }
 
+/// The updates in their order, and what each ends with.
+pub fn batch(
+    tables: &impl Tables,
+    generations: Generations,
+    updates: &[p4v1::Update],
+    or_none: bool,
+) -> Vec<Result<(), UpdateError>> {
+    let (mut results, ended) = tables.batch(|| match or_none {
+        true => all_or_none(tables, generations, updates),
+        false => updates.iter().map(|one| update(tables, generations, one)).collect(),
+    });
+    if let Err(error) = ended {
+        let error = failed(error);
+        for (result, one) in results.iter_mut().zip(updates) {
+            let is_rule = matches!(key_of(one), Some(Key::Classifier(_)));
+            if is_rule && result.is_ok() {
+                *result = Err(error.clone());
+            }
+        }
+    }
+    results
+}
+
 /// All of the updates or, when one fails, none: what was done before it is undone, and what comes
 /// after it is not tried (ROLLBACK_ON_ERROR, P4Runtime 1.4 §12.2). Packets may meet what is undone.
-pub fn all_or_none(
+fn all_or_none(
     tables: &impl Tables,
     generations: Generations,
     updates: &[p4v1::Update],
@@ -98,15 +121,18 @@ fn key_of(update: &p4v1::Update) -> Option<Key> {
 
 /// Removes every entry; the generation only where it is free.
 pub fn clear(tables: &impl Tables, generations: Generations) -> Result<(), BackendError> {
-    for table in TableKind::ALL {
-        if table == TableKind::Generation && generations == Generations::Guarded {
-            continue;
+    let (cleared, ended) = tables.batch(|| {
+        for table in TableKind::ALL {
+            if table == TableKind::Generation && generations == Generations::Guarded {
+                continue;
+            }
+            for entry in tables.entries(table)? {
+                tables.remove(&entry.key())?;
+            }
         }
-        for entry in tables.entries(table)? {
-            tables.remove(&entry.key())?;
-        }
-    }
-    Ok(())
+        Ok(())
+    });
+    cleared.and(ended)
 }
 
 fn insert(tables: &impl Tables, wire: &p4v1::TableEntry) -> Result<(), UpdateError> {

@@ -25,6 +25,10 @@ fn net() -> impl Strategy<Value = IpNet> {
     prop_oneof![v4, v6, near]
 }
 
+fn ports() -> impl Strategy<Value = Option<[u16; 2]>> {
+    prop::option::of((any::<u16>(), any::<u16>()).prop_map(|(a, b)| [a.min(b), a.max(b)]))
+}
+
 /// Whatever the tables can hold (P4Runtime refuses a little more).
 fn entry() -> impl Strategy<Value = Entry> {
     let port = || (1u16..=255).prop_map(PortId);
@@ -49,26 +53,21 @@ fn entry() -> impl Strategy<Value = Entry> {
         slice().prop_map(ClassifierAction::SetSlice)
     ];
     let nets = (prop::option::of(net()), prop::option::of(net()));
-    let fields = (
-        any::<Option<u8>>(),
-        any::<Option<u16>>(),
-        any::<Option<u16>>(),
-        prop::option::of(0u8..64),
-    );
+    let fields = (any::<Option<u8>>(), ports(), ports(), prop::option::of(0u8..64));
     prop_oneof![
         (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
         (port(), net(), set(), direction()).prop_map(|(port, prefix, slice_set, direction)| {
             Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
         }),
-        // Priorities that collide are the same rule; no more than 64 different ones.
+        // Priorities that collide are the same rule; few different ones.
         (1u32..=64, nets, fields, action).prop_map(|(priority, nets, fields, action)| {
             Entry::Classifier(ClassifierEntry {
                 priority,
                 source: nets.0,
                 destination: nets.1,
                 protocol: fields.0,
-                source_port: fields.1,
-                destination_port: fields.2,
+                source_ports: fields.1,
+                destination_ports: fields.2,
                 dscp: fields.3,
                 action,
             })

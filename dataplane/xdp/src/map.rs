@@ -74,6 +74,18 @@ impl Map {
         })
     }
 
+    /// Elements of an array from an index on; each is written whole.
+    pub(crate) fn put_array<V: Plain>(&self, first: u32, values: &[V]) -> Result<(), Error> {
+        self.check::<u32, V>();
+        let keys: Vec<u32> = (first..).zip(values).map(|(key, _)| key).collect();
+        let Ok(count @ 1..) = u32::try_from(keys.len()) else { return Ok(()) };
+        // SAFETY: as many keys as values, of the sizes checked above.
+        let put = unsafe {
+            sys::update_many(self.fd.as_fd(), keys.as_ptr().cast(), values.as_ptr().cast(), count)
+        };
+        put.map_err(Error::map("write", self.spec.name))
+    }
+
     /// Whether there was one.
     pub(crate) fn remove<K: Plain>(&self, key: &K) -> Result<bool, Error> {
         assert_eq!(size_of::<K>(), self.spec.key_bytes, "key of {}", self.spec.name);

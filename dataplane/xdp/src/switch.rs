@@ -101,7 +101,7 @@ impl Switch {
         let mut switch = Self {
             port: PortTable(Arc::clone(&maps)),
             endpoint: PrefixTable::new(Arc::clone(&maps)),
-            classifier: Classifier(Arc::clone(&maps)),
+            classifier: Classifier::new(Arc::clone(&maps)),
             route: PrefixTable::new(Arc::clone(&maps)),
             meter: MeterTable(Arc::clone(&maps)),
             policy: PolicyTable(Arc::clone(&maps)),

@@ -6,12 +6,13 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libc::{c_int, c_long};
 
+const MAP_CREATE: c_int = 0;
 const MAP_LOOKUP_ELEM: c_int = 1;
 const MAP_UPDATE_ELEM: c_int = 2;
 const MAP_DELETE_ELEM: c_int = 3;
@@ -21,6 +22,7 @@ const OBJ_GET: c_int = 7;
 const PROG_TEST_RUN: c_int = 10;
 const OBJ_GET_INFO_BY_FD: c_int = 15;
 const MAP_LOOKUP_BATCH: c_int = 24;
+const MAP_UPDATE_BATCH: c_int = 26;
 const LINK_CREATE: c_int = 28;
 const LINK_UPDATE: c_int = 29;
 const LINK_DETACH: c_int = 34;
@@ -31,6 +33,17 @@ const ATTACH_XDP: u32 = 37;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`.
 const TEST_LIVE_FRAMES: u32 = 1 << 1;
+
+#[repr(C)]
+#[derive(Default)]
+struct MapAttr {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map_fd: u32,
+}
 
 #[repr(C)]
 #[derive(Default)]
@@ -257,6 +270,55 @@ pub(crate) unsafe fn lookup_array(
     // SAFETY: by this function's contract; an array's cursor is an index of four bytes.
     found(unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) })?;
     Ok(attr.count)
+}
+
+/// Writes `count` elements, each whole.
+///
+/// # Safety
+/// `keys` has `count` keys of the map, `values` as many values.
+pub(crate) unsafe fn update_many(
+    map: BorrowedFd<'_>,
+    keys: *const u8,
+    values: *const u8,
+    count: u32,
+) -> io::Result<()> {
+    let mut attr = BatchAttr {
+        keys: keys as u64,
+        values: values as u64,
+        count,
+        map_fd: raw(map),
+        ..Default::default()
+    };
+    // SAFETY: by this function's contract.
+    unsafe { bpf(MAP_UPDATE_BATCH, &mut attr) }.map(drop)
+}
+
+/// Comes back when every program that runs now, for a packet, has ended.
+///
+/// The kernel waits so long (`synchronize_rcu`) before it answers a change of a map of maps;
+/// membarrier(2) would say it more plainly, but has it not where processors run without a tick.
+pub(crate) fn wait_for_programs() -> io::Result<()> {
+    const ARRAY: u32 = 2;
+    const ARRAY_OF_MAPS: u32 = 12;
+    let create = |kind, inner_map_fd| {
+        let mut attr = MapAttr {
+            kind,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            inner_map_fd,
+            ..Default::default()
+        };
+        // SAFETY: the kernel reads the struct alone.
+        unsafe { bpf(MAP_CREATE, &mut attr) }.map(owned)
+    };
+    let inner = create(ARRAY, 0)?;
+    let outer = create(ARRAY_OF_MAPS, raw(inner.as_fd()))?;
+    let value = raw(inner.as_fd());
+    // SAFETY: key and value are of four bytes.
+    unsafe {
+        update(outer.as_fd(), std::ptr::from_ref(&0u32).cast(), std::ptr::from_ref(&value).cast())
+    }
 }
 
 fn path_text(path: &Path) -> io::Result<CString> {

@@ -24,8 +24,8 @@ fn fill(switch: &Switch) {
         source: Some("10.0.0.0/8".parse().unwrap()),
         destination: None,
         protocol: Some(17),
-        source_port: None,
-        destination_port: Some(5001),
+        source_ports: None,
+        destination_ports: Some([5001, 5001]),
         dscp: None,
         action: RuleAction::SetSlice(9),
     };
@@ -174,17 +174,21 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
             source: None,
             destination: None,
             protocol: None,
-            source_port: None,
-            destination_port: None,
+            source_ports: None,
+            destination_ports: None,
             dscp: None,
             action: RuleAction::Pass,
         };
-        for priority in 0..64 {
-            switch.classifier.put(priority, &rule).unwrap();
-        }
-        assert!(matches!(switch.classifier.put(64, &rule), Err(Error::Full { capacity: 64, .. })));
+        let (put, ended) = switch.classifier.batch(|| {
+            let put = (0..1024).try_for_each(|priority| switch.classifier.put(priority, &rule));
+            assert_eq!(switch.classifier.get(1023).unwrap(), Some(rule), "also before its end");
+            put
+        });
+        put.and(ended).unwrap();
+        let full = switch.classifier.put(1024, &rule);
+        assert!(matches!(full, Err(Error::Full { capacity: 1024, .. })));
         switch.classifier.put(63, &Rule { protocol: Some(1), ..rule }).unwrap();
-        assert_eq!(switch.classifier.entries().unwrap().len(), 64);
+        assert_eq!(switch.classifier.entries().unwrap().len(), 1024);
         for name in 0..255 {
             switch.facts.port_id(&format!("p{name}")).unwrap();
         }

@@ -13,15 +13,17 @@
 //! Changing a layout, a map's size or a constant's meaning changes [`LAYOUT_VERSION`].
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod drop;
 pub mod key;
 pub mod map;
 pub mod rate;
+pub mod rule;
 pub mod value;
 
 /// Version of everything in this crate that lies in pinned maps; part of the pins' path.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Ports `1..=255` are the switch's, as P4Runtime numbers them.
 pub const MAX_PORT_ID: u16 = 255;
@@ -62,7 +64,7 @@ pub const BACKUP_SLOTS: u32 = (MAX_PORT_ID as u32 + 1) * (MAX_BACKUP as u32 + 1)
 pub const REPAIRED: u8 = 2;
 
 /// Application rules on one switch.
-pub const MAX_RULES: u32 = 64;
+pub const MAX_RULES: u32 = 1024;
 
 /// Largest inner IP packet, bytes: the access MTU.
 pub const MAX_INNER_LEN: u32 = 1500;
@@ -80,9 +82,11 @@ pub const OUTER_HOP_LIMIT: u8 = 64;
 pub const STAGE_ACCESS: u32 = 0;
 pub const STAGE_SID: u32 = 1;
 pub const STAGE_ANSWER: u32 = 2;
+pub const STAGE_EXTENSIONS: u32 = 3;
+pub const STAGE_CLASSIFY: u32 = 4;
 /// Where benches put the program they measure; empty in a switch.
-pub const STAGE_UNDER_TEST: u32 = 3;
-pub const STAGES: u32 = 4;
+pub const STAGE_UNDER_TEST: u32 = 5;
+pub const STAGES: u32 = 6;
 
 /// Test packets of STAMP (RFC 8762) between neighbors: where the sender hears, and where the
 /// reflector does. Of the two switches on a link only, so the addresses are nobody's.

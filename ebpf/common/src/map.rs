@@ -3,6 +3,7 @@
 use core::mem::size_of;
 
 use crate::key::{AddressKey, PrefixKey};
+use crate::rule::{MAX_RULE_NODES, RuleNode, RuleValue};
 use crate::value::*;
 use crate::{
     BACKUP_SLOTS, MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS,
@@ -79,6 +80,7 @@ pub const PINNED: &[Spec] = &[
     of::<AddressKey, EndpointValue>("ENDPOINT_EXACT", Kind::Hash, MAX_ENDPOINTS),
     of::<PrefixKey, EndpointValue>("ENDPOINT_PREFIX", Kind::LpmTrie, MAX_ENDPOINT_PREFIXES),
     array::<RuleValue>("RULE", 2 * MAX_RULES),
+    array::<RuleNode>("RULE_NODE", 2 * MAX_RULE_NODES),
     of::<AddressKey, RouteValue>("ROUTE_EXACT", Kind::Hash, MAX_ROUTES),
     of::<PrefixKey, RouteValue>("ROUTE_PREFIX", Kind::LpmTrie, MAX_ROUTE_PREFIXES),
     array::<MeterValue>("METER", SLICE_SLOTS),

@@ -22,7 +22,6 @@ plain! {
     PortValue = 16,
     DeviceValue = 8,
     EndpointValue = 4,
-    RuleValue = 96,
     RouteValue = 8,
     MeterValue = 64,
     MeterState = 64,
@@ -36,7 +35,7 @@ plain! {
     PortCounters = 64,
     SliceCounters = 96,
     HookCounters = 64,
-    Scratch = 48,
+    Scratch = 64,
     SeenEvent = 24,
     HeadValue = 64,
     ProbeValue = 2048,
@@ -50,7 +49,8 @@ pub struct ConfigValue {
     pub source: u64,
     /// Not 0: rates are enforced.
     pub metering: u32,
-    /// Rules in force: how many, and in which half of `RULE`; see [`ConfigValue::rules`].
+    /// Rules in force: how many (15..0), and in which half of their maps (16). Read once for a
+    /// packet.
     pub rules: u32,
     /// 0: the `*_PREFIX` map is empty, and not looked into.
     pub endpoint_prefixes: u32,
@@ -65,16 +65,12 @@ impl ConfigValue {
     pub const fn rules(bank: u32, count: u32) -> u32 {
         (bank & 1) << 16 | count & 0xffff
     }
+}
 
-    #[inline(always)]
-    pub const fn rule_count(&self) -> u32 {
-        self.rules & 0xffff
-    }
-
-    #[inline(always)]
-    pub const fn rule_bank(&self) -> u32 {
-        self.rules >> 16 & 1
-    }
+/// Bank and count of [`ConfigValue::rules`].
+#[inline(always)]
+pub const fn rules_in_force(rules: u32) -> (u32, u32) {
+    (rules >> 16 & 1, rules & 0xffff)
 }
 
 /// `FACTS`, one: what the switch remembers for its controllers (DESIGN §3).
@@ -137,46 +133,6 @@ pub struct EndpointValue {
     /// As in [`PrefixKey`](crate::key::PrefixKey): tells the agent whether what a trie found
     /// is what it asked for.
     pub bits: u8,
-}
-
-/// `RULE`: one application rule; two banks of `MAX_RULES`, each by falling priority.
-///
-/// A packet matches when every word, masked, equals the rule's: no branch but the last.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RuleValue {
-    /// In wire order, as are the masks and the destination.
-    pub source: [u64; 2],
-    pub source_mask: [u64; 2],
-    pub destination: [u64; 2],
-    pub destination_mask: [u64; 2],
-    /// See [`rule_fields`].
-    pub fields: u64,
-    pub fields_mask: u64,
-    pub priority: u32,
-    pub slice: u16,
-    /// `RULE_*`.
-    pub action: u8,
-    /// Prefix lengths in bits of 128; [`RULE_ANY`] matches anything.
-    pub source_bits: u8,
-    pub destination_bits: u8,
-    pub _pad: [u8; 7],
-}
-
-pub const RULE_DROP: u8 = 0;
-pub const RULE_PASS: u8 = 1;
-pub const RULE_SET_SLICE: u8 = 2;
-/// In place of a prefix length.
-pub const RULE_ANY: u8 = 0xff;
-
-/// Set in [`rule_fields`] when the packet shows its ports.
-pub const FIELDS_PORTS: u64 = 1;
-
-/// What rules compare besides addresses, in one word: source port (63..48), destination port
-/// (47..32), protocol (31..24), DSCP (23..16), [`FIELDS_PORTS`] (0).
-#[inline(always)]
-pub const fn rule_fields(ports: u32, has_ports: bool, protocol: u8, dscp: u8) -> u64 {
-    (ports as u64) << 32 | (protocol as u64) << 24 | (dscp as u64) << 16 | has_ports as u64
 }
 
 /// `ROUTE_*` by slice set and destination.
@@ -426,6 +382,12 @@ pub struct Scratch {
     pub answered: u64,
     /// Picoseconds; 0: not read yet.
     pub now_ps: u64,
+    /// What is behind the extension headers: [`TRANSPORT_KNOWN`], whether there are ports (40),
+    /// the protocol (39..32), the ports (31..0). 0: nobody has looked.
+    pub transport: u64,
+    /// What the classifier came to: 1 for no rule, else the place of a rule plus 2 (31..0); or
+    /// the leaf that comes next (63..32). 0: nobody has looked.
+    pub classified: u64,
     /// Ingress port.
     pub port: u32,
     /// 0: not known yet.
@@ -447,6 +409,8 @@ pub struct Scratch {
     /// With [`END_FORWARDED`] the egress port, with [`END_DROPPED`] the reason.
     pub detail: u32,
 }
+
+pub const TRANSPORT_KNOWN: u64 = 1 << 63;
 
 pub const END_NONE: u32 = 0;
 pub const END_FORWARDED: u32 = 1;

@@ -31,10 +31,9 @@ pub struct Packet {
     pub len: u32,
     /// Source port in the high half, as numbers; 0 without [`Packet::has_ports`].
     pub ports: u32,
-    /// TCP, UDP or SCTP, no fragment, and the four bytes are there. Extension headers of
-    /// IPv6 are not looked behind.
+    /// TCP, UDP or SCTP, no fragment but the first, and the four bytes are there.
     pub has_ports: bool,
-    /// IPv6: the first next header.
+    /// IPv6: the first next header; see [`is_extension`].
     pub protocol: u8,
     pub traffic_class: u8,
     pub hop_limit: u8,
@@ -51,8 +50,46 @@ const fn has_port_header(protocol: u8) -> bool {
     protocol == TCP || protocol == UDP || protocol == SCTP
 }
 
+/// Extension headers of IPv6 that are looked behind; a packet with more is malformed here
+/// (RFC 8504 §5.3 lets a node set a limit).
+pub const MAX_EXTENSIONS: usize = 6;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Of a fragment's word of flags and offset: IPv4 has the flag above the offset, IPv6 below.
+const V4_MORE: u16 = 0x2000;
+const V4_OFFSET: u16 = 0x1fff;
+const V6_MORE: u16 = 1;
+const V6_OFFSET: u16 = 0xfff8;
+
+/// Least bytes of a first fragment behind its headers, which are the ports among others: no other
+/// fragment brings them (RFC 1858 §3).
+const FIRST_FRAGMENT_LEN: usize = 8;
+
+/// Source port in the high half, and whether there are any. `None`: a first fragment without.
+///
+/// `len`: from the cursor to the end of the packet.
+#[inline(always)]
+fn ports(cursor: Cursor, protocol: u8, len: usize, is_fragment: bool) -> Option<(u32, bool)> {
+    if !has_port_header(protocol) {
+        return Some((0, false));
+    }
+    if is_fragment && len < FIRST_FRAGMENT_LEN {
+        return None;
+    }
+    match cursor.peek::<4>() {
+        Some(transport) if len >= 4 => Some((transport.be32::<0>(), true)),
+        _ => Some((0, false)),
+    }
+}
+
 /// The IPv4 packet at the cursor. `None`: malformed, that is another version, a header
-/// length below 20, or a length that the frame does not have.
+/// length below 20, a length that the frame does not have, or a first fragment that is too short
+/// for its ports.
 ///
 /// `available` is the number of bytes from the cursor on, from another source than the
 /// cursor: a compiler that sees the two are the same drops the comparison that the verifier
@@ -71,15 +108,12 @@ pub fn ipv4(mut cursor: Cursor, available: usize) -> Option<Packet> {
         return None;
     }
     let protocol = header.u8::<9>();
-    // More fragments to come, or not the first.
-    let fragment = header.raw16::<6>() & 0x3fffu16.to_be() != 0;
+    let fragment = header.be16::<6>();
     let (mut ports, mut has_ports) = (0, false);
-    if has_port_header(protocol) && !fragment && len >= header_len + 4 {
+    if fragment & V4_OFFSET == 0 {
         cursor.skip(header_len);
-        if let Some(transport) = cursor.peek::<4>() {
-            ports = transport.be32::<0>();
-            has_ports = true;
-        }
+        (ports, has_ports) =
+            self::ports(cursor, protocol, len - header_len, fragment & V4_MORE != 0)?;
     }
     Some(Packet {
         source: mapped(header.raw32::<12>()),
@@ -93,8 +127,8 @@ pub fn ipv4(mut cursor: Cursor, available: usize) -> Option<Packet> {
     })
 }
 
-/// The IPv6 packet at the cursor. `None`: malformed, that is another version, or a length
-/// that the frame does not have. `available` as for [`ipv4`].
+/// The IPv6 packet at the cursor. `None`: malformed, that is another version, or a length that
+/// the frame does not have. `available` as for [`ipv4`].
 #[inline(always)]
 pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
     let header = cursor.take::<IPV6_LEN>()?;
@@ -108,14 +142,7 @@ pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
         return None;
     }
     let protocol = header.u8::<6>();
-    let (mut ports, mut has_ports) = (0, false);
-    if has_port_header(protocol)
-        && payload_len >= 4
-        && let Some(transport) = cursor.peek::<4>()
-    {
-        ports = transport.be32::<0>();
-        has_ports = true;
-    }
+    let (ports, has_ports) = ports(cursor, protocol, payload_len, false)?;
     Some(Packet {
         source: [header.raw64::<8>(), header.raw64::<16>()],
         destination: [header.raw64::<24>(), header.raw64::<32>()],
@@ -126,6 +153,71 @@ pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
         traffic_class: (first >> 20) as u8,
         hop_limit: header.u8::<7>(),
     })
+}
+
+/// What a packet is behind its extension headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// As in [`Packet`].
+    pub ports: u32,
+    pub has_ports: bool,
+    /// Of a fragment but the first, what its header says.
+    pub protocol: u8,
+}
+
+/// A bit for each kind of extension header.
+const EXTENSIONS: u64 =
+    1 << HOP_BY_HOP | 1 << ROUTING | 1 << FRAGMENT | 1 << AUTHENTICATION | 1 << DESTINATION_OPTIONS;
+
+/// Whether a next header is one that [`behind_extensions`] looks behind.
+#[inline(always)]
+pub const fn is_extension(protocol: u8) -> bool {
+    protocol < 64 && EXTENSIONS >> protocol & 1 != 0
+}
+
+/// What follows the extension headers at the cursor, of which the first is a `protocol`; `left`:
+/// bytes of the packet from there. `None`: they do not end in the packet (RFC 7112 §5), stand
+/// where they may not, are more than [`MAX_EXTENSIONS`], or are those of a first fragment that is
+/// too short for its ports.
+#[inline(always)]
+pub fn behind_extensions(
+    mut cursor: Cursor,
+    mut protocol: u8,
+    mut left: usize,
+) -> Option<Transport> {
+    let mut is_first_of_more = false;
+    for before in 0..=MAX_EXTENSIONS {
+        if !is_extension(protocol) {
+            let (ports, has_ports) = ports(cursor, protocol, left, is_first_of_more)?;
+            return Some(Transport { ports, has_ports, protocol });
+        }
+        // RFC 8200 §4.1: that one is the first.
+        if protocol == HOP_BY_HOP && before != 0 {
+            return None;
+        }
+        let header = cursor.peek::<8>()?;
+        let (next, said) = (header.u8::<0>(), header.u8::<1>() as usize);
+        let len = match protocol {
+            FRAGMENT => 8,
+            // RFC 4302 §2.2: words of four bytes, less two, and at least one of the rest.
+            AUTHENTICATION => said + 2 << 2,
+            _ => said + 1 << 3,
+        };
+        if left < len || (protocol == AUTHENTICATION && said == 0) {
+            return None;
+        }
+        if protocol == FRAGMENT {
+            let fragment = header.be16::<2>();
+            if fragment & V6_OFFSET != 0 {
+                return Some(Transport { ports: 0, has_ports: false, protocol: next });
+            }
+            is_first_of_more |= fragment & V6_MORE != 0;
+        }
+        left -= len;
+        cursor.skip_computed(len);
+        protocol = next;
+    }
+    None
 }
 
 /// Whether an IPv4 address (raw) is one that packets are carried to or from: not

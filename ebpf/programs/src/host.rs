@@ -3,7 +3,9 @@
 //! Maps are written and read as bytes by name, in the layout of `selvedge_ebpf_common`: what
 //! lies in a switch's pinned maps can be put here as it is.
 
-use selvedge_ebpf_common::{STAGE_ACCESS, STAGE_ANSWER, STAGE_SID};
+use selvedge_ebpf_common::{
+    STAGE_ACCESS, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_SID,
+};
 
 use crate::bpf::{self, NAMED};
 use crate::shim::bindings::{xdp_action, xdp_md};
@@ -53,6 +55,8 @@ fn stage(index: u32) -> Option<fn(XdpContext) -> u32> {
         STAGE_ACCESS => Some(bpf::access),
         STAGE_SID => Some(bpf::sid),
         STAGE_ANSWER => Some(bpf::answer),
+        STAGE_CLASSIFY => Some(bpf::classify),
+        STAGE_EXTENSIONS => Some(bpf::extensions),
         _ => None,
     }
 }

@@ -157,6 +157,8 @@ pub enum CodecError {
     },
     #[error("table {table}, field {name}: matches anything, and must then be left out")]
     DontCare { table: &'static str, name: &'static str },
+    #[error("table {table}, field {name}: the range from {low} to {high} ends before it begins")]
+    RangeEnds { table: &'static str, name: &'static str, low: u128, high: u128 },
     #[error("table {table}, field {name}: prefix length {prefix_len} is not within 1..={width}")]
     PrefixLength { table: &'static str, name: &'static str, prefix_len: i32, width: u32 },
     #[error("table {table}, field {name}: has bits outside its prefix or mask")]
@@ -207,6 +209,7 @@ impl CodecError {
             | Self::MissingField { .. }
             | Self::FieldKind { .. }
             | Self::DontCare { .. }
+            | Self::RangeEnds { .. }
             | Self::PrefixLength { .. }
             | Self::BitsOutsideMask { .. }
             | Self::NoAction { .. }

@@ -95,7 +95,7 @@ pub struct EndpointEntry {
 }
 
 /// An application traffic rule. Key `priority`: one rule a priority, the highest that
-/// matches decides; at most 64 rules on a switch. `None` matches anything.
+/// matches decides; at most 1,024 rules on a switch. `None` matches anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassifierEntry {
     pub priority: u32,
@@ -103,8 +103,9 @@ pub struct ClassifierEntry {
     pub destination: Option<IpNet>,
     /// IP protocol number.
     pub protocol: Option<u8>,
-    pub source_port: Option<u16>,
-    pub destination_port: Option<u16>,
+    /// First and last, not all; of TCP, UDP and SCTP. Packets that show no ports do not match.
+    pub source_ports: Option<[u16; 2]>,
+    pub destination_ports: Option<[u16; 2]>,
     pub dscp: Option<u8>,
     pub action: ClassifierAction,
 }

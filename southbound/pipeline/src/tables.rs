@@ -76,9 +76,10 @@ pub struct Table {
 impl Table {
     /// Whether entries have a priority (P4Runtime §9.1: where a key may match several).
     pub fn has_priority(&self) -> bool {
-        self.fields
-            .iter()
-            .any(|field| matches!(field.kind, MatchKind::Ternary | MatchKind::Optional))
+        let may_overlap = |field: &Field| {
+            matches!(field.kind, MatchKind::Ternary | MatchKind::Range | MatchKind::Optional)
+        };
+        self.fields.iter().any(may_overlap)
     }
 }
 
@@ -97,6 +98,7 @@ pub enum MatchKind {
     Exact,
     Lpm,
     Ternary,
+    Range,
     Optional,
 }
 
@@ -106,6 +108,7 @@ impl MatchKind {
             Self::Exact => "exact",
             Self::Lpm => "lpm",
             Self::Ternary => "ternary",
+            Self::Range => "range",
             Self::Optional => "optional",
         }
     }
@@ -197,6 +200,9 @@ const fn lpm(id: u32, name: &'static str, doc: &'static str) -> Field {
 const fn ternary(id: u32, name: &'static str, doc: &'static str) -> Field {
     Field { id, name, kind: MatchKind::Ternary, width: 128, doc }
 }
+const fn range(id: u32, name: &'static str, width: u32, doc: &'static str) -> Field {
+    Field { id, name, kind: MatchKind::Range, width, doc }
+}
 const fn optional(id: u32, name: &'static str, width: u32, doc: &'static str) -> Field {
     Field { id, name, kind: MatchKind::Optional, width, doc }
 }
@@ -254,8 +260,8 @@ static TABLES: [Table; 12] = [
             ternary(1, "source", "as a prefix: the mask's ones lead"),
             ternary(2, "destination", "as a prefix: the mask's ones lead"),
             optional(3, "protocol", 8, "IP protocol number"),
-            optional(4, "source_port", 16, "TCP, UDP, SCTP"),
-            optional(5, "destination_port", 16, "TCP, UDP, SCTP"),
+            range(4, "source_port", 16, "TCP, UDP, SCTP"),
+            range(5, "destination_port", 16, "TCP, UDP, SCTP"),
             optional(6, "dscp", 6, "of the user's packet"),
         ],
         actions: &[
@@ -263,7 +269,7 @@ static TABLES: [Table; 12] = [
             action(5, "pass", &[], "route in the endpoint's own slices"),
             action(6, "set_slice", &[param(1, "slice", 14, SLICE)], "route in this slice"),
         ],
-        size: 64,
+        size: 1024,
     },
     Table {
         id: TABLE | 4,

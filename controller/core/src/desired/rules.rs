@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use selvedge_pipeline::{ClassifierAction, ClassifierEntry, Entry};
+use selvedge_pipeline::{ClassifierAction, ClassifierEntry, Entry, TableKind};
 use selvedge_slices::TrafficRule;
-use selvedge_slices::rules::{Match, RuleAction, RuleState};
+use selvedge_slices::rules::{Match, RuleAction, RuleState, ports_text};
 use selvedge_topology::{NodeName, Topology};
 
 use super::fabric::put;
@@ -17,7 +17,7 @@ use crate::table::Table;
 use selvedge_topology::sorted::Sorted;
 
 /// Classifier entries of one switch.
-const MAX_ENTRIES: usize = 64;
+const MAX_ENTRIES: usize = TableKind::Classifier.table().size as usize;
 
 /// Adds the rules' entries. A rule that is INACTIVE has none.
 ///
@@ -45,8 +45,8 @@ pub(crate) fn rules(
                     source: one.source,
                     destination: one.destination,
                     protocol: one.protocol,
-                    source_port: one.source_port,
-                    destination_port: one.destination_port,
+                    source_ports: one.source_ports,
+                    destination_ports: one.destination_ports,
                     dscp: one.dscp,
                     action: match rule.action {
                         RuleAction::Drop => ClassifierAction::Drop,
@@ -101,8 +101,8 @@ fn fields(one: &Match) -> String {
         text(one.source),
         text(one.destination),
         text(one.protocol),
-        text(one.source_port),
-        text(one.destination_port),
+        text(one.source_ports.map(ports_text)),
+        text(one.destination_ports.map(ports_text)),
         text(one.dscp),
     ]
     .join(" ")

@@ -245,8 +245,8 @@ fn asks_for(rule: &Rule, entry: &ClassifierEntry) -> bool {
     one(&rule.sources, entry.source)
         && one(&rule.destinations, entry.destination)
         && one(&rule.protocols, entry.protocol)
-        && one(&rule.source_ports, entry.source_port)
-        && one(&rule.destination_ports, entry.destination_port)
+        && one(&rule.source_ports, entry.source_ports)
+        && one(&rule.destination_ports, entry.destination_ports)
         && one(&rule.dscps, entry.dscp)
         && rule.action == Some(entry.action)
 }

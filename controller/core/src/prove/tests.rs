@@ -304,8 +304,8 @@ fn planted_defects_are_found() {
                 source: None,
                 destination: None,
                 protocol: None,
-                source_port: None,
-                destination_port: None,
+                source_ports: None,
+                destination_ports: None,
                 dscp: None,
                 action: ClassifierAction::Drop,
             });

@@ -148,8 +148,9 @@ pub(crate) struct Rule {
     pub(crate) sources: Vec<IpNet>,
     pub(crate) destinations: Vec<IpNet>,
     pub(crate) protocols: Vec<u8>,
-    pub(crate) source_ports: Vec<u16>,
-    pub(crate) destination_ports: Vec<u16>,
+    /// First and last.
+    pub(crate) source_ports: Vec<[u16; 2]>,
+    pub(crate) destination_ports: Vec<[u16; 2]>,
     pub(crate) dscps: Vec<u8>,
     pub(crate) action: Option<ClassifierAction>,
 }

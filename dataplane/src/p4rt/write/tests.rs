@@ -21,8 +21,8 @@ fn rule(priority: u32, dscp: Option<u8>, action: ClassifierAction) -> Entry {
         source: None,
         destination: Some("10.1.0.0/16".parse().unwrap()),
         protocol: Some(17),
-        source_port: None,
-        destination_port: None,
+        source_ports: None,
+        destination_ports: None,
         dscp,
         action,
     })

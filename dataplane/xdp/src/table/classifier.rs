@@ -1,23 +1,28 @@
 //! Table `classifier`: application traffic rules, the highest priority that matches first.
 //!
-//! The programs scan the rules in order. A change writes all of them, sorted, to the half of
-//! the map that is not in use, and then switches halves with one word: a packet sees the rules
-//! before or after, never between.
+//! A change writes all rules, sorted, and the tree by which packets find them ([`tree`]) to the
+//! halves of their maps that are not in use, and then switches halves with one word: a packet
+//! sees the rules before or after, never between. A packet that still looks at the other half is
+//! waited for first.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
-use selvedge_ebpf_common::value::{
-    ConfigValue, RULE_ANY, RULE_DROP, RULE_PASS, RULE_SET_SLICE, RuleValue, rule_fields,
+use selvedge_ebpf_common::rule::{
+    MAX_RULE_NODES, RULE_ANY, RULE_DROP, RULE_NAMES_DESTINATION_PORT, RULE_NAMES_SOURCE_PORT,
+    RULE_PASS, RULE_SET_SLICE, RuleValue, rule_fields,
 };
+use selvedge_ebpf_common::value::{ConfigValue, rules_in_force};
 use selvedge_ebpf_common::{MAX_RULES, MAX_SLICE_ID};
 
 use super::Table;
 use super::prefix::{address_words, bytes, mapped_bits, net};
-use crate::Error;
 use crate::error::within;
 use crate::maps::Maps;
+use crate::{Error, sys};
+
+mod tree;
 
 /// `None` matches anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +30,9 @@ pub struct Rule {
     pub source: Option<IpNet>,
     pub destination: Option<IpNet>,
     pub protocol: Option<u8>,
-    pub source_port: Option<u16>,
-    pub destination_port: Option<u16>,
+    /// First and last. Packets that show no ports do not match.
+    pub source_ports: Option<[u16; 2]>,
+    pub destination_ports: Option<[u16; 2]>,
     pub dscp: Option<u8>,
     pub action: RuleAction,
 }
@@ -40,36 +46,91 @@ pub enum RuleAction {
 
 /// By priority.
 #[derive(Clone, Debug)]
-pub struct Classifier(pub(crate) Arc<Maps>);
+pub struct Classifier {
+    maps: Arc<Maps>,
+    batch: Arc<Mutex<Batch>>,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    /// Within [`Classifier::batch`].
+    open: bool,
+    /// The rules as they will be, once one has changed.
+    rules: Option<Vec<RuleValue>>,
+}
 
 impl Classifier {
-    fn active(&self) -> Result<(u32, Vec<RuleValue>), Error> {
-        let config = self.0.config()?;
-        let (bank, count) = (config.rule_bank(), config.rule_count());
-        let map = self.0.get("RULE");
-        let rules: Result<_, _> = (0..count).map(|n| map.at(bank * MAX_RULES + n)).collect();
-        Ok((bank, rules?))
+    pub(crate) fn new(maps: Arc<Maps>) -> Self {
+        Self { maps, batch: Arc::default() }
     }
 
-    fn replace(&self, change: impl FnOnce(&mut Vec<RuleValue>) -> bool) -> Result<bool, Error> {
-        let writer = self.0.write();
-        let (bank, mut rules) = self.active()?;
-        let before = rules.clone();
-        let result = change(&mut rules);
-        if rules == before {
-            return Ok(result);
+    /// Carries out all changes that `work` makes in one step, when it is over; on an error, none.
+    /// Until then they are read back from here.
+    pub fn batch<T>(&self, work: impl FnOnce() -> T) -> (T, Result<(), Error>) {
+        *self.batched() = Batch { open: true, rules: None };
+        let done = work();
+        let batch = std::mem::take(&mut *self.batched());
+        (done, batch.rules.map_or(Ok(()), |rules| self.write(&rules)))
+    }
+
+    fn batched(&self) -> MutexGuard<'_, Batch> {
+        // A panic elsewhere left rules that are whole.
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active(&self) -> Result<(u32, Vec<RuleValue>), Error> {
+        let (bank, count) = rules_in_force(self.maps.config()?.rules);
+        if count == 0 {
+            return Ok((bank, Vec::new()));
         }
-        if rules.len() > MAX_RULES as usize {
-            return Err(Error::Full { table: "RULE", capacity: MAX_RULES });
+        let all: Vec<RuleValue> = self.maps.get("RULE").array()?;
+        let (first, count) = ((bank * MAX_RULES) as usize, count as usize);
+        Ok((bank, all.into_iter().skip(first).take(count).collect()))
+    }
+
+    /// By falling priority.
+    fn rules(&self) -> Result<Vec<RuleValue>, Error> {
+        match &self.batched().rules {
+            Some(rules) => Ok(rules.clone()),
+            None => Ok(self.active()?.1),
         }
-        rules.sort_by_key(|rule| std::cmp::Reverse(rule.priority));
-        let idle = 1 - bank;
-        for (index, rule) in (idle * MAX_RULES..).zip(&rules) {
-            self.0.get("RULE").put(&index, rule)?;
+    }
+
+    fn change(&self, priority: u32, new: Option<RuleValue>) -> Result<bool, Error> {
+        let mut rules = self.rules()?;
+        let place = rules.partition_point(|rule| rule.priority > priority);
+        let held = rules.get(place).is_some_and(|rule| rule.priority == priority);
+        match new {
+            Some(new) if held && rules[place] == new => return Ok(true),
+            Some(new) if held => rules[place] = new,
+            Some(_) if rules.len() >= MAX_RULES as usize => {
+                return Err(Error::Full { table: "RULE", capacity: MAX_RULES });
+            }
+            Some(new) => rules.insert(place, new),
+            None if held => drop(rules.remove(place)),
+            None => return Ok(false),
         }
-        let count = u32::try_from(rules.len()).expect("checked");
-        self.0.set_config(&writer, |config| config.rules = ConfigValue::rules(idle, count))?;
-        Ok(result)
+        let mut batch = self.batched();
+        if batch.open {
+            batch.rules = Some(rules);
+            return Ok(held);
+        }
+        drop(batch);
+        self.write(&rules)?;
+        Ok(held)
+    }
+
+    fn write(&self, rules: &[RuleValue]) -> Result<(), Error> {
+        let writer = self.maps.write();
+        let idle = 1 - rules_in_force(self.maps.config()?.rules).0;
+        let base = idle * MAX_RULE_NODES;
+        let nodes = if rules.is_empty() { Vec::new() } else { tree::nodes(rules, base) };
+        // Packets that came before the last change may be on this half yet.
+        sys::wait_for_programs().map_err(Error::map("wait for the readers of", "RULE"))?;
+        self.maps.get("RULE").put_array(idle * MAX_RULES, rules)?;
+        self.maps.get("RULE_NODE").put_array(base, &nodes)?;
+        let count = u32::try_from(rules.len()).expect("checked when they were put");
+        self.maps.set_config(&writer, |config| config.rules = ConfigValue::rules(idle, count))
     }
 }
 
@@ -78,31 +139,21 @@ impl Table for Classifier {
     type Value = Rule;
 
     fn put(&self, priority: u32, rule: &Rule) -> Result<(), Error> {
-        let value = encode(priority, rule)?;
-        self.replace(|rules| {
-            rules.retain(|old| old.priority != priority);
-            rules.push(value);
-            true
-        })
-        .map(drop)
+        self.change(priority, Some(encode(priority, rule)?)).map(drop)
     }
 
     fn remove(&self, priority: u32) -> Result<bool, Error> {
-        self.replace(|rules| {
-            let before = rules.len();
-            rules.retain(|old| old.priority != priority);
-            rules.len() != before
-        })
+        self.change(priority, None)
     }
 
     fn get(&self, priority: u32) -> Result<Option<Rule>, Error> {
-        let (_, rules) = self.active()?;
+        let rules = self.rules()?;
         Ok(rules.iter().find(|rule| rule.priority == priority).map(decode))
     }
 
     /// By falling priority.
     fn entries(&self) -> Result<Vec<(u32, Rule)>, Error> {
-        let (_, rules) = self.active()?;
+        let rules = self.rules()?;
         Ok(rules.iter().map(|rule| (rule.priority, decode(rule))).collect())
     }
 }
@@ -133,53 +184,58 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
     };
     let (source, source_mask, source_bits) = words(rule.source);
     let (destination, destination_mask, destination_bits) = words(rule.destination);
-    let port =
-        |port: Option<u16>| (u32::from(port.unwrap_or(0)), if port.is_some() { 0xffff } else { 0 });
-    let (source_port, source_port_mask) = port(rule.source_port);
-    let (destination_port, destination_port_mask) = port(rule.destination_port);
+    let mut ports = 0;
+    let mut range = |names: u8, field: &'static str, range: Option<[u16; 2]>| {
+        let Some([first, last]) = range else { return Ok((0, 0, [0, u16::MAX])) };
+        within(field, last, first.into(), u16::MAX.into())?;
+        ports |= names;
+        if first == last {
+            return Ok((u32::from(first), u32::from(u16::MAX), [first, last]));
+        }
+        Ok((0, 0, [first, last]))
+    };
+    let (from, from_mask, source_ports) =
+        range(RULE_NAMES_SOURCE_PORT, "last source port", rule.source_ports)?;
+    let (to, to_mask, destination_ports) =
+        range(RULE_NAMES_DESTINATION_PORT, "last destination port", rule.destination_ports)?;
     // A packet without ports matches no rule that names one.
-    let needs_ports = rule.source_port.is_some() || rule.destination_port.is_some();
+    let needs_ports = ports != 0;
     let byte_mask = |field: Option<u8>| field.map_or(0, |_| 0xff);
+    let (protocol, dscp) = (rule.protocol.unwrap_or(0), rule.dscp.unwrap_or(0));
+    let (protocol_mask, dscp_mask) = (byte_mask(rule.protocol), byte_mask(rule.dscp));
     Ok(RuleValue {
         source,
         source_mask,
         destination,
         destination_mask,
-        fields: rule_fields(
-            source_port << 16 | destination_port,
-            needs_ports,
-            rule.protocol.unwrap_or(0),
-            rule.dscp.unwrap_or(0),
-        ),
-        fields_mask: rule_fields(
-            source_port_mask << 16 | destination_port_mask,
-            needs_ports,
-            byte_mask(rule.protocol),
-            byte_mask(rule.dscp),
-        ),
+        fields: rule_fields(from << 16 | to, needs_ports, protocol, dscp),
+        fields_mask: rule_fields(from_mask << 16 | to_mask, needs_ports, protocol_mask, dscp_mask),
+        source_ports,
+        destination_ports,
         priority,
         slice,
         action,
         source_bits,
         destination_bits,
-        _pad: [0; 7],
+        ports,
+        _pad: [0; 6],
     })
 }
 
 fn decode(rule: &RuleValue) -> Rule {
     let prefix =
         |words: [u64; 2], bits: u8| (bits != RULE_ANY).then(|| net(bytes(words), u32::from(bits)));
-    let field = |shift: u32, mask: u64| {
-        (rule.fields_mask >> shift & mask != 0).then_some(rule.fields >> shift & mask)
+    let byte = |shift: u32| {
+        let field = |word: u64| u8::try_from(word >> shift & 0xff).expect("masked");
+        (field(rule.fields_mask) != 0).then(|| field(rule.fields))
     };
-    let byte = |shift| field(shift, 0xff).map(|v| u8::try_from(v).expect("masked"));
-    let port = |shift| field(shift, 0xffff).map(|v| u16::try_from(v).expect("masked"));
+    let ports = |names: u8, range: [u16; 2]| (rule.ports & names != 0).then_some(range);
     Rule {
         source: prefix(rule.source, rule.source_bits),
         destination: prefix(rule.destination, rule.destination_bits),
         protocol: byte(24),
-        source_port: port(48),
-        destination_port: port(32),
+        source_ports: ports(RULE_NAMES_SOURCE_PORT, rule.source_ports),
+        destination_ports: ports(RULE_NAMES_DESTINATION_PORT, rule.destination_ports),
         dscp: byte(16),
         action: match rule.action {
             RULE_PASS => RuleAction::Pass,
@@ -198,8 +254,8 @@ mod tests {
             source: None,
             destination: None,
             protocol: None,
-            source_port: None,
-            destination_port: None,
+            source_ports: None,
+            destination_ports: None,
             dscp: None,
             action: RuleAction::Drop,
         }
@@ -214,10 +270,12 @@ mod tests {
             Rule { source: net("::/0"), destination: net("fd10::/64"), ..rule() },
             Rule { source: net("10.0.0.0/8"), destination: net("10.1.0.11/32"), ..rule() },
             Rule { source: net("::/0"), destination: net("1.2.3.4/32"), ..rule() },
-            Rule { protocol: Some(0), source_port: Some(0), dscp: Some(0), ..rule() },
-            Rule { protocol: Some(17), destination_port: Some(65535), dscp: Some(63), ..rule() },
+            Rule { protocol: Some(0), source_ports: Some([0, 0]), dscp: Some(0), ..rule() },
+            Rule { protocol: Some(17), destination_ports: Some([65535; 2]), ..rule() },
+            Rule { destination_ports: Some([0, 65535]), dscp: Some(63), ..rule() },
+            Rule { source_ports: Some([1, 2]), destination_ports: Some([80, 8080]), ..rule() },
             Rule { action: RuleAction::SetSlice(4095), ..rule() },
-            Rule { action: RuleAction::Pass, source_port: Some(1), ..rule() },
+            Rule { action: RuleAction::Pass, source_ports: Some([1, 1]), ..rule() },
         ];
         for case in cases {
             assert_eq!(decode(&encode(7, &case).unwrap()), case);
@@ -228,6 +286,9 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let dscp = Rule { dscp: Some(64), ..rule() };
         assert!(matches!(encode(1, &dscp), Err(Error::Range { field: "DSCP", .. })));
+        let ports = Rule { source_ports: Some([2, 1]), ..rule() };
+        let why = encode(1, &ports);
+        assert!(matches!(why, Err(Error::Range { field: "last source port", .. })));
         let slice = Rule { action: RuleAction::SetSlice(0), ..rule() };
         assert!(matches!(encode(1, &slice), Err(Error::Range { field: "slice", .. })));
     }

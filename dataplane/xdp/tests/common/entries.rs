@@ -36,8 +36,8 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 source: e.source,
                 destination: e.destination,
                 protocol: e.protocol,
-                source_port: e.source_port,
-                destination_port: e.destination_port,
+                source_ports: e.source_ports,
+                destination_ports: e.destination_ports,
                 dscp: e.dscp,
                 action,
             };

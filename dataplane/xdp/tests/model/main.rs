@@ -70,10 +70,13 @@ impl Bed {
     /// Takes out of the switch in the kernel what was put there before, and puts `entries`.
     fn replace_entries(&self, entries: &[Entry]) {
         let keys = entries.iter().map(Entry::key).collect();
-        for key in self.keys.replace(keys) {
-            assert!(remove(&self.switch, &key), "{key:?}");
-        }
-        entries.iter().for_each(|entry| put(&self.switch, entry));
+        let all = || {
+            for key in self.keys.replace(keys) {
+                assert!(remove(&self.switch, &key), "{key:?}");
+            }
+            entries.iter().for_each(|entry| put(&self.switch, entry));
+        };
+        self.switch.classifier.batch(all).1.unwrap();
     }
 
     fn set_hook(&self, running: bool) {
@@ -139,21 +142,24 @@ impl Round<'_> {
     fn change(&mut self) {
         let switch = &self.bed.switch;
         let mut keys = self.bed.keys.borrow_mut();
-        keys.retain(|key| {
-            let gone = self.random.chance(15);
-            if gone {
-                assert!(remove(switch, key), "{key:?}");
-                assert!(self.model.remove(key).is_some(), "{key:?}");
+        let some = || {
+            keys.retain(|key| {
+                let gone = self.random.chance(15);
+                if gone {
+                    assert!(remove(switch, key), "{key:?}");
+                    assert!(self.model.remove(key).is_some(), "{key:?}");
+                }
+                !gone
+            });
+            for entry in packets::tables(&mut self.random) {
+                if self.random.chance(15) {
+                    put(switch, &entry);
+                    keys.insert(entry.key());
+                    self.model.insert(entry);
+                }
             }
-            !gone
-        });
-        for entry in packets::tables(&mut self.random) {
-            if self.random.chance(15) {
-                put(switch, &entry);
-                keys.insert(entry.key());
-                self.model.insert(entry);
-            }
-        }
+        };
+        switch.classifier.batch(some).1.unwrap();
         self.bed.set_ports(&mut self.random, &mut self.model);
         let running = self.random.chance(50);
         self.bed.set_hook(running);

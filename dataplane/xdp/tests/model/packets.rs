@@ -113,6 +113,19 @@ fn optional<T>(random: &mut Random, percent: usize, value: impl Fn(&mut Random) 
     random.chance(percent).then(|| value(random))
 }
 
+fn any_rule(priority: u32, action: ClassifierAction) -> ClassifierEntry {
+    ClassifierEntry {
+        priority,
+        source: None,
+        destination: None,
+        protocol: None,
+        source_ports: None,
+        destination_ports: None,
+        dscp: None,
+        action,
+    }
+}
+
 pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
     let mut entries = Vec::new();
     for port in ACCESS {
@@ -130,15 +143,19 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             direction: direction(random),
         }));
     }
-    let rules = if random.chance(5) { 64 } else { random.below(5) };
+    let rules = match random.below(40) {
+        0 => 64,
+        1 => 1_000,
+        _ => random.below(5),
+    };
     for priority in 0..rules as u32 {
         entries.push(Entry::Classifier(ClassifierEntry {
             priority: priority * 7 + 1,
             source: optional(random, 40, net),
             destination: optional(random, 40, net),
             protocol: optional(random, 50, |r| r.of(&[6, 17, 1])),
-            source_port: optional(random, 20, |r| r.of(&[1, 2])),
-            destination_port: optional(random, 40, |r| r.of(&[1, 2])),
+            source_ports: optional(random, 20, |r| r.of(&[[1, 1], [1, 2], [0, 1], [2, 700]])),
+            destination_ports: optional(random, 40, |r| r.of(&[[1, 1], [2, 2], [2, 9], [0, 80]])),
             dscp: optional(random, 20, |r| r.of(&[0, 46])),
             action: random.of(&[
                 ClassifierAction::Drop,
@@ -146,6 +163,20 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
                 ClassifierAction::SetSlice(SliceId(2)),
             ]),
         }));
+    }
+    if rules == 1_000 {
+        // No bit tells these apart: packets with a port 0 look at all of them.
+        let wide = Some([1, 65_534]);
+        for entry in entries.iter_mut().filter(|_| random.chance(70)) {
+            if let Entry::Classifier(rule) = entry {
+                let ClassifierEntry { priority, action, .. } = *rule;
+                *rule = ClassifierEntry {
+                    source_ports: wide,
+                    destination_ports: wide,
+                    ..any_rule(priority, action)
+                };
+            }
+        }
     }
     for _ in 0..30 {
         entries.push(Entry::SliceRoute(SliceRouteEntry {
@@ -282,9 +313,36 @@ fn inner(random: &mut Random) -> Vec<u8> {
             let class = random.of(&[0u8, 1, 2, 3, 46 << 2, 46 << 2 | 2]);
             packet[0] = 0x60 | class >> 4;
             packet[1] = packet[1] & 0x0f | class << 4;
+            if random.chance(30) {
+                extend(random, &mut packet);
+            }
         }
     }
     packet
+}
+
+/// Puts extension headers behind an IPv6 header; now and then more, shorter or elsewhere than
+/// they may be.
+fn extend(random: &mut Random, packet: &mut Vec<u8>) {
+    for n in (0..random.of(&[1, 1, 1, 2, 3, 6, 7])).rev() {
+        let kind =
+            if n == 0 { random.of(&[0, 43, 44, 51, 60]) } else { random.of(&[43, 44, 51, 60, 60]) };
+        let mut header = vec![packet[6], random.of(&[0, 1, 1, 2, 3])];
+        match kind {
+            44 => header.extend(random.of(&[[0u8, 0], [0, 1], [0, 8], [0, 9], [0, 6]])),
+            _ => header.extend([1, 4]),
+        }
+        let len = match kind {
+            44 => 8,
+            51 => 4 * (usize::from(header[1]) + 2),
+            _ => 8 * (usize::from(header[1]) + 1),
+        };
+        header.resize(if random.chance(98) { len } else { len - 3 }.max(4), 0);
+        packet[6] = if random.chance(97) { kind } else { 0 };
+        packet.splice(40..40, header);
+    }
+    let len = (packet.len() - 40) as u16;
+    packet[4..6].copy_from_slice(&len.to_be_bytes());
 }
 
 fn ethernet(random: &mut Random, ethertype: u16, payload: &[u8]) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! What must hold of any frame that leaves, read with etherparse and not with our own parsers.
 
 use etherparse::{
-    ArpPacketSlice, Ethernet2HeaderSlice, Icmpv6Slice, Ipv4HeaderSlice, Ipv6HeaderSlice,
+    ArpPacketSlice, Ethernet2HeaderSlice, Icmpv6Slice, IpAuthHeaderSlice, IpNumber,
+    Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
 };
 use selvedge_pipeline::entry::gateway;
 use selvedge_pipeline::model::wire::flow_label;
@@ -17,8 +18,8 @@ const IPV6: u16 = 0x86DD;
 struct Packet<'a> {
     source: std::net::IpAddr,
     destination: std::net::IpAddr,
-    protocol: u8,
-    ports: Option<(u16, u16)>,
+    /// Protocol and ports; `None`: the extension headers are not as they should be.
+    transport: Option<(u8, Option<(u16, u16)>)>,
     hop_limit: u8,
     /// What the header's checksum is off by, modulo 0xffff; of IPv6, 0.
     checksum_error: u32,
@@ -35,13 +36,12 @@ impl<'a> Packet<'a> {
                 let payload_len = usize::from(header.payload_len().ok()?);
                 let payload = bytes.get(header.slice().len()..)?.get(..payload_len)?;
                 let protocol = header.protocol().0;
-                let whole = !header.is_fragmenting_payload();
+                let first = header.fragments_offset().value() == 0;
                 let right = u32::from(header.to_header().calc_header_checksum());
                 Some(Self {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
-                    protocol,
-                    ports: ports(protocol, payload).filter(|_| whole),
+                    transport: Some((protocol, ports(protocol, payload).filter(|_| first))),
                     hop_limit: header.ttl(),
                     checksum_error: (right + 0xffff - u32::from(header.header_checksum())) % 0xffff,
                     payload,
@@ -50,12 +50,10 @@ impl<'a> Packet<'a> {
             IPV6 => {
                 let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
                 let payload = bytes.get(40..)?.get(..usize::from(header.payload_length()))?;
-                let protocol = header.next_header().0;
                 Some(Self {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
-                    protocol,
-                    ports: ports(protocol, payload),
+                    transport: transport(header.next_header(), payload),
                     hop_limit: header.hop_limit(),
                     checksum_error: 0,
                     payload,
@@ -68,8 +66,8 @@ impl<'a> Packet<'a> {
     /// Is `before`, `hops` further on.
     fn check(&self, before: &Packet<'_>, hops: u8) {
         assert_eq!(
-            (self.source, self.destination, self.protocol, self.ports, self.payload),
-            (before.source, before.destination, before.protocol, before.ports, before.payload)
+            (self.source, self.destination, self.transport, self.payload),
+            (before.source, before.destination, before.transport, before.payload)
         );
         assert_eq!(self.hop_limit + hops, before.hop_limit);
         assert_eq!(self.checksum_error, before.checksum_error, "as right as it was");
@@ -79,6 +77,36 @@ impl<'a> Packet<'a> {
 fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
     let [a, b, c, d] = *payload.first_chunk().filter(|_| [6, 17, 132].contains(&protocol))?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// What is behind the extension headers of IPv6.
+fn transport(first: IpNumber, payload: &[u8]) -> Option<(u8, Option<(u16, u16)>)> {
+    let (mut number, mut rest) = (first, payload);
+    loop {
+        let (next, len) = match number {
+            IpNumber::IPV6_HEADER_HOP_BY_HOP if rest.len() < payload.len() => return None,
+            IpNumber::IPV6_HEADER_HOP_BY_HOP
+            | IpNumber::IPV6_ROUTE_HEADER
+            | IpNumber::IPV6_DESTINATION_OPTIONS => {
+                let header = Ipv6RawExtHeaderSlice::from_slice(rest).ok()?;
+                (header.next_header(), header.slice().len())
+            }
+            IpNumber::AUTHENTICATION_HEADER => {
+                let header = IpAuthHeaderSlice::from_slice(rest).ok()?;
+                (header.next_header(), header.slice().len())
+            }
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                let header = Ipv6FragmentHeaderSlice::from_slice(rest).ok()?;
+                if header.fragment_offset().value() != 0 {
+                    return Some((header.next_header().0, None));
+                }
+                (header.next_header(), header.slice().len())
+            }
+            _ => return Some((number.0, ports(number.0, rest))),
+        };
+        number = next;
+        rest = &rest[len..];
+    }
 }
 
 /// Ethernet type, and what follows.
@@ -127,7 +155,8 @@ pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
                 let (ethertype, rest) = link(frame);
                 let before = Packet::read(ethertype, rest).expect("a whole packet");
                 inner.expect("a whole packet").check(&before, 1);
-                let Packet { source, destination, protocol, ports, .. } = before;
+                let Packet { source, destination, transport, .. } = before;
+                let (protocol, ports) = transport.expect("what it carries");
                 let label = flow_label(source, destination, ports, protocol);
                 assert_eq!(header.flow_label().value(), label, "{before:?}");
                 assert_eq!(header.hop_limit(), 64);

@@ -14,6 +14,18 @@ fn parse(bytes: &[u8], version: u8) -> Option<Packet> {
     if version == 4 { ipv4(cursor, bytes.len()) } else { ipv6(cursor, bytes.len()) }
 }
 
+/// What an IPv6 packet is behind its extension headers.
+fn behind(packet: &[u8]) -> Option<Transport> {
+    let parsed = parse(packet, 6).unwrap();
+    assert!(is_extension(parsed.protocol) || packet[6] == TCP);
+    let mut bytes: Box<[u8]> = packet.into();
+    let start = bytes.as_mut_ptr() as usize;
+    // SAFETY: `bytes` outlives the cursor.
+    let mut cursor = unsafe { Cursor::new(start, start + bytes.len()) };
+    cursor.skip(IPV6_LEN);
+    behind_extensions(cursor, parsed.protocol, parsed.len as usize - IPV6_LEN)
+}
+
 fn raw(address: Ipv6Addr) -> [u64; 2] {
     let octets = address.octets();
     [0, 8].map(|at| u64::from_ne_bytes(octets[at..at + 8].try_into().unwrap()))
@@ -120,8 +132,9 @@ fn ports_are_those_of_whole_transport_headers() {
     assert_eq!(ports(&|_| ()), (true, udp));
     assert_eq!(ports(&|p| p[9] = SCTP), (true, udp));
     assert_eq!(ports(&|p| p[9] = 1), (false, 0));
-    assert_eq!(ports(&|p| p[6] = 0x20), (false, 0), "more fragments");
+    assert_eq!(ports(&|p| p[6] = 0x20), (true, udp), "the first fragment");
     assert_eq!(ports(&|p| p[7] = 1), (false, 0), "fragment offset");
+    assert_eq!(ports(&|p| p[6..8].copy_from_slice(&[0x20, 1])), (false, 0), "in the middle");
     assert_eq!(ports(&|p| p[6] = 0x40), (true, udp), "do not fragment");
     assert_eq!(ports(&|p| p[6] = 0x80), (true, udp), "the reserved bit");
     assert_eq!(ports(&|p| p[3] = 23), (false, 0), "three bytes of transport header");
@@ -136,8 +149,69 @@ fn ports_are_those_of_whole_transport_headers() {
     assert!(!parse(&packet, 6).unwrap().has_ports);
     packet[5] = 4;
     assert!(parse(&packet, 6).unwrap().has_ports);
-    packet[6] = 0; // hop-by-hop options
-    assert!(!parse(&packet, 6).unwrap().has_ports);
+}
+
+/// `headers` between an IPv6 header and TCP: kind, and what follows the next header's kind.
+fn extended(headers: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut packet = v6_tcp(0);
+    for (kind, rest) in headers.iter().rev() {
+        let header = [&[packet[6]], *rest].concat();
+        packet.splice(40..40, header);
+        packet[6] = *kind;
+    }
+    let len = u16::try_from(packet.len() - 40).unwrap();
+    packet[4..6].copy_from_slice(&len.to_be_bytes());
+    packet
+}
+
+/// Rules about ports are not got around by what stands before the ports (RFC 7112, RFC 1858).
+#[test]
+fn ports_are_found_behind_extension_headers() {
+    const OPTIONS: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
+    const LONG: &[u8] = &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const AUTHENTICATED: &[u8] = &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+    let fragment = |word: u16| [&[0][..], &word.to_be_bytes(), &[0, 0, 0, 9]].concat();
+    let tcp = Some((true, 1 << 16 | 65535, TCP));
+    let cases: &[(&str, &[(u8, &[u8])], Option<(bool, u32, u8)>)] = &[
+        ("none", &[], tcp),
+        ("hop-by-hop", &[(0, OPTIONS)], tcp),
+        ("routing, two words", &[(43, LONG)], tcp),
+        ("destination options", &[(60, LONG), (60, OPTIONS)], tcp),
+        ("authentication", &[(51, AUTHENTICATED)], tcp),
+        ("authentication without a sequence number", &[(51, &[0, 0, 0, 0, 0, 0, 1])], None),
+        ("hop-by-hop is not the first", &[(60, OPTIONS), (0, OPTIONS)], None),
+        ("a fragment that is all", &[(44, &fragment(0))], tcp),
+        ("the first fragment", &[(44, &fragment(1))], tcp),
+        ("a later fragment", &[(44, &fragment(9))], Some((false, 0, TCP))),
+        ("its options are not looked at", &[(44, &fragment(8)), (60, LONG)], Some((false, 0, 60))),
+        ("six", &[(60, OPTIONS); 6], tcp),
+        ("seven", &[(60, OPTIONS); 7], None),
+        ("longer than the packet", &[(60, &[9, 0, 0, 0, 0, 0, 0])], None),
+        ("no next header", &[(60, OPTIONS), (59, OPTIONS)], Some((false, 0, 59))),
+    ];
+    for (name, headers, expected) in cases {
+        let got = behind(&extended(headers));
+        assert_eq!(got.map(|p| (p.has_ports, p.ports, p.protocol)), *expected, "{name}");
+    }
+}
+
+#[test]
+fn a_first_fragment_too_short_for_its_ports_is_refused() {
+    let first = |len: u8, protocol: u8, flags: u8| {
+        let mut packet = v4_udp(20);
+        (packet[3], packet[6], packet[9]) = (20 + len, flags, protocol);
+        parse(&packet, 4).is_some()
+    };
+    assert!(!first(7, UDP, 0x20));
+    assert!(first(8, UDP, 0x20));
+    assert!(first(7, UDP, 0), "no fragment");
+    assert!(first(7, 1, 0x20), "no ports");
+    let fragment: &[u8] = &[0, 0, 1, 0, 0, 0, 9];
+    let mut packet = extended(&[(44, fragment)]);
+    packet[5] = 8 + 7;
+    assert_eq!(behind(&packet), None);
+    packet[5] = 8 + 8;
+    assert!(behind(&packet).is_some());
 }
 
 /// UDP checksum of `v4_udp(20)`: behind an options word it is where the ports would be.
@@ -199,6 +273,9 @@ proptest! {
             // Lengths that have a chance to fit.
             bytes[2] = 0;
             bytes[4] = 0;
+        }
+        if let Some(flags) = bytes.get_mut(6).filter(|_| version == 4) {
+            *flags &= !0x20; // first fragments have a test of their own
         }
         let got = parse(&bytes, version);
         let want = match version {

@@ -2,12 +2,11 @@
 //! delivered or encapsulated.
 
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::value::{
-    ConfigValue, PortValue, RULE_DROP, RULE_SET_SLICE, rule_fields, way_port,
-};
+use selvedge_ebpf_common::rule::{RULE_DROP, RULE_SET_SLICE};
+use selvedge_ebpf_common::value::{ConfigValue, PortValue, way_port};
 use selvedge_ebpf_common::{
-    FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, MAX_RULES, OUTER_HOP_LIMIT, OUTER_LEN, REPAIRED,
-    STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot, slice_slot,
+    FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, OUTER_HOP_LIMIT, OUTER_LEN, REPAIRED, STAGE_ANSWER,
+    STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_SID, drop, mac_word, sid_slot, slice_slot,
 };
 use selvedge_ebpf_parse::ip::{
     self, ICMPV6, IPIP, IPV4_LEN, IPV6, IPV6_LEN, Packet, mapped, multicast_v6, routable_v4,
@@ -16,10 +15,11 @@ use selvedge_ebpf_parse::ip::{
 use selvedge_ebpf_parse::srv6::{Container, flow_label};
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, rewrite};
 
-use super::maps::{POLICY, PORT, RULE, SID, SLICE_COUNTERS};
+use super::classify::Found;
+use super::maps::{POLICY, PORT, SID, SLICE_COUNTERS};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, egress, events, jump, lookup, packet, repair};
+use super::{Step, classify, egress, events, extensions, jump, lookup, packet, repair};
 
 /// Router solicitation to redirect (RFC 4861 §4).
 pub(super) const ND_FIRST: u8 = 133;
@@ -36,14 +36,14 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     let available = packet::len(ctx) - ETHERNET_LEN;
     match ethernet.be16::<12>() {
         ETHERTYPE_IPV4 => {
-            let inner = ip::ipv4(cursor, available).ok_or(drop::MALFORMED)?;
+            let Some(inner) = ip::ipv4(cursor, available) else { return Err(drop::MALFORMED) };
             if inner.len > MAX_INNER_LEN {
                 return Err(drop::TOO_BIG);
             }
             ingress(ctx, state, inner, 4)
         }
         ETHERTYPE_IPV6 => {
-            let inner = ip::ipv6(cursor, available).ok_or(drop::MALFORMED)?;
+            let Some(mut inner) = ip::ipv6(cursor, available) else { return Err(drop::MALFORMED) };
             // Neighbor discovery and multicast end here, whatever their source.
             if inner.protocol == ICMPV6
                 && inner.len >= ICMPV6_TYPE as u32
@@ -64,6 +64,12 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
             // RFC 8754 §5.1: nobody outside may say where a packet goes inside.
             if inner.destination[0] & 0xffff == 0x005f {
                 return Err(drop::SRV6_FROM_ACCESS);
+            }
+            if ip::is_extension(inner.protocol) {
+                let Some(filled) = extensions::fill(state, inner) else {
+                    return jump(ctx, STAGE_EXTENSIONS);
+                };
+                inner = filled;
             }
             ingress(ctx, state, inner, 6)
         }
@@ -137,8 +143,11 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
     if inner.hop_limit <= 1 {
         return Err(drop::HOP_LIMIT);
     }
-    if config.rules != 0 {
-        slice_set = classify(config, &inner, slice_set)?;
+    match classify::rule(config, state, &inner) {
+        Found::Rule(rule) if rule.action == RULE_DROP => return Err(drop::CLASSIFIER_DROP),
+        Found::Rule(rule) if rule.action == RULE_SET_SLICE => slice_set = rule.slice,
+        Found::Rule(_) | Found::None => {}
+        Found::Later => return jump(ctx, STAGE_CLASSIFY),
     }
     let route = lookup::route(config, slice_set, inner.destination).ok_or(drop::NO_ROUTE)?;
     let (slice, policy) = (route.slice, route.policy);
@@ -170,33 +179,6 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
     } else {
         encapsulate(ctx, state, config, &inner, version, profile, policy)
     }
-}
-
-/// B.7: the slice set after the first rule that matches.
-#[inline(always)]
-fn classify(config: &ConfigValue, inner: &Packet, slice_set: u16) -> Result<u16, u8> {
-    let fields =
-        rule_fields(inner.ports, inner.has_ports, inner.protocol, inner.traffic_class >> 2);
-    let (bank, count) = (config.rule_bank() * MAX_RULES, config.rule_count());
-    for n in 0..MAX_RULES {
-        if n >= count {
-            break;
-        }
-        let Some(rule) = RULE.get(bank + n) else { break };
-        let differs = (inner.source[0] & rule.source_mask[0] ^ rule.source[0])
-            | (inner.source[1] & rule.source_mask[1] ^ rule.source[1])
-            | (inner.destination[0] & rule.destination_mask[0] ^ rule.destination[0])
-            | (inner.destination[1] & rule.destination_mask[1] ^ rule.destination[1])
-            | (fields & rule.fields_mask ^ rule.fields);
-        if differs == 0 {
-            return match rule.action {
-                RULE_DROP => Err(drop::CLASSIFIER_DROP),
-                RULE_SET_SLICE => Ok(rule.slice),
-                _ => Ok(slice_set),
-            };
-        }
-    }
-    Ok(slice_set)
 }
 
 /// Cuts off what the frame has beyond its packet: padding of short frames, mostly.

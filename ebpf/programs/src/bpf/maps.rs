@@ -8,6 +8,7 @@ use aya_ebpf::maps::{
 use selvedge_ebpf_common::drop::REASONS;
 use selvedge_ebpf_common::key::AddressKey;
 use selvedge_ebpf_common::map::*;
+use selvedge_ebpf_common::rule::{MAX_RULE_NODES, RuleNode, RuleValue};
 use selvedge_ebpf_common::value::*;
 use selvedge_ebpf_common::{
     BACKUP_SLOTS, MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS,
@@ -45,6 +46,8 @@ pub(super) static ENDPOINT_PREFIX: LpmTrie<PrefixData, EndpointValue> =
     LpmTrie::with_max_entries(MAX_ENDPOINT_PREFIXES, NO_PREALLOC);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static RULE: Array<RuleValue> = Array::with_max_entries(2 * MAX_RULES, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static RULE_NODE: Array<RuleNode> = Array::with_max_entries(2 * MAX_RULE_NODES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static ROUTE_EXACT: HashMap<AddressKey, RouteValue> =
     HashMap::with_max_entries(MAX_ROUTES, NO_PREALLOC);
@@ -109,7 +112,7 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
     }
     named! {
         CONFIG FACTS PORT_NAME PORT_BY_LOW_IFINDEX PORT_BY_IFINDEX HOOK_BY_IFINDEX PORT PORT_STATE
-        DEVICE ENDPOINT_EXACT ENDPOINT_PREFIX RULE ROUTE_EXACT ROUTE_PREFIX METER METER_STATE POLICY
+        DEVICE ENDPOINT_EXACT ENDPOINT_PREFIX RULE RULE_NODE ROUTE_EXACT ROUTE_PREFIX METER METER_STATE POLICY
         SID BACKUP DELIVERY_EXACT DELIVERY_PREFIX QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE PROBE
     }

@@ -3,8 +3,10 @@
 mod access;
 mod answer;
 mod atomic;
+mod classify;
 mod egress;
 mod events;
+mod extensions;
 #[cfg(target_arch = "bpf")]
 mod generator;
 mod lookup;
@@ -125,6 +127,20 @@ pub(crate) fn access(ctx: XdpContext) -> u32 {
 pub(crate) fn sid(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(sid::run(&ctx, state))
+}
+
+/// Step B.7 of packets that many rules are about.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn classify(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(classify::run(&ctx, state))
+}
+
+/// What step B needs of packets with extension headers.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn extensions(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(extensions::run(&ctx, state))
 }
 
 /// What step B answers itself.

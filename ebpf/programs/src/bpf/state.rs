@@ -35,6 +35,8 @@ impl State {
         let state = Self::resume()?;
         state.set_port(port);
         state.set_now_ps(0);
+        state.set_transport(0);
+        state.set_classified(0);
         state.set_slice(0);
         state.set_fresh(0);
         Some(state)
@@ -48,6 +50,8 @@ impl State {
 
     field!(port, set_port, port: u32);
     field!(now_ps, set_now_ps, now_ps: u64);
+    field!(transport, set_transport, transport: u64);
+    field!(classified, set_classified, classified: u64);
     field!(slice, set_slice, slice: u16);
     field!(direction, set_direction, direction: u8);
     field!(kind, set_kind, kind: u8);

@@ -26,6 +26,8 @@ pub(super) enum FieldValue {
         mask: u128,
     },
     Optional(Option<u128>),
+    /// First and last; `None` matches anything.
+    Range(Option<[u128; 2]>),
 }
 
 impl Row {
@@ -99,7 +101,7 @@ fn read_field(
     field: &'static Field,
     value: Option<&raw::MatchValue>,
 ) -> Result<FieldValue, CodecError> {
-    use raw::MatchValue::{Exact, Lpm, Optional, Ternary};
+    use raw::MatchValue::{Exact, Lpm, Optional, Range, Ternary};
     let (table, name) = (table.name, field.name);
     let number = |bytes: &[u8]| number(table, name, field.width, bytes);
     let masked = |value: u128, mask: u128| match value & !mask {
@@ -113,6 +115,18 @@ fn read_field(
             Ok(FieldValue::Optional(Some(number(value)?)))
         }
         (MatchKind::Optional, None) => Ok(FieldValue::Optional(None)),
+        (MatchKind::Range, Some(Range { low, high })) => {
+            let [low, high] = [number(low)?, number(high)?];
+            if low > high {
+                return Err(CodecError::RangeEnds { table, name, low, high });
+            }
+            // P4Runtime §9.1.1: what matches anything is left out.
+            if low == 0 && high == u128::MAX >> (128 - field.width) {
+                return Err(CodecError::DontCare { table, name });
+            }
+            Ok(FieldValue::Range(Some([low, high])))
+        }
+        (MatchKind::Range, None) => Ok(FieldValue::Range(None)),
         (MatchKind::Lpm | MatchKind::Ternary, None) => Ok(FieldValue::Masked { value: 0, mask: 0 }),
         (MatchKind::Lpm, Some(Lpm { prefix_len: 0, .. })) => {
             Err(CodecError::DontCare { table, name })
@@ -150,6 +164,10 @@ fn write_field(field: &Field, value: FieldValue) -> Option<raw::FieldMatch> {
     let value = match value {
         FieldValue::Exact(value) => raw::MatchValue::Exact(raw::canonical(value)),
         FieldValue::Optional(value) => raw::MatchValue::Optional(raw::canonical(value?)),
+        FieldValue::Range(range) => {
+            let [low, high] = range?.map(raw::canonical);
+            raw::MatchValue::Range { low, high }
+        }
         FieldValue::Masked { mask: 0, .. } => return None,
         FieldValue::Masked { value, mask } if field.kind == MatchKind::Lpm => {
             raw::MatchValue::Lpm {

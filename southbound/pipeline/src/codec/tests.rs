@@ -53,7 +53,11 @@ fn classifier() -> impl Strategy<Value = Entry> {
         Just(ClassifierAction::Pass),
         slice().prop_map(ClassifierAction::SetSlice)
     ];
-    let ports = (any::<Option<u16>>(), any::<Option<u16>>());
+    let range = || {
+        let range = (any::<u16>(), any::<u16>()).prop_map(|(a, b)| [a.min(b), a.max(b)]);
+        option::of(range.prop_filter("says None", |range| *range != [0, u16::MAX]))
+    };
+    let ports = (range(), range());
     let dscp = option::of(0u8..64);
     (1..=i32::MAX as u32, rule_net(), rule_net(), any::<Option<u8>>(), ports, dscp, action)
         .prop_map(|(priority, source, destination, protocol, ports, dscp, action)| {
@@ -62,8 +66,8 @@ fn classifier() -> impl Strategy<Value = Entry> {
                 source,
                 destination,
                 protocol,
-                source_port: ports.0,
-                destination_port: ports.1,
+                source_ports: ports.0,
+                destination_ports: ports.1,
                 dscp,
                 action,
             })
@@ -439,8 +443,8 @@ fn what_cannot_be_written_down() {
             source: Some(source.parse().unwrap()),
             destination: None,
             protocol: None,
-            source_port: None,
-            destination_port: None,
+            source_ports: None,
+            destination_ports: None,
             dscp: None,
             action: ClassifierAction::Drop,
         })
@@ -497,8 +501,8 @@ fn a_rule_of_another_match_is_another_rule() {
             source: None,
             destination: None,
             protocol: Some(protocol),
-            source_port: None,
-            destination_port: None,
+            source_ports: None,
+            destination_ports: None,
             dscp: None,
             action: ClassifierAction::Pass,
         })

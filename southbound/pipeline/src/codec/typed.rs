@@ -87,8 +87,8 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             source: row.masked("source")?,
             destination: row.masked("destination")?,
             protocol: row.optional("protocol", &U8)?.map(|value| value as u8),
-            source_port: row.optional("source_port", &U16)?.map(|value| value as u16),
-            destination_port: row.optional("destination_port", &U16)?.map(|value| value as u16),
+            source_ports: row.ports("source_port"),
+            destination_ports: row.ports("destination_port"),
             dscp: row.optional("dscp", &DSCP)?.map(|value| value as u8),
             action: match action {
                 "drop" => ClassifierAction::Drop,
@@ -192,8 +192,8 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.rule_prefix("source", e.source)?;
             row.rule_prefix("destination", e.destination)?;
             row.optional("protocol", &U8, e.protocol)?;
-            row.optional("source_port", &U16, e.source_port)?;
-            row.optional("destination_port", &U16, e.destination_port)?;
+            row.ports("source_port", e.source_ports)?;
+            row.ports("destination_port", e.destination_ports)?;
             row.optional("dscp", &DSCP, e.dscp)?;
             match e.action {
                 ClassifierAction::Drop => row.action("drop"),
@@ -370,6 +370,13 @@ impl Row {
         }
     }
 
+    fn ports(&self, name: &'static str) -> Option<[u16; 2]> {
+        match self.field(name) {
+            FieldValue::Range(range) => range.map(|ends| ends.map(|end| end as u16)),
+            _ => unreachable!("{name} is a range match"),
+        }
+    }
+
     fn masked(&self, name: &'static str) -> Result<Option<IpNet>, CodecError> {
         let FieldValue::Masked { value, mask } = self.field(name) else {
             unreachable!("{name} is an lpm or ternary match")
@@ -428,11 +435,12 @@ struct Builder {
 
 impl Builder {
     fn new(kind: TableKind) -> Self {
-        use crate::tables::MatchKind::{Exact, Lpm, Optional, Ternary};
+        use crate::tables::MatchKind::{self, Exact, Lpm, Ternary};
         let fields = kind.table().fields.iter().map(|field| match field.kind {
             Exact => FieldValue::Exact(0),
             Lpm | Ternary => FieldValue::Masked { value: 0, mask: 0 },
-            Optional => FieldValue::Optional(None),
+            MatchKind::Optional => FieldValue::Optional(None),
+            MatchKind::Range => FieldValue::Range(None),
         });
         Self { row: Row { kind, fields: fields.collect(), action: None, priority: 0 } }
     }
@@ -479,6 +487,20 @@ impl Builder {
         let Some(value) = value else { return Ok(()) };
         let value = range.check(self.row.table().name, name, value.into())?;
         self.set(name, FieldValue::Optional(Some(value)));
+        Ok(())
+    }
+
+    fn ports(&mut self, name: &'static str, ports: Option<[u16; 2]>) -> Result<(), CodecError> {
+        let Some([first, last]) = ports else { return Ok(()) };
+        let table = self.row.table().name;
+        let [low, high] = [u128::from(first), u128::from(last)];
+        match (first, last) {
+            (0, u16::MAX) => return Err(CodecError::DontCare { table, name }),
+            (first, last) if first > last => {
+                return Err(CodecError::RangeEnds { table, name, low, high });
+            }
+            _ => self.set(name, FieldValue::Range(Some([low, high]))),
+        }
         Ok(())
     }
 

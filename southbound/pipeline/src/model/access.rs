@@ -23,7 +23,7 @@ const NEIGHBOR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 impl Run<'_> {
     pub(super) fn access(&mut self, port: PortId, frame: &[u8]) -> Step {
         let payload = frame::payload(frame);
-        let packet = match frame::ethertype(frame)? {
+        let mut packet = match frame::ethertype(frame)? {
             wire::ETHERTYPE_ARP => return self.arp(port, frame),
             wire::ETHERTYPE_IPV4 => Packet::parse(Version::V4, payload)?,
             wire::ETHERTYPE_IPV6 => Packet::parse(Version::V6, payload)?,
@@ -41,6 +41,7 @@ impl Run<'_> {
         if matches!(packet.destination, IpAddr::V6(v6) if block(v6)) {
             return Err(DropReason::Srv6FromAccess);
         }
+        packet.look_behind_extensions()?;
         self.ingress(port, frame, packet)
     }
 
@@ -321,12 +322,14 @@ fn matches(rule: &ClassifierEntry, packet: &Packet) -> bool {
     let any = |prefix: Option<ipnet::IpNet>, address| {
         prefix.is_none_or(|prefix| prefix::contains(prefix, address))
     };
-    let port = |wanted: Option<u16>, found: Option<u16>| wanted.is_none() || wanted == found;
+    let port = |wanted: Option<[u16; 2]>, found: Option<u16>| {
+        wanted.is_none_or(|[first, last]| found.is_some_and(|port| first <= port && port <= last))
+    };
     any(rule.source, packet.source)
         && any(rule.destination, packet.destination)
         && rule.protocol.is_none_or(|protocol| protocol == packet.protocol)
-        && port(rule.source_port, packet.ports.map(|(source, _)| source))
-        && port(rule.destination_port, packet.ports.map(|(_, destination)| destination))
+        && port(rule.source_ports, packet.ports.map(|(source, _)| source))
+        && port(rule.destination_ports, packet.ports.map(|(_, destination)| destination))
         && rule.dscp.is_none_or(|dscp| dscp == packet.traffic_class() >> 2)
 }
 

@@ -70,7 +70,7 @@ pub(super) struct Packet {
     pub(super) bytes: Vec<u8>,
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
-    /// IPv6: the first next header.
+    /// IPv6: the first next header, until [`Packet::look_behind_extensions`].
     pub(super) protocol: u8,
     pub(super) ports: Option<(u16, u16)>,
 }
@@ -79,8 +79,8 @@ impl Packet {
     /// Reads the packet that `bytes` begin with.
     ///
     /// # Errors
-    /// `Malformed`: the version is another, or a length reaches beyond `bytes` or not over
-    /// the header.
+    /// `Malformed`: the version is another, a length reaches beyond `bytes` or not over the header,
+    /// or a first fragment of IPv4 is too short for its ports.
     pub(super) fn parse(version: Version, bytes: &[u8]) -> Result<Self, DropReason> {
         match version {
             Version::V4 => Self::ipv4(bytes),
@@ -97,9 +97,13 @@ impl Packet {
             return None;
         }
         let bytes = bytes.get(..total_len)?.to_vec();
-        let fragment = word(&header, 6)? & 0x3fff != 0; // more fragments, or an offset
+        let fragment = word(&header, 6)?;
+        let (offset, more) = (fragment & 0x1fff, fragment & 0x2000 != 0);
         let protocol = header[9];
-        let ports = if fragment { None } else { ports(protocol, &bytes[header_len..]) };
+        let ports = match offset {
+            0 => ports(protocol, &bytes[header_len..], more)?,
+            _ => None,
+        };
         Some(Self {
             version: Version::V4,
             source: Ipv4Addr::from(array::<4>(&header, 12)?).into(),
@@ -122,9 +126,22 @@ impl Packet {
             source: ipv6_at(&header, 8)?.into(),
             destination: ipv6_at(&header, 24)?.into(),
             protocol,
-            ports: ports(protocol, &bytes[IPV6_LEN..]),
+            ports: ports(protocol, &bytes[IPV6_LEN..], false)?,
             bytes,
         })
+    }
+
+    /// Protocol and ports become those behind the extension headers of IPv6.
+    ///
+    /// # Errors
+    /// `Malformed`: they do not end in the packet, are not as the standards have them, or are more
+    /// than six; or those of a first fragment that is too short for its ports.
+    pub(super) fn look_behind_extensions(&mut self) -> Result<(), DropReason> {
+        if self.version == Version::V6 {
+            let behind = transport(self.protocol, &self.bytes[IPV6_LEN..]);
+            (self.protocol, self.ports) = behind.ok_or(Malformed)?;
+        }
+        Ok(())
     }
 
     pub(super) fn traffic_class(&self) -> u8 {
@@ -176,9 +193,46 @@ impl Packet {
     }
 }
 
-/// TCP, UDP and SCTP begin with their ports.
-fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
-    matches!(protocol, 6 | 17 | 132).then(|| Some((word(payload, 0)?, word(payload, 2)?)))?
+type Ports = Option<(u16, u16)>;
+
+/// TCP, UDP and SCTP begin with their ports. `None`: a first fragment is too short for them.
+fn ports(protocol: u8, payload: &[u8], is_fragment: bool) -> Option<Ports> {
+    if !matches!(protocol, 6 | 17 | 132) {
+        return Some(None);
+    }
+    if is_fragment && payload.len() < 8 {
+        return None;
+    }
+    Some(word(payload, 0).zip(word(payload, 2)))
+}
+
+/// Protocol and ports behind the extension headers of IPv6 (RFC 8200 §4, RFC 4302). `None`: they
+/// do not end in the payload, are not as the standards have them, or are more than six.
+fn transport(first: u8, payload: &[u8]) -> Option<(u8, Ports)> {
+    let (mut protocol, mut rest, mut is_fragment) = (first, payload, false);
+    for before in 0..=6 {
+        let len = match protocol {
+            0 if before > 0 => return None,
+            0 | 43 | 60 => 8 * (usize::from(*rest.get(1)?) + 1),
+            51 => match 4 * (usize::from(*rest.get(1)?) + 2) {
+                ..12 => return None,
+                len => len,
+            },
+            44 => 8,
+            _ => return Some((protocol, ports(protocol, rest, is_fragment)?)),
+        };
+        let header = rest.get(..len)?;
+        if protocol == 44 {
+            let fragment = word(header, 2)?;
+            if fragment >> 3 != 0 {
+                return Some((header[0], None));
+            }
+            is_fragment |= fragment & 1 != 0;
+        }
+        protocol = header[0];
+        rest = &rest[len..];
+    }
+    None
 }
 
 /// The outer header and what it carries, as bytes from the outer header's first. The header

@@ -88,8 +88,8 @@ fn rule(priority: u32, action: crate::ClassifierAction) -> ClassifierEntry {
         source: None,
         destination: None,
         protocol: None,
-        source_port: None,
-        destination_port: None,
+        source_ports: None,
+        destination_ports: None,
         dscp: None,
         action,
     }

@@ -140,7 +140,7 @@ impl Case {
             },
             Entry::Classifier(e) => match random.below(2) {
                 0 => e.action = ClassifierAction::Pass,
-                _ => e.destination_port = None,
+                _ => e.destination_ports = None,
             },
             Entry::SliceRoute(e) => match random.below(4) {
                 0 => e.slice = slice,

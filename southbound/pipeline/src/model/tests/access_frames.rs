@@ -174,7 +174,8 @@ fn options_and_fragments_have_their_say_in_the_flow_label() {
 #[test]
 fn the_highest_rule_that_matches_decides() {
     let udp = |rule: ClassifierEntry| ClassifierEntry { protocol: Some(17), ..rule };
-    let to_80 = |rule: ClassifierEntry| ClassifierEntry { destination_port: Some(80), ..rule };
+    let to_80 =
+        |rule: ClassifierEntry| ClassifierEntry { destination_ports: Some([80, 80]), ..rule };
     let drop = ClassifierAction::Drop;
     let packet = Ip { class: 46 << 2, ..Ip::udp(ROBOT, VIDEO) };
     let icmp = Ip { protocol: 1, ..packet.clone() };
@@ -190,13 +191,13 @@ fn the_highest_rule_that_matches_decides() {
         ("port, but none", vec![to_80(rule(1, drop))], &icmp, false),
         (
             "port 0, but none",
-            vec![ClassifierEntry { source_port: Some(0), ..rule(1, drop) }],
+            vec![ClassifierEntry { source_ports: Some([0, 0]), ..rule(1, drop) }],
             &icmp,
             false,
         ),
         (
             "other source port",
-            vec![ClassifierEntry { source_port: Some(80), ..rule(1, drop) }],
+            vec![ClassifierEntry { source_ports: Some([80, 80]), ..rule(1, drop) }],
             &packet,
             false,
         ),
