@@ -134,7 +134,7 @@ async fn a_rule_is_switched_on_and_off() {
     let api = api();
     let (_, before) = call(&api, "GET", RULE, "").await;
     assert_eq!(before["state"], "INACTIVE");
-    assert_eq!(before["trafficFilter"][0]["dstPort"], json!(["5000", "5001"]));
+    assert_eq!(before["trafficFilter"][0]["dstPort"], json!(["5000-5001"]));
     // Only what changes, wrapped; then the whole rule, bare.
     let partial = json!({ "TrafficRule": { "state": "ACTIVE" } });
     let (status, active) = call(&api, "PUT", RULE, partial).await;

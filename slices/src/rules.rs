@@ -305,8 +305,10 @@ mod tests {
         for bad in ["10.0.0.1/8", "10.0.0.1-10.0.0.9", "robot", "", "10.0.0.0/33"] {
             assert!(address(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(ports("80").unwrap(), [80]);
-        assert_eq!(ports("80-82").unwrap(), [80, 81, 82]);
+        assert_eq!(ports("80").unwrap(), [80, 80]);
+        assert_eq!(ports("1024-65535").unwrap(), [1024, 65535]);
+        assert_eq!(ports_text(ports("80-82").unwrap()), "80-82");
+        assert_eq!(ports_text([80, 80]), "80");
         for bad in ["", "-", "80-", "90-80", "65536", "+80", "0-65535", "80-81-82"] {
             assert!(ports(bad).is_err(), "{bad:?}");
         }

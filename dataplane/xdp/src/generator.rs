@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use selvedge_ebpf_common::GENERATOR_HEAD_LEN;
+use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::STAGE_UNDER_TEST;
-use selvedge_ebpf_common::value::{DeviceValue, HeadValue};
+use selvedge_ebpf_common::value::{DeviceValue, HeadNext, HeadValue};
 
 use crate::switch::{Interface, Switch};
 use crate::{Error, load, sys};
@@ -40,6 +41,7 @@ pub struct Generator<'a> {
     discard: OwnedFd,
     jump: OwnedFd,
     head: OwnedFd,
+    next: OwnedFd,
 }
 
 /// Counts (as port 0 does) and drops all that arrives at an interface, until dropped.
@@ -49,11 +51,12 @@ pub struct Sink {
 }
 
 impl<'a> Generator<'a> {
-    /// `out` is where [`UnderTest::Redirect`] sends.
+    /// `out` is where [`UnderTest::Redirect`] sends. Of [`MAX_HEADS`] heads the first is in use,
+    /// all zero.
     pub fn new(switch: &'a Switch, out: &Interface) -> Result<Self, Error> {
-        let mut ebpf = load::object(switch.pins())?;
+        let mut ebpf = load::object(switch.pins(), &[(HEAD, MAX_HEADS)])?;
         let jump = load::tail_calls(&ebpf)?;
-        let head = head(&ebpf)?;
+        let (head, next) = (array(&ebpf, HEAD)?, array(&ebpf, HEAD_NEXT)?);
         let device = DeviceValue { ifindex: out.index, program_fd: 0 };
         switch.maps.get("DEVICE").put(&BARE, &device)?;
         Ok(Self {
@@ -64,11 +67,38 @@ impl<'a> Generator<'a> {
             discard: load::program(&mut ebpf, "discard")?,
             jump,
             head,
+            next,
         })
     }
 
+    /// How frames begin from now on, in turns.
+    ///
+    /// # Errors
+    /// [`Error::Range`]: they are not a power of two, or more than [`MAX_HEADS`].
+    pub fn set_heads(&self, heads: &[[u8; GENERATOR_HEAD_LEN]]) -> Result<(), Error> {
+        let count = u32::try_from(heads.len()).ok().filter(|n| n.is_power_of_two());
+        let Some(count) = count.filter(|n| *n <= MAX_HEADS) else {
+            return Err(Error::Range {
+                field: "heads, a power of two",
+                value: heads.len() as u64,
+                least: 1,
+                most: MAX_HEADS.into(),
+            });
+        };
+        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
+        for (index, head) in (0..count).zip(heads) {
+            let mut value = HeadValue::default();
+            for (to, bytes) in value.words.iter_mut().zip(head.chunks_exact(8)) {
+                *to = word(bytes);
+            }
+            put(&self.head, index, &value).map_err(Error::map("write", HEAD))?;
+        }
+        let next = HeadNext { number: 0, mask: count - 1 };
+        put(&self.next, 0, &next).map_err(Error::map("write", HEAD_NEXT))
+    }
+
     /// Injects `repeat` copies of `frame` as received on interface `ifindex`, as fast as this
-    /// CPU goes, and carries the verdicts out. Each copy begins as `frame` does; what is behind
+    /// CPU goes, and carries the verdicts out. Each begins as the next head does; what is behind
     /// its first [`GENERATOR_HEAD_LEN`] bytes must not be changed by what it meets.
     ///
     /// The mean time for each frame, by the kernel's account: without the tens of milliseconds
@@ -84,27 +114,14 @@ impl<'a> Generator<'a> {
         frame: &[u8],
         repeat: u32,
     ) -> Result<Duration, Error> {
-        let Some((head, _)) = frame.split_first_chunk::<GENERATOR_HEAD_LEN>() else {
+        if frame.len() < GENERATOR_HEAD_LEN {
             return Err(Error::Range {
                 field: "frame length",
                 value: frame.len() as u64,
                 least: GENERATOR_HEAD_LEN as u64,
                 most: u64::from(u16::MAX),
             });
-        };
-        let mut value = HeadValue::default();
-        for (word, bytes) in value.words.iter_mut().zip(head.chunks_exact(8)) {
-            *word = u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
         }
-        // SAFETY: the map of the object has one `HeadValue`, and u32 keys as every array.
-        let put = unsafe {
-            sys::update(
-                self.head.as_fd(),
-                std::ptr::from_ref(&0u32).cast(),
-                std::ptr::from_ref(&value).cast(),
-            )
-        };
-        put.map_err(Error::map("write", HEAD))?;
         let program = match under_test {
             UnderTest::Pipeline => self.switch.programs().entry(),
             UnderTest::Redirect => self.redirect.as_fd(),
@@ -125,11 +142,26 @@ impl<'a> Generator<'a> {
     }
 }
 
+/// Most heads of frames.
+pub(crate) const MAX_HEADS: u32 = 131_072;
+
 const HEAD: &str = "HEAD";
+const HEAD_NEXT: &str = "HEAD_NEXT";
+
+fn put<V: Plain>(map: &OwnedFd, index: u32, value: &V) -> std::io::Result<()> {
+    // SAFETY: an array, whose keys are u32, of these values.
+    unsafe {
+        sys::update(
+            map.as_fd(),
+            std::ptr::from_ref(&index).cast(),
+            std::ptr::from_ref(value).cast(),
+        )
+    }
+}
 
 /// The object keeps its own descriptor, which programs still to be loaded name.
-fn head(ebpf: &Ebpf) -> Result<OwnedFd, Error> {
-    let map = ebpf.map(HEAD).expect("the object has the generator's map");
-    let aya::maps::Map::Array(head) = map else { unreachable!("it is an array") };
-    head.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", HEAD))
+fn array(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
+    let map = ebpf.map(name).expect("the object has the generator's maps");
+    let aya::maps::Map::Array(array) = map else { unreachable!("it is an array") };
+    array.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", name))
 }

@@ -27,7 +27,7 @@ pub(crate) fn is_jump(name: &str) -> bool {
 
 /// Loads all programs; maps that are not pinned yet are made and pinned.
 pub(crate) fn load(pins: &Pins) -> Result<Programs, Error> {
-    let mut ebpf = object(pins)?;
+    let mut ebpf = object(pins, &[])?;
     let entry = program(&mut ebpf, ENTRY)?;
     let hook_rx = program(&mut ebpf, HOOK_RX)?;
     let jump = tail_calls(&ebpf)?;
@@ -40,9 +40,13 @@ pub(crate) fn load(pins: &Pins) -> Result<Programs, Error> {
     Ok(Programs { entry, hook_rx, jump, stages })
 }
 
-/// The object with its pinned maps: those of `pins`, made if they are not there.
-pub(crate) fn object(pins: &Pins) -> Result<Ebpf, Error> {
+/// The object with its pinned maps: those of `pins`, made if they are not there. `sized`: maps of
+/// this load that have another number of entries.
+pub(crate) fn object(pins: &Pins, sized: &[(&'static str, u32)]) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
+    for (name, entries) in sized {
+        loader.map_max_entries(name, *entries);
+    }
     for spec in PINNED {
         loader.map_pin_path(spec.name, pins.map(spec.name));
     }

@@ -103,10 +103,10 @@ impl RuleValue {
         // What is below 0 has its highest bit set.
         let (from, to) = (fields >> 48, fields >> 32 & 0xffff);
         let [source, destination] = [self.source_ports, self.destination_ports];
-        let outside = from.wrapping_sub(source[0] as u64)
-            | (source[1] as u64).wrapping_sub(from)
-            | to.wrapping_sub(destination[0] as u64)
-            | (destination[1] as u64).wrapping_sub(to);
+        let outside = from.wrapping_sub(u64::from(source[0]))
+            | u64::from(source[1]).wrapping_sub(from)
+            | to.wrapping_sub(u64::from(destination[0]))
+            | u64::from(destination[1]).wrapping_sub(to);
         together(outside) >> 63 == 0
     }
 }

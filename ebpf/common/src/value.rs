@@ -38,6 +38,7 @@ plain! {
     Scratch = 64,
     SeenEvent = 24,
     HeadValue = 64,
+    HeadNext = 8,
     ProbeValue = 2048,
 }
 
@@ -382,8 +383,8 @@ pub struct Scratch {
     pub answered: u64,
     /// Picoseconds; 0: not read yet.
     pub now_ps: u64,
-    /// What is behind the extension headers: [`TRANSPORT_KNOWN`], whether there are ports (40),
-    /// the protocol (39..32), the ports (31..0). 0: nobody has looked.
+    /// What is behind the extension headers: [`TRANSPORT_KNOWN`], whether it is a fragment (41),
+    /// whether there are ports (40), the protocol (39..32), the ports (31..0). 0: nobody has looked.
     pub transport: u64,
     /// What the classifier came to: 1 for no rule, else the place of a rule plus 2 (31..0); or
     /// the leaf that comes next (63..32). 0: nobody has looked.
@@ -439,6 +440,15 @@ pub struct SeenEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadValue {
     pub words: [u64; GENERATOR_HEAD_LEN / 8],
+}
+
+/// `HEAD_NEXT`, one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadNext {
+    pub number: u32,
+    /// One less than the heads in use, a power of two.
+    pub mask: u32,
 }
 
 /// `PROBE` by port: answers to the test packets sent there, by their sequence number modulo

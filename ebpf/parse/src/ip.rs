@@ -33,10 +33,20 @@ pub struct Packet {
     pub ports: u32,
     /// TCP, UDP or SCTP, no fragment but the first, and the four bytes are there.
     pub has_ports: bool,
+    /// More are to come, or it is not the first.
+    pub is_fragment: bool,
     /// IPv6: the first next header; see [`is_extension`].
     pub protocol: u8,
     pub traffic_class: u8,
     pub hop_limit: u8,
+}
+
+impl Packet {
+    /// Ports and protocol of the flow: the same for all fragments, of which one has the ports.
+    #[inline(always)]
+    pub const fn flow(&self) -> (u32, u8) {
+        if self.is_fragment { (0, 0) } else { (self.ports, self.protocol) }
+    }
 }
 
 /// The low half of an IPv4-mapped address, raw.
@@ -121,6 +131,7 @@ pub fn ipv4(mut cursor: Cursor, available: usize) -> Option<Packet> {
         len: len as u32,
         ports,
         has_ports,
+        is_fragment: fragment & (V4_MORE | V4_OFFSET) != 0,
         protocol,
         traffic_class: header.u8::<1>(),
         hop_limit: header.u8::<8>(),
@@ -149,6 +160,7 @@ pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
         len: len as u32,
         ports,
         has_ports,
+        is_fragment: false,
         protocol,
         traffic_class: (first >> 20) as u8,
         hop_limit: header.u8::<7>(),
@@ -161,6 +173,7 @@ pub struct Transport {
     /// As in [`Packet`].
     pub ports: u32,
     pub has_ports: bool,
+    pub is_fragment: bool,
     /// Of a fragment but the first, what its header says.
     pub protocol: u8,
 }
@@ -185,11 +198,11 @@ pub fn behind_extensions(
     mut protocol: u8,
     mut left: usize,
 ) -> Option<Transport> {
-    let mut is_first_of_more = false;
+    let mut is_fragment = false;
     for before in 0..=MAX_EXTENSIONS {
         if !is_extension(protocol) {
-            let (ports, has_ports) = ports(cursor, protocol, left, is_first_of_more)?;
-            return Some(Transport { ports, has_ports, protocol });
+            let (ports, has_ports) = ports(cursor, protocol, left, is_fragment)?;
+            return Some(Transport { ports, has_ports, is_fragment, protocol });
         }
         // RFC 8200 §4.1: that one is the first.
         if protocol == HOP_BY_HOP && before != 0 {
@@ -200,8 +213,8 @@ pub fn behind_extensions(
         let len = match protocol {
             FRAGMENT => 8,
             // RFC 4302 §2.2: words of four bytes, less two, and at least one of the rest.
-            AUTHENTICATION => said + 2 << 2,
-            _ => said + 1 << 3,
+            AUTHENTICATION => (said + 2) << 2,
+            _ => (said + 1) << 3,
         };
         if left < len || (protocol == AUTHENTICATION && said == 0) {
             return None;
@@ -209,9 +222,14 @@ pub fn behind_extensions(
         if protocol == FRAGMENT {
             let fragment = header.be16::<2>();
             if fragment & V6_OFFSET != 0 {
-                return Some(Transport { ports: 0, has_ports: false, protocol: next });
+                return Some(Transport {
+                    ports: 0,
+                    has_ports: false,
+                    is_fragment: true,
+                    protocol: next,
+                });
             }
-            is_first_of_more |= fragment & V6_MORE != 0;
+            is_fragment |= fragment & V6_MORE != 0;
         }
         left -= len;
         cursor.skip_computed(len);

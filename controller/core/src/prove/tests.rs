@@ -20,6 +20,7 @@ mod survive;
 
 const ASKED: Rigor = Rigor { cause: Cause::Intent, whole: true };
 const FORCED: Rigor = Rigor { cause: Cause::Network, whole: true };
+const IN_PART: Rigor = Rigor { cause: Cause::Network, whole: false };
 
 const OBJECTS: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: mark }\nspec:\n  \
     module: mark.wasm\n  memory: 1Mi\n---\napiVersion: selvedge/v1\nkind: NetworkSlice\n\

@@ -87,20 +87,27 @@ fn changes_of_rules_that_are_refused() {
 #[test]
 fn more_rules_than_a_switch_holds_are_refused() {
     let mut lab = Lab::up(metro());
-    let ports: Vec<String> = (0..33).map(|port| format!("\"{port}\"")).collect();
-    let rules = |name: &str| {
-        format!(
+    let ports: Vec<String> = (0..32).map(|port| format!("\"{port}\"")).collect();
+    // 64 entries each: 32 ports, in both directions.
+    let rules = |name: &str, count: usize| {
+        let head = format!(
             "apiVersion: selvedge/v1\nkind: Application\nmetadata: {{ name: {name} }}\nspec:\n  \
-             endpoint: video\n  trafficRules:\n    - trafficRuleId: many\n      \
-             filterType: FLOW\n      priority: 1\n      action: DROP\n      state: ACTIVE\n      \
-             trafficFilter:\n        - {{ srcAddress: [10.1.0.12], dstPort: [{}] }}\n",
-            ports[..32].join(", ")
-        )
+             endpoint: video\n  trafficRules:\n"
+        );
+        let rule = |n| {
+            format!(
+                "    - trafficRuleId: many-{n}\n      filterType: FLOW\n      priority: 1\n      \
+                 action: DROP\n      state: ACTIVE\n      trafficFilter:\n        \
+                 - {{ srcAddress: [10.1.0.12], dstPort: [{}] }}\n",
+                ports.join(", ")
+            )
+        };
+        head + &(0..count).map(rule).collect::<String>()
     };
-    lab.apply(objects(&rules("one"))).unwrap();
+    lab.apply(objects(&rules("one", 16))).unwrap();
     lab.assert_converged();
-    let refused = lab.apply(objects(&rules("two")));
-    assert!(matches!(refused, Err(Refusal::TooManyRules { limit: 64, .. })), "{refused:?}");
+    let refused = lab.apply(objects(&rules("two", 1)));
+    assert!(matches!(refused, Err(Refusal::TooManyRules { limit: 1024, .. })), "{refused:?}");
 }
 
 #[test]

@@ -13,13 +13,16 @@ use crate::packets::ACCESS;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86DD;
 
+/// Protocol, ports, and whether it is a fragment.
+type Transport = (u8, Option<(u16, u16)>, bool);
+
 /// A user's packet as etherparse reads it.
 #[derive(Debug)]
 struct Packet<'a> {
     source: std::net::IpAddr,
     destination: std::net::IpAddr,
-    /// Protocol and ports; `None`: the extension headers are not as they should be.
-    transport: Option<(u8, Option<(u16, u16)>)>,
+    /// `None`: the extension headers are not as they should be.
+    transport: Option<Transport>,
     hop_limit: u8,
     /// What the header's checksum is off by, modulo 0xffff; of IPv6, 0.
     checksum_error: u32,
@@ -41,7 +44,11 @@ impl<'a> Packet<'a> {
                 Some(Self {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
-                    transport: Some((protocol, ports(protocol, payload).filter(|_| first))),
+                    transport: Some((
+                        protocol,
+                        ports(protocol, payload).filter(|_| first),
+                        header.is_fragmenting_payload(),
+                    )),
                     hop_limit: header.ttl(),
                     checksum_error: (right + 0xffff - u32::from(header.header_checksum())) % 0xffff,
                     payload,
@@ -80,8 +87,8 @@ fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
 }
 
 /// What is behind the extension headers of IPv6.
-fn transport(first: IpNumber, payload: &[u8]) -> Option<(u8, Option<(u16, u16)>)> {
-    let (mut number, mut rest) = (first, payload);
+fn transport(first: IpNumber, payload: &[u8]) -> Option<Transport> {
+    let (mut number, mut rest, mut is_fragment) = (first, payload, false);
     loop {
         let (next, len) = match number {
             IpNumber::IPV6_HEADER_HOP_BY_HOP if rest.len() < payload.len() => return None,
@@ -98,11 +105,12 @@ fn transport(first: IpNumber, payload: &[u8]) -> Option<(u8, Option<(u16, u16)>)
             IpNumber::IPV6_FRAGMENTATION_HEADER => {
                 let header = Ipv6FragmentHeaderSlice::from_slice(rest).ok()?;
                 if header.fragment_offset().value() != 0 {
-                    return Some((header.next_header().0, None));
+                    return Some((header.next_header().0, None, true));
                 }
+                is_fragment |= header.is_fragmenting_payload();
                 (header.next_header(), header.slice().len())
             }
-            _ => return Some((number.0, ports(number.0, rest))),
+            _ => return Some((number.0, ports(number.0, rest), is_fragment)),
         };
         number = next;
         rest = &rest[len..];
@@ -156,7 +164,8 @@ pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
                 let before = Packet::read(ethertype, rest).expect("a whole packet");
                 inner.expect("a whole packet").check(&before, 1);
                 let Packet { source, destination, transport, .. } = before;
-                let (protocol, ports) = transport.expect("what it carries");
+                let (protocol, ports, is_fragment) = transport.expect("what it carries");
+                let (protocol, ports) = if is_fragment { (0, None) } else { (protocol, ports) };
                 let label = flow_label(source, destination, ports, protocol);
                 assert_eq!(header.flow_label().value(), label, "{before:?}");
                 assert_eq!(header.hop_limit(), 64);

@@ -57,6 +57,7 @@ fn fields_are_those_etherparse_wrote() {
         len: 48,
         ports: 4000 << 16 | 5001,
         has_ports: true,
+        is_fragment: false,
         protocol: UDP,
         traffic_class: 0xb9,
         hop_limit: 9,
@@ -72,6 +73,7 @@ fn fields_are_those_etherparse_wrote() {
         len: 63,
         ports: 1 << 16 | 65535,
         has_ports: true,
+        is_fragment: false,
         protocol: TCP,
         traffic_class: 0xb9,
         hop_limit: 77,
@@ -192,6 +194,9 @@ fn ports_are_found_behind_extension_headers() {
     for (name, headers, expected) in cases {
         let got = behind(&extended(headers));
         assert_eq!(got.map(|p| (p.has_ports, p.ports, p.protocol)), *expected, "{name}");
+        let is_fragment = ["the first fragment", "a later fragment"].contains(name)
+            || *name == "its options are not looked at";
+        assert!(got.is_none_or(|p| p.is_fragment == is_fragment), "{name}");
     }
 }
 

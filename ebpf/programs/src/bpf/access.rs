@@ -292,7 +292,8 @@ fn encapsulate(
         packet::write_ethernet(outer, way, source, ETHERTYPE_IPV6);
     }
     let class = u32::from(profile.dscp() << 2 | ecn);
-    let label = flow_label(inner.source, inner.destination, inner.ports, inner.protocol);
+    let (ports, protocol) = inner.flow();
+    let label = flow_label(inner.source, inner.destination, ports, protocol);
     outer.set_raw32::<14>((6 << 28 | class << 20 | label).to_be());
     let protocol = if version == 4 { IPIP } else { IPV6 };
     // Payload length, next header and hop limit are one word.

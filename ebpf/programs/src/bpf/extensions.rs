@@ -21,6 +21,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
         return Err(drop::MALFORMED);
     };
     let known = TRANSPORT_KNOWN
+        | u64::from(transport.is_fragment) << 41
         | u64::from(transport.has_ports) << 40
         | u64::from(transport.protocol) << 32
         | u64::from(transport.ports);
@@ -36,5 +37,6 @@ pub(super) fn fill(state: State, inner: Packet) -> Option<Packet> {
         return None;
     }
     let (ports, protocol) = (known as u32, (known >> 32) as u8);
-    Some(Packet { ports, has_ports: known >> 40 & 1 != 0, protocol, ..inner })
+    let (has_ports, is_fragment) = (known >> 40 & 1 != 0, known >> 41 & 1 != 0);
+    Some(Packet { ports, has_ports, is_fragment, protocol, ..inner })
 }

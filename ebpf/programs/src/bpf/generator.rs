@@ -1,22 +1,31 @@
-//! The source of benches: puts the head of a live frame back as it was (the kernel recycles
+//! The source of benches: gives a live frame the next of a ring of heads (the kernel recycles
 //! frames as the last run left them) and goes on in the program under test.
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::value::HeadValue;
+use selvedge_ebpf_common::value::{HeadNext, HeadValue};
 use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, STAGE_UNDER_TEST};
 
 use super::{jump, packet};
 
-/// Not pinned: each load has its own.
+/// Not pinned: each load has its own, and a bench as many as it asks for, a power of two.
 #[map]
 static HEAD: Array<HeadValue> = Array::with_max_entries(1, 0);
+/// One: the number of the next head, and what of it counts. For one CPU.
+#[map]
+static HEAD_NEXT: Array<HeadNext> = Array::with_max_entries(1, 0);
 
 #[xdp]
 pub(crate) fn generator(ctx: XdpContext) -> u32 {
-    let Some(head) = HEAD.get(0) else { return xdp_action::XDP_ABORTED };
+    let Some(next) = HEAD_NEXT.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: a map value; nobody else writes it while a bench runs.
+    let index = unsafe {
+        (*next).number += 1;
+        (*next).number & (*next).mask
+    };
+    let Some(head) = HEAD.get(index) else { return xdp_action::XDP_ABORTED };
     let Some(frame) = packet::cursor(&ctx).peek::<GENERATOR_HEAD_LEN>() else {
         return xdp_action::XDP_ABORTED;
     };

@@ -183,7 +183,7 @@ proptest! {
                 | raw::MatchValue::Optional(value)
                 | raw::MatchValue::Lpm { value, .. } => pad(value),
                 raw::MatchValue::Ternary { value, mask } => { pad(value); pad(mask) }
-                raw::MatchValue::Range { .. } => unreachable!("no table has ranges"),
+                raw::MatchValue::Range { low, high } => { pad(low); pad(high) }
             }
         }
         for param in &mut raw.action.as_mut().unwrap().params {
@@ -228,8 +228,8 @@ proptest! {
                 raw::MatchValue::Exact(old)
                 | raw::MatchValue::Optional(old)
                 | raw::MatchValue::Lpm { value: old, .. }
-                | raw::MatchValue::Ternary { value: old, .. } => *old = value,
-                raw::MatchValue::Range { .. } => unreachable!("no table has ranges"),
+                | raw::MatchValue::Ternary { value: old, .. }
+                | raw::MatchValue::Range { low: old, .. } => *old = value,
             }
         } else {
             let param = &mut action.params[at - raw.matches.len()];

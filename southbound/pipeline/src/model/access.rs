@@ -141,8 +141,8 @@ impl Run<'_> {
         (slice, direction): (SliceId, Direction),
     ) -> Outer {
         let class = profile.dscp() << 2 | packet.traffic_class() & 3; // RFC 6040 §4.1
-        let label =
-            wire::flow_label(packet.source, packet.destination, packet.ports, packet.protocol);
+        let (ports, protocol) = packet.flow();
+        let label = wire::flow_label(packet.source, packet.destination, ports, protocol);
         let first = 6 << 28 | u32::from(class) << 20 | label;
         let payload_len = packet.bytes.len() as u16; // at most the access MTU
         let mut bytes = Vec::with_capacity(wire::IPV6_LEN + packet.bytes.len());

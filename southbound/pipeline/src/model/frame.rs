@@ -73,6 +73,8 @@ pub(super) struct Packet {
     /// IPv6: the first next header, until [`Packet::look_behind_extensions`].
     pub(super) protocol: u8,
     pub(super) ports: Option<(u16, u16)>,
+    /// More are to come, or it is not the first.
+    pub(super) is_fragment: bool,
 }
 
 impl Packet {
@@ -110,6 +112,7 @@ impl Packet {
             destination: Ipv4Addr::from(array::<4>(&header, 16)?).into(),
             protocol,
             ports,
+            is_fragment: more || offset != 0,
             bytes,
         })
     }
@@ -127,6 +130,7 @@ impl Packet {
             destination: ipv6_at(&header, 24)?.into(),
             protocol,
             ports: ports(protocol, &bytes[IPV6_LEN..], false)?,
+            is_fragment: false,
             bytes,
         })
     }
@@ -139,9 +143,15 @@ impl Packet {
     pub(super) fn look_behind_extensions(&mut self) -> Result<(), DropReason> {
         if self.version == Version::V6 {
             let behind = transport(self.protocol, &self.bytes[IPV6_LEN..]);
-            (self.protocol, self.ports) = behind.ok_or(Malformed)?;
+            (self.protocol, self.ports, self.is_fragment) = behind.ok_or(Malformed)?;
         }
         Ok(())
+    }
+
+    /// What tells its flow from others between the same addresses: the same for all fragments,
+    /// of which one has the ports.
+    pub(super) fn flow(&self) -> (Ports, u8) {
+        if self.is_fragment { (None, 0) } else { (self.ports, self.protocol) }
     }
 
     pub(super) fn traffic_class(&self) -> u8 {
@@ -206,9 +216,9 @@ fn ports(protocol: u8, payload: &[u8], is_fragment: bool) -> Option<Ports> {
     Some(word(payload, 0).zip(word(payload, 2)))
 }
 
-/// Protocol and ports behind the extension headers of IPv6 (RFC 8200 §4, RFC 4302). `None`: they
+/// Protocol and ports, and whether it is a fragment, behind the extension headers of IPv6 (RFC 8200 §4, RFC 4302). `None`: they
 /// do not end in the payload, are not as the standards have them, or are more than six.
-fn transport(first: u8, payload: &[u8]) -> Option<(u8, Ports)> {
+fn transport(first: u8, payload: &[u8]) -> Option<(u8, Ports, bool)> {
     let (mut protocol, mut rest, mut is_fragment) = (first, payload, false);
     for before in 0..=6 {
         let len = match protocol {
@@ -219,13 +229,13 @@ fn transport(first: u8, payload: &[u8]) -> Option<(u8, Ports)> {
                 len => len,
             },
             44 => 8,
-            _ => return Some((protocol, ports(protocol, rest, is_fragment)?)),
+            _ => return Some((protocol, ports(protocol, rest, is_fragment)?, is_fragment)),
         };
         let header = rest.get(..len)?;
         if protocol == 44 {
             let fragment = word(header, 2)?;
             if fragment >> 3 != 0 {
-                return Some((header[0], None));
+                return Some((header[0], None, true));
             }
             is_fragment |= fragment & 1 != 0;
         }

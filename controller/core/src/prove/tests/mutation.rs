@@ -201,7 +201,7 @@ impl Case {
         let world = self.truth.core.world();
         let result = states(&self.held, steps).pop().expect("the result");
         let wrong = check(&world, &result).into_iter().next();
-        wrong.or_else(|| prove(&view(&world, &self.held), steps, Rigor::NothingNew).err())
+        wrong.or_else(|| prove(&view(&world, &self.held), steps, ASKED).err())
     }
 }
 

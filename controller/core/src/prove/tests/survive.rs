@@ -218,24 +218,24 @@ fn a_plan_that_takes_protection_away_is_refused() {
     let away = step(Stage::Ingress, "gnb1", &wrong);
     let back = step(Stage::Removal, "gnb1", &right);
     let refused = |steps: &[Step], rigor| prove(&before, steps, rigor).err().map(|c| c.to_string());
-    let text = refused(std::slice::from_ref(&away), Rigor::NothingNew).expect("refused");
+    let text = refused(std::slice::from_ref(&away), ASKED).expect("refused");
     assert!(text.starts_with("not protected against a failure after step 1: Uplink of"), "{text}");
-    assert!(refused(std::slice::from_ref(&away), Rigor::Result).is_some());
+    assert!(refused(std::slice::from_ref(&away), FORCED).is_some());
     // What can only be carried out in part is not held against.
-    assert_eq!(refused(std::slice::from_ref(&away), Rigor::Part), None);
+    assert_eq!(refused(std::slice::from_ref(&away), IN_PART), None);
     let there_and_back = [away.clone(), back.clone()];
-    assert!(refused(&there_and_back, Rigor::NothingNew).is_some(), "each step counts");
-    assert_eq!(refused(&there_and_back, Rigor::Result), None, "it passes");
+    assert!(refused(&there_and_back, ASKED).is_some(), "each step counts");
+    assert_eq!(refused(&there_and_back, FORCED), None, "it passes");
     // While next hops move, nobody is where he will be.
     let hop = held["dc1"].values().find(|entry| matches!(entry, Entry::NextHop(_)));
     let hop = step(Stage::Fabric, "dc1", hop.expect("a next hop"));
-    assert_eq!(refused(&[hop.clone(), away.clone(), back], Rigor::NothingNew), None);
+    assert_eq!(refused(&[hop.clone(), away.clone(), back], ASKED), None);
     let result = [hop, away];
-    assert!(refused(&result, Rigor::NothingNew).is_some(), "the result counts");
+    assert!(refused(&result, ASKED).is_some(), "the result counts");
     // It does not where next hops have to wait for a switch of which nobody knows what it holds.
     let mut known = held.clone();
     known.remove("edge2");
-    assert_eq!(prove(&view(&world, &known), &result, Rigor::NothingNew).err(), None);
+    assert_eq!(prove(&view(&world, &known), &result, ASKED).err(), None);
 }
 
 #[test]

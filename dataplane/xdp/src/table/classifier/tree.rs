@@ -16,9 +16,9 @@ const MAX_BITS: u32 = 10;
 /// range have in common counts.
 const MAX_PIECES: usize = 16;
 /// Rules of a leaf that is not cut further, at first.
-const SHORT: usize = 3;
+const SHORT: usize = 2;
 /// What a node more costs, as a rule in a list would.
-const NODE_COST: u64 = 8;
+const NODE_COST: u64 = 1;
 
 type Words = [u64; RULE_WORDS];
 

@@ -158,7 +158,7 @@ fn options_and_fragments_have_their_say_in_the_flow_label() {
     for fragment in [[0x20, 0], [0, 1], [0x3f, 0xff]] {
         let mut frame = packet.frame();
         frame[20..22].copy_from_slice(&fragment);
-        assert_eq!(label(&frame), 0xafbfb, "no ports in fragment {fragment:?}");
+        assert_eq!(label(&frame), 0x316e6, "all fragments of a packet: {fragment:?}");
     }
     // Three words of options before the ports.
     let mut bytes = packet.bytes();
