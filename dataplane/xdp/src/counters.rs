@@ -135,6 +135,7 @@ fn add(a: PortCounters, b: PortCounters) -> PortCounters {
         tx_bytes: a.tx_bytes.wrapping_add(b.tx_bytes),
         rx_marked: pairs(a.rx_marked, b.rx_marked),
         tx_marked: pairs(a.tx_marked, b.tx_marked),
+        prepaid_bytes: 0,
     }
 }
 
@@ -151,6 +152,7 @@ fn more(a: SliceCounters, b: SliceCounters) -> SliceCounters {
         lost: a.lost.wrapping_add(b.lost),
         // Of the CPU that has lost more: its last is likelier what goes on.
         lost_reason: if b.lost > a.lost { b.lost_reason } else { a.lost_reason },
+        prepaid_bytes: 0,
     }
 }
 

@@ -318,10 +318,11 @@ fn the_virtual_queue_passes_guarantees_and_bounds_the_rest() {
         assert_eq!(got, [Ok(2), Ok(2), Ok(3), Ok(3), Err(drop::QUEUE_FULL)]);
         assert_eq!(outcome(&v4(64, 0, 1500)), Err(drop::QUEUE_FULL));
         // What is guaranteed passes, and is not marked.
-        bed.switch
-            .meter
-            .put((3, Direction::Uplink), &meter(Class::Guaranteed, 1_000_000_000, 0))
-            .unwrap();
+        let guaranteed = Meter {
+            guaranteed_burst_bytes: 30_000, // all of them, however fast they come
+            ..meter(Class::Guaranteed, 1_000_000_000, 0)
+        };
+        bed.switch.meter.put((3, Direction::Uplink), &guaranteed).unwrap();
         for _ in 0..20 {
             assert_eq!(outcome(&capable), Ok(2));
         }

@@ -44,6 +44,19 @@ pub const fn threshold_ps(cost_x256: u64, bytes: u32) -> u64 {
 /// Least burst that counts.
 pub const MIN_BURST_BYTES: u32 = 1514;
 
+/// Least that is worth paying in advance.
+const MIN_PREPAY_BYTES: u32 = 256;
+
+/// Bytes that a processor pays for at once, beyond those of a packet, so that the packets that
+/// follow need neither the clock nor an atomic operation: where `bytes` are a burst or a
+/// threshold, and `cpus` processors share the word. 0: each packet pays for itself.
+///
+/// What is paid for and not sent may come on top of a burst: together at most a 64th of it.
+pub const fn prepay_bytes(bytes: u32, cpus: u32) -> u32 {
+    let each = bytes / 64 / if cpus == 0 { 1 } else { cpus };
+    if each < MIN_PREPAY_BYTES { 0 } else { each }
+}
+
 /// Longest tolerance, 17.6 s; longer bursts count as this.
 pub const MAX_SPAN_PS: u64 = 1 << 44;
 

@@ -32,8 +32,8 @@ plain! {
     QueueValue = 56,
     QueueState = 64,
     HookValue = 16,
-    PortCounters = 64,
-    SliceCounters = 96,
+    PortCounters = 72,
+    SliceCounters = 104,
     HookCounters = 64,
     Scratch = 64,
     SeenEvent = 24,
@@ -166,7 +166,9 @@ pub struct MeterValue {
     pub class: u8,
     /// 0: no entry.
     pub present: u8,
-    pub _pad: [u8; 6],
+    pub _pad: [u8; 2],
+    /// See [`prepay_bytes`](crate::rate::prepay_bytes).
+    pub prepay_bytes: u32,
 }
 
 pub const CLASS_BEST_EFFORT: u8 = 0;
@@ -288,7 +290,8 @@ pub struct QueueValue {
     pub threshold_ps: [u64; 3],
     pub rate_bps: u64,
     pub threshold_bytes: [u32; 3],
-    pub _pad: u32,
+    /// See [`prepay_bytes`](crate::rate::prepay_bytes).
+    pub prepay_bytes: u32,
 }
 
 /// `QUEUE_STATE` (and `EVENT_RATE`): a theoretical arrival time, on a cache line of its own.
@@ -331,6 +334,8 @@ pub struct PortCounters {
     /// lacks is lost.
     pub rx_marked: [u64; 2],
     pub tx_marked: [u64; 2],
+    /// Charged to the port's queue and not sent yet. No counter.
+    pub prepaid_bytes: u64,
 }
 
 /// `SLICE_COUNTERS` by slice and direction, for each CPU. Bytes are the user's IP bytes.
@@ -352,6 +357,8 @@ pub struct SliceCounters {
     /// Packets in profile that were dropped here, and why the last one was.
     pub lost: u64,
     pub lost_reason: u64,
+    /// Charged to the slice's rates and not sent yet. No counter.
+    pub prepaid_bytes: u64,
 }
 
 /// `HOOK_COUNTERS` by hook id, for each CPU.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use selvedge_ebpf_common::rate::{cost_x256, threshold_ps, tolerance_ps};
+use selvedge_ebpf_common::rate::{cost_x256, prepay_bytes, threshold_ps, tolerance_ps};
 use selvedge_ebpf_common::value::{
     CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, MeterValue, QueueValue,
 };
@@ -62,6 +62,12 @@ fn check_rate(field: &'static str, bps: u64, optional: bool) -> Result<(), Error
     if optional && bps == 0 { Ok(()) } else { within(field, bps, MIN_RATE_BPS, MAX_RATE_BPS) }
 }
 
+/// Processors that packets may be on.
+fn cpus() -> u32 {
+    // Where nobody knows, each packet pays for itself.
+    aya::util::nr_cpus().map_or(u32::MAX, |cpus| u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
 /// By slice and direction.
 #[derive(Clone, Debug)]
 pub struct MeterTable(pub(crate) Arc<Maps>);
@@ -118,7 +124,11 @@ impl Table for MeterTable {
             maximum_burst_bytes: meter.maximum_burst_bytes,
             class,
             present: 1,
-            _pad: [0; 6],
+            _pad: [0; 2],
+            prepay_bytes: match guaranteed_bps {
+                0 => 0,
+                _ => prepay_bytes(meter.guaranteed_burst_bytes, cpus()),
+            },
         };
         self.0.get("METER").put(&slice_slot(slice, direction as u8), &value)
     }
@@ -168,12 +178,13 @@ impl Table for QueueTable {
         check_port(port)?;
         check_rate("queue rate", queue.rate_bps, false)?;
         let cost = cost_x256(queue.rate_bps);
+        let least = queue.threshold_bytes.into_iter().min().expect("there are three");
         let value = QueueValue {
             cost,
             threshold_ps: queue.threshold_bytes.map(|bytes| threshold_ps(cost, bytes)),
             rate_bps: queue.rate_bps,
             threshold_bytes: queue.threshold_bytes,
-            _pad: 0,
+            prepay_bytes: prepay_bytes(least, cpus()),
         };
         self.0.get("QUEUE").put(&u32::from(port), &value)
     }

@@ -1,14 +1,14 @@
 //! Metering and the virtual queue on the host, whose clock the test sets, against buckets in
 //! exact arithmetic: bits that leak at a rate, where the programs have arrival times in
-//! picoseconds. They agree on every frame that is not within [`MARGIN`] of a limit; there the
-//! buckets follow the programs.
+//! picoseconds. They agree on every frame that is not within [`MARGIN`] of a limit, or within what
+//! is paid in advance ([`prepay_bytes`]); there the buckets follow the programs.
 
 use etherparse::PacketBuilder;
 use selvedge_pipeline::model::wire::{Profile, outer_destination, outer_source};
 use selvedge_pipeline::*;
 use selvedge_xdp::Verdict;
 use selvedge_xdp::common::drop;
-use selvedge_xdp::common::rate::{MAX_BACKLOG_PS, MIN_BURST_BYTES};
+use selvedge_xdp::common::rate::{MAX_BACKLOG_PS, MIN_BURST_BYTES, prepay_bytes};
 
 use crate::common::in_netns;
 use crate::packets::{ACCESS, FABRIC, Random};
@@ -48,9 +48,15 @@ fn bits(bytes: u32) -> u128 {
     u128::from(bytes) * 8 * BIT
 }
 
+/// What the programs may have charged in advance, or sent of that later, where `bytes` are a burst
+/// or a threshold.
+fn advance(bytes: u32) -> u128 {
+    bits(prepay_bytes(bytes, aya::util::nr_cpus().unwrap() as u32))
+}
+
 /// Whether `level` is at most `limit`; what was `found` when that is too close to say.
-fn at_most(level: u128, limit: u128, found: bool) -> bool {
-    if level.abs_diff(limit) <= MARGIN { found } else { level < limit }
+fn at_most(level: u128, limit: u128, advance: u128, found: bool) -> bool {
+    if level.abs_diff(limit) <= MARGIN + advance { found } else { level < limit }
 }
 
 /// What one frame met: colour and ECN, or a reason.
@@ -76,16 +82,18 @@ impl Slice {
         self.maximum.leak(now_ns);
         let burst = |bytes: u32| bits(bytes.max(MIN_BURST_BYTES));
         let guarantees = meter.class != Class::BestEffort && meter.guaranteed_bps != 0;
+        let advance = if guarantees { advance(meter.guaranteed_burst_bytes) } else { 0 };
         let level = self.guaranteed.level + bits(len);
         let in_profile =
-            guarantees && at_most(level, burst(meter.guaranteed_burst_bytes), in_profile);
+            guarantees && at_most(level, burst(meter.guaranteed_burst_bytes), advance, in_profile);
         if in_profile {
             self.guaranteed.add(len);
         }
         if meter.maximum_bps != 0 {
             let level = self.maximum.level + bits(len);
             let found = found != Err(drop::OVER_MAXIMUM);
-            if !at_most(level, burst(meter.maximum_burst_bytes), found) && !in_profile {
+            let limit = burst(meter.maximum_burst_bytes);
+            if !at_most(level, limit, advance, found) && !in_profile {
                 return Err(drop::OVER_MAXIMUM);
             }
             self.maximum.add(len);
@@ -120,10 +128,11 @@ impl Queue {
         }
         // Below is what passes, above half of it what is marked.
         let threshold = bits(entry.threshold_bytes[profile.class as usize]);
-        if !at_most(bucket.level, threshold, found != Err(drop::QUEUE_FULL)) {
+        let advance = advance(entry.threshold_bytes.into_iter().min().unwrap());
+        if !at_most(bucket.level, threshold, advance, found != Err(drop::QUEUE_FULL)) {
             return Err(drop::QUEUE_FULL);
         }
-        let marked = !at_most(bucket.level, threshold / 2, found == Ok(false));
+        let marked = !at_most(bucket.level, threshold / 2, advance, found == Ok(false));
         bucket.add(len);
         Ok(marked)
     }

@@ -165,8 +165,8 @@ fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
             (*counters).bytes += u64::from(inner.len);
         }
     }
-    let profile =
-        meter(config, state, slice, direction, inner.len)?.unwrap_or(Profile::BEST_EFFORT);
+    let profile = meter(config, state, slice, direction, inner.len, counters)?
+        .unwrap_or(Profile::BEST_EFFORT);
     if !profile.excess
         && let Some(counters) = counters
     {

@@ -2,12 +2,12 @@
 
 use aya_ebpf::bindings::xdp_action;
 use selvedge_ebpf_common::rate::{MAX_BACKLOG_PS, span_ps, until};
-use selvedge_ebpf_common::value::ConfigValue;
+use selvedge_ebpf_common::value::{ConfigValue, PortCounters};
 use selvedge_ebpf_common::{PORT_SLOTS, drop};
 
 use super::Step;
 use super::maps::{DEVICE, PORT_COUNTERS, QUEUE, QUEUE_STATE};
-use super::meter::{Profile, charge};
+use super::meter::{Profile, charge, pay, prepay};
 use super::state::State;
 
 /// Charges a frame of `len` bytes to the port's virtual queue. `Ok(true)`: it is to be marked
@@ -26,6 +26,16 @@ pub(super) fn queue(
     let Some(queue) = QUEUE.get(port) else { return Ok(false) };
     if queue.cost == 0 {
         return Ok(false);
+    }
+    let mut charged = len;
+    let mut prepaid = None;
+    if !profile.excess && queue.prepay_bytes != 0 {
+        // SAFETY: this CPU's own.
+        let word = |counters: *mut PortCounters| unsafe { &raw mut (*counters).prepaid_bytes };
+        prepaid = PORT_COUNTERS.get_ptr_mut(port).map(word);
+        let more = if prepaid.is_some() { queue.prepay_bytes } else { 0 };
+        let Some(lacking) = pay(prepaid, more, len) else { return Ok(false) };
+        charged = lacking + more;
     }
     let Some(words) = QUEUE_STATE.get_ptr_mut(port) else { return Ok(false) };
     // SAFETY: a field of a map value.
@@ -49,7 +59,8 @@ pub(super) fn queue(
     }
     // Excess is bounded by its threshold.
     if profile.excess || backlog < MAX_BACKLOG_PS {
-        charge(word, tat, now, span_ps(queue.cost, len));
+        charge(word, tat, now, span_ps(queue.cost, charged));
+        prepay(prepaid, queue.prepay_bytes);
     }
     Ok(mark)
 }

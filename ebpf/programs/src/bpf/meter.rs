@@ -1,7 +1,9 @@
 //! Step B.9: class and colour of a packet.
 
 use selvedge_ebpf_common::rate::{commit, decide, span_ps};
-use selvedge_ebpf_common::value::{CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, ConfigValue};
+use selvedge_ebpf_common::value::{
+    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, ConfigValue, SliceCounters,
+};
 use selvedge_ebpf_common::{MAX_SLICE_ID, drop, slice_slot};
 
 use super::atomic;
@@ -47,7 +49,8 @@ impl Profile {
 /// here.
 ///
 /// A packet within the guarantee passes whatever the maximum says, and is charged to both; so
-/// the excess of a slice is what its maximum leaves beyond its guarantee.
+/// the excess of a slice is what its maximum leaves beyond its guarantee. `counters`: of the
+/// slice and direction, where packets are enough that paying in advance is worth it.
 #[inline(always)]
 pub(super) fn meter(
     config: &ConfigValue,
@@ -55,6 +58,7 @@ pub(super) fn meter(
     slice: u16,
     direction: u8,
     len: u32,
+    counters: Option<*mut SliceCounters>,
 ) -> Result<Option<Profile>, u8> {
     if slice > MAX_SLICE_ID {
         return Ok(None);
@@ -68,24 +72,40 @@ pub(super) fn meter(
     if config.metering == 0 {
         return Ok(Some(Profile { class, excess: meter.guaranteed_cost == 0 }));
     }
+    // SAFETY: this CPU's own.
+    let prepaid = counters.map(|counters| unsafe { &raw mut (*counters).prepaid_bytes });
+    let more = if prepaid.is_some() { meter.prepay_bytes } else { 0 };
+    let Some(lacking) = pay(prepaid, more, len) else {
+        return Ok(Some(Profile { class, excess: false }));
+    };
     let Some(words) = METER_STATE.get_ptr_mut(slot) else { return Ok(None) };
     // SAFETY: fields of a map value.
     let (guaranteed, maximum) =
         unsafe { (&raw mut (*words).guaranteed_ps, &raw mut (*words).maximum_ps) };
     let now = state.now();
 
+    let mut charged = len;
     let mut excess = true;
     if meter.guaranteed_cost != 0 {
-        let span = span_ps(meter.guaranteed_cost, len);
         // SAFETY: a word of a map value.
         let tat = unsafe { guaranteed.read_volatile() };
-        if decide(tat, now, span, meter.guaranteed_tolerance_ps).conforms {
+        let tolerance = meter.guaranteed_tolerance_ps;
+        let fits = |bytes| {
+            let span = span_ps(meter.guaranteed_cost, bytes);
+            decide(tat, now, span, tolerance).conforms.then_some(span)
+        };
+        let ahead = lacking + more;
+        if let Some(span) = fits(ahead) {
+            charge(guaranteed, tat, now, span);
+            prepay(prepaid, more);
+            (charged, excess) = (ahead, false);
+        } else if let Some(span) = fits(len) {
             charge(guaranteed, tat, now, span);
             excess = false;
         }
     }
     if meter.maximum_cost != 0 {
-        let span = span_ps(meter.maximum_cost, len);
+        let span = span_ps(meter.maximum_cost, charged);
         // SAFETY: a word of a map value.
         let tat = unsafe { maximum.read_volatile() };
         if excess && !decide(tat, now, span, meter.maximum_tolerance_ps).conforms {
@@ -94,6 +114,30 @@ pub(super) fn meter(
         charge(maximum, tat, now, span);
     }
     Ok(Some(Profile { class, excess }))
+}
+
+/// Takes `len` bytes from what this CPU has paid for in advance; the bytes that are lacking, if it
+/// was not enough.
+#[inline(always)]
+pub(super) fn pay(prepaid: Option<*mut u64>, prepay_bytes: u32, len: u32) -> Option<u32> {
+    let Some(prepaid) = prepaid.filter(|_| prepay_bytes != 0) else { return Some(len) };
+    // SAFETY: callers give a word of a map value that is this CPU's own.
+    let left = unsafe { *prepaid };
+    if left < u64::from(len) {
+        return Some(len - left as u32);
+    }
+    // SAFETY: as above.
+    unsafe { *prepaid = left - u64::from(len) };
+    None
+}
+
+/// This CPU has paid for so many bytes beyond those that it sends.
+#[inline(always)]
+pub(super) fn prepay(prepaid: Option<*mut u64>, prepay_bytes: u32) {
+    if let Some(prepaid) = prepaid.filter(|_| prepay_bytes != 0) {
+        // SAFETY: as in [`pay`].
+        unsafe { *prepaid = prepay_bytes.into() };
+    }
 }
 
 /// Charges a word of a map value.

@@ -80,7 +80,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     let mut class = (outer.be16::<14>() >> 4) as u8;
     if state.kind() == PORT_COMPUTE
         && direction <= 1
-        && let Some(profile) = meter(config, state, slice, direction as u8, payload_len)?
+        && let Some(profile) = meter(config, state, slice, direction as u8, payload_len, None)?
     {
         class = profile.dscp() << 2 | class & 3;
         set_class(outer, class);
