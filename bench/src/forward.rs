@@ -123,13 +123,10 @@ struct Sample {
 pub(crate) fn run() -> Result<Vec<Row>> {
     net::isolate()?;
     let far = Far::new()?;
-    let (input, output) = links(&far)?;
+    let place = Place::new(&far)?;
     kernel_routes()?;
-    let switch = switch(&input, &output)?;
-    let generator = Generator::new(&switch, &output)?;
     let cpu = net::stay_on_one_cpu()?;
-    let bed =
-        Bed { far: &far, switch: &switch, generator: &generator, input: &input, output: &output };
+    let bed = place.bed(&far)?;
 
     println!("forwarding, {FRAME_LEN}-byte frames, {FLOWS} flows, {RULES} rules, on CPU {cpu}");
     println!("{ROUNDS} rounds of {} ms for each, in turns; medians\n", SAMPLE.as_millis());
@@ -266,16 +263,39 @@ fn encapsulated(node: u16) -> Vec<u8> {
     frame
 }
 
-#[derive(Clone, Copy)]
-struct Bed<'a> {
+/// A switch with what the cases need, between two veth pairs.
+pub(crate) struct Place {
+    pub(crate) switch: Switch,
+    input: Interface,
+    output: Interface,
+}
+
+impl Place {
+    pub(crate) fn new(far: &Far) -> Result<Self> {
+        let (input, output) = links(far)?;
+        Ok(Self { switch: switch(&input, &output)?, input, output })
+    }
+
+    pub(crate) fn bed<'a>(&'a self, far: &'a Far) -> Result<Bed<'a>> {
+        let Self { switch, input, output } = self;
+        Ok(Bed { far, switch, generator: Generator::new(switch, output)?, input, output })
+    }
+}
+
+pub(crate) struct Bed<'a> {
     far: &'a Far,
     switch: &'a Switch,
-    generator: &'a Generator<'a>,
+    generator: Generator<'a>,
     input: &'a Interface,
     output: &'a Interface,
 }
 
 impl Bed<'_> {
+    /// Packets that the ingress path forwards in a second.
+    pub(crate) fn ingress(&self, time: Duration) -> Result<f64> {
+        Ok(self.drive(INGRESS, time)?.rate)
+    }
+
     /// Sends through `case` for `time`, and checks that it did what it should.
     fn drive(&self, case: Case, time: Duration) -> Result<Sample> {
         let sink = match case.under_test {

@@ -12,11 +12,12 @@ mod protect;
 mod report;
 mod scale;
 mod te;
+mod update;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench admission | forward | paths | placement | protect | scale | te
+usage: bench admission | forward | paths | placement | protect | scale | te | update
 
   admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
@@ -25,6 +26,7 @@ usage: bench admission | forward | paths | placement | protect | scale | te
   placement instances onto nodes together with their paths, beside HiGHS and simple rules
   protect   how long a cut interrupts what a switch forwards, without a controller
   te        utilisation of the fullest link on 260 networks, beside shortest paths
+  update    table entries that a switch takes in a second, and what packets notice of it
   scale     one controller core with 1,000 switches, 100,000 endpoints and 10,000 slices
 ";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         ["protect"] => protect::run().and_then(|rows| report::write_values("protect", &rows)),
         ["scale"] => scale::run(),
         ["te"] => te::run().and_then(|rows| report::write_values("te", &rows)),
+        ["update"] => update::run().and_then(|rows| report::write_values("update", &rows)),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

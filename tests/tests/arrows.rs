@@ -23,7 +23,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("controller", &["core", "topology", "slices", "pipeline", "southbound", "mec-api"]),
     ("lab", &["topology"]),
     ("inputs", &["ebpf-parse", "pipeline", "slices", "southbound", "topology"]),
-    ("bench", &["xdp", "topology", "slices", "pipeline", "core", "controller", "dataplane"]),
+    (
+        "bench",
+        &["xdp", "topology", "slices", "pipeline", "southbound", "core", "controller", "dataplane"],
+    ),
 ];
 
 /// Rooms without runtime, kernel, network, clock or randomness.
