@@ -5,6 +5,7 @@
 
 mod admission;
 mod forward;
+mod meter;
 mod net;
 mod paths;
 mod placement;
@@ -17,11 +18,12 @@ mod update;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench admission | forward | paths | placement | protect | scale | te | update
+usage: bench admission | forward | meter | paths | placement | protect | scale | te | update
 
   admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
             beside the kernel's own SRv6 encapsulation
+  meter     how exactly slices get their rates, from 1 Mbit/s to 100 Gbit/s
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
   placement instances onto nodes together with their paths, beside HiGHS and simple rules
   protect   how long a cut interrupts what a switch forwards, without a controller
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let result = match args[..] {
         ["admission"] => admission::run().and_then(|rows| report::write_values("admission", &rows)),
         ["forward"] => forward::run().and_then(|rows| report::write("forward", &rows)),
+        ["meter"] => meter::run().and_then(|rows| report::write_values("meter", &rows)),
         ["paths"] => paths::run(),
         ["placement"] => placement::run().and_then(|rows| report::write_values("placement", &rows)),
         ["protect"] => protect::run().and_then(|rows| report::write_values("protect", &rows)),

@@ -4,14 +4,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use aya::Ebpf;
 use selvedge_ebpf_common::GENERATOR_HEAD_LEN;
-use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::STAGE_UNDER_TEST;
 use selvedge_ebpf_common::value::{DeviceValue, HeadNext, HeadValue};
 
+use crate::load::{self, Clock};
 use crate::switch::{Interface, Switch};
-use crate::{Error, load, sys};
+use crate::{Error, sys};
 
 /// Frames that are under way at once. Fewer than a veth ring holds (256), so that a generator
 /// whose sink runs on the same CPU overruns none.
@@ -54,9 +53,9 @@ impl<'a> Generator<'a> {
     /// `out` is where [`UnderTest::Redirect`] sends. Of [`MAX_HEADS`] heads the first is in use,
     /// all zero.
     pub fn new(switch: &'a Switch, out: &Interface) -> Result<Self, Error> {
-        let mut ebpf = load::object(switch.pins(), &[(HEAD, MAX_HEADS)])?;
+        let mut ebpf = load::object(switch.pins(), &[(HEAD, MAX_HEADS)], Clock::Kernel)?;
         let jump = load::tail_calls(&ebpf)?;
-        let (head, next) = (array(&ebpf, HEAD)?, array(&ebpf, HEAD_NEXT)?);
+        let (head, next) = (load::array(&ebpf, HEAD)?, load::array(&ebpf, HEAD_NEXT)?);
         let device = DeviceValue { ifindex: out.index, program_fd: 0 };
         switch.maps.get("DEVICE").put(&BARE, &device)?;
         Ok(Self {
@@ -91,10 +90,10 @@ impl<'a> Generator<'a> {
             for (to, bytes) in value.words.iter_mut().zip(head.chunks_exact(8)) {
                 *to = word(bytes);
             }
-            put(&self.head, index, &value).map_err(Error::map("write", HEAD))?;
+            load::put_element(&self.head, HEAD, index, &value)?;
         }
         let next = HeadNext { number: 0, mask: count - 1 };
-        put(&self.next, 0, &next).map_err(Error::map("write", HEAD_NEXT))
+        load::put_element(&self.next, HEAD_NEXT, 0, &next)
     }
 
     /// Injects `repeat` copies of `frame` as received on interface `ifindex`, as fast as this
@@ -147,21 +146,3 @@ pub(crate) const MAX_HEADS: u32 = 131_072;
 
 const HEAD: &str = "HEAD";
 const HEAD_NEXT: &str = "HEAD_NEXT";
-
-fn put<V: Plain>(map: &OwnedFd, index: u32, value: &V) -> std::io::Result<()> {
-    // SAFETY: an array, whose keys are u32, of these values.
-    unsafe {
-        sys::update(
-            map.as_fd(),
-            std::ptr::from_ref(&index).cast(),
-            std::ptr::from_ref(value).cast(),
-        )
-    }
-}
-
-/// The object keeps its own descriptor, which programs still to be loaded name.
-fn array(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
-    let map = ebpf.map(name).expect("the object has the generator's maps");
-    let aya::maps::Map::Array(array) = map else { unreachable!("it is an array") };
-    array.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", name))
-}

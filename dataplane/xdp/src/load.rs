@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use aya::programs::{Program, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::map::PINNED;
 
 use crate::object::{self, ENTRY, HOOK_RX, JUMP, STAGES};
@@ -16,6 +17,8 @@ pub(crate) struct Programs {
     hook_rx: OwnedFd,
     jump: OwnedFd,
     stages: Vec<(&'static str, OwnedFd)>,
+    /// Of [`Clock::Set`].
+    pub(crate) clock: Option<OwnedFd>,
 }
 
 const JUMP_PREFIX: &str = "jump-";
@@ -25,9 +28,18 @@ pub(crate) fn is_jump(name: &str) -> bool {
     name.starts_with(JUMP_PREFIX)
 }
 
+/// Whose clock the programs go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Kernel,
+    /// [`Switch::set_clock`](crate::Switch::set_clock) sets it.
+    Set,
+}
+
 /// Loads all programs; maps that are not pinned yet are made and pinned.
-pub(crate) fn load(pins: &Pins) -> Result<Programs, Error> {
-    let mut ebpf = object(pins, &[])?;
+pub(crate) fn load(pins: &Pins, clock: Clock) -> Result<Programs, Error> {
+    let mut ebpf = object(pins, &[], clock)?;
+    let clock = (clock == Clock::Set).then(|| array(&ebpf, CLOCK)).transpose()?;
     let entry = program(&mut ebpf, ENTRY)?;
     let hook_rx = program(&mut ebpf, HOOK_RX)?;
     let jump = tail_calls(&ebpf)?;
@@ -37,13 +49,19 @@ pub(crate) fn load(pins: &Pins) -> Result<Programs, Error> {
         put_stage(jump.as_fd(), index, stage.as_fd())?;
         stages.push((name, stage));
     }
-    Ok(Programs { entry, hook_rx, jump, stages })
+    Ok(Programs { entry, hook_rx, jump, stages, clock })
 }
 
 /// The object with its pinned maps: those of `pins`, made if they are not there. `sized`: maps of
 /// this load that have another number of entries.
-pub(crate) fn object(pins: &Pins, sized: &[(&'static str, u32)]) -> Result<Ebpf, Error> {
+pub(crate) fn object(
+    pins: &Pins,
+    sized: &[(&'static str, u32)],
+    clock: Clock,
+) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
+    let is_set = u32::from(clock == Clock::Set);
+    loader.override_global("CLOCK_IS_SET", &is_set, true);
     for (name, entries) in sized {
         loader.map_max_entries(name, *entries);
     }
@@ -51,6 +69,34 @@ pub(crate) fn object(pins: &Pins, sized: &[(&'static str, u32)]) -> Result<Ebpf,
         loader.map_pin_path(spec.name, pins.map(spec.name));
     }
     loader.load(object::bytes()).map_err(|source| Error::Object(Box::new(source)))
+}
+
+pub(crate) const CLOCK: &str = "CLOCK";
+
+/// An array of this load. The object keeps its own descriptor, which programs still to be loaded
+/// name.
+pub(crate) fn array(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
+    let map = ebpf.map(name).expect("the object has this map");
+    let aya::maps::Map::Array(array) = map else { unreachable!("it is an array") };
+    array.fd().as_fd().try_clone_to_owned().map_err(Error::map("open", name))
+}
+
+/// Writes an element of such an array.
+pub(crate) fn put_element<V: Plain>(
+    map: &OwnedFd,
+    name: &'static str,
+    index: u32,
+    value: &V,
+) -> Result<(), Error> {
+    // SAFETY: an array, whose keys are u32, of these values.
+    let put = unsafe {
+        sys::update(
+            map.as_fd(),
+            std::ptr::from_ref(&index).cast(),
+            std::ptr::from_ref(value).cast(),
+        )
+    };
+    put.map_err(Error::map("write", name))
 }
 
 /// The tail-call map of this load. The object keeps its own descriptor, which programs still to

@@ -13,7 +13,7 @@ use selvedge_ebpf_common::value::{DeviceValue, PORT_COMPUTE, PORT_NONE, PortValu
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::facts::Facts;
-use crate::load::{self, Programs};
+use crate::load::{self, Clock, Programs};
 use crate::map::{Map, RawEntry, mismatch};
 use crate::maps::Maps;
 use crate::pins::{LinkName, Pins, remove_link, unpin};
@@ -86,9 +86,30 @@ impl Switch {
     /// nothing has been changed. [`Error::Program`]: the kernel refuses a program; what runs
     /// goes on running.
     pub fn open(options: &Options) -> Result<Self, Error> {
+        Self::open_with(options, Clock::Kernel)
+    }
+
+    /// As [`Switch::open`], but that no time passes but by [`Switch::set_clock`]. For benches.
+    ///
+    /// # Errors
+    /// As [`Switch::open`].
+    pub fn open_with_set_clock(options: &Options) -> Result<Self, Error> {
+        Self::open_with(options, Clock::Set)
+    }
+
+    /// What a switch of [`Switch::open_with_set_clock`] takes for the time.
+    ///
+    /// # Panics
+    /// It was opened otherwise.
+    pub fn set_clock(&self, now_ns: u64) -> Result<(), Error> {
+        let clock = self.programs.clock.as_ref().expect("opened with a clock to set");
+        load::put_element(clock, load::CLOCK, 0, &now_ns)
+    }
+
+    fn open_with(options: &Options, clock: Clock) -> Result<Self, Error> {
         let pins = Pins::open(&options.pin_dir)?;
         check_pinned_maps(&pins)?;
-        let programs = load::load(&pins)?;
+        let programs = load::load(&pins, clock)?;
         let maps: Result<Vec<_>, _> = PINNED
             .iter()
             .map(|spec| {

@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod atomic;
 mod classify;
+mod clock;
 mod egress;
 mod events;
 mod extensions;

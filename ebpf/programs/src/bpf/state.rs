@@ -2,12 +2,11 @@
 //! this CPU's own: XDP programs of one CPU do not interrupt each other.
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch};
 use selvedge_ebpf_common::{drop, slice_slot};
 
-use super::Step;
 use super::maps::{DEVICE, DROPS, SCRATCH, SLICE_COUNTERS};
+use super::{Step, clock};
 
 #[derive(Clone, Copy)]
 pub(super) struct State(*mut Scratch);
@@ -65,8 +64,7 @@ impl State {
     pub(super) fn now(self) -> u64 {
         match self.now_ps() {
             0 => {
-                // SAFETY: takes nothing.
-                let now = unsafe { bpf_ktime_get_ns() }.wrapping_mul(1000);
+                let now = clock::now();
                 self.set_now_ps(now);
                 now
             }
