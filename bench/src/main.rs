@@ -10,6 +10,7 @@ mod net;
 mod paths;
 mod placement;
 mod protect;
+mod queue;
 mod report;
 mod scale;
 mod te;
@@ -18,7 +19,7 @@ mod update;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: bench admission | forward | meter | paths | placement | protect | scale | te | update
+usage: bench admission | forward | meter | paths | placement | protect | queue | scale | te | update
 
   admission slices admitted a second on a full network, beside an exact integer program
   forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
@@ -27,6 +28,7 @@ usage: bench admission | forward | meter | paths | placement | protect | scale |
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
   placement instances onto nodes together with their paths, beside HiGHS and simple rules
   protect   how long a cut interrupts what a switch forwards, without a controller
+  queue     what a guaranteed slice keeps under a flood, and what is made of what it leaves
   te        utilisation of the fullest link on 260 networks, beside shortest paths
   update    table entries that a switch takes in a second, and what packets notice of it
   scale     one controller core with 1,000 switches, 100,000 endpoints and 10,000 slices
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         ["paths"] => paths::run(),
         ["placement"] => placement::run().and_then(|rows| report::write_values("placement", &rows)),
         ["protect"] => protect::run().and_then(|rows| report::write_values("protect", &rows)),
+        ["queue"] => queue::run().and_then(|rows| report::write_values("queue", &rows)),
         ["scale"] => scale::run(),
         ["te"] => te::run().and_then(|rows| report::write_values("te", &rows)),
         ["update"] => update::run().and_then(|rows| report::write_values("update", &rows)),

@@ -2,6 +2,7 @@
 //! with every link and pin, when the process ends, however it ends.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -9,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
+use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::{Pid, gettid};
 use selvedge_xdp::Interface;
 
@@ -133,6 +135,21 @@ pub(crate) fn ipv6_conf(name: &str, value: &str) -> Result<()> {
 pub(crate) fn interface(name: &str, mac: [u8; 6]) -> Result<Interface> {
     let index = nix::net::if_::if_nametoindex(name).with_context(|| format!("find {name:?}"))?;
     Ok(Interface { index, name: name.to_owned(), mac })
+}
+
+/// For whole frames of an interface.
+pub(crate) fn packet_socket() -> Result<OwnedFd> {
+    socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
+        .context("open a packet socket")
+}
+
+/// An interface of this thread's namespace, as packet sockets name it.
+pub(crate) fn link_address(name: &str) -> Result<LinkAddr> {
+    let mut all = nix::ifaddrs::getifaddrs().context("list interfaces")?;
+    let link = all.find_map(|one| {
+        (one.interface_name == name).then_some(one.address)?.and_then(|a| a.as_link_addr().copied())
+    });
+    link.with_context(|| format!("find interface {name:?}"))
 }
 
 /// As people and `ip` write it.

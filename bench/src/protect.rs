@@ -15,9 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sendto, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{MsgFlags, sendto, setsockopt, sockopt};
 use selvedge_dataplane::backend::xdp::XdpTables;
 use selvedge_dataplane::guard::{Guard, Probes, probe};
 use selvedge_dataplane::ports::table::{Link, Port};
@@ -274,14 +272,9 @@ impl Bed<'_> {
 /// One frame each [`GAP`], until told to stop; this processor does nothing else.
 fn send(stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     net::stay_on_one_cpu()?;
-    let socket =
-        socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
-            .context("open a packet socket")?;
+    let socket = net::packet_socket()?;
     setsockopt(&socket, sockopt::SndBuf, &(4 << 20)).context("make room in a socket")?;
-    let addresses = nix::ifaddrs::getifaddrs().context("list interfaces")?;
-    let mut links = addresses.filter(|interface| interface.interface_name == HOST.0);
-    let link = links.find_map(|interface| Some(*interface.address?.as_link_addr()?));
-    let link = link.context("find the host's interface")?;
+    let link = net::link_address(HOST.0)?;
     let frame = frame();
     let begun = Instant::now();
     for n in 0.. {
