@@ -219,7 +219,8 @@ pub(crate) fn report(number: u8, ports: u8, peer: &str) -> Report {
         mac: [2, 0, 0, 0, number, id],
         up: true,
     };
-    let neighbor = Neighbor { chassis: peer.to_owned(), port: "p1".to_owned() };
+    let neighbor =
+        Neighbor { chassis: peer.to_owned(), port: "p1".to_owned(), authenticated: true };
     Report {
         version: "test".to_owned(),
         ports: (1..=ports).map(port).collect(),

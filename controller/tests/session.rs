@@ -107,6 +107,12 @@ impl Place {
         let mut session = dial(running.southbound, self.tls(name), registration).await.unwrap();
         let first = session.from_controller.message().await.unwrap().unwrap();
         assert!(matches!(first.message, Some(to_switch::Message::Registered(_))), "{first:?}");
+        let second = session.from_controller.message().await.unwrap().unwrap();
+        let Some(to_switch::Message::DiscoveryKeys(keys)) = second.message else {
+            panic!("{second:?}")
+        };
+        let lengths: Vec<usize> = keys.keys.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [32, 32], "to send with, and the next");
         session
     }
 }

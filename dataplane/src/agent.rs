@@ -118,9 +118,13 @@ pub async fn run_until(
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let guarding = guard.start().map_err(AgentError::system("start a thread"))?;
     tasks.spawn(async move { ended("guard", Some(guarding.await)) });
-    let current = ports.current();
-    let around =
-        seen::Around { tables: tables.clone(), ports: ports.current(), written: service.written() };
+    let around = || seen::Around {
+        tables: tables.clone(),
+        ports: ports.current(),
+        written: service.written(),
+    };
+    let (for_lldp, around) = (around(), around());
+    let (keys, keys_given) = watch::channel(Vec::new());
     let (taken, ports_taken) = oneshot::channel();
     tasks.spawn(async move {
         let Err(error) = ports.run(taken).await;
@@ -128,7 +132,7 @@ pub async fn run_until(
     });
     tasks.spawn({
         let (name, report) = (options.name.clone(), report.clone());
-        async move { ended("LLDP", lldp::run(name, current, report).await.err()) }
+        async move { ended("LLDP", lldp::run(name, for_lldp, keys_given, report).await.err()) }
     });
     tasks.spawn({
         let report = report.clone();
@@ -184,6 +188,7 @@ pub async fn run_until(
             device_id: options.device_id,
             compute,
             telemetry,
+            keys,
         };
         let measured = Measured { counters, probes, probing };
         tasks.spawn(async move {

@@ -11,7 +11,7 @@ use selvedge_pipeline::PortId;
 use selvedge_southbound::selvedge::v1;
 use v1::from_switch::Message;
 
-use crate::lldp::state::Neighbor;
+use crate::lldp::state::{Counts, Neighbor};
 
 /// Unbound sources that are kept for telling.
 pub const SEEN_MAX: usize = 1024;
@@ -48,6 +48,7 @@ pub struct Report {
     pub neighbors: BTreeMap<PortId, Neighbor>,
     pub hooks: BTreeMap<u32, HookStatus>,
     pub seen: BTreeMap<(PortId, IpAddr), Seen>,
+    pub lldp: Counts,
 }
 
 impl Report {
@@ -61,7 +62,7 @@ impl Report {
         *seen = Seen { mac, sightings: seen.sightings + 1 };
     }
 
-    /// First message of a session. Sightings are not in it; [`changes`] tells them.
+    /// First message of a session. Sightings and counts are not in it; [`changes`] tells them.
     pub fn register(
         &self,
         p4runtime_address: String,
@@ -81,7 +82,7 @@ impl Report {
 
     /// What was told by [`Report::register`].
     pub fn registered(&self) -> Self {
-        Self { seen: BTreeMap::new(), ..self.clone() }
+        Self { seen: BTreeMap::new(), lldp: Counts::default(), ..self.clone() }
     }
 }
 
@@ -126,6 +127,9 @@ pub fn changes(told: &Report, now: &Report) -> Vec<Message> {
             }));
         }
     }
+    if told.lldp != now.lldp {
+        messages.push(Message::Discovery(discovery_message(&now.lldp)));
+    }
     messages
 }
 
@@ -134,11 +138,30 @@ fn port_message((id, status): (&PortId, &PortStatus)) -> v1::Port {
 }
 
 fn neighbor_message(port: PortId, neighbor: Option<&Neighbor>) -> v1::Neighbor {
-    let (chassis, port_name) = match neighbor {
-        Some(neighbor) => (neighbor.chassis.clone(), neighbor.port.clone()),
-        None => (String::new(), String::new()),
+    let (chassis, port_name, authenticated) = match neighbor {
+        Some(Neighbor { chassis, port, authenticated }) => {
+            (chassis.clone(), port.clone(), *authenticated)
+        }
+        None => (String::new(), String::new(), false),
     };
-    v1::Neighbor { port: port.0.into(), chassis, port_name }
+    v1::Neighbor { port: port.0.into(), chassis, port_name, authenticated }
+}
+
+fn discovery_message(counts: &Counts) -> v1::Discovery {
+    let Counts { received, without_end, malformed, unauthenticated, unknown_key, .. } = *counts;
+    let Counts { forged, stale, replayed, misplaced, limited, .. } = *counts;
+    v1::Discovery {
+        received,
+        without_end,
+        malformed,
+        unauthenticated,
+        unknown_key,
+        forged,
+        stale,
+        replayed,
+        misplaced,
+        limited,
+    }
 }
 
 fn hook_message((id, status): (&u32, &HookStatus)) -> v1::HookState {
@@ -167,7 +190,7 @@ mod tests {
     }
 
     fn neighbor(chassis: &str) -> Neighbor {
-        Neighbor { chassis: chassis.into(), port: "p1".into() }
+        Neighbor { chassis: chassis.into(), port: "p1".into(), authenticated: chassis == "s3" }
     }
 
     fn hook(state: State, answers: u64) -> HookStatus {
@@ -179,10 +202,18 @@ mod tests {
             Message::Register(_) => "register".to_owned(),
             Message::Port(p) => format!("port {} {} {}", p.id, p.name, p.up),
             Message::PortGone(p) => format!("gone {}", p.id),
-            Message::Neighbor(n) => format!("neighbor {} {:?}", n.port, n.chassis),
+            Message::Neighbor(n) => {
+                format!(
+                    "neighbor {} {:?}{}",
+                    n.port,
+                    n.chassis,
+                    if n.authenticated { "!" } else { "" }
+                )
+            }
             Message::EndpointSeen(s) => format!("seen {} {:?}", s.port, s.address.to_vec()),
             Message::HookState(h) => format!("hook {} {:?} {}", h.hook, h.state(), h.reason),
             Message::Telemetry(t) => format!("telemetry of {}", t.second),
+            Message::Discovery(d) => format!("{} frames, {} forged", d.received, d.forged),
         };
         messages.iter().map(one).collect()
     }
@@ -204,9 +235,9 @@ mod tests {
             ),
             (|_, _, _| {}, &[]),
             (|r, _, p2| r.ports.get_mut(&p2).unwrap().up = true, &["port 2 p2 true"]),
-            (|r, p1, _| drop(r.neighbors.insert(p1, neighbor("s3"))), &["neighbor 1 \"s3\""]),
+            (|r, p1, _| drop(r.neighbors.insert(p1, neighbor("s3"))), &["neighbor 1 \"s3\"!"]),
             (|r, p1, _| drop(r.neighbors.remove(&p1)), &["neighbor 1 \"\""]),
-            (|r, p1, _| drop(r.neighbors.insert(p1, neighbor("s3"))), &["neighbor 1 \"s3\""]),
+            (|r, p1, _| drop(r.neighbors.insert(p1, neighbor("s3"))), &["neighbor 1 \"s3\"!"]),
             (
                 |r, p1, _| {
                     r.neighbors.remove(&p1);
@@ -217,6 +248,7 @@ mod tests {
             (|r, _, p2| r.saw(p2, [192, 0, 2, 7].into(), [2; 6]), &["seen 2 [192, 0, 2, 7]"]),
             (|r, _, p2| r.saw(p2, [192, 0, 2, 7].into(), [2; 6]), &["seen 2 [192, 0, 2, 7]"]),
             (|r, _, _| r.seen.clear(), &[]),
+            (|r, _, _| (r.lldp.received, r.lldp.forged) = (3, 2), &["3 frames, 2 forged"]),
             (|r, _, _| drop(r.hooks.insert(3, hook(State::Loading, 0))), &["hook 3 Loading "]),
             (|r, _, _| drop(r.hooks.insert(3, hook(State::Loading, 1))), &["hook 3 Loading "]),
             (|r, _, _| drop(r.hooks.remove(&3)), &["hook 3 Down unloaded"]),

@@ -23,6 +23,7 @@ use v1::to_switch::Message;
 use crate::assure::Told;
 use crate::backoff::Backoff;
 use crate::hooks::Command;
+use crate::lldp::auth::{KEY_LEN, KEYS_MAX, Key};
 use crate::p4rt::server::CONTROLLER;
 use crate::report::{HookStatus, Report, changes};
 
@@ -49,6 +50,8 @@ pub struct Session {
     pub compute: Option<v1::Compute>,
     /// What was measured in the last second.
     pub telemetry: watch::Receiver<Told>,
+    /// Of neighbor discovery, as the controller last gave them.
+    pub keys: watch::Sender<Vec<Key>>,
 }
 
 /// Why a session ended; the next one is on its way.
@@ -66,6 +69,8 @@ enum SessionError {
     Refused(Status),
     #[error("the controller closed the session")]
     Closed,
+    #[error("the controller sent {0}")]
+    BadKeys(String),
     #[error("cannot tell which of our addresses the controller can dial")]
     OwnAddress(#[source] io::Error),
 }
@@ -161,6 +166,9 @@ impl Session {
                     Message::UnloadHook(v1::UnloadHook { hook }) => {
                         command(Command::Unload(hook), report, commands).await;
                     }
+                    Message::DiscoveryKeys(v1::DiscoveryKeys { keys }) => {
+                        drop(self.keys.send_replace(discovery_keys(&keys)?));
+                    }
                 },
                 _ = changed.changed() => {
                     let now = changed.borrow_and_update().clone();
@@ -197,6 +205,21 @@ impl Session {
         socket.connect(peer).await?;
         Ok(SocketAddr::new(socket.local_addr()?.ip(), self.p4runtime.port()))
     }
+}
+
+fn discovery_keys(secrets: &[Vec<u8>]) -> Result<Vec<Key>, SessionError> {
+    if !(1..=KEYS_MAX).contains(&secrets.len()) {
+        let text = format!("{} keys of neighbor discovery, 1 to {KEYS_MAX}", secrets.len());
+        return Err(SessionError::BadKeys(text));
+    }
+    let key = |secret: &Vec<u8>| match <&[u8; KEY_LEN]>::try_from(secret.as_slice()) {
+        Ok(secret) => Ok(Key::new(secret)),
+        Err(_) => {
+            let text = format!("a key of {} bytes, it should have {KEY_LEN}", secret.len());
+            Err(SessionError::BadKeys(text))
+        }
+    };
+    secrets.iter().map(key).collect()
 }
 
 /// False: the session has ended.

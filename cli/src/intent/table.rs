@@ -123,7 +123,7 @@ pub(super) fn nodes(nodes: &[Node]) {
         ]);
     }
     println!("{}", table.trim_fmt());
-    if let [Node { ports, .. }] = nodes {
+    if let [Node { ports, discovery, .. }] = nodes {
         let mut table = new(["port", "id", "kind", "up", "mac", "neighbor"]);
         for port in ports {
             let neighbor = port.neighbor.as_ref();
@@ -133,10 +133,27 @@ pub(super) fn nodes(nodes: &[Node]) {
                 port.kind.clone(),
                 yes_no(port.up),
                 port.mac.clone(),
-                neighbor.map_or_else(|| "-".to_owned(), |n| format!("{}:{}", n.chassis, n.port)),
+                neighbor.map_or_else(
+                    || "-".to_owned(),
+                    |n| {
+                        let claimed = if n.authenticated { "" } else { " (claimed)" };
+                        format!("{}:{}{claimed}", n.chassis, n.port)
+                    },
+                ),
             ]);
         }
         println!("\n{}", table.trim_fmt());
+        let reasons = discovery.discarded.iter().filter(|(_, count)| **count > 0);
+        let reasons: Vec<String> =
+            reasons.map(|(reason, count)| format!("{count} {reason}")).collect();
+        println!(
+            "\nLLDP frames: {}; {}",
+            discovery.received,
+            match reasons.is_empty() {
+                true => "none was without meaning".to_owned(),
+                false => format!("without meaning: {}", reasons.join(", ")),
+            }
+        );
     }
 }
 

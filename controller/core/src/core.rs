@@ -14,7 +14,7 @@ use crate::attach::{Endpoints, Seen};
 use crate::config::Config;
 use crate::derived::Derived;
 use crate::effect::{Effect, LogEntry, RecordChange, Severity};
-use crate::event::{Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
+use crate::event::{DiscoveryCounts, Event, HookState, HookStatus, Neighbor, Port, Report, Timer};
 use crate::history::History;
 use crate::hooks::Retry;
 use crate::intent::Intent;
@@ -76,6 +76,16 @@ pub struct Core {
     pub(crate) events: Sorted<u64, Arc<LogEntry>>,
     pub(crate) sequence: u64,
     pub(crate) assurance: Arc<Assurance>,
+    /// What switches have heard by LLDP: nothing follows from it.
+    pub(crate) heard: BTreeMap<NodeName, Heard>,
+}
+
+/// What a switch has heard by LLDP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard {
+    /// Neighbors that have not shown who they are.
+    pub(crate) claims: BTreeMap<PortId, Neighbor>,
+    pub(crate) counts: DiscoveryCounts,
 }
 
 impl Core {
@@ -116,6 +126,7 @@ impl Core {
             events: Sorted::new(),
             sequence: 0,
             assurance: Arc::default(),
+            heard: BTreeMap::new(),
         };
         core.derive_or_keep();
         core
@@ -157,6 +168,9 @@ impl Core {
                 let Some(known) = self.network.switch_mut(&switch) else { return };
                 let Some(gone) = known.ports.get(&port).cloned() else { return };
                 known.remove_port(port);
+                if let Some(heard) = self.heard.get_mut(&switch) {
+                    heard.claims.remove(&port);
+                }
                 self.at_once(now_ms);
                 self.port_lost(&switch, &gone.name, true, now_ms, out);
             }
@@ -168,6 +182,11 @@ impl Core {
             }
             Event::HookChanged { switch, hook, status } => {
                 self.hook_changed(&switch, hook, status, now_ms, out);
+            }
+            Event::Discovered { switch, counts } => {
+                if self.network.switches.contains_key(&switch) {
+                    self.heard.entry(switch).or_default().counts = counts;
+                }
             }
             Event::Measured { switch, measured } => self.measured(&switch, measured, now_ms, out),
             Event::EntriesRead { switch, read, result } => {
@@ -236,7 +255,10 @@ impl Core {
             return;
         };
         let version = report.version.clone();
+        let claims = report.neighbors.iter().filter(|(_, neighbor)| !neighbor.authenticated);
+        let heard = Heard { claims: claims.cloned().collect(), ..Heard::default() };
         known.join(report);
+        self.heard.insert(switch.clone(), heard);
         let hooks: Vec<(HookId, HookStatus)> =
             known.hooks.iter().map(|(hook, status)| (*hook, status.clone())).collect();
         self.sessions.entry(switch.clone()).or_default().open();
@@ -288,7 +310,19 @@ impl Core {
         now_ms: u64,
     ) {
         let Some(known) = self.network.switch_mut(switch) else { return };
-        if !known.ports.contains_key(&port) || known.neighbors.get(&port) == neighbor.as_ref() {
+        if !known.ports.contains_key(&port) {
+            return;
+        }
+        let claims = &mut self.heard.entry(switch.clone()).or_default().claims;
+        claims.remove(&port);
+        let neighbor = match neighbor {
+            Some(claim) if !claim.authenticated => {
+                claims.insert(port, claim);
+                None
+            }
+            neighbor => neighbor,
+        };
+        if known.neighbors.get(&port) == neighbor.as_ref() {
             return;
         }
         match neighbor {

@@ -53,6 +53,11 @@ pub enum Event {
         hook: HookId,
         status: HookStatus,
     },
+    /// What a switch has heard by LLDP since its agent's start.
+    Discovered {
+        switch: NodeName,
+        counts: DiscoveryCounts,
+    },
     /// What a switch counted and measured in one second, or a part of it.
     Measured {
         switch: NodeName,
@@ -178,6 +183,38 @@ pub struct Port {
 pub struct Neighbor {
     pub chassis: String,
     pub port: String,
+    /// It has shown a key of this network. Whoever has not is shown to the operator, and nothing
+    /// follows from what it says.
+    pub authenticated: bool,
+}
+
+/// LLDP frames, and those that said nothing, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiscoveryCounts {
+    pub received: u64,
+    /// Without an End TLV, and taken nevertheless.
+    pub without_end: u64,
+    /// In the order of [`Self::REASONS`].
+    pub discarded: [u64; 8],
+}
+
+impl DiscoveryCounts {
+    /// Why a frame said nothing; but one that is `misplaced`, a proof where no switch should be,
+    /// is told as if it had none.
+    pub const REASONS: [&str; 8] = [
+        "malformed",
+        "unauthenticated",
+        "unknown_key",
+        "forged",
+        "stale",
+        "replayed",
+        "misplaced",
+        "limited",
+    ];
+
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::REASONS.into_iter().zip(self.discarded)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,9 +46,9 @@ pub use crate::core::Core;
 pub use config::Config;
 pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Update};
 pub use event::{
-    Change, Compute, Counted, Event, HookState, HookStatus, LinkCount, Measured, Neighbor,
-    ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Target, TargetKind, Timer,
-    WriteId,
+    Change, Compute, Counted, DiscoveryCounts, Event, HookState, HookStatus, LinkCount, Measured,
+    Neighbor, ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Target, TargetKind,
+    Timer, WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
 pub use lifecycle::{

@@ -32,6 +32,7 @@ pub(crate) struct Switch {
     pub(crate) ports: Arc<BTreeMap<PortId, Port>>,
     /// Of `ports`.
     names: Arc<BTreeMap<String, PortId>>,
+    /// Those that have shown who they are.
     pub(crate) neighbors: BTreeMap<PortId, Neighbor>,
     pub(crate) hooks: BTreeMap<HookId, HookStatus>,
 }
@@ -50,7 +51,8 @@ impl Switch {
         for port in report.ports {
             self.set_port(port);
         }
-        self.neighbors = report.neighbors.into_iter().collect();
+        let authenticated = |(_, neighbor): &(PortId, Neighbor)| neighbor.authenticated;
+        self.neighbors = report.neighbors.into_iter().filter(authenticated).collect();
         self.hooks = report.hooks.into_iter().collect();
     }
 
@@ -257,8 +259,11 @@ mod tests {
         let ports = vec![port(7, "p9", true)];
         network.switch_mut(&s2).unwrap().join(Report { ports, ..Report::default() });
         assert_eq!(reason(&network), "");
-        let neighbor =
-            |chassis: &str, port: &str| Neighbor { chassis: chassis.into(), port: port.into() };
+        let neighbor = |chassis: &str, port: &str| Neighbor {
+            chassis: chassis.into(),
+            port: port.into(),
+            authenticated: true,
+        };
         let neighbors = &mut network.switch_mut(&s2).unwrap().neighbors;
         neighbors.insert(PortId(7), neighbor("s1", "p1"));
         assert_eq!(reason(&network), "");

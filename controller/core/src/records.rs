@@ -129,7 +129,7 @@ struct PortRecord {
     name: String,
     mac: [u8; 6],
     up: bool,
-    /// LLDP chassis and port.
+    /// LLDP chassis and port of one that has shown who it is.
     neighbor: Option<(String, String)>,
 }
 
@@ -427,7 +427,8 @@ impl Core {
             if switch.set_port(Port { id, name, mac, up })
                 && let Some((chassis, port)) = neighbor
             {
-                switch.neighbors.insert(id, Neighbor { chassis, port });
+                let neighbor = Neighbor { chassis, port, authenticated: true };
+                switch.neighbors.insert(id, neighbor);
             }
         }
         for (hook, digest) in record.hooks_sent {

@@ -10,7 +10,7 @@ use selvedge_topology::NodeName;
 use selvedge_slices::Object;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Compute, HookState, ObjectId};
+use crate::event::{Compute, DiscoveryCounts, HookState, Neighbor, ObjectId};
 use crate::lifecycle::Phase;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +74,8 @@ pub struct NodeView {
     pub in_sync: bool,
     /// By whom it was drained and why; `None`: it is not.
     pub drained: Option<String>,
+    /// What it has heard by LLDP since its agent's start.
+    pub discovery: DiscoveryCounts,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,8 +86,8 @@ pub struct PortView {
     pub up: bool,
     /// `fabric` or `access`.
     pub kind: &'static str,
-    /// LLDP chassis and port, if seen.
-    pub neighbor: Option<(String, String)>,
+    /// As LLDP tells.
+    pub neighbor: Option<Neighbor>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use selvedge_topology::{ArcIx, NodeName, Topology};
 use crate::Core;
 use crate::attach::prefixes;
 use crate::effect::LogEntry;
-use crate::event::ObjectId;
+use crate::event::{DiscoveryCounts, ObjectId};
 use crate::intent::{Intent, StoredSlice};
 use crate::lifecycle::Phase;
 use crate::network::{LinkState, Use};
@@ -101,16 +101,18 @@ impl Core {
             let declared = self.network.topology.nodes.get(name)?.as_switch()?;
             let switch = self.network.switches.get(name)?;
             let held = self.sessions.get(name).and_then(|session| session.held.as_deref());
+            let heard = self.heard.get(name);
             let ports = switch.ports.values().map(|port| {
                 let fabric = matches!(self.network.port_use(name, port), Some(Use::Fabric(_)));
-                let neighbor = switch.neighbors.get(&port.id);
+                let claim = || heard.and_then(|heard| heard.claims.get(&port.id));
+                let neighbor = switch.neighbors.get(&port.id).or_else(claim);
                 PortView {
                     id: port.id,
                     name: port.name.clone(),
                     mac: port.mac,
                     up: port.up,
                     kind: if fabric { "fabric" } else { "access" },
-                    neighbor: neighbor.map(|n| (n.chassis.clone(), n.port.clone())),
+                    neighbor: neighbor.cloned(),
                 }
             });
             Some(NodeView {
@@ -130,9 +132,15 @@ impl Core {
                 generation: held.and_then(generation_of),
                 in_sync: self.in_sync(name),
                 drained: self.node_drained(name),
+                discovery: heard.map(|heard| heard.counts).unwrap_or_default(),
             })
         };
         self.network.switches.keys().filter_map(node).collect()
+    }
+
+    /// What each switch has heard by LLDP since its agent's start.
+    pub fn discovery(&self) -> Vec<(NodeName, DiscoveryCounts)> {
+        self.heard.iter().map(|(name, heard)| (name.clone(), heard.counts)).collect()
     }
 
     /// Declared links between switches, in the order of the topology.

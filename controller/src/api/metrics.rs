@@ -8,6 +8,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use selvedge_core::assure::{DirectionView, Kind, SliceAssurance};
 use selvedge_core::view::Status;
+use selvedge_core::{Core, DiscoveryCounts};
+use selvedge_topology::NodeName;
 
 use super::{Api, Problem};
 
@@ -17,12 +19,18 @@ use super::{Api, Problem};
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
-    let (status, slices) = api.handle.query(|core| (core.status(), core.assurances())).await?;
-    let text = text(&status, api.handle.writes(), &slices);
+    let query = |core: &Core| (core.status(), core.assurances(), core.discovery());
+    let (status, slices, discovery) = api.handle.query(query).await?;
+    let text = text(&status, api.handle.writes(), &slices, &discovery);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
-fn text(status: &Status, writes: u64, slices: &[SliceAssurance]) -> String {
+fn text(
+    status: &Status,
+    writes: u64,
+    slices: &[SliceAssurance],
+    discovery: &[(NodeName, DiscoveryCounts)],
+) -> String {
     let mut page = Page(String::new());
     let count = |number: usize| number as u64;
     page.gauge("converged", "1: every switch holds what it should", status.converged.into());
@@ -64,6 +72,18 @@ fn text(status: &Status, writes: u64, slices: &[SliceAssurance]) -> String {
             let broken = direction.breaches.iter().any(|breach| breach.kind == kind);
             let labels = format!("{labels},kind=\"{}\"", kind.as_str());
             page.sample(name, &labels, u64::from(broken));
+        }
+    }
+    let name = "lldp_received_total";
+    page.head("counter", name, "LLDP frames, since the agent's start");
+    for (node, counts) in discovery {
+        page.sample(name, &format!("node=\"{node}\""), counts.received);
+    }
+    let name = "lldp_discarded_total";
+    page.head("counter", name, "LLDP frames that said nothing, since the agent's start");
+    for (node, counts) in discovery {
+        for (reason, count) in counts.by_reason() {
+            page.sample(name, &format!("node=\"{node}\",reason=\"{reason}\""), count);
         }
     }
     page.0

@@ -106,7 +106,10 @@ async fn the_network_as_it_is() {
     assert_eq!(nodes.as_array().unwrap().len(), 2);
     let node = api.get("/v1/nodes/s1").await;
     assert_eq!(node["name"], "s1");
-    assert_eq!(node["ports"][0]["neighbor"], json!({ "chassis": "s2", "port": "p1" }));
+    assert_eq!(
+        node["ports"][0]["neighbor"],
+        json!({ "chassis": "s2", "port": "p1", "authenticated": true })
+    );
     let entries = api.get("/v1/nodes/s1/entries").await;
     let desired = api.get("/v1/nodes/s1/entries?which=desired").await;
     for entry in desired.as_array().unwrap() {

@@ -3,8 +3,10 @@
 //! Rates are bits per second, sizes bytes, times milliseconds of Unix time and delays
 //! microseconds; a field's name carries its unit. MAC addresses are `aa:bb:cc:dd:ee:ff`.
 
+use std::collections::BTreeMap;
+
 use selvedge_core::view;
-use selvedge_core::{HookState, LogEntry, Phase, Severity};
+use selvedge_core::{DiscoveryCounts, HookState, LogEntry, Phase, Severity};
 use selvedge_slices::schedule::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -125,6 +127,28 @@ pub struct Node {
     pub in_sync: bool,
     /// By whom it was drained and why; null: it is not.
     pub drained: Option<String>,
+    pub discovery: Discovery,
+}
+
+/// LLDP frames that a switch has received since its agent's start.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Discovery {
+    pub received: u64,
+    /// Without an End TLV, and taken nevertheless.
+    pub without_end: u64,
+    /// Those that said nothing, by reason.
+    pub discarded: BTreeMap<String, u64>,
+}
+
+impl From<DiscoveryCounts> for Discovery {
+    fn from(counts: DiscoveryCounts) -> Self {
+        let discarded = counts.by_reason().map(|(reason, count)| (reason.to_owned(), count));
+        Self {
+            received: counts.received,
+            without_end: counts.without_end,
+            discarded: discarded.collect(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
@@ -156,6 +180,8 @@ pub struct Port {
 pub struct Neighbor {
     pub chassis: String,
     pub port: String,
+    /// It has shown a key of this network. If not, nothing follows from what it says.
+    pub authenticated: bool,
 }
 
 impl From<view::NodeView> for Node {
@@ -175,6 +201,7 @@ impl From<view::NodeView> for Node {
             generation: view.generation,
             in_sync: view.in_sync,
             drained: view.drained,
+            discovery: view.discovery.into(),
         }
     }
 }
@@ -187,7 +214,11 @@ impl From<view::PortView> for Port {
             mac: mac_text(view.mac),
             up: view.up,
             kind: view.kind.to_owned(),
-            neighbor: view.neighbor.map(|(chassis, port)| Neighbor { chassis, port }),
+            neighbor: view.neighbor.map(|neighbor| Neighbor {
+                chassis: neighbor.chassis,
+                port: neighbor.port,
+                authenticated: neighbor.authenticated,
+            }),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use selvedge_core::{Compute, Event, HookState, HookStatus, Neighbor, Port, Report};
+use selvedge_core::{
+    Compute, DiscoveryCounts, Event, HookState, HookStatus, Neighbor, Port, Report,
+};
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_southbound::selvedge::v1;
 use selvedge_topology::NodeName;
@@ -95,6 +97,9 @@ pub(crate) fn event(
             let (hook, status) = hook(message)?;
             Event::HookChanged { switch, hook, status }
         }
+        Message::Discovery(message) => {
+            Event::Discovered { switch, counts: discovery_counts(&message) }
+        }
         Message::Telemetry(message) => {
             Event::Measured { switch, measured: telemetry::measured(message)? }
         }
@@ -111,12 +116,30 @@ fn port(message: v1::Port) -> Result<Port, BadMessage> {
 }
 
 fn neighbor(message: v1::Neighbor) -> Result<(PortId, Option<Neighbor>), BadMessage> {
-    let v1::Neighbor { port, chassis, port_name } = message;
+    let v1::Neighbor { port, chassis, port_name, authenticated } = message;
     let id = port_id("neighbor.port", port)?;
     if chassis.len() > MAX_LLDP_ID || port_name.len() > MAX_LLDP_ID {
         return bad("neighbor", format!("ids are at most {MAX_LLDP_ID} bytes"));
     }
-    Ok((id, (!chassis.is_empty()).then_some(Neighbor { chassis, port: port_name })))
+    let neighbor = Neighbor { chassis: cut(chassis), port: cut(port_name), authenticated };
+    Ok((id, (!neighbor.chassis.is_empty()).then_some(neighbor)))
+}
+
+fn discovery_counts(message: &v1::Discovery) -> DiscoveryCounts {
+    DiscoveryCounts {
+        received: message.received,
+        without_end: message.without_end,
+        discarded: DiscoveryCounts::REASONS.map(|reason| match reason {
+            "malformed" => message.malformed,
+            "unauthenticated" => message.unauthenticated,
+            "unknown_key" => message.unknown_key,
+            "forged" => message.forged,
+            "stale" => message.stale,
+            "replayed" => message.replayed,
+            "misplaced" => message.misplaced,
+            _ => message.limited,
+        }),
+    }
 }
 
 fn hook(message: v1::HookState) -> Result<(HookId, HookStatus), BadMessage> {

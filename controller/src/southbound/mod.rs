@@ -4,6 +4,7 @@
 //! reads what the switch says ([`session`]), one carries out what the core wants of it
 //! ([`switch`]). They end together, and no switch ever waits for another.
 
+mod keys;
 pub(crate) mod listen;
 mod message;
 mod session;

@@ -16,6 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::keys::{self, Keys};
 use super::message::{self, Registration};
 use super::switch::{Dialer, SwitchTask};
 use super::{listen, switch};
@@ -42,10 +43,13 @@ pub(crate) struct Southbound {
     pub(crate) modules: Modules,
     pub(crate) dialer: Dialer,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Of neighbor discovery.
+    pub(crate) keys: watch::Receiver<Keys>,
     sessions: AtomicU64,
 }
 
 impl Southbound {
+    /// Must be called inside a runtime.
     pub(crate) fn new(
         handle: Handle,
         switches: BTreeSet<NodeName>,
@@ -53,7 +57,8 @@ impl Southbound {
         dialer: Dialer,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { handle, switches, modules, dialer, stop, sessions: AtomicU64::new(0) }
+        let (keys, sessions) = (keys::rotating(), AtomicU64::new(0));
+        Self { handle, switches, modules, dialer, stop, keys, sessions }
     }
 }
 

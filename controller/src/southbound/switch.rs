@@ -73,24 +73,34 @@ impl SwitchTask {
     /// Runs until the engine drops its end of `commands`.
     pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
         let mut connection = Connection::new();
+        let mut keys = self.southbound.keys.clone();
+        keys.mark_changed();
         loop {
-            let command = match &mut connection {
-                Connection::Open(open) => tokio::select! {
-                    // Both are cancel-safe.
-                    command = commands.recv() => command,
-                    said = open.1.next() => {
-                        match said {
-                            Ok(event) => self.said(&event),
-                            Err(error) => {
-                                let why = chain(&error);
-                                tracing::debug!(node = %self.switch, why, "P4Runtime closed");
-                                connection = Connection::new();
-                            }
+            let said = async {
+                match &mut connection {
+                    Connection::Open(open) => open.1.next().await,
+                    Connection::Closed { .. } => std::future::pending().await,
+                }
+            };
+            let command = tokio::select! {
+                // All are cancel-safe.
+                command = commands.recv() => command,
+                said = said => {
+                    match said {
+                        Ok(event) => self.said(&event),
+                        Err(error) => {
+                            let why = chain(&error);
+                            tracing::debug!(node = %self.switch, why, "P4Runtime closed");
+                            connection = Connection::new();
                         }
-                        continue;
                     }
-                },
-                Connection::Closed { .. } => commands.recv().await,
+                    continue;
+                }
+                Ok(()) = keys.changed() => {
+                    let message = keys.borrow_and_update().message();
+                    self.send(to_switch::Message::DiscoveryKeys(message)).await;
+                    continue;
+                }
             };
             let Some(command) = command else { return };
             self.carry_out(&mut connection, command).await;

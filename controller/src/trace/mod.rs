@@ -1,7 +1,7 @@
 //! Following one packet over the network: the pipeline's model, switch after switch, over the
 //! entries that the switches were last seen to hold. Nothing is sent.
 //!
-//! A port leads where LLDP says, or else where the topology says. A hook is taken to forward
+//! A port leads where a neighbor that has shown who it is says by LLDP, or else where the topology says. A hook is taken to forward
 //! what it gets unchanged: what a module does to a packet only the module knows.
 
 use std::collections::BTreeMap;
@@ -113,8 +113,9 @@ impl Network {
         if let Some(endpoint) = attached {
             return Behind::Endpoint(endpoint.name.to_string());
         }
-        let Some((peer, peer_port)) = view.neighbor.clone().or_else(|| self.declared(node, &name))
-        else {
+        let believed = view.neighbor.clone().filter(|neighbor| neighbor.authenticated);
+        let believed = believed.map(|neighbor| (neighbor.chassis, neighbor.port));
+        let Some((peer, peer_port)) = believed.or_else(|| self.declared(node, &name)) else {
             return Behind::Nothing(format!("nothing is known to be behind {node}:{name}"));
         };
         match self.port(&peer, &peer_port) {

@@ -192,7 +192,12 @@ pub(crate) fn register(p4runtime: SocketAddr, number: u8, peer: &str) -> from_sw
         mac: vec![2, 0, 0, 0, number, id],
         up: true,
     };
-    let neighbor = Neighbor { port: 1, chassis: peer.to_owned(), port_name: "p1".to_owned() };
+    let neighbor = Neighbor {
+        port: 1,
+        chassis: peer.to_owned(),
+        port_name: "p1".to_owned(),
+        authenticated: true,
+    };
     from_switch::Message::Register(Register {
         p4runtime_address: p4runtime.to_string(),
         device_id: 1,

@@ -3,7 +3,8 @@
 //! The parser takes whatever a wire carries. It is strict where the standard says to discard
 //! (§9.2.7.2: the three mandatory TLVs first, in order, once each, within their lengths) and
 //! lenient where it does not: the End TLV may be missing (optional since 2016; a frame that
-//! ends with its last TLV is whole), and optional TLVs are stepped over unread.
+//! ends with its last TLV is whole), and optional TLVs are stepped over unread, but for our own
+//! ([`Proof`]).
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -23,6 +24,8 @@ const TLV_END: u8 = 0;
 const TLV_CHASSIS: u8 = 1;
 const TLV_PORT: u8 = 2;
 const TLV_TTL: u8 = 3;
+/// Organizationally specific (§8.6).
+const TLV_ORGANIZATION: u8 = 127;
 /// Mandatory order.
 const MANDATORY: [u8; 3] = [TLV_CHASSIS, TLV_PORT, TLV_TTL];
 
@@ -32,6 +35,34 @@ const PORT_MAC: u8 = 3;
 const PORT_NETWORK: u8 = 4;
 /// Chassis (§8.5.2.2) and port (§8.5.3.2) alike.
 const LOCALLY_ASSIGNED: u8 = 7;
+
+/// Whose TLV it is, and which of theirs. No identifier was bought for it: the first three bytes
+/// are of the addresses that anybody may assign at home (IEEE 802c-2017, quadrant AAI).
+const PROOF: [u8; 4] = [0x02, b'S', b'V', 1];
+/// Of a key's name, and of a code, bytes.
+pub const KEY_ID_LEN: usize = 8;
+pub const CODE_LEN: usize = 16;
+const PROOF_LEN: usize = PROOF.len() + KEY_ID_LEN + 8 + CODE_LEN;
+
+/// Shows who made a frame, and when. In the TLV: [`PROOF`], then these three in order, the time
+/// as 64 bits, the most significant first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub key_id: [u8; KEY_ID_LEN],
+    /// Milliseconds since the Unix epoch, by the sender's clock.
+    pub at_ms: u64,
+    /// Of all that is in the frame before it, from the Ethernet header on.
+    pub code: [u8; CODE_LEN],
+    /// How many bytes that is.
+    pub covers: usize,
+}
+
+/// How a frame is to be proven: by which key, at which time, and the code for some bytes.
+pub struct Prover<'a> {
+    pub key_id: [u8; KEY_ID_LEN],
+    pub at_ms: u64,
+    pub code: &'a dyn Fn(&[u8]) -> [u8; CODE_LEN],
+}
 
 /// What one frame says of its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,14 +89,26 @@ pub enum FrameError {
     Length { kind: u8, len: usize },
 }
 
-/// A parsed frame, and whether it closed with an End TLV.
-pub type Parsed = (Advertisement, bool);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    pub advertisement: Advertisement,
+    /// `None`: it has no such TLV. Whether it holds is for others to say.
+    pub proof: Option<Proof>,
+    /// Whether it closed with an End TLV.
+    pub has_end: bool,
+}
 
-/// The frame a port sends: chassis and port by locally assigned names, time to live, End.
+/// The frame a port sends: chassis and port by locally assigned names, time to live, proof, End.
 ///
 /// # Panics
 /// If a name is empty or longer than [`ID_MAX`]; both are checked long before.
-pub fn encode(source: [u8; 6], chassis: &str, port: &str, ttl: Duration) -> Vec<u8> {
+pub fn encode(
+    source: [u8; 6],
+    chassis: &str,
+    port: &str,
+    ttl: Duration,
+    prover: Option<Prover<'_>>,
+) -> Vec<u8> {
     let mut frame = Vec::with_capacity(FRAME_MIN);
     frame.extend_from_slice(&DESTINATION);
     frame.extend_from_slice(&source);
@@ -79,6 +122,14 @@ pub fn encode(source: [u8; 6], chassis: &str, port: &str, ttl: Duration) -> Vec<
     header(&mut frame, TLV_TTL, 2);
     let seconds = u16::try_from(ttl.as_secs()).unwrap_or(u16::MAX);
     frame.extend_from_slice(&seconds.to_be_bytes());
+    if let Some(Prover { key_id, at_ms, code }) = prover {
+        header(&mut frame, TLV_ORGANIZATION, PROOF_LEN);
+        frame.extend_from_slice(&PROOF);
+        frame.extend_from_slice(&key_id);
+        frame.extend_from_slice(&at_ms.to_be_bytes());
+        let code = code(&frame);
+        frame.extend_from_slice(&code);
+    }
     header(&mut frame, TLV_END, 0);
     frame.resize(frame.len().max(FRAME_MIN), 0);
     frame
@@ -109,16 +160,35 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, FrameError> {
             _ => return Err(FrameError::Length { kind: TLV_TTL, len: ttl.len() }),
         },
     };
+    let mut proof = None;
     loop {
-        match tlv(&mut rest)? {
-            None => return Ok((advertisement, false)),
-            Some((TLV_END, _)) => return Ok((advertisement, true)),
+        let has_end = match tlv(&mut rest)? {
+            None => false,
+            Some((TLV_END, _)) => true,
             Some((kind, _)) if MANDATORY.contains(&kind) => {
                 return Err(FrameError::Duplicate(kind));
             }
-            Some(_) => {}
-        }
+            Some((TLV_ORGANIZATION, value)) if value.starts_with(&PROOF) => {
+                let covers = (frame.len() - rest.len()).saturating_sub(CODE_LEN);
+                if proof.replace(self::proof(value, covers)?).is_some() {
+                    return Err(FrameError::Duplicate(TLV_ORGANIZATION));
+                }
+                continue;
+            }
+            Some(_) => continue,
+        };
+        return Ok(Parsed { advertisement, proof, has_end });
     }
+}
+
+/// `value` ends `CODE_LEN` bytes after the first `covers` of the frame.
+fn proof(value: &[u8], covers: usize) -> Result<Proof, FrameError> {
+    let length = || FrameError::Length { kind: TLV_ORGANIZATION, len: value.len() };
+    let rest = &value[PROOF.len()..];
+    let (key_id, rest) = rest.split_first_chunk().ok_or_else(length)?;
+    let (at_ms, rest) = rest.split_first_chunk().ok_or_else(length)?;
+    let code = *<&[u8; CODE_LEN]>::try_from(rest).map_err(|_| length())?;
+    Ok(Proof { key_id: *key_id, at_ms: u64::from_be_bytes(*at_ms), code, covers })
 }
 
 /// Seven bits of type, nine of length (§8.4).
@@ -166,7 +236,19 @@ mod tests {
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
     fn sent() -> Vec<u8> {
-        encode(MAC, "s1", "p1", Duration::from_secs(20))
+        encode(MAC, "s1", "p1", Duration::from_secs(20), None)
+    }
+
+    /// Of whatever bytes.
+    fn code(bytes: &[u8]) -> [u8; CODE_LEN] {
+        let mut code = [0; CODE_LEN];
+        bytes.iter().enumerate().for_each(|(at, byte)| code[at % CODE_LEN] ^= byte);
+        code
+    }
+
+    fn proven() -> Vec<u8> {
+        let prover = Prover { key_id: [9; KEY_ID_LEN], at_ms: 0x0102_0304_0506_0708, code: &code };
+        encode(MAC, "s1", "p1", Duration::from_secs(20), Some(prover))
     }
 
     /// A frame with these TLVs.
@@ -196,14 +278,14 @@ mod tests {
         let end = (0, &b""[..]);
         let ok = |chassis: &str, port: &str, ttl, end| {
             let ttl = Duration::from_secs(ttl);
-            Ok((Advertisement { chassis: chassis.into(), port: port.into(), ttl }, end))
+            let advertisement = Advertisement { chassis: chassis.into(), port: port.into(), ttl };
+            Ok(Parsed { advertisement, proof: None, has_end: end })
         };
         let long = [7; 300];
         // (what, TLVs, result)
         type Case<'a> = (&'a str, &'a [(u8, &'a [u8])], Result<Parsed, FrameError>);
         let cases: &[Case] = &[
             ("whole", &[c, p, t, end], ok("s1", "p1", 20, true)),
-            ("no end", &[c, p, t], ok("s1", "p1", 20, false)),
             (
                 "optional",
                 &[c, p, t, (5, b"name"), (127, b"\0\0\0\0x"), end],
@@ -251,8 +333,51 @@ mod tests {
                 _ if len < last_field || len == last_field + 1 => {
                     assert_eq!(parsed, Err(FrameError::Truncated), "{len} bytes");
                 }
-                _ => assert_eq!(parsed.map(|(_, end)| end), Ok(len > last_field), "{len} bytes"),
+                _ => assert_eq!(parsed.map(|p| p.has_end), Ok(len > last_field), "{len} bytes"),
             }
+        }
+    }
+
+    /// A published failure of another system (an endless loop). Since 2016 the TLV is optional.
+    #[test]
+    fn lldp_without_end_tlv_is_taken() {
+        let whole = proven();
+        let end = whole.len() - 2;
+        assert_eq!(whole[end..], [0, 0]);
+        let (with, without) = (parse(&whole).unwrap(), parse(&whole[..end]).unwrap());
+        assert!(with.has_end && !without.has_end);
+        assert_eq!((with.advertisement, with.proof), (without.advertisement, without.proof));
+    }
+
+    #[test]
+    fn a_proof_is_read_as_it_was_written() {
+        let frame = proven();
+        let proof = parse(&frame).unwrap().proof.unwrap();
+        // Mandatory TLVs, header, whose it is, key, time: and then the code.
+        assert_eq!(frame[28..34], [0xFE, 36, 0x02, b'S', b'V', 1]);
+        assert_eq!(proof.covers, 50);
+        assert_eq!((proof.key_id, proof.at_ms), ([9; KEY_ID_LEN], 0x0102_0304_0506_0708));
+        assert_eq!((&proof.code[..], proof.code), (&frame[50..66], code(&frame[..50])));
+
+        let (c, p, t) = ((1, &b"\x07s1"[..]), (2, &b"\x07p1"[..]), (3, &b"\0\x14"[..]));
+        let value = &frame[30..66];
+        let wrong = |len| Err(FrameError::Length { kind: 127, len });
+        let longer = [value, &[0]].concat();
+        let cases = [
+            (vec![&value[..35]], wrong(35)),
+            (vec![&value[..4]], wrong(4)),
+            (vec![&longer[..]], wrong(37)),
+            (vec![value, value], Err(FrameError::Duplicate(127))),
+            // Another's, though it begins like ours.
+            (vec![&value[..3]], Ok(false)),
+            (vec![b"\x02SV\x02"], Ok(false)),
+            (vec![b"\x02SV\x02", value], Ok(true)),
+        ];
+        for (values, want) in cases {
+            let mut tlvs = vec![c, p, t];
+            tlvs.extend(values.iter().map(|value| (127, *value)));
+            let got = self::parse(&self::frame(&tlvs)).map(|parsed| parsed.proof.is_some());
+            assert_eq!(got, want, "{values:?}");
         }
     }
 
@@ -263,8 +388,8 @@ mod tests {
         }
 
         #[test]
-        fn damaged_frames_never_panic(at in 0usize..60, value: u8, len in 0usize..61) {
-            let mut frame = sent();
+        fn damaged_frames_never_panic(at in 0usize..68, value: u8, len in 0usize..69) {
+            let mut frame = proven();
             frame[at] = value;
             let _ = parse(&frame[..len]);
         }
@@ -272,8 +397,10 @@ mod tests {
         #[test]
         fn what_is_sent_is_read(chassis in "[!-~]{1,255}", port in "[!-~]{1,255}", ttl: u16) {
             let ttl = Duration::from_secs(ttl.into());
-            let frame = encode(MAC, &chassis, &port, ttl);
-            prop_assert_eq!(parse(&frame), Ok((Advertisement { chassis, port, ttl }, true)));
+            let frame = encode(MAC, &chassis, &port, ttl, None);
+            let advertisement = Advertisement { chassis, port, ttl };
+            let want = Parsed { advertisement, proof: None, has_end: true };
+            prop_assert_eq!(parse(&frame), Ok(want));
         }
     }
 }

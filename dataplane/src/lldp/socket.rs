@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use nix::libc::{
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF,
+};
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -49,6 +52,15 @@ impl LldpSocket {
         Ok(())
     }
 
+    /// From now on the kernel drops what comes in on these interfaces, and on no others: at the
+    /// socket, so that it costs us nothing. What waits in the socket's queue is still received.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn mute(&self, interfaces: impl Iterator<Item = u32>) -> io::Result<()> {
+        self.socket.get_ref().attach_filter(&filter(interfaces))
+    }
+
     /// The next frame: its length in `frame`, and the interface it came in on. Cancel-safe.
     pub async fn recv(&self, frame: &mut [u8; FRAME_MAX]) -> io::Result<(usize, u32)> {
         loop {
@@ -71,4 +83,20 @@ impl LldpSocket {
         sendto(fd, frame, address, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
+}
+
+/// Longest frame that a filter lets through: all of it.
+const WHOLE: u32 = u32::MAX;
+
+/// Classic BPF (linux/filter.h): two steps for each interface, and a switch has 255 ports.
+fn filter(muted: impl Iterator<Item = u32>) -> Vec<SockFilter> {
+    let step = |code: u32, jf, k| SockFilter::new(code as u16, 0, jf, k);
+    let of = (SKF_AD_OFF + SKF_AD_IFINDEX) as u32;
+    let mut steps = vec![step(BPF_LD | BPF_W | BPF_ABS, 0, of)];
+    for ifindex in muted {
+        steps.push(step(BPF_JMP | BPF_JEQ | BPF_K, 1, ifindex));
+        steps.push(step(BPF_RET | BPF_K, 0, 0));
+    }
+    steps.push(step(BPF_RET | BPF_K, 0, WHOLE));
+    steps
 }

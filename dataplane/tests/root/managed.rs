@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::Stream;
+use selvedge_dataplane::lldp::auth::{KEY_LEN, Key};
 use selvedge_dataplane::lldp::frame;
 use selvedge_dataplane::lldp::socket::{FRAME_MAX, LldpSocket};
 use selvedge_dataplane::{Management, Options};
-use selvedge_pipeline::{Entry, GenerationEntry};
+use selvedge_pipeline::{Entry, GenerationEntry, PortEntry, PortId, PortKind};
 use selvedge_southbound::client::{CONTROLLER_ROLE, ClientError, P4Client, Target, Update};
 use selvedge_southbound::selvedge::v1;
 use selvedge_southbound::tls::{self, Credentials};
@@ -21,7 +22,7 @@ use v1::controller_server::{Controller, ControllerServer};
 use v1::from_switch::Message;
 
 use super::support::{
-    Agent, Host, Place, access, block_on, certificates, in_netns, inserts, ip, until,
+    Agent, Host, PATIENCE, Place, access, block_on, certificates, in_netns, inserts, ip, until,
 };
 
 type Answers = mpsc::Sender<Result<v1::ToSwitch, Status>>;
@@ -225,13 +226,14 @@ fn the_controller_is_told_what_happens() {
                     socket.refresh().unwrap();
                     let index = nix::net::if_::if_nametoindex("eth0").unwrap();
                     let ttl = Duration::from_secs(2);
-                    socket.send(index, &frame::encode([2; 6], "s9", "p3", ttl)).unwrap();
+                    socket.send(index, &frame::encode([2; 6], "s9", "p3", ttl, None)).unwrap();
                     let mut bytes = [0; FRAME_MAX];
                     let heard =
                         tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut bytes));
                     let (len, from) = heard.await.unwrap().unwrap();
                     assert_eq!(from, index);
-                    frame::parse(&bytes[..len]).unwrap().0
+                    let ours = frame::parse(&bytes[..len]).unwrap();
+                    (ours.advertisement, ours.proof)
                 })
             });
             until("the neighbor is told", async || {
@@ -243,8 +245,9 @@ fn the_controller_is_told_what_happens() {
                 })
             })
             .await;
-            let ours = sent.recv().unwrap();
+            let (ours, proof) = sent.recv().unwrap();
             assert_eq!((ours.chassis.as_str(), ours.port.as_str()), ("s1", "p1"));
+            assert_eq!(proof, None, "a host is shown no proof");
             until("the neighbor expires", async || {
                 listener
                     .has(|message| matches!(message, Message::Neighbor(n) if n.chassis.is_empty()))
@@ -302,6 +305,150 @@ fn the_controller_is_told_what_happens() {
                 listener.has(|message| matches!(message, Message::PortGone(p) if p.id == 1))
             })
             .await;
+            drop(serving);
+        });
+        agent.kill();
+    });
+}
+
+/// Sends LLDP frames in this thread's namespace.
+struct Speaker {
+    socket: LldpSocket,
+    eth0: u32,
+}
+
+impl Speaker {
+    fn open() -> Self {
+        let mut socket = LldpSocket::open().unwrap();
+        socket.refresh().unwrap();
+        Self { socket, eth0: nix::net::if_::if_nametoindex("eth0").unwrap() }
+    }
+
+    /// `false`: the queue was full.
+    fn say(&self, chassis: &str, key: Option<&Key>) -> bool {
+        let ttl = Duration::from_secs(20);
+        let encode =
+            |prover: Option<frame::Prover<'_>>| frame::encode([2; 6], chassis, "p9", ttl, prover);
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        let frame = match key {
+            Some(key) => key.proving(now, |prover| encode(Some(prover))),
+            None => encode(None),
+        };
+        self.socket.send(self.eth0, &frame).is_ok()
+    }
+}
+
+#[test]
+fn who_has_the_key_is_believed_and_whoever_shouts_does_no_harm() {
+    in_netns(|| {
+        let place = Place::new();
+        let pki = place.dir.path();
+        certificates(pki, &["controller", "s1"]);
+        let (switch, host) = (Host::new("a"), Host::new("b"));
+        switch.cable("p1");
+        host.cable("p2");
+        let agent = Agent::start(managed(&place));
+        block_on(async {
+            let listener = Listener::default();
+            let serving = listener.start(pki);
+            until("the switch registers", async || {
+                listener.has(|message| matches!(message, Message::Register(_)))
+            })
+            .await;
+            until("P4Runtime listens", async || {
+                dial(pki, "controller", CONTROLLER_ROLE, 1).await.is_ok()
+            })
+            .await;
+            let (client, _channel) = dial(pki, "controller", CONTROLLER_ROLE, 1).await.unwrap();
+            let fabric = Entry::Port(PortEntry { port: PortId(1), kind: PortKind::Fabric });
+            client.write(&inserts([fabric, access(2)])).await.unwrap();
+            let secret = [7; KEY_LEN];
+            let keys = v1::DiscoveryKeys { keys: vec![secret.to_vec(), vec![8; KEY_LEN]] };
+            listener.say(v1::to_switch::Message::DiscoveryKeys(keys)).await;
+
+            let proven = switch.run(move || {
+                block_on(async {
+                    let socket = LldpSocket::open().unwrap();
+                    let key = Key::new(&secret);
+                    let mut bytes = [0; FRAME_MAX];
+                    let proven = async {
+                        loop {
+                            let (len, _) = socket.recv(&mut bytes).await.unwrap();
+                            if let Some(proof) = frame::parse(&bytes[..len]).unwrap().proof {
+                                return key.holds(&bytes[..len], &proof);
+                            }
+                        }
+                    };
+                    tokio::time::timeout(PATIENCE, proven).await
+                })
+            });
+            assert_eq!(proven, Ok(true), "the switch proves what it says");
+
+            let neighbor = |chassis: &str, authenticated| {
+                listener.has(|message| match message {
+                    Message::Neighbor(n) => {
+                        n.chassis == chassis && n.authenticated == authenticated
+                    }
+                    _ => false,
+                })
+            };
+            let said = switch.run(move || {
+                block_on(async {
+                    let speaker = Speaker::open();
+                    speaker.say("forger", Some(&Key::new(&[9; KEY_LEN])))
+                        && speaker.say("nobody", None)
+                        && speaker.say("s2", Some(&Key::new(&secret)))
+                })
+            });
+            assert!(said);
+            until("s2 is believed", async || neighbor("s2", true)).await;
+            until("the others are counted", async || {
+                listener.has(|message| match message {
+                    Message::Discovery(d) => (d.unknown_key, d.unauthenticated) == (1, 1),
+                    _ => false,
+                })
+            })
+            .await;
+
+            // A host shouts, and repeats what it got hold of; who has the key is heard.
+            let until_then = std::time::Instant::now() + Duration::from_millis(2_500);
+            let shouting = host.start(move || {
+                block_on(async {
+                    let (speaker, key) = (Speaker::open(), Key::new(&secret));
+                    let mut sent = 0_u64;
+                    while std::time::Instant::now() < until_then {
+                        sent += u64::from(speaker.say("liar", Some(&key)));
+                    }
+                    sent
+                })
+            });
+            until("the liar is heard", async || neighbor("liar", false)).await;
+            switch.run(move || {
+                block_on(async { assert!(Speaker::open().say("s3", Some(&Key::new(&secret)))) });
+            });
+            until("s3 is believed", async || neighbor("s3", true)).await;
+            assert!(std::time::Instant::now() < until_then, "it was to be heard meanwhile");
+            let sent = shouting.recv().unwrap();
+            until("all is counted", async || {
+                listener.has(|message| matches!(message, Message::Discovery(d) if d.limited > 2))
+            })
+            .await;
+            let heard = listener.heard.lock().unwrap();
+            let mut received = heard.iter().filter_map(|(_, message)| match message {
+                Message::Discovery(d) => Some((d.received, d.misplaced)),
+                _ => None,
+            });
+            let (received, misplaced) = received.next_back().unwrap();
+            assert!((1..=40).contains(&misplaced), "ten a second: {misplaced}");
+            assert!(sent > 20_000 && received < sent / 5, "{received} of {sent} reached the agent");
+            let told = |name: &str, yes| {
+                heard.iter().any(|(_, message)| match message {
+                    Message::Neighbor(n) => n.chassis == name && n.authenticated == yes,
+                    _ => false,
+                })
+            };
+            assert!(!told("liar", true) && !told("forger", false) && !told("nobody", false));
+            drop(heard);
             drop(serving);
         });
         agent.kill();

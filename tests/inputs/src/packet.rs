@@ -164,13 +164,17 @@ pub(crate) fn stamp(bytes: &[u8]) {
 
 /// A frame from the wire.
 pub(crate) fn lldp(bytes: &[u8]) {
-    let Ok((advertisement, _)) = lldp_frame::parse(bytes) else { return };
+    let Ok(lldp_frame::Parsed { advertisement, proof, .. }) = lldp_frame::parse(bytes) else {
+        return;
+    };
+    assert!(proof.is_none_or(|proof| proof.covers + proof.code.len() <= bytes.len()), "{proof:?}");
     let lldp_frame::Advertisement { chassis, port, ttl } = &advertisement;
     let printable = |name: &str| name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     assert!(printable(chassis) && printable(port), "{advertisement:?}");
     let sendable = |name: &str| (1..lldp_frame::ID_MAX).contains(&name.len());
     if sendable(chassis) && sendable(port) {
-        let frame = lldp_frame::encode([2; 6], chassis, port, *ttl);
-        assert_eq!(lldp_frame::parse(&frame), Ok((advertisement, true)));
+        let frame = lldp_frame::encode([2; 6], chassis, port, *ttl, None);
+        let read = lldp_frame::parse(&frame).map(|parsed| (parsed.advertisement, parsed.has_end));
+        assert_eq!(read, Ok((advertisement, true)));
     }
 }

@@ -213,7 +213,8 @@ fn event(core: &mut Core, random: &mut Random, now_ms: u64) {
         }
         8 => drop(core.handle(Event::PortGone { switch, port: port.id }, now_ms)),
         9 => {
-            let neighbor = Neighbor { chassis: "s9".into(), port: "p9".into() };
+            let neighbor =
+                Neighbor { chassis: "s9".into(), port: "p9".into(), authenticated: true };
             let neighbor = random.one_in(2).then_some(neighbor);
             let event = Event::NeighborChanged { switch, port: port.id, neighbor };
             core.handle(event, now_ms);

@@ -94,6 +94,29 @@ fn a_link_that_is_cabled_wrong_is_not_used() {
     assert_eq!(lab.core.status().links_usable, 13);
 }
 
+/// The known attack on controllers that find links by LLDP.
+#[test]
+fn what_is_said_without_a_key_is_shown_and_nothing_follows() {
+    let mut lab = Lab::up(metro());
+    lab.neighbor("s1:p2", Some("s3:p2"));
+    lab.settle();
+    let seen = |lab: &Lab| {
+        let nodes = lab.core.nodes();
+        let s1 = nodes.into_iter().find(|node| node.name == name("s1")).unwrap();
+        s1.ports.into_iter().find(|port| port.name == "p2").unwrap().neighbor
+    };
+    assert!(seen(&lab).unwrap().authenticated);
+    lab.claim("s1:p2", "s2:p9");
+    lab.settle();
+    let claimed = seen(&lab).unwrap();
+    assert_eq!((claimed.chassis.as_str(), claimed.authenticated), ("s2", false));
+    assert_eq!(lab.logged("link-miscabled").len(), 0);
+    assert_eq!(lab.core.status().links_usable, 13);
+    assert!(lab.core.status().converged);
+    lab.neighbor("s1:p2", None);
+    assert_eq!(seen(&lab), None);
+}
+
 #[test]
 fn a_slice_that_no_longer_fits_is_degraded_aloud_and_restored() {
     let mut lab = Lab::up(metro());

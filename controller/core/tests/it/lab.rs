@@ -208,14 +208,23 @@ impl Lab {
         place
     }
 
+    /// Somebody who has shown no key says by LLDP who he is.
+    pub(crate) fn claim(&mut self, end: &str, sees: &str) {
+        self.hears(end, Some(sees), false);
+    }
+
     pub(crate) fn neighbor(&mut self, end: &str, sees: Option<&str>) {
+        self.hears(end, sees, true);
+    }
+
+    fn hears(&mut self, end: &str, sees: Option<&str>, authenticated: bool) {
         let (switch, port) = end.split_once(':').expect("node:port");
         let switch = name(switch);
         let ports = &self.switches[&switch].ports;
         let port = ports.values().find(|known| known.name == port).expect("a port").id;
         let neighbor = sees.map(|sees| {
             let (chassis, port) = sees.split_once(':').expect("node:port");
-            Neighbor { chassis: chassis.into(), port: port.into() }
+            Neighbor { chassis: chassis.into(), port: port.into(), authenticated }
         });
         self.event(Event::NeighborChanged { switch, port, neighbor });
     }
