@@ -18,6 +18,17 @@ pub(crate) struct Args {
 enum Command {
     /// Make an authority if there is none, and certificates for nodes that have none.
     Init(Init),
+    /// Put the certificates that nodes have now on the list of those that nobody talks to.
+    Revoke(Revoke),
+}
+
+#[derive(clap::Args)]
+struct Revoke {
+    /// Where ca.pem and ca.key are; gets crl.pem, to be copied beside every ca.pem.
+    dir: PathBuf,
+    /// A switch's name, or `controller`.
+    #[arg(long = "node", value_name = "NAME", required = true)]
+    nodes: Vec<pki::Node>,
 }
 
 #[derive(clap::Args)]
@@ -37,7 +48,17 @@ struct Init {
 }
 
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let Command::Init(Init { dir, nodes, days, force }) = args.command;
+    let Init { dir, nodes, days, force } = match args.command {
+        Command::Init(init) => init,
+        Command::Revoke(Revoke { dir, nodes }) => {
+            let list = pki::revoke(&dir, &nodes)?;
+            match output {
+                Output::Json => println!("{}", json!({ "list": list })),
+                Output::Text => println!("revoked in {}", list.display()),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let options = pki::Options { force, validity: pki::Validity::days(days) };
     let done = pki::init(&dir, &nodes, options)?;
     match output {

@@ -22,8 +22,6 @@ use crate::engine::Engine;
 use crate::intent_dir::{self, IntentDir};
 use crate::lead::{self, Records, Start};
 use crate::modules::Modules;
-use crate::pki::NodeFiles;
-use crate::southbound::listen::{self, TlsError};
 use crate::southbound::{self, Dialer, Southbound};
 use crate::store::{ELECTION_KEY, EtcdTls, EtcdTlsError, Location, StoreError};
 
@@ -68,8 +66,6 @@ pub enum RunError {
         #[source]
         source: selvedge_southbound::tls::TlsError,
     },
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     #[error("the certificates for etcd cannot be used")]
     StoreTls(#[from] EtcdTlsError),
     #[error("cannot listen for switches at {address}")]
@@ -112,7 +108,6 @@ pub async fn run(
     let topology = Arc::new(read.topology);
     let credentials = Credentials::load(&tls, NAME)
         .map_err(|source| RunError::Credentials { dir: tls.clone(), source })?;
-    let server_tls = listen::server_config(&NodeFiles::of(&tls, NAME))?;
 
     let name = advertise.unwrap_or_else(|| match api {
         Some(address) => format!("http://{address}"),
@@ -147,8 +142,7 @@ pub async fn run(
     let dialer = Dialer { credentials };
     let modules = Modules::new(Arc::clone(&store));
     let switch_side = Southbound::new(handle.clone(), switches, modules, dialer, stopped.clone());
-    let mut switch_server =
-        tokio::spawn(southbound::serve(southbound_listener, server_tls, switch_side));
+    let mut switch_server = tokio::spawn(southbound::serve(southbound_listener, switch_side));
 
     let candidate = several.then(|| {
         let (store, handle) = (Arc::clone(&store), handle.clone());

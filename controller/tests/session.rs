@@ -98,7 +98,7 @@ impl Place {
     }
 
     fn tls(&self, name: &str) -> tonic::transport::ClientTlsConfig {
-        Credentials::load(&self.pki(), name).unwrap().client("controller")
+        Credentials::load(&self.pki(), name).unwrap().tonic_client("controller")
     }
 
     async fn join(&self, running: &Running, name: &str, at: SocketAddr) -> Session {
@@ -233,13 +233,13 @@ async fn who_is_not_a_switch_of_ours_is_refused() {
     }
     let options = pki::Options { force: false, validity: Validity::expired() };
     pki::init(&expired, &["s1".parse().unwrap()], options).unwrap();
-    refusal(Credentials::load(&expired, "s1").unwrap().client("controller")).await;
+    refusal(Credentials::load(&expired, "s1").unwrap().tonic_client("controller")).await;
 
     let other = place.dir.path().join("other");
     pki::init(&other, &["s1".parse().unwrap()], pki::Options::default()).unwrap();
     // It has to believe our controller for us to see that we do not believe it.
     std::fs::copy(place.pki().join("ca.pem"), other.join("ca.pem")).unwrap();
-    refusal(Credentials::load(&other, "s1").unwrap().client("controller")).await;
+    refusal(Credentials::load(&other, "s1").unwrap().tonic_client("controller")).await;
 
     let text = refusal(place.tls("stranger")).await;
     assert!(text.contains("no switch") && text.contains("stranger"), "other name: {text}");
@@ -321,6 +321,37 @@ async fn a_hooks_module_reaches_the_switch_that_runs_it() {
     assert_eq!(load.module, module);
     assert_eq!(load.config, b"key=1");
     assert_eq!(load.name, "a/mark");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_revoked_is_out_and_whose_certificate_is_renewed_stays() {
+    let place = Place::new();
+    let running = place.start().await;
+    let (s1, s2) = (Switch::default(), Switch::default());
+    let (at1, at2) = (s1.serve(&place.pki(), "s1").await, s2.serve(&place.pki(), "s2").await);
+    let mut one = place.join(&running, "s1", at1).await;
+    let _two = place.join(&running, "s2", at2).await;
+    running.until_converged().await;
+
+    let nodes = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
+    let force = pki::Options { force: true, ..pki::Options::default() };
+    pki::init(&place.pki(), &nodes(&["controller", "s2"]), force).unwrap();
+    pki::revoke(&place.pki(), &nodes(&["s1"])).unwrap();
+    running.until("left", |status| status["switches"]["ready"] == 1).await;
+    let told = loop {
+        match one.from_controller.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it was not told why"),
+            Err(status) => break status,
+        }
+    };
+    assert!(told.message().contains("Revoked"), "{told:?}");
+    let registration = register(at1, 1, "s2");
+    assert!(dial(running.southbound, place.tls("s1"), registration).await.is_err());
+    // With what it has now.
+    let _again = place.join(&running, "s2", at2).await;
+    running.until("there", |status| status["switches"]["ready"] == 1).await;
     running.stop().await;
 }
 

@@ -116,22 +116,23 @@ impl Session {
         commands: Option<&mpsc::Sender<Command>>,
         registered: &mut bool,
     ) -> Result<std::convert::Infallible, SessionError> {
-        let transport = |doing| move |source| SessionError::Transport { doing, source };
         let (interval, timeout, patience) = if self.controllers.len() > 1 {
             (ALIVE_AMONG_SEVERAL, ALIVE_AMONG_SEVERAL, ALIVE_AMONG_SEVERAL)
         } else {
             (limits::KEEP_ALIVE_INTERVAL, limits::KEEP_ALIVE_TIMEOUT, limits::CONNECT_TIMEOUT)
         };
-        let connecting = Endpoint::from_shared(controller.to_owned())
-            .and_then(|endpoint| endpoint.tls_config(self.credentials.client(CONTROLLER)))
-            .map_err(transport("use the controller's address"))?
-            .connect_timeout(patience)
-            .http2_keep_alive_interval(interval)
-            .keep_alive_timeout(timeout)
-            .keep_alive_while_idle(true);
+        let configure = |endpoint: Endpoint| {
+            endpoint
+                .connect_timeout(patience)
+                .http2_keep_alive_interval(interval)
+                .keep_alive_timeout(timeout)
+                .keep_alive_while_idle(true)
+        };
+        let connecting = self.credentials.connect(controller, CONTROLLER, configure);
         let doing = "connect to the controller";
-        let channel =
-            within(doing, patience, connecting.connect()).await?.map_err(transport(doing))?;
+        let channel = within(doing, patience, connecting)
+            .await?
+            .map_err(|source| SessionError::Transport { doing, source })?;
         let mut client = ControllerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
 
         let address = self.own_address(controller).await.map_err(SessionError::OwnAddress)?;

@@ -10,7 +10,7 @@ use prost::Message;
 use selvedge_pipeline::{Code, CodecError, CounterKind, Entry};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::{
     convert::{self, ConvertError},
@@ -20,6 +20,7 @@ use crate::{
         v1::{self as p4v1, p4_runtime_client::P4RuntimeClient},
     },
     status,
+    tls::Credentials,
 };
 
 /// The role our controller takes. It is the whole pipeline; its name keeps the election ids
@@ -31,8 +32,8 @@ pub const CONTROLLER_ROLE: &str = "selvedge";
 pub struct Target {
     /// `https://192.0.2.2:9559`, or `http://` without TLS.
     pub uri: String,
-    /// `None`: in the clear.
-    pub tls: Option<ClientTlsConfig>,
+    /// As whom, and the name of who answers. `None`: in the clear.
+    pub tls: Option<(Credentials, String)>,
     pub device_id: u64,
     /// Empty: the default role, everything.
     pub role: String,
@@ -120,18 +121,22 @@ impl P4Client {
     pub async fn connect(target: Target) -> Result<(Self, Channel), ClientError> {
         let Target { uri, tls, device_id, role, election_id } = target;
         let connect = |source| ClientError::Connect { uri: uri.clone(), source: Box::new(source) };
-        let mut endpoint = Endpoint::from_shared(uri.clone()).map_err(connect)?;
-        if let Some(tls) = tls {
-            endpoint = endpoint.tls_config(tls).map_err(connect)?;
-        }
-        let endpoint = endpoint
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .http2_max_header_list_size(limits::MAX_HEADER_BYTES);
+        let configure = |endpoint: Endpoint| {
+            endpoint
+                .connect_timeout(limits::CONNECT_TIMEOUT)
+                .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
+                .keep_alive_while_idle(true)
+                .http2_max_header_list_size(limits::MAX_HEADER_BYTES)
+        };
+        let connecting = async {
+            match &tls {
+                Some((credentials, peer)) => credentials.connect(&uri, peer, configure).await,
+                None => configure(Endpoint::from_shared(uri.clone())?).connect().await,
+            }
+        };
         // The connector's own time limit does not cover the TLS handshake.
-        let channel = within("connect", limits::CONNECT_TIMEOUT, endpoint.connect()).await?;
+        let channel = within("connect", limits::CONNECT_TIMEOUT, connecting).await?;
         let channel = channel.map_err(connect)?;
         let mut rpc =
             P4RuntimeClient::new(channel).max_decoding_message_size(limits::MAX_MESSAGE_BYTES);

@@ -6,6 +6,7 @@
 //! What it deliberately does not do: decide. Planning is `controller/core`'s, tables are the
 //! switch's; retrying is whoever's who calls.
 
+pub mod accept;
 pub mod client;
 pub mod compute;
 pub mod convert;

@@ -1,15 +1,19 @@
 //! Making certificates, and telling whether one that is there is the one wanted.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevokedCertParams, SanType,
 };
+use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
-use x509_parser::prelude::X509Certificate;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::files::{self, MODE_PRIVATE, MODE_PUBLIC};
 use super::{CA_VALIDITY_DAYS, Done, Node, NodeFiles, PkiError, Validity, What};
@@ -20,6 +24,15 @@ pub(super) struct Authority {
 }
 
 impl Authority {
+    /// The one that is there.
+    pub(super) fn open(dir: &Path) -> Result<Self, PkiError> {
+        let path = dir.join("ca.pem");
+        match files::read(&path)? {
+            Some(_) => Ok(Self::open_or_create(dir)?.0),
+            None => Err(PkiError::NotThere { path }),
+        }
+    }
+
     pub(super) fn open_or_create(dir: &Path) -> Result<(Self, Done), PkiError> {
         let certificate = dir.join("ca.pem");
         let key = dir.join("ca.key");
@@ -102,6 +115,54 @@ impl Authority {
             return Err("its key is another's".to_owned());
         }
         Ok(())
+    }
+
+    /// Where the list is.
+    pub(super) fn revoke(&self, dir: &Path, nodes: &[Node]) -> Result<PathBuf, PkiError> {
+        let path = dir.join("crl.pem");
+        let unusable =
+            |path: &Path, reason: String| PkiError::Unusable { path: path.to_owned(), reason };
+        let now = OffsetDateTime::now_utc();
+        // By serial number, with the time.
+        let mut revoked = BTreeMap::new();
+        if let Some(list) = files::read(&path)? {
+            let pem = parse_pem(&list).map_err(|reason| unusable(&path, reason))?;
+            let (_, list) = CertificateRevocationList::from_der(&pem.contents)
+                .map_err(|error| unusable(&path, format!("is not a revocation list ({error})")))?;
+            revoked.extend(list.iter_revoked_certificates().map(|certificate| {
+                (certificate.raw_serial().to_vec(), certificate.revocation_date.to_datetime())
+            }));
+        }
+        for node in nodes {
+            let path = NodeFiles::of(dir, node.name()).certificate;
+            let pem = files::read(&path)?;
+            let pem = pem.ok_or_else(|| PkiError::NotThere { path: path.clone() })?;
+            let pem = parse_pem(&pem).map_err(|reason| unusable(&path, reason))?;
+            let x509 = parse_x509(&pem).map_err(|reason| unusable(&path, reason))?;
+            let ca = parse_x509(&self.certificate).map_err(|reason| unusable(&path, reason))?;
+            if x509.verify_signature(Some(ca.public_key())).is_err() {
+                return Err(unusable(&path, "it is signed by another authority".to_owned()));
+            }
+            revoked.entry(x509.raw_serial().to_vec()).or_insert(now);
+        }
+        let certificate = |(serial, at): (Vec<u8>, OffsetDateTime)| RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: at,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::days(CA_VALIDITY_DAYS.into()),
+            crl_number: u64::try_from(now.unix_timestamp()).unwrap_or_default().into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.into_iter().map(certificate).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).and_then(|list| list.pem());
+        let list = list.map_err(|source| PkiError::Issue { name: "crl".to_owned(), source })?;
+        files::write(&path, &list, MODE_PUBLIC)?;
+        Ok(path)
     }
 
     pub(super) fn issue(

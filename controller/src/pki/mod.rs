@@ -170,6 +170,8 @@ pub enum PkiError {
         "{} is there and {why}; --force issues it anew", path.display()
     )]
     WouldOverwrite { path: PathBuf, why: String },
+    #[error("{} is not there: nothing to revoke it with, or to be revoked", path.display())]
+    NotThere { path: PathBuf },
     #[error("cannot make a certificate for {name}")]
     Issue {
         name: String,
@@ -208,6 +210,17 @@ pub fn init(dir: &Path, nodes: &[Node], options: Options) -> Result<Vec<Done>, P
         authority.issue(dir, node, options.validity)?;
     }
     Ok(done)
+}
+
+/// Puts the certificates that `nodes` have in `dir` on the authority's list of those that are
+/// revoked, `crl.pem` (RFC 5280 §5), and keeps who is on it. Whoever has that file beside his
+/// own certificate talks to them no more. [`init`] with [`Options::force`] gives a node a new
+/// certificate.
+///
+/// # Errors
+/// There is no authority, or a node has no certificate of it; then nothing is written.
+pub fn revoke(dir: &Path, nodes: &[Node]) -> Result<PathBuf, PkiError> {
+    issue::Authority::open(dir)?.revoke(dir, nodes)
 }
 
 /// Paths of one node's files in a directory that [`init`] made.

@@ -141,3 +141,40 @@ fn half_an_authority_is_refused_and_a_lone_key_finished() {
     assert_eq!(outcomes(&done), [("ca", What::Created), ("s1", What::Created)]);
     assert_eq!(fs::read(dir.join("ca.key")).unwrap(), key);
 }
+
+#[test]
+fn who_is_revoked_stays_so_and_a_new_certificate_is_good() {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject as _;
+    use selvedge_southbound::tls::Credentials;
+
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let gone = revoke(dir, &nodes(&["s1"])).unwrap_err();
+    assert!(matches!(&gone, PkiError::NotThere { path } if path == &dir.join("ca.pem")), "{gone}");
+    init(dir, &nodes(&["controller", "s1", "s2"]), Options::default()).unwrap();
+    let gone = revoke(dir, &nodes(&["s2", "s9"])).unwrap_err();
+    assert!(matches!(&gone, PkiError::NotThere { path } if path == &dir.join("s9.pem")), "{gone}");
+    assert!(!dir.join("crl.pem").exists());
+
+    let controller = Credentials::load(dir, "controller").unwrap();
+    let shown =
+        |name: &str| vec![CertificateDer::from_pem_file(dir.join(format!("{name}.pem"))).unwrap()];
+    let (s1, s2) = (shown("s1"), shown("s2"));
+    let good = || [&s1, &s2].map(|shown| controller.still_good(shown).is_ok());
+    assert_eq!(good(), [true, true]);
+    revoke(dir, &nodes(&["s1"])).unwrap();
+    assert_eq!(good(), [false, true]);
+    revoke(dir, &nodes(&["s2"])).unwrap();
+    assert_eq!(good(), [false, false], "who was on the list stays there");
+    let force = Options { force: true, ..Options::default() };
+    init(dir, &nodes(&["s1"]), force).unwrap();
+    assert!(controller.still_good(&shown("s1")).is_ok());
+    assert_eq!(good(), [false, false]);
+
+    let other = tempfile::tempdir().unwrap();
+    init(other.path(), &nodes(&["s1"]), Options::default()).unwrap();
+    std::fs::copy(other.path().join("s1.pem"), dir.join("s1.pem")).unwrap();
+    let text = revoke(dir, &nodes(&["s1"])).unwrap_err().to_string();
+    assert!(text.contains("another authority"), "{text}");
+}

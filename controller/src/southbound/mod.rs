@@ -5,7 +5,6 @@
 //! ([`switch`]). They end together, and no switch ever waits for another.
 
 mod keys;
-pub(crate) mod listen;
 mod message;
 mod session;
 mod switch;

@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use selvedge_core::Event;
+use selvedge_southbound::accept;
 use selvedge_southbound::selvedge::v1::{
     FromSwitch, Registered, ToSwitch, controller_server, from_switch, to_switch,
 };
 use selvedge_topology::NodeName;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::rustls::ServerConfig;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::CertificateDer;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::keys::{self, Keys};
 use super::message::{self, Registration};
+use super::switch;
 use super::switch::{Dialer, SwitchTask};
-use super::{listen, switch};
 use crate::engine::{Handle, Input, Role, SessionId, SwitchLink};
 use crate::modules::Modules;
 
@@ -32,6 +33,8 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A switch that is silent for so long is asked, and is gone if it does not answer for as
 /// long again (HTTP/2 PING, RFC 9113 §6.7).
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// How often it is looked whether a switch's certificate would still be accepted.
+const RECHECK: Duration = Duration::from_secs(5);
 /// The controller's name in certificates.
 const CONTROLLER: &str = "controller";
 
@@ -65,11 +68,11 @@ impl Southbound {
 /// Serves switches until `stop` is set.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
     southbound: Southbound,
 ) -> Result<(), tonic::transport::Error> {
     let mut stop = southbound.stop.clone();
-    let connections = listen::accept(listener, tls, stop.clone());
+    let credentials = southbound.dialer.credentials.clone();
+    let connections = accept::accept(listener, credentials, stop.clone());
     let service = controller_server::ControllerServer::new(Service(Arc::new(southbound)))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     tonic::transport::Server::builder()
@@ -100,11 +103,12 @@ impl controller_server::Controller for Service {
             status
         };
         let switch = self.declared(&name).map_err(refuse)?;
+        let certificates = request.peer_certs().unwrap_or_default();
         let mut messages = request.into_inner();
         let registration = registration(&mut messages).await.map_err(refuse)?;
         let (to_switch, answers) = mpsc::channel(TO_SWITCH);
         let session = Session::open(&self.0, switch, registration, to_switch).await?;
-        tokio::spawn(session.run(messages));
+        tokio::spawn(session.run(messages, certificates));
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }
@@ -181,7 +185,12 @@ impl Session {
         Ok(Self { southbound: Arc::clone(southbound), switch, id, task, election_id, to_switch })
     }
 
-    async fn run(mut self, mut messages: Streaming<FromSwitch>) {
+    async fn run(
+        mut self,
+        mut messages: Streaming<FromSwitch>,
+        certificates: Arc<Vec<CertificateDer<'static>>>,
+    ) {
+        let mut recheck = tokio::time::interval(RECHECK);
         let mut stop = self.southbound.stop.clone();
         let mut role = self.southbound.handle.role();
         let id = Some(self.election_id);
@@ -197,6 +206,16 @@ impl Session {
                     // One that does not read learns it by the end of the stream.
                     drop(self.to_switch.try_send(Err(status)));
                     break "this controller leads no more".to_owned();
+                }
+                _ = recheck.tick() => {
+                    let credentials = &self.southbound.dialer.credentials;
+                    let Err(error) = credentials.still_good(&certificates) else { continue };
+                    let reason = format!("its certificate is good no more: {error}");
+                    tracing::warn!(node = %self.switch, reason, "session ended");
+                    let status = Status::unauthenticated(reason.clone());
+                    // One that does not read learns it by the end of the stream.
+                    drop(self.to_switch.try_send(Err(status)));
+                    break reason;
                 }
                 _ = &mut self.task => break "another session took its place".to_owned(),
                 next = messages.message() => next,

@@ -246,7 +246,7 @@ impl SwitchTask {
         let election_id = self.election_id;
         let target = client::Target {
             uri: format!("https://{}", self.target.address),
-            tls: Some(credentials.client(self.switch.as_str())),
+            tls: Some((credentials.clone(), self.switch.to_string())),
             device_id: self.target.device_id,
             role: CONTROLLER_ROLE.to_owned(),
             election_id,

@@ -39,7 +39,7 @@ impl Switch {
     pub(crate) async fn serve(&self, pki: &Path, name: &str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = Credentials::load(pki, name).unwrap().server();
+        let tls = Credentials::load(pki, name).unwrap().tonic_server();
         let service = p4_runtime_server::P4RuntimeServer::new(self.clone());
         let server = Server::builder().tls_config(tls).unwrap().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::Stream;
-use selvedge_southbound::limits;
 use selvedge_southbound::p4::v1::p4_runtime_server::{P4Runtime, P4RuntimeServer};
 use selvedge_southbound::p4::v1::{self as p4v1};
 use selvedge_southbound::tls::{self, Credentials};
+use selvedge_southbound::{accept, limits};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -73,18 +73,25 @@ impl<T: Tables> Service<T> {
         listener: TcpListener,
         credentials: Option<Credentials>,
     ) -> Result<(), tonic::transport::Error> {
-        let managed = credentials.is_some();
         let mut server = Server::builder()
             .http2_keepalive_interval(Some(limits::KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(limits::KEEP_ALIVE_TIMEOUT))
             .max_concurrent_streams(Some(STREAMS_MAX));
-        if let Some(credentials) = credentials {
-            server = server.tls_config(credentials.server())?;
+        let guarded = Guarded { service: self, credentials: credentials.clone() };
+        let service =
+            P4RuntimeServer::new(guarded).max_decoding_message_size(limits::MAX_MESSAGE_BYTES);
+        let server = server.add_service(service);
+        match credentials {
+            Some(credentials) => {
+                let (_never, stop) = watch::channel(false);
+                let incoming = accept::accept(listener, credentials, stop);
+                server.serve_with_incoming(ReceiverStream::new(incoming)).await
+            }
+            None => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                server.serve_with_incoming(incoming).await
+            }
         }
-        let service = P4RuntimeServer::new(Guarded { service: self, managed })
-            .max_decoding_message_size(limits::MAX_MESSAGE_BYTES);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        server.add_service(service).serve_with_incoming(incoming).await
     }
 }
 
@@ -96,20 +103,33 @@ pub async fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
 /// The service behind the check of who calls.
 struct Guarded<T> {
     service: Service<T>,
-    managed: bool,
+    /// `None`: everybody may.
+    credentials: Option<Credentials>,
 }
 
 impl<T: Tables> Guarded<T> {
     fn admit<R>(&self, request: Request<R>) -> Result<R, Status> {
-        if self.managed {
-            let name = tls::peer_name(&request)?;
-            if name != CONTROLLER {
-                return Err(Status::permission_denied(format!(
-                    "this switch obeys {CONTROLLER:?}; your certificate is {name:?}'s"
-                )));
-            }
+        if let Some(credentials) = &self.credentials {
+            self.check(credentials, &request).inspect_err(|status| {
+                let peer = request.remote_addr().map(|peer| peer.to_string());
+                tracing::warn!(peer, reason = status.message(), "P4Runtime call refused");
+            })?;
         }
         Ok(request.into_inner())
+    }
+
+    /// With each call: the certificate may have been revoked since its connection was made.
+    fn check<R>(&self, credentials: &Credentials, request: &Request<R>) -> Result<(), Status> {
+        let name = tls::peer_name(request)?;
+        if name != CONTROLLER {
+            return Err(Status::permission_denied(format!(
+                "this switch obeys {CONTROLLER:?}; your certificate is {name:?}'s"
+            )));
+        }
+        let certificates = request.peer_certs().unwrap_or_default();
+        credentials.still_good(&certificates).map_err(|error| {
+            Status::unauthenticated(format!("your certificate is good no more: {error}"))
+        })
     }
 }
 

@@ -43,7 +43,7 @@ impl Listener {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             block_on(async move {
-                let mut server = Server::builder().tls_config(credentials.server()).unwrap();
+                let mut server = Server::builder().tls_config(credentials.tonic_server()).unwrap();
                 let address = "127.0.0.1:9558".parse().unwrap();
                 tokio::select! {
                     ended = server.add_service(service).serve(address) => ended.unwrap(),
@@ -122,7 +122,7 @@ pub(crate) async fn dial(
 ) -> Result<(P4Client, selvedge_southbound::client::Channel), ClientError> {
     P4Client::connect(Target {
         uri: "https://127.0.0.1:9559".into(),
-        tls: Some(Credentials::load(pki, name).unwrap().client("s1")),
+        tls: Some((Credentials::load(pki, name).unwrap(), "s1".into())),
         device_id: 1,
         role: role.into(),
         election_id,

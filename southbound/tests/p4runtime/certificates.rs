@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::Path};
+use std::path::Path;
 
 use selvedge_southbound::{
     client::{P4Client, Target},
@@ -6,7 +6,6 @@ use selvedge_southbound::{
 };
 use tempfile::TempDir;
 use time::Duration;
-use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::{pki::Authority, server};
 
@@ -25,67 +24,16 @@ fn load(dir: &Path, name: &str) -> Credentials {
     Credentials::load(dir, name).unwrap()
 }
 
-fn target(address: SocketAddr, tls: Option<ClientTlsConfig>) -> Target {
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let uri = format!("{scheme}://{address}");
-    Target { uri, tls, ..crate::target(address, 1) }
-}
-
+/// The server is tonic's own.
 #[tokio::test]
 async fn both_ends_know_each_other() {
     let (dir, _authority) = pki();
-    let (address, server) = server::start(Some(load(dir.path(), "s1").server())).await;
-    let tls = load(dir.path(), "controller").client("s1");
-    let (client, _channel) = P4Client::connect(target(address, Some(tls))).await.unwrap();
+    let (address, server) = server::start(Some(load(dir.path(), "s1").tonic_server())).await;
+    let tls = Some((load(dir.path(), "controller"), "s1".to_owned()));
+    let target = Target { uri: format!("https://{address}"), tls, ..crate::target(address, 1) };
+    let (client, _channel) = P4Client::connect(target).await.unwrap();
     assert!(client.read_entries().await.unwrap().is_empty());
     assert_eq!(server.state.lock().unwrap().peers, ["controller"]);
-}
-
-#[tokio::test]
-async fn strangers_are_refused() {
-    let (dir, authority) = pki();
-    let dir = dir.path();
-    let (address, server) = server::start(Some(load(dir, "s1").server())).await;
-
-    authority.issue(dir, &["late"], -DAY);
-    let elsewhere = tempfile::tempdir().unwrap();
-    Authority::new().issue(elsewhere.path(), &["controller"], DAY);
-    // Believes in our authority, but was issued by another.
-    std::fs::copy(dir.join("ca.pem"), elsewhere.path().join("ca.pem")).unwrap();
-    let ca = Certificate::from_pem(std::fs::read(dir.join("ca.pem")).unwrap());
-
-    // (who, its TLS)
-    let cases = [
-        ("in the clear", None),
-        ("no certificate", Some(ClientTlsConfig::new().ca_certificate(ca).domain_name("s1"))),
-        ("expired", Some(load(dir, "late").client("s1"))),
-        ("of another authority", Some(load(elsewhere.path(), "controller").client("s1"))),
-        ("who expects another switch", Some(load(dir, "controller").client("s2"))),
-    ];
-    for (who, tls) in cases {
-        assert!(P4Client::connect(target(address, tls)).await.is_err(), "{who}");
-    }
-    assert!(server.state.lock().unwrap().peers.is_empty());
-}
-
-#[tokio::test]
-async fn a_switch_with_a_wrong_certificate_is_refused() {
-    let (dir, authority) = pki();
-    let dir = dir.path();
-    authority.issue(dir, &["late"], -DAY);
-    let elsewhere = tempfile::tempdir().unwrap();
-    Authority::new().issue(elsewhere.path(), &["s1"], DAY);
-    // (who, as a server, expected name)
-    let cases = [
-        ("expired", load(dir, "late"), "late"),
-        ("of another authority", load(elsewhere.path(), "s1"), "s1"),
-        ("another switch", load(dir, "s1"), "s2"),
-    ];
-    for (who, server, name) in cases {
-        let (address, _server) = server::start(Some(server.server())).await;
-        let tls = load(dir, "controller").client(name);
-        assert!(P4Client::connect(target(address, Some(tls))).await.is_err(), "{who}");
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! ones; batches that fail in part; several controllers.
 
 mod certificates;
+mod mutual_tls;
 mod pki;
 mod server;
 

@@ -15,12 +15,19 @@ use selvedge_southbound::{
     status::{UpdateError, write_status},
     tls,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+};
 use tokio_stream::{
     Stream, StreamExt,
     wrappers::{ReceiverStream, TcpListenerStream},
 };
-use tonic::{Request, Response, Status, Streaming, transport::ServerTlsConfig};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{ServerTlsConfig, server::Connected},
+};
 
 pub(crate) const DEVICE: u64 = 7;
 
@@ -95,16 +102,28 @@ pub(crate) struct Server {
 pub(crate) async fn start(tls: Option<ServerTlsConfig>) -> (SocketAddr, Server) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server { state: Arc::default(), tls: tls.is_some() };
+    let is_tls = tls.is_some();
     let mut builder = tonic::transport::Server::builder();
     if let Some(tls) = tls {
         builder = builder.tls_config(tls).unwrap();
     }
+    (address, serve(builder, TcpListenerStream::new(listener), is_tls))
+}
+
+/// Serves what comes in until the runtime ends.
+pub(crate) fn serve<I>(
+    mut builder: tonic::transport::Server,
+    incoming: impl Stream<Item = std::io::Result<I>> + Send + 'static,
+    tls: bool,
+) -> Server
+where
+    I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let server = Server { state: Arc::default(), tls };
     let service = p4_runtime_server::P4RuntimeServer::new(server.clone())
         .max_decoding_message_size(limits::MAX_MESSAGE_BYTES);
-    let serve = builder.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(serve);
-    (address, server)
+    tokio::spawn(builder.add_service(service).serve_with_incoming(incoming));
+    server
 }
 
 #[tonic::async_trait]
