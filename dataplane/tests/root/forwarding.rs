@@ -13,14 +13,14 @@ use super::support::{
     Agent, Host, Place, access, block_on, connect, endpoint, in_netns, inserts, ip, until,
 };
 
-const A: &str = "10.1.0.11";
-const B: &str = "10.1.0.12";
+pub(crate) const A: &str = "10.1.0.11";
+pub(crate) const B: &str = "10.1.0.12";
 
 /// Tells what runs on hosts to stop, also when a test panics: hosts are waited for.
-struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(pub(crate) Arc<AtomicBool>);
 
 impl Stop {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicBool::new(false)))
     }
 }
@@ -32,7 +32,7 @@ impl Drop for Stop {
 }
 
 /// Answers every datagram until told to stop.
-fn echo(host: &Host, stop: &Stop) {
+pub(crate) fn echo(host: &Host, stop: &Stop) {
     let stop = Arc::clone(&stop.0);
     host.start(move || {
         let socket = UdpSocket::bind((B, 7)).unwrap();
@@ -47,7 +47,7 @@ fn echo(host: &Host, stop: &Stop) {
 }
 
 /// How many of `count` datagrams come back, each given 500 ms.
-fn exchange(host: &Host, count: u32) -> u32 {
+pub(crate) fn exchange(host: &Host, count: u32) -> u32 {
     host.run(move || {
         let socket = UdpSocket::bind((A, 0)).unwrap();
         socket.connect((B, 7)).unwrap();

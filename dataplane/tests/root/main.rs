@@ -4,11 +4,13 @@
 //! programmed over P4Runtime, forwards between two namespaces, also while its agent is away.
 //! `managed`: mutual TLS, registration, neighbors, ports that come and go. `hooks`: a compute
 //! hook in a Wasm host, its death and the agent's. `assure`: links measured by test packets.
+//! `interop`: Linux's own SRv6 beside ours.
 
 mod assure;
 mod facing;
 mod forwarding;
 mod hooks;
+mod interop;
 mod lossless;
 mod managed;
 mod support;

@@ -71,7 +71,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Host {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
-    tid: nix::unistd::Pid,
+    pub(crate) tid: nix::unistd::Pid,
     pub(crate) name: &'static str,
 }
 
