@@ -525,7 +525,10 @@ impl std::fmt::Display for Mac {
 }
 
 impl HookState {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub const ALL: [Self; 5] =
+        [Self::Loading, Self::Running, Self::Down, Self::Quarantined, Self::Refused];
+
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Loading => "loading",
             Self::Running => "running",

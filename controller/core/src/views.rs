@@ -138,6 +138,12 @@ impl Core {
         self.network.switches.keys().filter_map(node).collect()
     }
 
+    /// Switches that have a session now.
+    pub fn switches_joined(&self) -> Vec<NodeName> {
+        let joined = self.network.switches.iter().filter(|(_, switch)| switch.joined);
+        joined.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What each switch has heard by LLDP since its agent's start.
     pub fn discovery(&self) -> Vec<(NodeName, DiscoveryCounts)> {
         self.heard.iter().map(|(name, heard)| (name.clone(), heard.counts)).collect()

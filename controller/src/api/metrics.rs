@@ -2,91 +2,173 @@
 //! in the text format of Prometheus (exposition format 0.0.4).
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use selvedge_core::assure::{DirectionView, Kind, SliceAssurance};
-use selvedge_core::view::Status;
-use selvedge_core::{Core, DiscoveryCounts};
+use selvedge_core::view::{HookInstanceView, HookView, LinkView, Status};
+use selvedge_core::{DiscoveryCounts, HookState};
+use selvedge_pipeline::{CounterKind, DropReason};
+use selvedge_southbound::client::CounterCell;
 use selvedge_topology::NodeName;
 
 use super::{Api, Problem};
 
-/// Figures for Prometheus.
+/// From the question to a switch's answer. One that takes longer has no drops on the page.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+const CONTENT_TYPE: [(header::HeaderName, &str); 1] =
+    [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+
+/// Figures for Prometheus. A controller that follows has no switches, and says that alone.
 #[utoipa::path(
     get, path = "/metrics", tag = "network",
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
-    let query = |core: &Core| (core.status(), core.assurances(), core.discovery());
-    let (status, slices, discovery) = api.handle.query(query).await?;
-    let text = text(&status, api.handle.writes(), &slices, &discovery);
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+    let leads = api.handle.role().borrow().election_id().is_some();
+    if !leads {
+        let mut page = Page(String::new());
+        page.leads(false);
+        return Ok((CONTENT_TYPE, page.0));
+    }
+    let mut figures = api
+        .handle
+        .query(|core| Figures {
+            status: core.status(),
+            slices: core.assurances(),
+            discovery: core.discovery(),
+            links: core.links(),
+            hooks: core.hooks(),
+            joined: core.switches_joined(),
+            drops: Vec::new(),
+        })
+        .await?;
+    // All at once, each for itself.
+    let cells = DropReason::ALL.map(|reason| (CounterKind::Drops, reason as u32));
+    let drops = figures.joined.drain(..).map(|node| async {
+        let read = api.handle.counters(node.clone(), cells.to_vec(), TIMEOUT).await;
+        read.ok().map(|cells| (node, cells))
+    });
+    figures.drops = futures::future::join_all(drops).await.into_iter().flatten().collect();
+    Ok((CONTENT_TYPE, figures.text(api.handle.writes())))
 }
 
-fn text(
-    status: &Status,
-    writes: u64,
-    slices: &[SliceAssurance],
-    discovery: &[(NodeName, DiscoveryCounts)],
-) -> String {
-    let mut page = Page(String::new());
-    let count = |number: usize| number as u64;
-    page.gauge("converged", "1: every switch holds what it should", status.converged.into());
-    page.gauge("intent_revision", "Counts up with every change of intent", status.revision);
-    page.gauge("switches_declared", "Switches of the topology", count(status.switches_declared));
-    page.gauge("switches_joined", "Switches with a session", count(status.switches_joined));
-    page.gauge("links_declared", "Links between switches", count(status.links_declared));
-    page.gauge("links_usable", "Links that carry packets", count(status.links_usable));
-    page.gauge("endpoints_declared", "Hosts of the topology", count(status.endpoints_declared));
-    page.gauge("endpoints_attached", "Hosts that are reached", count(status.endpoints_attached));
-    page.gauge("slices", "Slices of the intent", count(status.slices));
-    page.gauge(
-        "slices_degraded",
-        "Slices whose promise is not kept",
-        count(status.slices_degraded),
-    );
-    page.gauge("drained", "Nodes and links that are drained", count(status.drained.len()));
-    let unwritable = status.store_unwritable.is_some();
-    page.gauge("store_unwritable", "1: every change is refused", unwritable.into());
-    page.gauge("plan_blocked", "1: the last plan was not written", status.blocked.is_some().into());
-    page.counter("table_writes_total", "Table entries sent to switches", writes);
-    if let Some(files) = &status.files {
-        let refused = files.refused.is_some();
-        page.gauge("intent_files_refused", "1: the files are not what runs", refused.into());
-        page.counter("intent_files_refusals_total", "States of files refused", files.refusals);
-    }
-    for (name, help, value) in OF_SLICES {
-        page.head("gauge", name, help);
-        for (slice, direction, labels) in directions(slices) {
-            if let Some(value) = value(slice, direction) {
-                page.sample(name, &labels, value);
+/// What is told, as of one moment but for the drops.
+struct Figures {
+    status: Status,
+    slices: Vec<SliceAssurance>,
+    discovery: Vec<(NodeName, DiscoveryCounts)>,
+    links: Vec<LinkView>,
+    hooks: Vec<HookView>,
+    joined: Vec<NodeName>,
+    /// Of each switch that answered, its drops by reason.
+    drops: Vec<(NodeName, Vec<CounterCell>)>,
+}
+
+impl Figures {
+    fn text(&self, writes: u64) -> String {
+        let Self { status, slices, discovery, links, hooks, drops, .. } = self;
+        let mut page = Page(String::new());
+        let count = |number: usize| number as u64;
+        page.leads(true);
+        page.gauge("converged", "1: every switch holds what it should", status.converged.into());
+        page.gauge("intent_revision", "Counts up with every change of intent", status.revision);
+        page.gauge(
+            "switches_declared",
+            "Switches of the topology",
+            count(status.switches_declared),
+        );
+        page.gauge("switches_joined", "Switches with a session", count(status.switches_joined));
+        page.gauge("links_declared", "Links between switches", count(status.links_declared));
+        page.gauge("links_usable", "Links that carry packets", count(status.links_usable));
+        page.gauge("endpoints_declared", "Hosts of the topology", count(status.endpoints_declared));
+        page.gauge(
+            "endpoints_attached",
+            "Hosts that are reached",
+            count(status.endpoints_attached),
+        );
+        page.gauge("slices", "Slices of the intent", count(status.slices));
+        page.gauge(
+            "slices_degraded",
+            "Slices whose promise is not kept",
+            count(status.slices_degraded),
+        );
+        page.gauge("drained", "Nodes and links that are drained", count(status.drained.len()));
+        let unwritable = status.store_unwritable.is_some();
+        page.gauge("store_unwritable", "1: every change is refused", unwritable.into());
+        page.gauge(
+            "plan_blocked",
+            "1: the last plan was not written",
+            status.blocked.is_some().into(),
+        );
+        page.counter("table_writes_total", "Table entries sent to switches", writes);
+        if let Some(files) = &status.files {
+            let refused = files.refused.is_some();
+            page.gauge("intent_files_refused", "1: the files are not what runs", refused.into());
+            page.counter("intent_files_refusals_total", "States of files refused", files.refusals);
+        }
+        for (name, help, value) in OF_SLICES {
+            page.head("gauge", name, help);
+            for (slice, direction, labels) in directions(slices) {
+                if let Some(value) = value(slice, direction) {
+                    page.sample(name, &labels, value);
+                }
             }
         }
-    }
-    let name = "slice_breach";
-    page.head("gauge", name, "1: the promise of that kind is not kept now");
-    for (_, direction, labels) in directions(slices) {
-        for kind in Kind::ALL {
-            let broken = direction.breaches.iter().any(|breach| breach.kind == kind);
-            let labels = format!("{labels},kind=\"{}\"", kind.as_str());
-            page.sample(name, &labels, u64::from(broken));
+        let name = "slice_breach";
+        page.head("gauge", name, "1: the promise of that kind is not kept now");
+        for (_, direction, labels) in directions(slices) {
+            for kind in Kind::ALL {
+                let broken = direction.breaches.iter().any(|breach| breach.kind == kind);
+                let labels = format!("{labels},kind=\"{}\"", kind.as_str());
+                page.sample(name, &labels, u64::from(broken));
+            }
         }
-    }
-    let name = "lldp_received_total";
-    page.head("counter", name, "LLDP frames, since the agent's start");
-    for (node, counts) in discovery {
-        page.sample(name, &format!("node=\"{node}\""), counts.received);
-    }
-    let name = "lldp_discarded_total";
-    page.head("counter", name, "LLDP frames that said nothing, since the agent's start");
-    for (node, counts) in discovery {
-        for (reason, count) in counts.by_reason() {
-            page.sample(name, &format!("node=\"{node}\",reason=\"{reason}\""), count);
+        let name = "link_usable";
+        page.head("gauge", name, "0: it carries no packets");
+        for link in links {
+            let ((a, at_a), (b, at_b)) = (&link.a, &link.b);
+            let labels = format!("link=\"{a}:{at_a} - {b}:{at_b}\"");
+            page.sample(name, &labels, u64::from(link.usable));
         }
+        let name = "hook_state";
+        page.head("gauge", name, "1: the hook is in that state");
+        for (hook, instance) in hooks.iter().flat_map(|h| h.instances.iter().map(move |i| (h, i))) {
+            let HookInstanceView { slice, switch, state, .. } = instance;
+            for of in HookState::ALL {
+                let labels = format!(
+                    "hook=\"{}\",slice=\"{slice}\",node=\"{switch}\",state=\"{}\"",
+                    hook.name,
+                    of.as_str()
+                );
+                page.sample(name, &labels, u64::from(*state == Some(of)));
+            }
+        }
+        let name = "drops_total";
+        page.head("counter", name, "Packets that a switch dropped, since its maps were made");
+        for (node, cells) in drops {
+            for (reason, cell) in DropReason::ALL.iter().zip(cells) {
+                let labels = format!("node=\"{node}\",reason=\"{}\"", reason.name());
+                page.sample(name, &labels, cell.packets);
+            }
+        }
+        let name = "lldp_received_total";
+        page.head("counter", name, "LLDP frames, since the agent's start");
+        for (node, counts) in discovery {
+            page.sample(name, &format!("node=\"{node}\""), counts.received);
+        }
+        let name = "lldp_discarded_total";
+        page.head("counter", name, "LLDP frames that said nothing, since the agent's start");
+        for (node, counts) in discovery {
+            for (reason, count) in counts.by_reason() {
+                page.sample(name, &format!("node=\"{node}\",reason=\"{reason}\""), count);
+            }
+        }
+        page.0
     }
-    page.0
 }
 
 /// Each with its labels.
@@ -105,6 +187,10 @@ fn directions(
 struct Page(String);
 
 impl Page {
+    fn leads(&mut self, leads: bool) {
+        self.gauge("leads", "1: this controller does, 0: another or none", leads.into());
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.metric("gauge", name, help, value);
     }

@@ -1,5 +1,7 @@
 //! Assurance and metrics.
 
+use selvedge_pipeline::{CounterKind, DropReason};
+
 use super::*;
 
 #[tokio::test]
@@ -35,8 +37,30 @@ async fn metrics_are_well_formed_and_documented() {
         format!("selvedge_slice_promised_bits_per_second{{{labels}}} 20000000"),
         format!("selvedge_slice_breach{{{labels},kind=\"delay\"}} 0"),
         "selvedge_switches_declared 2".to_owned(),
+        "selvedge_leads 1".to_owned(),
+        "selvedge_link_usable{link=\"s1:p1 - s2:p1\"} 1".to_owned(),
+        // As the made-up switch counts.
+        format!(
+            "selvedge_drops_total{{node=\"s2\",reason=\"no_route\"}} {}",
+            1_000 * (CounterKind::Drops as u64 + 1) + DropReason::NoRoute as u64
+        ),
+        "selvedge_lldp_discarded_total{node=\"s1\",reason=\"forged\"} 0".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    // What alerts are made of.
+    let rules = include_str!("../../../../docs/monitoring/alerts.yml");
+    let mut names: Vec<&str> = rules
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("selvedge_"))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        // The one that is there with `--intent` only.
+        let exists = text.contains(&format!("# TYPE {name} "));
+        assert!(exists || name == "selvedge_intent_files_refused", "{name} in\n{text}");
     }
     let document = include_str!("../../../../docs/assurance.md");
     for line in text.lines() {
