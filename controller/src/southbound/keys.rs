@@ -1,5 +1,5 @@
 //! Keys by which the switches of this network know each other's LLDP frames
-//! (docs/decisions/0012). They are made by the controller that leads, kept in memory only, and
+//! (docs/decisions/0014). They are made by the controller that leads, kept in memory only, and
 //! handed to each switch in its session.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Keys that the switches of one network share, by which they know each other's LLDP frames.
 //!
 //! A code is the left half of HMAC-SHA-256 (RFC 2104 §5: no less than half). What it is worth:
-//! docs/decisions/0012.
+//! docs/decisions/0014.
 
 use std::fmt;
 
