@@ -232,7 +232,9 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     for number in 0..DESTINATIONS {
         let prefix = IpAddr::from(flows::destination(number)).into();
         switch.route.put((RULE_SET, prefix), &route)?;
-        switch.delivery.put((SLICE, prefix), &Delivery { port: FABRIC, mac: NEXT_MAC })?;
+        switch
+            .delivery
+            .put((SLICE, prefix), &Delivery { port: FABRIC, mac: NEXT_MAC, tunnel: None })?;
     }
     let meter = Meter {
         class: Class::Guaranteed,

@@ -154,7 +154,7 @@ fn far() -> Result<Switch> {
     let switch = switch("far", [OUT, FAR[0], FAR[1]])?;
     switch.local_sid.put(FAR_NODE, &LocalSid::Node)?;
     switch.local_sid.put(DECAPSULATE, &LocalSid::Decapsulate)?;
-    let delivery = Delivery { port: ACCESS, mac: mac(SINK.1) };
+    let delivery = Delivery { port: ACCESS, mac: mac(SINK.1), tunnel: None };
     switch.delivery.put((SLICE, ipnet(DESTINATION)), &delivery)?;
     Ok(switch)
 }

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use selvedge_pipeline::{
-    Class, ClassifierAction, ClassifierEntry, Direction, Entry, LocalSidAction, OnFailure,
-    PortKind, RouteAction, SliceMeterEntry,
+    Class, ClassifierAction, ClassifierEntry, Direction, Entry, GtpSessionEntry, LocalSidAction,
+    OnFailure, PortKind, RouteAction, SliceMeterEntry,
 };
 use selvedge_slices::rules;
 
@@ -23,6 +23,8 @@ pub(crate) fn key(entry: &Entry) -> String {
         Entry::Delivery(e) => format!("slice {}, to {}", e.slice.0, e.prefix),
         Entry::PortQueue(e) => format!("port {}", e.port.0),
         Entry::Generation(_) => String::new(),
+        Entry::N3Address(e) => e.address.to_string(),
+        Entry::GtpSession(e) => format!("teid {:#010x}", e.teid),
     }
 }
 
@@ -67,14 +69,37 @@ pub(crate) fn value(entry: &Entry) -> String {
         },
         Entry::Backup(e) if e.sids.is_empty() => format!("port {}, {}", e.port.0, mac(e.mac)),
         Entry::Backup(e) => format!("port {}, {}, {}", e.port.0, mac(e.mac), sids(&e.sids)),
-        Entry::Delivery(e) => format!("port {}, {}", e.port.0, mac(e.mac)),
+        Entry::Delivery(e) => match e.tunnel {
+            None => format!("port {}, {}", e.port.0, mac(e.mac)),
+            Some(t) => format!(
+                "port {}, {}, GTP-U {} -> {}, teid {:#010x}, qfi {}, mtu {}",
+                e.port.0,
+                mac(e.mac),
+                t.local,
+                t.gnb,
+                t.teid,
+                t.qfi,
+                t.mtu
+            ),
+        },
         Entry::PortQueue(e) => {
             let [best_effort, guaranteed, urllc] = e.threshold_bytes;
             let rate = rate(e.rate_bps);
             format!("{rate}, excess below {best_effort}/{guaranteed}/{urllc} B")
         }
         Entry::Generation(e) => e.generation.to_string(),
+        Entry::N3Address(_) => "GTP-U ends here".to_owned(),
+        Entry::GtpSession(e) => session(e),
     }
+}
+
+fn session(entry: &GtpSessionEntry) -> String {
+    let ue = [entry.ue_ipv4.map(|v4| v4.to_string()), entry.ue_ipv6.map(|v6| v6.to_string())];
+    let ue: Vec<String> = ue.into_iter().flatten().collect();
+    let GtpSessionEntry { port, gnb, slice_set, qfis, .. } = entry;
+    let way = direction(entry.direction);
+    let (port, set, ue) = (port.0, slice_set.0, ue.join(" and "));
+    format!("port {port}, gNB {gnb}, UE {ue}: set {set}, {way}, qfis {qfis:#x}")
 }
 
 fn classifier_key(entry: &ClassifierEntry) -> String {

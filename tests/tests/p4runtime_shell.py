@@ -15,8 +15,8 @@ from p4runtime_sh.p4runtime import P4RuntimeWriteException
 
 ADDRESS = "127.0.0.1:9559"
 TABLES = [
-    "backup", "classifier", "delivery", "endpoint", "generation", "local_sid", "next_hop", "policy",
-    "port", "port_queue", "slice_meter", "slice_route",
+    "backup", "classifier", "delivery", "endpoint", "generation", "gtp_session", "local_sid",
+    "n3_address", "next_hop", "policy", "port", "port_queue", "slice_meter", "slice_route",
 ]
 
 
@@ -71,7 +71,7 @@ def primary():
 
     subprocess.run([sys.executable, __file__, "second"], check=True, timeout=30)
 
-    assert len(list(sh.CounterEntry("drops").read())) == 19
+    assert len(list(sh.CounterEntry("drops").read())) == 27
     port.delete()
     assert count("port") == 0
     sh.teardown()

@@ -216,7 +216,11 @@ fn stage_of_put(old: Option<&Entry>, new: &Entry) -> Stage {
         }
         (
             _,
-            Entry::Policy(_) | Entry::SliceRoute(_) | Entry::Endpoint(_) | Entry::Classifier(_),
+            Entry::Policy(_)
+            | Entry::SliceRoute(_)
+            | Entry::Endpoint(_)
+            | Entry::GtpSession(_)
+            | Entry::Classifier(_),
         ) => Stage::Ingress,
         (_, Entry::Generation(_)) => Stage::Generation,
         _ => Stage::Fabric,
@@ -245,6 +249,8 @@ fn serves_others(entry: &Entry) -> bool {
         | Entry::PortQueue(_)
         | Entry::Generation(_) => true,
         Entry::Endpoint(_)
+        | Entry::N3Address(_)
+        | Entry::GtpSession(_)
         | Entry::Classifier(_)
         | Entry::SliceRoute(_)
         | Entry::SliceMeter(_)
@@ -256,7 +262,7 @@ fn serves_others(entry: &Entry) -> bool {
 fn rank(update: &Update) -> i8 {
     let place = |entry: &Entry| match entry {
         Entry::Port(_) => 0,
-        Entry::PortQueue(_) => 1,
+        Entry::PortQueue(_) | Entry::N3Address(_) => 1,
         Entry::SliceMeter(_) => 2,
         Entry::Backup(_) => 3,
         Entry::NextHop(_) => 4,
@@ -264,7 +270,7 @@ fn rank(update: &Update) -> i8 {
         Entry::Delivery(_) => 6,
         Entry::Policy(_) => 7,
         Entry::SliceRoute(_) => 8,
-        Entry::Endpoint(_) => 9,
+        Entry::Endpoint(_) | Entry::GtpSession(_) => 9,
         Entry::Classifier(_) => 10,
         Entry::Generation(_) => 11,
     };

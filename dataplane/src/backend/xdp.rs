@@ -2,9 +2,10 @@
 
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, CounterKind, DeliveryEntry, Direction,
-    EndpointEntry, Entry, GenerationEntry, HookId, Key, LocalSidAction, LocalSidEntry,
-    NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortId, PortKind,
-    PortQueueEntry, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, TableKind,
+    EndpointEntry, Entry, GenerationEntry, GtpSessionEntry, HookId, Key, LocalSidAction,
+    LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId,
+    PortEntry, PortId, PortKind, PortQueueEntry, RouteAction, SliceId, SliceMeterEntry,
+    SliceRouteEntry, SliceSet, TableKind, Tunnel,
 };
 use selvedge_xdp::{self as xdp, Table};
 
@@ -25,6 +26,8 @@ pub struct XdpTables {
     backup: xdp::BackupTable,
     delivery: xdp::PrefixTable<xdp::Delivery>,
     queue: xdp::QueueTable,
+    n3: xdp::N3Table,
+    session: xdp::SessionTable,
     facts: xdp::Facts,
     counters: xdp::Counters,
 }
@@ -43,6 +46,8 @@ impl XdpTables {
             backup: switch.backup.clone(),
             delivery: switch.delivery.clone(),
             queue: switch.queue.clone(),
+            n3: switch.n3.clone(),
+            session: switch.session.clone(),
             facts: switch.facts.clone(),
             counters: switch.counters.clone(),
         }
@@ -92,6 +97,12 @@ impl Tables for XdpTables {
                 self.queue.get(port.0)?.map(|queue| entry::queue(port.0, queue))
             }
             Key::Generation => self.facts.generation()?.map(entry::generation),
+            Key::N3Address(address) => {
+                self.n3.get(address)?.map(|()| entry::n3_address(address, ()))
+            }
+            Key::GtpSession(teid) => {
+                self.session.get(teid)?.map(|session| entry::session(teid, session))
+            }
         })
     }
 
@@ -170,7 +181,11 @@ impl Tables for XdpTables {
                 self.backup.put((e.around.0, e.backup), &xdp::Backup { port, mac: e.mac, sids })?;
             }
             Entry::Delivery(e) => {
-                let delivery = xdp::Delivery { port: e.port.0, mac: e.mac };
+                let tunnel = e.tunnel.map(|tunnel| {
+                    let Tunnel { local, gnb, teid, qfi, mtu } = tunnel;
+                    xdp::Tunnel { local, gnb, teid, qfi, mtu }
+                });
+                let delivery = xdp::Delivery { port: e.port.0, mac: e.mac, tunnel };
                 self.delivery.put((e.slice.0, e.prefix), &delivery)?;
             }
             Entry::PortQueue(e) => {
@@ -178,6 +193,19 @@ impl Tables for XdpTables {
                 self.queue.put(e.port.0, &queue)?;
             }
             Entry::Generation(e) => self.facts.set_generation(Some(e.generation))?,
+            Entry::N3Address(e) => self.n3.put(e.address, &())?,
+            Entry::GtpSession(e) => {
+                let session = xdp::Session {
+                    port: e.port.0,
+                    gnb: e.gnb,
+                    ue_ipv4: e.ue_ipv4,
+                    ue_ipv6: e.ue_ipv6,
+                    slice_set: e.slice_set.0,
+                    direction: to_direction(e.direction),
+                    qfis: e.qfis,
+                };
+                self.session.put(e.teid, &session)?;
+            }
         }
         Ok(())
     }
@@ -197,6 +225,8 @@ impl Tables for XdpTables {
             Key::Backup(port, backup) => self.backup.remove((port.0, backup))?,
             Key::Delivery(slice, prefix) => self.delivery.remove((slice.0, prefix))?,
             Key::PortQueue(port) => self.queue.remove(port.0)?,
+            Key::N3Address(address) => self.n3.remove(address)?,
+            Key::GtpSession(teid) => self.session.remove(teid)?,
             Key::Generation => {
                 let held = self.facts.generation()?.is_some();
                 self.facts.set_generation(None)?;
@@ -218,6 +248,8 @@ impl Tables for XdpTables {
             TableKind::Backup => all(&self.backup, entry::backup)?,
             TableKind::Delivery => all(&self.delivery, entry::delivery)?,
             TableKind::PortQueue => all(&self.queue, entry::queue)?,
+            TableKind::N3Address => all(&self.n3, entry::n3_address)?,
+            TableKind::GtpSession => all(&self.session, entry::session)?,
             TableKind::Generation => {
                 self.facts.generation()?.map(entry::generation).into_iter().collect()
             }
@@ -319,6 +351,8 @@ impl From<xdp::Error> for BackendError {
 
 /// From what a map holds to the typed entry.
 mod entry {
+    use std::net::IpAddr;
+
     use ipnet::IpNet;
 
     use super::*;
@@ -421,6 +455,27 @@ mod entry {
             prefix,
             port: PortId(value.port),
             mac: value.mac,
+            tunnel: value.tunnel.map(|tunnel| {
+                let xdp::Tunnel { local, gnb, teid, qfi, mtu } = tunnel;
+                Tunnel { local, gnb, teid, qfi, mtu }
+            }),
+        })
+    }
+
+    pub(super) fn n3_address(address: IpAddr, (): ()) -> Entry {
+        Entry::N3Address(N3AddressEntry { address })
+    }
+
+    pub(super) fn session(teid: u32, session: xdp::Session) -> Entry {
+        Entry::GtpSession(GtpSessionEntry {
+            teid,
+            port: PortId(session.port),
+            gnb: session.gnb,
+            ue_ipv4: session.ue_ipv4,
+            ue_ipv6: session.ue_ipv6,
+            slice_set: SliceSet(session.slice_set),
+            direction: direction(session.direction),
+            qfis: session.qfis,
         })
     }
 

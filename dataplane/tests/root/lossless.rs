@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -29,12 +29,21 @@ fn ports() -> impl Strategy<Value = Option<[u16; 2]>> {
     prop::option::of((any::<u16>(), any::<u16>()).prop_map(|(a, b)| [a.min(b), a.max(b)]))
 }
 
+fn port() -> impl Strategy<Value = PortId> {
+    (1u16..=255).prop_map(PortId)
+}
+
+fn set() -> impl Strategy<Value = SliceSet> {
+    (1u16..).prop_map(SliceSet)
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Downlink), Just(Direction::Uplink)]
+}
+
 /// Whatever the tables can hold (P4Runtime refuses a little more).
 fn entry() -> impl Strategy<Value = Entry> {
-    let port = || (1u16..=255).prop_map(PortId);
     let slice = || (1u16..=SliceId::MAX.0).prop_map(SliceId);
-    let set = || (1u16..).prop_map(SliceSet);
-    let direction = || prop_oneof![Just(Direction::Downlink), Just(Direction::Uplink)];
     let class = prop_oneof![Just(Class::BestEffort), Just(Class::Guaranteed), Just(Class::Urllc)];
     let policy = || (1u32..=65_535).prop_map(PolicyId);
     let rate = || prop_oneof![Just(0), 1_000_000u64..100_000_000_000];
@@ -103,9 +112,18 @@ fn entry() -> impl Strategy<Value = Entry> {
             .prop_map(|(around, backup, port, mac, sids)| {
                 Entry::Backup(BackupEntry { around, backup, port, mac, sids })
             }),
-        (slice(), net(), port(), any::<[u8; 6]>()).prop_map(|(slice, prefix, port, mac)| {
-            Entry::Delivery(DeliveryEntry { slice, prefix, port, mac })
+        (slice(), net(), port(), any::<[u8; 6]>(), prop::option::of(tunnel())).prop_map(
+            |(slice, prefix, port, mac, tunnel)| {
+                Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel })
+            }
+        ),
+        // No more than there is room for.
+        (0u32..4).prop_map(|n| {
+            let v6 = IpAddr::V6((0x2001_0db8 << 96 | u128::from(n)).into());
+            let address = if n % 2 == 0 { v6 } else { IpAddr::V4((0xc000_0200 + n).into()) };
+            Entry::N3Address(N3AddressEntry { address })
         }),
+        session(),
         (port(), 1_000_000u64..100_000_000_000, any::<[u32; 3]>()).prop_map(
             |(port, rate_bps, threshold_bytes)| Entry::PortQueue(PortQueueEntry {
                 port,
@@ -115,6 +133,46 @@ fn entry() -> impl Strategy<Value = Entry> {
         ),
         any::<u64>().prop_map(|generation| Entry::Generation(GenerationEntry { generation })),
     ]
+}
+
+fn address4() -> impl Strategy<Value = IpAddr> {
+    any::<u32>().prop_map(|bits| IpAddr::V4(bits.into()))
+}
+
+fn address6() -> impl Strategy<Value = IpAddr> {
+    (1u128 << 64..).prop_map(|bits| IpAddr::V6(bits.into()))
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let ends = prop_oneof![(address4(), address4()), (address6(), address6())];
+    (ends, 1u32.., 0u8..64, 68u16..).prop_map(|((local, gnb), teid, qfi, mtu)| Tunnel {
+        local,
+        gnb,
+        teid,
+        qfi,
+        mtu,
+    })
+}
+
+fn session() -> impl Strategy<Value = Entry> {
+    let ue = prop_oneof![(1u32.., Just(0u8)), (Just(0u32), 1u8..=128), (1u32.., 1u8..=128),];
+    let gnb = prop_oneof![address4(), address6()];
+    let bits = (1u128 << 127.., any::<u64>());
+    (1u32.., port(), gnb, ue, bits, set(), direction()).prop_map(
+        |(teid, port, gnb, (ipv4, len), (bits, qfis), slice_set, direction)| {
+            let net = Ipv6Net::new(bits.into(), len).unwrap().trunc();
+            Entry::GtpSession(GtpSessionEntry {
+                teid,
+                port,
+                gnb,
+                ue_ipv4: (ipv4 != 0).then(|| ipv4.into()),
+                ue_ipv6: (len != 0).then_some(net),
+                slice_set,
+                direction,
+                qfis,
+            })
+        },
+    )
 }
 
 fn all(tables: &XdpTables) -> BTreeMap<Key, Entry> {
@@ -194,9 +252,20 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
             Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
         }
         TableKind::Delivery => {
-            Entry::Delivery(DeliveryEntry { slice, prefix, port, mac: [2, 0, 0, 0, 0, 1] })
+            let mac = [2, 0, 0, 0, 0, 1];
+            Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None })
         }
-        table => unreachable!("{} is not matched by prefix", table.name()),
+        TableKind::GtpSession => Entry::GtpSession(GtpSessionEntry {
+            teid: n + 1,
+            port,
+            gnb: IpAddr::V4((0xc000_0201).into()),
+            ue_ipv4: None,
+            ue_ipv6: Some(Ipv6Net::new((0xfd << 120 | address).into(), len).unwrap()),
+            slice_set,
+            direction: Direction::Uplink,
+            qfis: 0,
+        }),
+        table => unreachable!("{} holds no so many", table.name()),
     }
 }
 
@@ -208,9 +277,12 @@ fn tables_hold_what_p4info_promises_and_say_when_they_are_full() {
         let options = selvedge_xdp::Options { pin_dir, metering: true };
         let switch = selvedge_xdp::Switch::open(&options).unwrap();
         let tables = XdpTables::of(&switch);
-        for table in [TableKind::Endpoint, TableKind::SliceRoute, TableKind::Delivery] {
+        let by_prefix = [TableKind::Endpoint, TableKind::SliceRoute, TableKind::Delivery];
+        for table in by_prefix.into_iter().chain([TableKind::GtpSession]) {
             let size = table.table().size;
-            for whole in [true, false] {
+            // By TEID there is one kind of them.
+            let kinds = if table == TableKind::GtpSession { 1 } else { 2 };
+            for whole in [true, false].into_iter().take(kinds) {
                 for n in 0..size {
                     tables.put(&row(table, n, whole)).unwrap();
                 }

@@ -309,7 +309,7 @@ pub(crate) fn endpoint(port: u16, address: &str, mac: [u8; 6]) -> [Entry; 3] {
     [
         Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction }),
         Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action: RouteAction::Local }),
-        Entry::Delivery(DeliveryEntry { slice, prefix, port, mac }),
+        Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }),
     ]
 }
 

@@ -57,6 +57,13 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A tunnel between addresses of two versions.
+    #[error("{local} is of another IP version than {gnb}, the gNB's")]
+    MixedVersions { local: std::net::IpAddr, gnb: std::net::IpAddr },
+
+    #[error("table {table}: the unspecified address is nobody's")]
+    Unspecified { table: &'static str },
+
     #[error("cannot {doing} port {port}")]
     Port {
         doing: &'static str,

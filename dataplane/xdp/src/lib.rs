@@ -43,6 +43,7 @@ pub use selvedge_ebpf_common as common;
 pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{
     Backup, BackupTable, Class, Classifier, Delivery, Direction, Endpoint, Entries, LocalSid,
-    LocalSidTable, Meter, MeterTable, NextHop, NextHopTable, PolicyTable, PortKind, PortTable,
-    PrefixTable, Queue, QueueTable, Route, RouteAction, Rule, RuleAction, Table,
+    LocalSidTable, Meter, MeterTable, N3Table, NextHop, NextHopTable, PolicyTable, PortKind,
+    PortTable, PrefixTable, Queue, QueueTable, Route, RouteAction, Rule, RuleAction, Session,
+    SessionTable, Table, Tunnel,
 };

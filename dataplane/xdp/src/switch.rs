@@ -20,8 +20,8 @@ use crate::pins::{LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
 use crate::table::{
-    BackupTable, Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, NextHopTable,
-    PolicyTable, PortTable, PrefixTable, QueueTable, Route, check_port,
+    BackupTable, Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, N3Table, NextHopTable,
+    PolicyTable, PortTable, PrefixTable, QueueTable, Route, SessionTable, check_port,
 };
 use crate::{Error, sys};
 
@@ -70,6 +70,8 @@ pub struct Switch {
     pub backup: BackupTable,
     pub delivery: PrefixTable<Delivery>,
     pub queue: QueueTable,
+    pub n3: N3Table,
+    pub session: SessionTable,
     pub facts: Facts,
     pub counters: Counters,
     pub probes: Probes,
@@ -131,6 +133,8 @@ impl Switch {
             backup: BackupTable(Arc::clone(&maps)),
             delivery: PrefixTable::new(Arc::clone(&maps)),
             queue: QueueTable(Arc::clone(&maps)),
+            n3: N3Table(Arc::clone(&maps)),
+            session: SessionTable(Arc::clone(&maps)),
             facts: Facts(Arc::clone(&maps)),
             counters: Counters(Arc::clone(&maps)),
             probes: Probes(Arc::clone(&maps)),

@@ -40,7 +40,7 @@ fn bed() -> Bed {
     let host = "10.1.0.11/32".parse().unwrap();
     let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink };
     switch.endpoint.put((1, host), &endpoint).unwrap();
-    switch.delivery.put((SLICE, host), &Delivery { port: 1, mac: HOST }).unwrap();
+    switch.delivery.put((SLICE, host), &Delivery { port: 1, mac: HOST, tunnel: None }).unwrap();
     for here in ["10.1.0.11/32", "10.1.0.12/32"] {
         let route = Route { slice: SLICE, action: RouteAction::Local };
         switch.route.put((SLICE, here.parse().unwrap()), &route).unwrap();

@@ -10,7 +10,8 @@ use common::{PinDir, chain, in_netns, interface, ip, mac, veth};
 use selvedge_xdp::common::map::PINNED;
 use selvedge_xdp::{
     Backup, Class, Delivery, Direction, Endpoint, Error, HookState, LocalSid, Meter, NextHop,
-    PortKind, Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, remove_all,
+    PortKind, Queue, Route, RouteAction, Rule, RuleAction, Session, Switch, Table, Tunnel,
+    remove_all,
 };
 
 /// One entry of each table.
@@ -51,7 +52,7 @@ fn fill(switch: &Switch) {
     let backup = Backup { port: 1, mac, sids: vec![9, 0xFFFF, 1, 2] };
     switch.backup.put((255, 127), &backup).unwrap();
     switch.backup.put((1, 1), &Backup { sids: Vec::new(), ..backup }).unwrap();
-    let delivery = Delivery { port: 1, mac: [2, 0, 0, 0, 0, 9] };
+    let delivery = Delivery { port: 1, mac: [2, 0, 0, 0, 0, 9], tunnel: None };
     switch.delivery.put((1, "::/0".parse().unwrap()), &delivery).unwrap();
     let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1, 2, 3] };
     switch.queue.put(255, &queue).unwrap();
@@ -166,6 +167,44 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
             maximum_burst_bytes: 1,
         };
         range(switch.meter.put((1, Direction::Uplink), &meter), "maximum rate");
+        let tunnel = Tunnel {
+            local: "192.0.2.1".parse().unwrap(),
+            gnb: "192.0.2.2".parse().unwrap(),
+            teid: 1,
+            qfi: 63,
+            mtu: 1500,
+        };
+        let deliver = |tunnel| {
+            let delivery = Delivery { port: 1, mac: [0; 6], tunnel: Some(tunnel) };
+            switch.delivery.put((1, net("10.1.0.1/32")), &delivery)
+        };
+        deliver(tunnel).unwrap();
+        range(deliver(Tunnel { teid: 0, ..tunnel }), "teid");
+        range(deliver(Tunnel { qfi: 64, ..tunnel }), "qfi");
+        range(deliver(Tunnel { mtu: 67, ..tunnel }), "mtu");
+        let mixed = deliver(Tunnel { gnb: "2001:db8::1".parse().unwrap(), ..tunnel });
+        assert!(matches!(mixed, Err(Error::MixedVersions { .. })), "{mixed:?}");
+        let session = Session {
+            port: 1,
+            gnb: tunnel.gnb,
+            ue_ipv4: Some("10.1.0.1".parse().unwrap()),
+            ue_ipv6: None,
+            slice_set: 1,
+            direction: Direction::Uplink,
+            qfis: 0,
+        };
+        range(switch.session.put(0, &session), "teid");
+        range(switch.session.put(1, &Session { port: 0, ..session }), "port");
+        range(switch.session.put(1, &Session { slice_set: 0, ..session }), "slice set");
+        let n3 = |n: u8| std::net::IpAddr::from([192, 0, 2, n]);
+        assert!(matches!(switch.n3.put([0; 16].into(), &()), Err(Error::Unspecified { .. })));
+        for n in 0..4 {
+            switch.n3.put(n3(n), &()).unwrap();
+        }
+        switch.n3.put(n3(3), &()).unwrap();
+        assert!(matches!(switch.n3.put(n3(4), &()), Err(Error::Full { capacity: 4, .. })));
+        assert!(switch.n3.remove(n3(1)).unwrap() && !switch.n3.remove(n3(1)).unwrap());
+        switch.n3.put(n3(4), &()).unwrap();
         let queue = Queue { rate_bps: 0, threshold_bytes: [0; 3] };
         range(switch.queue.put(1, &queue), "queue rate");
         assert!(matches!(switch.facts.port_id("sixteen-letters-"), Err(Error::PortName(_))));

@@ -39,7 +39,7 @@ fn bed() -> Bed {
         let net = address.parse().unwrap();
         let endpoint = Endpoint { slice_set: 3, direction: Direction::Uplink };
         switch.endpoint.put((1, net), &endpoint).unwrap();
-        switch.delivery.put((3, net), &Delivery { port: 1, mac: HOST }).unwrap();
+        switch.delivery.put((3, net), &Delivery { port: 1, mac: HOST, tunnel: None }).unwrap();
         switch.route.put((3, net), &Route { slice: 3, action: RouteAction::Local }).unwrap();
     }
     for prefix in ["10.2.0.0/16", "fd20::/64"] {

@@ -113,7 +113,7 @@ fn bind(switch: &Switch, port: u16, addresses: [&str; 2], mac: [u8; 6]) {
         let net = address.parse().unwrap();
         let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink };
         switch.endpoint.put((port, net), &endpoint).unwrap();
-        switch.delivery.put((1, net), &Delivery { port, mac }).unwrap();
+        switch.delivery.put((1, net), &Delivery { port, mac, tunnel: None }).unwrap();
     }
 }
 

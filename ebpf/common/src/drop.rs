@@ -22,8 +22,17 @@ pub const PORT_DOWN: u8 = 17;
 /// The way around a port that is down takes more ids than the packet has room for.
 pub const NO_REPAIR_ROOM: u8 = 18;
 
+pub const GTP_MALFORMED: u8 = 19;
+pub const GTP_UNEXPECTED: u8 = 20;
+pub const UNKNOWN_TEID: u8 = 21;
+pub const QFI_NOT_ALLOWED: u8 = 22;
+pub const GTP_IN_GTP: u8 = 23;
+pub const CORE_ADDRESS: u8 = 24;
+pub const END_MARKER: u8 = 25;
+pub const ERROR_INDICATION: u8 = 26;
+
 /// Number of reasons.
-pub const REASONS: usize = 19;
+pub const REASONS: usize = 27;
 
 /// Names by number, as metrics and traces print them.
 pub const NAMES: [&str; REASONS] = [
@@ -46,4 +55,12 @@ pub const NAMES: [&str; REASONS] = [
     "foreign_source",
     "port_down",
     "no_repair_room",
+    "gtp_malformed",
+    "gtp_unexpected",
+    "unknown_teid",
+    "qfi_not_allowed",
+    "gtp_in_gtp",
+    "core_address",
+    "end_marker",
+    "error_indication",
 ];

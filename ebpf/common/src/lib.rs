@@ -63,6 +63,14 @@ pub const BACKUP_SLOTS: u32 = (MAX_PORT_ID as u32 + 1) * (MAX_BACKUP as u32 + 1)
 /// failure, and is not a second time. So two failures make no loop.
 pub const REPAIRED: u8 = 2;
 
+/// Own addresses on N3.
+pub const N3_ADDRESSES: usize = 4;
+/// GTP-U messages that one port may be answered in a second, and at once, for tunnels and
+/// extension headers that are not known.
+pub const GTP_ANSWERS_PER_SECOND: u64 = 1000;
+/// UDP source ports of tunnels are this and 14 bits of the flow's label (RFC 6335 §6, dynamic).
+pub const TUNNEL_SOURCE_PORT: u16 = 0xc000;
+
 /// Application rules on one switch.
 pub const MAX_RULES: u32 = 1024;
 
@@ -84,9 +92,11 @@ pub const STAGE_SID: u32 = 1;
 pub const STAGE_ANSWER: u32 = 2;
 pub const STAGE_EXTENSIONS: u32 = 3;
 pub const STAGE_CLASSIFY: u32 = 4;
+pub const STAGE_GTP: u32 = 5;
+pub const STAGE_TUNNEL: u32 = 6;
 /// Where benches put the program they measure; empty in a switch.
-pub const STAGE_UNDER_TEST: u32 = 5;
-pub const STAGES: u32 = 6;
+pub const STAGE_UNDER_TEST: u32 = 7;
+pub const STAGES: u32 = 8;
 
 /// Test packets of STAMP (RFC 8762) between neighbors: where the sender hears, and where the
 /// reflector does. Of the two switches on a link only, so the addresses are nobody's.

@@ -18,6 +18,8 @@ pub const MAX_ROUTES: u32 = 131_072;
 pub const MAX_ROUTE_PREFIXES: u32 = 131_072;
 pub const MAX_DELIVERIES: u32 = 131_072;
 pub const MAX_DELIVERY_PREFIXES: u32 = 131_072;
+/// PDU sessions, in a hash map of the same kind.
+pub const MAX_SESSIONS: u32 = 131_072;
 /// Bytes of the event ring.
 pub const EVENT_BYTES: u32 = 64 * 1024;
 /// Sources whose events are remembered, so that each is told once a second.
@@ -90,6 +92,7 @@ pub const PINNED: &[Spec] = &[
     array::<BackupValue>("BACKUP", BACKUP_SLOTS),
     of::<AddressKey, DeliveryValue>("DELIVERY_EXACT", Kind::Hash, MAX_DELIVERIES),
     of::<PrefixKey, DeliveryValue>("DELIVERY_PREFIX", Kind::LpmTrie, MAX_DELIVERY_PREFIXES),
+    of::<u32, SessionValue>("SESSION", Kind::Hash, MAX_SESSIONS),
     array::<QueueValue>("QUEUE", PORT_SLOTS),
     array::<QueueState>("QUEUE_STATE", PORT_SLOTS),
     array::<HookValue>("HOOK", MAX_HOOKS as u32),
@@ -108,5 +111,6 @@ pub const PINNED: &[Spec] = &[
     },
     of::<AddressKey, u64>("RECENT", Kind::LruHash, MAX_RECENT),
     array::<QueueState>("EVENT_RATE", PORT_SLOTS),
+    array::<QueueState>("GTP_RATE", PORT_SLOTS),
     array::<ProbeValue>("PROBE", MAX_PORT_ID as u32 + 1),
 ];

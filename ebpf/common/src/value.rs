@@ -3,7 +3,7 @@
 
 use core::mem::size_of;
 
-use crate::{GENERATOR_HEAD_LEN, Plain};
+use crate::{GENERATOR_HEAD_LEN, N3_ADDRESSES, Plain};
 
 /// Asserts the size of a map value and that no padding is hidden in it.
 macro_rules! plain {
@@ -16,7 +16,7 @@ macro_rules! plain {
 }
 
 plain! {
-    ConfigValue = 40,
+    ConfigValue = 104,
     FactsValue = 32,
     PortName = 16,
     PortValue = 16,
@@ -28,14 +28,16 @@ plain! {
     PolicyValue = 40,
     SidValue = 16,
     BackupValue = 40,
-    DeliveryValue = 16,
+    TunnelValue = 40,
+    DeliveryValue = 56,
+    SessionValue = 72,
     QueueValue = 56,
     QueueState = 64,
     HookValue = 16,
     PortCounters = 72,
     SliceCounters = 104,
     HookCounters = 64,
-    Scratch = 64,
+    Scratch = 120,
     SeenEvent = 24,
     HeadValue = 64,
     HeadNext = 8,
@@ -48,6 +50,8 @@ plain! {
 pub struct ConfigValue {
     /// First eight bytes of outer source addresses, in wire order: block, this node's id, mark.
     pub source: u64,
+    /// Own addresses on N3, in wire order; 0: none.
+    pub n3: [[u64; 2]; N3_ADDRESSES],
     /// Not 0: rates are enforced.
     pub metering: u32,
     /// Rules in force: how many (15..0), and in which half of their maps (16). Read once for a
@@ -59,7 +63,9 @@ pub struct ConfigValue {
     pub delivery_prefixes: u32,
     /// What packets that enter now are marked with, 0 or 1: see [`PortCounters::rx_marked`].
     pub mark: u32,
-    pub _pad: [u32; 2],
+    /// 0: there is no address in `n3`.
+    pub n3_addresses: u32,
+    pub _pad: u32,
 }
 
 impl ConfigValue {
@@ -269,14 +275,58 @@ pub struct BackupValue {
     pub _pad: [u8; 2],
 }
 
+/// The tunnel that leads to a UE (GTP-U).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelValue {
+    /// Outer addresses, in wire order; IPv4 is IPv4-mapped.
+    pub local: [u64; 2],
+    pub peer: [u64; 2],
+    pub teid: u32,
+    /// Longest outer packet, bytes.
+    pub mtu: u16,
+    pub qfi: u8,
+    /// `TUNNEL_*`. [`TUNNEL_NONE`]: the endpoint is at the port, and all else is 0.
+    pub overhead: u8,
+}
+
+pub const TUNNEL_NONE: u8 = 0;
+/// Bytes that a tunnel puts before a packet: IPv4 or IPv6, UDP, and GTP-U with a PDU session
+/// container.
+pub const TUNNEL_V4: u8 = 20 + 8 + 16;
+pub const TUNNEL_V6: u8 = 40 + 8 + 16;
+
 /// `DELIVERY_*` by slice and destination.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryValue {
     /// See [`way`].
     pub way: u64,
+    pub tunnel: TunnelValue,
     /// As in [`EndpointValue`].
     pub bits: u8,
+    pub _pad: [u8; 7],
+}
+
+/// `SESSION` by TEID: the uplink of a PDU session.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionValue {
+    /// The gNB's address, in wire order; IPv4 is IPv4-mapped.
+    pub peer: [u64; 2],
+    /// What the UE sends from over IPv6, and which bits of it count.
+    pub ipv6: [u64; 2],
+    pub ipv6_mask: [u64; 2],
+    /// Bit `n`: QFI `n`; 0: not asked for.
+    pub qfis: u64,
+    /// What the UE sends from over IPv4, in wire order; 0: nothing.
+    pub ipv4: u32,
+    pub slice_set: u16,
+    /// The only port where it comes in.
+    pub port: u8,
+    pub direction: u8,
+    /// Length of the IPv6 prefix; 0: nothing is sent from there.
+    pub ipv6_bits: u8,
     pub _pad: [u8; 7],
 }
 
@@ -294,7 +344,7 @@ pub struct QueueValue {
     pub prepay_bytes: u32,
 }
 
-/// `QUEUE_STATE` (and `EVENT_RATE`): a theoretical arrival time, on a cache line of its own.
+/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`): a theoretical arrival time, on a cache line of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
@@ -386,7 +436,7 @@ pub struct HookCounters {
 pub struct Scratch {
     /// Handed to the kernel's stack.
     pub passed: u64,
-    /// Answered from here: ARP, neighbor solicitations.
+    /// Answered from here: ARP, neighbor solicitations, GTP-U.
     pub answered: u64,
     /// Picoseconds; 0: not read yet.
     pub now_ps: u64,
@@ -416,6 +466,16 @@ pub struct Scratch {
     pub end: u32,
     /// With [`END_FORWARDED`] the egress port, with [`END_DROPPED`] the reason.
     pub detail: u32,
+    /// Of a packet that leaves in a tunnel: where, and the next hop; see [`way`].
+    pub tunnel: TunnelValue,
+    pub way: u64,
+    /// Of its flow, as in an outer header.
+    pub label: u32,
+    /// Of a packet out of a PDU session: what `endpoint` would say; 0: it came in by itself.
+    pub slice_set: u16,
+    /// Outer DSCP of a packet that leaves in a tunnel.
+    pub dscp: u8,
+    pub _pad2: u8,
 }
 
 pub const TRANSPORT_KNOWN: u64 = 1 << 63;

@@ -177,10 +177,10 @@ fn extensions(
     mut kind: u8,
 ) -> Result<(usize, Option<Session>), Refusal> {
     let mut at = LONG_HEADER_LEN;
-    let mut session = None;
+    let mut session = Noted::NONE;
     for _ in 0..MAX_EXTENSIONS {
         if kind == NO_MORE {
-            return Ok((at, session));
+            return Ok((at, session.read()));
         }
         if at + 4 > len {
             return Err(Refusal::ExtensionBeyondMessage);
@@ -199,10 +199,10 @@ fn extensions(
             return Err(Refusal::TooManyExtensions);
         }
         if kind == PDU_SESSION_CONTAINER {
-            if session.is_some() {
+            if session != Noted::NONE {
                 return Err(Refusal::SecondSession);
             }
-            session = Some(session_of(start)?);
+            session = Noted::of(session_of(start)?);
         } else if kind & COMPREHENSION_REQUIRED != 0 {
             return Err(Refusal::NotUnderstood(kind));
         }
@@ -212,7 +212,31 @@ fn extensions(
         kind = end.u8::<3>();
         at = after;
     }
-    if kind == NO_MORE { Ok((at, session)) } else { Err(Refusal::TooManyExtensions) }
+    if kind == NO_MORE { Ok((at, session.read())) } else { Err(Refusal::TooManyExtensions) }
+}
+
+/// An `Option<Session>` in one word. Of the fields of a `None` a compiler may take whatever is in
+/// a register, and if that is a pointer the verifier refuses to calculate with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Noted(u16);
+
+impl Noted {
+    const NONE: Self = Self(0);
+    const SOME: u16 = 0x80;
+
+    #[inline(always)]
+    const fn of(session: Session) -> Self {
+        Self(Self::SOME | (session.direction as u16) << 6 | session.qfi as u16)
+    }
+
+    #[inline(always)]
+    const fn read(self) -> Option<Session> {
+        if self.0 == 0 {
+            return None;
+        }
+        let direction = if self.0 & 0x40 == 0 { Direction::Down } else { Direction::Up };
+        Some(Session { direction, qfi: self.0 as u8 & 0x3f })
+    }
 }
 
 #[inline(always)]

@@ -4,7 +4,8 @@
 //! lies in a switch's pinned maps can be put here as it is.
 
 use selvedge_ebpf_common::{
-    STAGE_ACCESS, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_SID,
+    STAGE_ACCESS, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_SID,
+    STAGE_TUNNEL,
 };
 
 use crate::bpf::{self, NAMED};
@@ -42,6 +43,8 @@ fn program(name: &str) -> fn(XdpContext) -> u32 {
         "access" => bpf::access,
         "sid" => bpf::sid,
         "answer" => bpf::answer,
+        "gtp" => bpf::gtp,
+        "tunnel" => bpf::tunnel,
         "hook_rx" => bpf::hook_rx,
         "redirect" => bpf::redirect,
         "pass" => bpf::pass,
@@ -57,6 +60,8 @@ fn stage(index: u32) -> Option<fn(XdpContext) -> u32> {
         STAGE_ANSWER => Some(bpf::answer),
         STAGE_CLASSIFY => Some(bpf::classify),
         STAGE_EXTENSIONS => Some(bpf::extensions),
+        STAGE_GTP => Some(bpf::gtp),
+        STAGE_TUNNEL => Some(bpf::tunnel),
         _ => None,
     }
 }

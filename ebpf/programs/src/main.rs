@@ -6,6 +6,8 @@
 //! | `access` | by tail call, access ports | step B, encapsulation, and what follows directly |
 //! | `sid` | by tail call, fabric and compute ports, local segments at the ingress | step C |
 //! | `answer` | by tail call, access ports | ARP and neighbor solicitations |
+//! | `gtp` | by tail call, access ports | what gNBs send to this switch's N3 addresses |
+//! | `tunnel` | by tail call, from `access` and `sid` | puts a UE's packet into its tunnel |
 //! | `hook_rx` | on the socket end of compute ports | hands frames to the hook's socket |
 //! | `redirect`, `pass`, `discard` | nowhere; benches and tests | what they are called |
 //! | `generator` | nowhere; benches | makes frames anew, for the program under test |

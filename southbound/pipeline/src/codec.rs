@@ -187,6 +187,10 @@ pub enum CodecError {
     OutOfRange { table: &'static str, name: &'static str, value: u128, allowed: &'static str },
     #[error("table {table}, {name}: {prefix} cannot be told from IPv4; write it as IPv4")]
     MappedPrefix { table: &'static str, name: &'static str, prefix: String },
+    #[error("table {table}, {name}: is of another IP version than the gNB")]
+    MixedVersions { table: &'static str, name: &'static str },
+    #[error("table {table}: ue_ipv4 and ue_ipv6 name nobody, or everybody")]
+    NoUeAddress { table: &'static str },
     #[error("table {table}, {name}: a segment behind an absent one")]
     SegmentGap { table: &'static str, name: &'static str },
     #[error("table {table}: {count} segments, not {allowed}")]
@@ -220,6 +224,8 @@ impl CodecError {
             | Self::PriorityNeeded { .. }
             | Self::PriorityRefused { .. }
             | Self::MappedPrefix { .. }
+            | Self::MixedVersions { .. }
+            | Self::NoUeAddress { .. }
             | Self::SegmentGap { .. } => Code::InvalidArgument,
         }
     }

@@ -14,7 +14,7 @@ pub enum DropReason {
     /// Something a Selvedge port does not carry: VLAN, foreign ARP, multicast, bare IP on a
     /// fabric port.
     Unsupported = 2,
-    /// The source is not bound to the port by `endpoint`.
+    /// The source is not bound to the port by `endpoint`, or is not that of the PDU session.
     SpoofedSource = 3,
     /// An access port sent to the SRv6 block (RFC 8754 §5.1).
     Srv6FromAccess = 4,
@@ -38,7 +38,8 @@ pub enum DropReason {
     QueueFull = 13,
     /// The hook is down and its slice says `onFailure: drop`.
     HookDown = 14,
-    /// The inner packet is larger than the access MTU, 1500 bytes.
+    /// The inner packet is larger than the access MTU, 1500 bytes, or than the tunnel to its gNB
+    /// carries.
     TooBig = 15,
     /// The outer source is not one that an ingress of ours writes.
     ForeignSource = 16,
@@ -46,11 +47,29 @@ pub enum DropReason {
     PortDown = 17,
     /// The way around a port that is down takes more ids than the packet has room for.
     NoRepairRoom = 18,
+    /// GTP-U whose header is cut off, of another version, has an empty extension header, or
+    /// contradicts itself or the datagram.
+    GtpMalformed = 19,
+    /// GTP-U that asks for nothing that ends here: a response, a message of another interface,
+    /// "down" in a PDU session container.
+    GtpUnexpected = 20,
+    /// No `gtp_session` for the TEID, and the sender has been told of others often enough.
+    UnknownTeid = 21,
+    /// The PDU session has no QoS flow of this QFI, or the packet names none.
+    QfiNotAllowed = 22,
+    /// A UE sent GTP-U.
+    GtpInGtp = 23,
+    /// Something other than GTP-U to an `n3_address`, or anything from a UE; fragments are.
+    CoreAddress = 24,
+    /// An end marker: nothing is in it.
+    EndMarker = 25,
+    /// A gNB does not know a tunnel that we send into.
+    ErrorIndication = 26,
 }
 
 impl DropReason {
     /// Every reason, indexed by its value.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::Malformed,
         Self::PortDisabled,
         Self::Unsupported,
@@ -70,6 +89,14 @@ impl DropReason {
         Self::ForeignSource,
         Self::PortDown,
         Self::NoRepairRoom,
+        Self::GtpMalformed,
+        Self::GtpUnexpected,
+        Self::UnknownTeid,
+        Self::QfiNotAllowed,
+        Self::GtpInGtp,
+        Self::CoreAddress,
+        Self::EndMarker,
+        Self::ErrorIndication,
     ];
 
     /// The name that counters, traces and documents use.
@@ -94,6 +121,14 @@ impl DropReason {
             Self::ForeignSource => "foreign_source",
             Self::PortDown => "port_down",
             Self::NoRepairRoom => "no_repair_room",
+            Self::GtpMalformed => "gtp_malformed",
+            Self::GtpUnexpected => "gtp_unexpected",
+            Self::UnknownTeid => "unknown_teid",
+            Self::QfiNotAllowed => "qfi_not_allowed",
+            Self::GtpInGtp => "gtp_in_gtp",
+            Self::CoreAddress => "core_address",
+            Self::EndMarker => "end_marker",
+            Self::ErrorIndication => "error_indication",
         }
     }
 
@@ -135,7 +170,7 @@ mod tests {
             assert_eq!(DropReason::from_u8(reason as u8), Some(reason));
             assert_eq!(reason.name().parse(), Ok(reason));
         }
-        assert_eq!(DropReason::from_u8(19), None);
+        assert_eq!(DropReason::from_u8(27), None);
         assert!("Malformed".parse::<DropReason>().is_err());
     }
 }

@@ -1,15 +1,16 @@
 //! What a switch can be told: one type per table, in the order a packet meets them.
 //!
 //! `port` -> `endpoint` -> `classifier` -> `slice_route` -> `slice_meter` -> `policy` ->
-//! `local_sid` -> `next_hop` | `delivery` -> `port_queue`.
+//! `local_sid` -> `next_hop` | `delivery` -> `port_queue`. What a gNB sends to an `n3_address` is
+//! bound by `gtp_session` in place of `endpoint`.
 //!
 //! Units: rates are bits per second, sizes are bytes, both counted in the user's IP bytes
 //! unless a field says otherwise. Every entry has a key (what it matches) and a value; two
 //! entries with one key are the same entry at two times ([`Entry::key`]).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 /// A port of one switch, `1..=255`. P4Runtime port number and index of the switch's maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -215,7 +216,62 @@ pub struct DeliveryEntry {
     pub slice: SliceId,
     pub prefix: IpNet,
     pub port: PortId,
+    /// Of the endpoint or, with a tunnel, of the gNB or the router towards it.
     pub mac: [u8; 6],
+    /// The endpoint is a UE behind this.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// The downlink half of a PDU session's N3 tunnel (GTP-U, TS 29.281).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tunnel {
+    /// This switch's own address. Of the same IP version as `gnb`.
+    pub local: IpAddr,
+    pub gnb: IpAddr,
+    /// That the gNB has given; not 0.
+    pub teid: u32,
+    /// QoS flow identifier, `0..=63` (TS 38.415 §5.5.3.3).
+    pub qfi: u8,
+    /// Bytes of IP that the way to the gNB carries, headers of the tunnel included; a packet
+    /// that is longer is dropped.
+    pub mtu: u16,
+}
+
+impl Tunnel {
+    /// Bytes that the tunnel puts before a packet: IP, UDP, and GTP-U with a PDU session
+    /// container.
+    pub const fn overhead(&self) -> usize {
+        match self.gnb {
+            IpAddr::V4(_) => 20 + 8 + 16,
+            IpAddr::V6(_) => 40 + 8 + 16,
+        }
+    }
+}
+
+/// Key `address`. An address of this switch on N3 (TS 23.501 §4.2.6), the same on all access
+/// ports: it answers ARP, neighbor solicitations and GTP-U there. At most four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct N3AddressEntry {
+    pub address: IpAddr,
+}
+
+/// Key `teid`: that this switch has given to the uplink half of a PDU session's N3 tunnel, one for
+/// all of its addresses; not 0. What comes through it is the UE's, as if `endpoint` had bound it.
+/// A switch holds 131,072, so that 100,000 can be changed make before break by the third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GtpSessionEntry {
+    pub teid: u32,
+    /// Where it must come in, and from whom.
+    pub port: PortId,
+    pub gnb: IpAddr,
+    /// What the UE may send from; at least one.
+    pub ue_ipv4: Option<Ipv4Addr>,
+    /// A UE has a prefix, of 64 bits mostly (TS 23.501 §5.8.2.2.3).
+    pub ue_ipv6: Option<Ipv6Net>,
+    pub slice_set: SliceSet,
+    pub direction: Direction,
+    /// QoS flows that may be used: bit `n` is QFI `n`. `0`: any, and none.
+    pub qfis: u64,
 }
 
 /// Key `port`. The virtual queue of an egress port, in bytes on the wire. Without an entry
@@ -250,6 +306,8 @@ pub enum Entry {
     Delivery(DeliveryEntry),
     PortQueue(PortQueueEntry),
     Generation(GenerationEntry),
+    N3Address(N3AddressEntry),
+    GtpSession(GtpSessionEntry),
 }
 
 /// What an entry matches; at most one entry of a switch has a given key.
@@ -267,6 +325,8 @@ pub enum Key {
     Delivery(SliceId, IpNet),
     PortQueue(PortId),
     Generation,
+    N3Address(IpAddr),
+    GtpSession(u32),
 }
 
 impl Entry {
@@ -284,6 +344,8 @@ impl Entry {
             Self::Delivery(e) => Key::Delivery(e.slice, e.prefix),
             Self::PortQueue(e) => Key::PortQueue(e.port),
             Self::Generation(_) => Key::Generation,
+            Self::N3Address(e) => Key::N3Address(e.address),
+            Self::GtpSession(e) => Key::GtpSession(e.teid),
         }
     }
 }

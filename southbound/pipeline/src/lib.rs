@@ -41,6 +41,8 @@ impl Key {
             Self::Delivery(..) => TableKind::Delivery,
             Self::PortQueue(..) => TableKind::PortQueue,
             Self::Generation => TableKind::Generation,
+            Self::N3Address(..) => TableKind::N3Address,
+            Self::GtpSession(..) => TableKind::GtpSession,
         }
     }
 }

@@ -18,11 +18,13 @@
 //! - Ethernet addresses stay as they came towards a hook.
 //! - Test packets between neighbors (RFC 8762) are not answered: to this model they are foreign
 //!   frames, `unsupported`.
+//! - A gNB may be told as often as it asks, and of each TEID that is not known.
 //! - IPv6 is matched as [`crate::prefix`] has it: `::/0` matches IPv4 too.
 
 mod access;
 mod fabric;
 mod frame;
+mod gtp;
 mod switch;
 pub mod wire;
 

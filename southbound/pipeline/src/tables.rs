@@ -11,7 +11,7 @@
 //! - A policy's segments are `sid1`..`sid6`, 0 behind the last.
 //! - An enum is a number, named at its parameter.
 
-/// A table, in the order in which a packet meets them; the last came later.
+/// A table, in the order in which a packet meets them; those from `Backup` on came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableKind {
     Port,
@@ -26,10 +26,12 @@ pub enum TableKind {
     PortQueue,
     Generation,
     Backup,
+    N3Address,
+    GtpSession,
 }
 
 impl TableKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Port,
         Self::Endpoint,
         Self::Classifier,
@@ -42,6 +44,8 @@ impl TableKind {
         Self::PortQueue,
         Self::Generation,
         Self::Backup,
+        Self::N3Address,
+        Self::GtpSession,
     ];
 
     pub const fn table(self) -> &'static Table {
@@ -226,8 +230,9 @@ const SLICE: &str = "1..=16383";
 const SET: &str = "1..=16383: the slice of that id; 16384..: a set of slices";
 const DIRECTION: &str = "0 downlink, 1 uplink";
 const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
+const ADDRESS: &str = "IPv4 as ::ffff:a.b.c.d";
 
-static TABLES: [Table; 12] = [
+static TABLES: [Table; 14] = [
     Table {
         id: TABLE | 1,
         name: "port",
@@ -365,12 +370,28 @@ static TABLES: [Table; 12] = [
         name: "delivery",
         doc: "The last step: an endpoint on one of our ports.",
         fields: &[exact(1, "slice", 14, SLICE), lpm(2, "prefix", PREFIX)],
-        actions: &[action(
-            15,
-            "deliver",
-            &[param(1, "port", 8, PORT), param(2, "mac", 48, "of the endpoint")],
-            "out of this port",
-        )],
+        actions: &[
+            action(
+                15,
+                "deliver",
+                &[param(1, "port", 8, PORT), param(2, "mac", 48, "of the endpoint")],
+                "out of this port",
+            ),
+            action(
+                19,
+                "deliver_gtp",
+                &[
+                    param(1, "port", 8, PORT),
+                    param(2, "mac", 48, "of the gNB, or of the router towards it"),
+                    param(3, "local", 128, ADDRESS),
+                    param(4, "gnb", 128, ADDRESS),
+                    param(5, "teid", 32, "that the gNB has given; not 0"),
+                    param(6, "qfi", 6, "QoS flow identifier"),
+                    param(7, "mtu", 16, "bytes of IP, the tunnel's headers included; 68 at least"),
+                ],
+                "out of this port, in GTP-U",
+            ),
+        ],
         size: PREFIX_ROWS,
     },
     Table {
@@ -423,6 +444,41 @@ static TABLES: [Table; 12] = [
             "out of this port, through these ids",
         )],
         size: 32_385,
+    },
+    Table {
+        id: TABLE | 13,
+        name: "n3_address",
+        doc: "Addresses of this switch where gNBs' tunnels end, on every access port.",
+        fields: &[exact(1, "address", 128, ADDRESS)],
+        actions: &[action(
+            20,
+            "end_tunnels",
+            &[],
+            "answer ARP and neighbor solicitations, and GTP-U",
+        )],
+        size: 4,
+    },
+    Table {
+        id: TABLE | 14,
+        name: "gtp_session",
+        doc: "PDU sessions, by the TEID of their uplink.",
+        fields: &[exact(1, "teid", 32, "not 0")],
+        actions: &[action(
+            21,
+            "decapsulate_gtp",
+            &[
+                param(1, "port", 8, PORT),
+                param(2, "gnb", 128, ADDRESS),
+                param(3, "ue_ipv4", 32, "0: none"),
+                param(4, "ue_ipv6", 128, "a prefix"),
+                param(5, "ue_ipv6_len", 8, "its length in bits, at most 128; 0: none"),
+                param(6, "slice_set", 16, SET),
+                param(7, "direction", 1, DIRECTION),
+                param(8, "qfis", 64, "bit n: QFI n may be used; 0: any, and none"),
+            ],
+            "packets in it, of this UE and from this gNB, belong to these slices",
+        )],
+        size: 131_072,
     },
 ];
 

@@ -143,7 +143,7 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
         let entry = EndpointEntry { port, prefix, slice_set: member.set, direction };
         put(table, Entry::Endpoint(entry));
         for slice in slices.iter().copied() {
-            put(table, Entry::Delivery(DeliveryEntry { slice, prefix, port, mac }));
+            put(table, Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }));
         }
     }
     Ok(())

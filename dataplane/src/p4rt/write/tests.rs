@@ -138,6 +138,7 @@ fn what_is_no_table_entry_is_refused() {
         prefix: "10.1.0.11/32".parse().unwrap(),
         port: PortId(1),
         mac: [2; 6],
+        tunnel: None,
     });
     let Some(Entity::TableEntry(good)) = wire(Type::Insert, &delivery).entity.unwrap().entity
     else {

@@ -5,12 +5,14 @@
 //! refers to need not exist: the programs count such packets under a drop reason.
 
 mod classifier;
+mod gtp;
 mod meter;
 mod path;
 mod port;
 mod prefix;
 
 pub use classifier::{Classifier, Rule, RuleAction};
+pub use gtp::{N3Table, Session, SessionTable, Tunnel};
 pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
 pub use path::{Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
 pub(crate) use port::check_port;

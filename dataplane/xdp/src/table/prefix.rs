@@ -17,7 +17,7 @@ use selvedge_ebpf_common::value::{
 use selvedge_ebpf_common::{MAX_SLICE_ID, POLICY_SLOTS, Plain};
 
 use super::port::check_port;
-use super::{Direction, Table};
+use super::{Direction, Table, Tunnel};
 use crate::Error;
 use crate::error::within;
 use crate::maps::Maps;
@@ -47,6 +47,7 @@ pub enum RouteAction {
 pub struct Delivery {
     pub port: u16,
     pub mac: [u8; 6],
+    pub tunnel: Option<Tunnel>,
 }
 
 /// What a prefix table holds: how it lies in the maps, and which maps.
@@ -139,15 +140,18 @@ impl Row for Delivery {
 
     fn check(&self, slice: u16) -> Result<(), Error> {
         within("slice", slice, 1, MAX_SLICE_ID.into())?;
-        check_port(self.port)
+        check_port(self.port)?;
+        self.tunnel.as_ref().map_or(Ok(()), Tunnel::check)
     }
 
     fn raw(&self, bits: u8) -> DeliveryValue {
-        DeliveryValue { way: way(self.port, self.mac), bits, _pad: [0; 7] }
+        let tunnel = self.tunnel.as_ref().map(Tunnel::raw).unwrap_or_default();
+        DeliveryValue { way: way(self.port, self.mac), tunnel, bits, _pad: [0; 7] }
     }
 
     fn parse(raw: DeliveryValue) -> (Self, u8) {
-        (Self { port: way_port(raw.way), mac: way_mac(raw.way) }, raw.bits)
+        let tunnel = Tunnel::parse(raw.tunnel);
+        (Self { port: way_port(raw.way), mac: way_mac(raw.way), tunnel }, raw.bits)
     }
 
     fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {

@@ -85,14 +85,35 @@ pub fn put(switch: &Switch, entry: &Entry) {
             (e.around.0, e.backup),
             &xdp::Backup { port: e.port.0, mac: e.mac, sids: e.sids.clone() },
         ),
-        Entry::Delivery(e) => switch
-            .delivery
-            .put((e.slice.0, e.prefix), &xdp::Delivery { port: e.port.0, mac: e.mac }),
+        Entry::Delivery(e) => {
+            let tunnel = e.tunnel.map(|t| xdp::Tunnel {
+                local: t.local,
+                gnb: t.gnb,
+                teid: t.teid,
+                qfi: t.qfi,
+                mtu: t.mtu,
+            });
+            let value = xdp::Delivery { port: e.port.0, mac: e.mac, tunnel };
+            switch.delivery.put((e.slice.0, e.prefix), &value)
+        }
         Entry::PortQueue(e) => switch.queue.put(
             e.port.0,
             &xdp::Queue { rate_bps: e.rate_bps, threshold_bytes: e.threshold_bytes },
         ),
         Entry::Generation(e) => switch.facts.set_generation(Some(e.generation)),
+        Entry::N3Address(e) => switch.n3.put(e.address, &()),
+        Entry::GtpSession(e) => {
+            let value = xdp::Session {
+                port: e.port.0,
+                gnb: e.gnb,
+                ue_ipv4: e.ue_ipv4,
+                ue_ipv6: e.ue_ipv6,
+                slice_set: e.slice_set.0,
+                direction: direction(e.direction),
+                qfis: e.qfis,
+            };
+            switch.session.put(e.teid, &value)
+        }
     };
     result.unwrap_or_else(|error| panic!("{entry:?}: {}", super::chain(&error)));
 }
@@ -112,6 +133,8 @@ pub fn remove(switch: &Switch, key: &Key) -> bool {
         Key::Delivery(slice, prefix) => switch.delivery.remove((slice.0, prefix)),
         Key::PortQueue(port) => switch.queue.remove(port.0),
         Key::Generation => switch.facts.set_generation(None).map(|()| true),
+        Key::N3Address(address) => switch.n3.remove(address),
+        Key::GtpSession(teid) => switch.session.remove(teid),
     };
     result.unwrap_or_else(|error| panic!("{key:?}: {}", super::chain(&error)))
 }

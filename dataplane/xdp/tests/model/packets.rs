@@ -1,7 +1,7 @@
 //! Random tables and frames, the same for the same seed: few enough addresses, slices and
 //! segments that packets meet entries, some of what is odd, and damage on top.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
@@ -94,6 +94,23 @@ const POLICIES: [u32; 6] = [1, 2, 3, 4, 5, 65_535];
 /// The last four are at the ends of what the programs have slots for.
 const SIDS: [u16; 14] =
     [NODE, 8, 9, 10, 0xE001, 0xE100, 0xE101, 0xE102, 0xE105, 0x2000, 4_095, 4_096, 0xDFFF, 0xFFFF];
+
+/// Of the switch, on N3. No endpoint has them.
+pub(crate) const N3: [&str; 2] = ["198.51.100.1", "2001:db8:3::1"];
+const N3_MORE: [&str; 3] = ["198.51.100.2", "10.2.0.4", "fd10::2"];
+
+/// PDU sessions: TEID, gNB, and what its UE sends from. The gNBs are endpoints.
+const SESSIONS: [(u32, &str, Option<&str>, Option<&str>); 4] = [
+    (1, "192.0.2.9", Some("10.1.0.1"), None),
+    (2, "2001:db8::9", Some("10.1.0.2"), Some("fd10::/112")),
+    (0x80, "2001:db8::9", None, Some("fd10::1:0/112")),
+    (0xffff_ffff, "192.0.2.9", None, Some("fd11::4/128")),
+];
+
+/// Where a session comes in, and its gNB is.
+fn access_of(teid: u32) -> PortId {
+    PortId(ACCESS[usize::from(teid > 2)])
+}
 
 fn net(random: &mut Random) -> IpNet {
     let address = |random: &mut Random| random.of(&ADDRESSES).parse::<IpAddr>().unwrap();
@@ -255,14 +272,63 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             prefix: net(random),
             port: PortId(random.of(&[ACCESS[0], ACCESS[1], ABSENT])),
             mac: random.mac(),
+            tunnel: optional(random, 40, tunnel),
         }));
     }
+    n3(random, &mut entries);
     entries.push(Entry::PortQueue(PortQueueEntry {
         port: PortId(FABRIC[0]),
         rate_bps: 97_000_000,
         threshold_bytes: [10_000, 20_000, 30_000],
     }));
     entries
+}
+
+fn tunnel(random: &mut Random) -> Tunnel {
+    let version = random.below(2);
+    Tunnel {
+        local: N3[version].parse().unwrap(),
+        gnb: ["192.0.2.9", "2001:db8::9"][version].parse().unwrap(),
+        teid: random.word() as u32 | 1,
+        qfi: random.of(&[0, 1, 9, 63]),
+        mtu: random.of(&[68, 150, 1500, 1543, 1544, 1563, 1564, 65_535]),
+    }
+}
+
+fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
+    for address in N3 {
+        if random.chance(90) {
+            let address = address.parse().unwrap();
+            entries.push(Entry::N3Address(N3AddressEntry { address }));
+        }
+    }
+    if random.chance(10) {
+        let address = random.of(&N3_MORE).parse().unwrap();
+        entries.push(Entry::N3Address(N3AddressEntry { address }));
+    }
+    for (teid, gnb, ipv4, ipv6) in SESSIONS {
+        let gnb: IpAddr = gnb.parse().unwrap();
+        if random.chance(90) {
+            entries.push(Entry::Endpoint(EndpointEntry {
+                port: access_of(teid),
+                prefix: gnb.into(),
+                slice_set: SliceSet(random.of(&SETS)),
+                direction: Direction::Uplink,
+            }));
+        }
+        if random.chance(90) {
+            entries.push(Entry::GtpSession(GtpSessionEntry {
+                teid,
+                port: access_of(teid),
+                gnb: if random.chance(95) { gnb } else { address(random) },
+                ue_ipv4: ipv4.map(|text| text.parse().unwrap()),
+                ue_ipv6: ipv6.map(|text| text.parse().unwrap()),
+                slice_set: SliceSet(random.of(&SETS)),
+                direction: random.of(&[Direction::Uplink, Direction::Downlink]),
+                qfis: random.of(&[0, 0, 1 << 5, u64::MAX, 1 << 63 | 1 << 5]),
+            }));
+        }
+    }
 }
 
 fn address(random: &mut Random) -> IpAddr {
@@ -273,8 +339,13 @@ fn address(random: &mut Random) -> IpAddr {
 /// An IP packet between two of the addresses of one version.
 fn inner(random: &mut Random) -> Vec<u8> {
     let source = address(random);
+    inner_from(random, source)
+}
+
+fn inner_from(random: &mut Random, source: IpAddr) -> Vec<u8> {
     let destination = loop {
-        let destination = address(random);
+        let destination =
+            if random.chance(2) { random.of(&N3).parse().unwrap() } else { address(random) };
         if destination.is_ipv4() == source.is_ipv4() {
             break destination;
         }
@@ -291,7 +362,10 @@ fn inner(random: &mut Random) -> Vec<u8> {
         _ => unreachable!("one version"),
     };
     let port = |random: &mut Random| random.below(3) as u16;
-    let (from, to) = (port(random), port(random));
+    let (from, mut to) = (port(random), port(random));
+    if random.chance(3) {
+        to = 2152;
+    }
     let mut packet = Vec::new();
     match random.below(4) {
         0 => builder.tcp(from, to, 1, 2).write(&mut packet, &payload).unwrap(),
@@ -355,6 +429,116 @@ fn ip_frame(random: &mut Random, packet: &[u8]) -> Vec<u8> {
     ethernet(random, ethertype, packet)
 }
 
+/// What a gNB sends to N3, mostly of one of [`SESSIONS`].
+fn gtp(random: &mut Random) -> Vec<u8> {
+    let (mut teid, gnb, ipv4, ipv6) = random.of(&SESSIONS);
+    let mut gnb: IpAddr = gnb.parse().unwrap();
+    if random.chance(6) {
+        teid = random.of(&[0, 1, 2, 3, 0x8000_0000]);
+    }
+    if random.chance(4) {
+        gnb = address(random);
+    }
+    let kind = match random.below(20) {
+        0 | 1 => 1,
+        2 => random.of(&[2, 26, 31, 254, 254]),
+        3 => random.of(&[0, 3, 128, 253]),
+        _ => 255,
+    };
+    let mut body = match kind {
+        26 => [&[16][..], &teid.to_be_bytes(), &[133, 0, 4, 192, 0, 2, 9]].concat(),
+        255 if random.chance(98) => {
+            let of_ue = random.chance(92);
+            let text = [ipv4, ipv6].into_iter().flatten().next_back().filter(|_| of_ue);
+            let text = if random.chance(50) { ipv4.filter(|_| of_ue).or(text) } else { text };
+            let ue = text.map(|text| text.split('/').next().unwrap().parse::<IpAddr>().unwrap());
+            let ue = ue.unwrap_or_else(|| address(random));
+            inner_from(random, ue)
+        }
+        _ => Vec::new(),
+    };
+
+    let mut flags = 0x30u8 | random.of(&[0, 0, 0, 2, 1, 8]);
+    if kind == 1 && random.chance(90) {
+        flags |= 2;
+    }
+    // Extension headers, from the last on; the container is what N3 has (TS 38.415).
+    let mut next = 0u8;
+    let mut extensions = Vec::new();
+    let count = if random.chance(85) { 1 } else { random.below(6) };
+    for n in 0..count {
+        let mut kind = random.of(&[0x85, 0x85, 0x85, 0x85, 0x85, 0x40, 0x20, 0x84, 0xc0]);
+        if n == 0 && random.chance(90) {
+            kind = 0x85;
+        } else if random.chance(50) {
+            kind = random.of(&[0x40, 0x20, 0x03]);
+        }
+        let units = if random.chance(90) { 1 } else { random.of(&[0, 2, 3, 31, 63]) };
+        let mut header = vec![0; 4 * units.max(1)];
+        header[0] = units as u8;
+        header[1] = random.of(&[0x10, 0x10, 0x10, 0x10, 0x1f, 0x00, 0x20]);
+        header[2] = random.of(&[5, 5, 5, 63, 0xc5, 9]);
+        *header.last_mut().unwrap() = next;
+        extensions.splice(0..0, header);
+        next = kind;
+    }
+    if count > 0 {
+        flags |= 4;
+    }
+    let optional = if flags & 7 != 0 { vec![0x12, 0x34, 0, next] } else { vec![] };
+    let mut len = optional.len() + extensions.len() + body.len();
+    if random.chance(3) {
+        len = random.of(&[0, 1, 3, 4, len + 1, len.saturating_sub(1), 0xffff]);
+    }
+    let mut message = vec![flags, kind];
+    message.extend((len as u16).to_be_bytes());
+    message.extend(teid.to_be_bytes());
+    message.extend(optional);
+    message.extend(extensions);
+    message.append(&mut body);
+    if random.chance(2) {
+        message.extend([0xee; 5]);
+    }
+
+    let to = random.of(&N3).parse::<IpAddr>().unwrap();
+    let to = if to.is_ipv4() == gnb.is_ipv4() {
+        to
+    } else {
+        N3[usize::from(gnb.is_ipv6())].parse().unwrap()
+    };
+    let mut packet = Vec::new();
+    let port = if random.chance(97) { 2152 } else { random.of(&[2123, 2153, 0]) };
+    let from = random.of(&[2152, 50_000, 1]);
+    match (gnb, to) {
+        (IpAddr::V4(gnb), IpAddr::V4(to)) => {
+            PacketBuilder::ipv4(gnb.octets(), to.octets(), 64)
+                .udp(from, port)
+                .write(&mut packet, &message)
+                .unwrap();
+            packet[1] = random.of(&[0, 0, 0, 1, 2, 3, 46 << 2 | 3]);
+            if random.chance(4) {
+                packet[6] = random.of(&[0x20, 0x40, 0x01]);
+            }
+            if random.chance(4) {
+                // Options: one word of "no operation" (RFC 791 §3.1).
+                packet[0] = 0x46;
+                let total = u16::from_be_bytes([packet[2], packet[3]]) + 4;
+                packet[2..4].copy_from_slice(&total.to_be_bytes());
+                packet.splice(20..20, [1; 4]);
+            }
+        }
+        (IpAddr::V6(gnb), IpAddr::V6(to)) => {
+            PacketBuilder::ipv6(gnb.octets(), to.octets(), 64)
+                .udp(from, port)
+                .write(&mut packet, &message)
+                .unwrap();
+            packet[1] = random.of(&[0, 0, 0, 0x10, 0x20, 0x30]);
+        }
+        _ => unreachable!("one version"),
+    }
+    ip_frame(random, &packet)
+}
+
 fn encapsulated(random: &mut Random) -> Vec<u8> {
     let packet = inner(random);
     let protocol = if packet[0] >> 4 == 4 { 4 } else { 41 };
@@ -408,7 +592,8 @@ fn arp(random: &mut Random) -> Vec<u8> {
     body.extend(v4(random));
     body.extend([0; 6]);
     let gateway = entry::gateway::IPV4.octets();
-    body.extend(if random.chance(80) { gateway } else { v4(random) });
+    let n3 = N3[0].parse::<Ipv4Addr>().unwrap().octets();
+    body.extend(if random.chance(80) { random.of(&[gateway, gateway, n3]) } else { v4(random) });
     if random.chance(50) {
         body.extend([0; 18]);
     }
@@ -417,7 +602,9 @@ fn arp(random: &mut Random) -> Vec<u8> {
 
 fn discovery(random: &mut Random) -> Vec<u8> {
     let gateway = entry::gateway::IPV6.octets();
-    let target = if random.chance(80) { gateway } else { v6(random) };
+    let n3 = N3[1].parse::<Ipv6Addr>().unwrap().octets();
+    let own = random.of(&[gateway, gateway, n3]);
+    let target = if random.chance(80) { own } else { v6(random) };
     let source = match random.below(6) {
         0 => [0; 16],
         1 => "fe80::22".parse::<Ipv6Addr>().unwrap().octets(),
@@ -450,6 +637,7 @@ pub(crate) fn frame(random: &mut Random, fabric: bool) -> Vec<u8> {
         }
         3 | 4 => encapsulated(random),
         n if fabric && n > 5 => encapsulated(random),
+        n if n > 12 => gtp(random),
         _ => {
             let packet = inner(random);
             ip_frame(random, &packet)

@@ -208,6 +208,7 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
                 prefix: "10.9.0.0/16".parse().unwrap(),
                 port: PortId(ACCESS[1]),
                 mac: NEIGHBOR,
+                tunnel: None,
             }),
             Entry::SliceMeter(meter),
         ]);

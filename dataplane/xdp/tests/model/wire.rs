@@ -3,12 +3,13 @@
 use etherparse::{
     ArpPacketSlice, Ethernet2HeaderSlice, Icmpv6Slice, IpAuthHeaderSlice, IpNumber,
     Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
+    PacketHeaders, TransportHeader, UdpHeaderSlice,
 };
 use selvedge_pipeline::entry::gateway;
 use selvedge_pipeline::model::wire::flow_label;
 use selvedge_xdp::Verdict;
 
-use crate::packets::ACCESS;
+use crate::packets::{ACCESS, N3};
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86DD;
@@ -141,17 +142,92 @@ fn outer(frame: &[u8]) -> (Ipv6HeaderSlice<'_>, Option<Packet<'_>>) {
     (header, Packet::read(ethertype, inner))
 }
 
+/// Behind a GTP-U header, where the sender wrote it as it should: the user's packet.
+fn behind_gtp(message: &[u8]) -> &[u8] {
+    let mut at = if message[0] & 7 == 0 { 8 } else { 12 };
+    let mut next = if message[0] & 4 == 0 { 0 } else { message[11] };
+    while next != 0 {
+        at += 4 * usize::from(message[at]);
+        next = message[at - 1];
+    }
+    &message[at..8 + usize::from(u16::from_be_bytes([message[2], message[3]]))]
+}
+
+fn of_user(packet: &[u8]) -> (u16, &[u8]) {
+    (if packet[0] >> 4 == 4 { IPV4 } else { IPV6 }, packet)
+}
+
+/// The packet that an access port let in and that became `after`: out of a tunnel, if it is not
+/// what came.
+fn let_in<'a>(frame: &'a [u8], after: &Packet<'_>) -> Packet<'a> {
+    let (ethertype, rest) = link(frame);
+    let packet = Packet::read(ethertype, rest).expect("a whole packet");
+    if (packet.source, packet.destination) == (after.source, after.destination) {
+        return packet;
+    }
+    assert!(N3.contains(&&*packet.destination.to_string()));
+    assert_eq!(packet.transport.map(|(protocol, ..)| protocol), Some(17));
+    let udp = UdpHeaderSlice::from_slice(packet.payload).expect("a datagram");
+    assert_eq!(udp.destination_port(), 2152);
+    let (ethertype, inner) = of_user(behind_gtp(&packet.payload[8..usize::from(udp.length())]));
+    Packet::read(ethertype, inner).expect("a whole packet")
+}
+
+/// The user's packet in a frame to an endpoint: out of a tunnel, if it went in one.
+fn let_out(frame: &[u8]) -> (u16, &[u8]) {
+    let (ethertype, rest) = link(frame);
+    let packet = Packet::read(ethertype, rest).expect("a whole packet");
+    if !N3.contains(&&*packet.source.to_string()) {
+        return (ethertype, rest);
+    }
+    assert_eq!((packet.hop_limit, packet.checksum_error), (64, 0));
+    assert_eq!(packet.payload.as_ptr_range().end, frame.as_ptr_range().end, "and no more");
+    let udp = UdpHeaderSlice::from_slice(packet.payload).expect("a datagram");
+    assert_eq!((udp.destination_port(), udp.checksum()), (2152, 0));
+    assert!(udp.source_port() >= 0xc000);
+    assert_eq!(usize::from(udp.length()), packet.payload.len());
+    let message = &packet.payload[8..];
+    assert_eq!((message[0], message[1]), (0x34, 255));
+    assert_eq!(usize::from(u16::from_be_bytes([message[2], message[3]])), message.len() - 8);
+    assert_ne!(message[4..8], [0; 4]);
+    assert_eq!((&message[8..14], message[15]), (&[0, 0, 0, 0x85, 1, 0][..], 0));
+    assert!(message[14] < 64);
+    of_user(&message[16..])
+}
+
+/// A GTP-U message back to where `frame` came from; its checksum over IPv6 is right.
+fn check_gtp_answer(frame: &[u8], sent: &[u8]) {
+    let (asked, told) = (link(frame), link(sent));
+    let [asked, answer] =
+        [asked, told].map(|(kind, rest)| Packet::read(kind, rest).expect("a whole packet"));
+    assert_eq!((answer.source, answer.destination), (asked.destination, asked.source));
+    let asked_from = asked.transport.and_then(|(_, ports, _)| ports).expect("GTP-U").0;
+    assert_eq!(answer.transport, Some((17, Some((2152, asked_from)), false)));
+    assert_eq!((answer.hop_limit, answer.checksum_error), (64, 0));
+    let headers = PacketHeaders::from_ethernet_slice(sent).expect("a datagram");
+    let Some(TransportHeader::Udp(udp)) = &headers.transport else { panic!("{headers:?}") };
+    let message = headers.payload.slice();
+    assert_eq!(usize::from(udp.length), 8 + message.len());
+    assert_eq!(usize::from(u16::from_be_bytes([message[2], message[3]])), message.len() - 8);
+    assert!([2, 26, 31].contains(&message[1]), "{message:02x?}");
+    match headers.net.as_ref().expect("IP") {
+        etherparse::NetHeaders::Ipv6(ip, _) => {
+            assert_eq!(Ok(udp.checksum), udp.calc_checksum_ipv6(ip, message));
+        }
+        _ => assert_eq!(udp.checksum, 0),
+    }
+}
+
 /// Checks what became of `frame`, which came in at an access port or in an outer header.
 pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
     match verdict {
         Verdict::Forwarded { port, frame: sent } if ACCESS.contains(port) => {
-            let (ethertype, rest) = link(sent);
+            let (ethertype, rest) = let_out(sent);
             assert_eq!(sent[6..12], gateway::MAC);
             let packet = Packet::read(ethertype, rest).expect("a whole packet");
             assert_eq!(packet.payload.as_ptr_range().end, sent.as_ptr_range().end, "and no more");
             if access {
-                let (ethertype, rest) = link(frame);
-                packet.check(&Packet::read(ethertype, rest).expect("a whole packet"), 1);
+                packet.check(&let_in(frame, &packet), 1);
             } else {
                 let untrimmed = frame[..54 + usize::from(outer_len(frame))].to_vec();
                 packet.check(&outer(&untrimmed).1.expect("a whole packet"), 0);
@@ -160,9 +236,9 @@ pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
         Verdict::Forwarded { frame: sent, .. } | Verdict::ToHook { frame: sent, .. } => {
             let (header, inner) = outer(sent);
             if access {
-                let (ethertype, rest) = link(frame);
-                let before = Packet::read(ethertype, rest).expect("a whole packet");
-                inner.expect("a whole packet").check(&before, 1);
+                let inner = inner.expect("a whole packet");
+                let before = let_in(frame, &inner);
+                inner.check(&before, 1);
                 let Packet { source, destination, transport, .. } = before;
                 let (protocol, ports, is_fragment) = transport.expect("what it carries");
                 let (protocol, ports) = if is_fragment { (0, None) } else { (protocol, ports) };
@@ -177,6 +253,8 @@ pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
         Verdict::Answered { frame: sent } => {
             assert_eq!((&sent[..6], &sent[6..12]), (&frame[6..12], &gateway::MAC[..]));
             match link(sent) {
+                (IPV4, _) => check_gtp_answer(frame, sent),
+                (IPV6, rest) if rest[6] == 17 => check_gtp_answer(frame, sent),
                 (IPV6, rest) => {
                     let header = Ipv6HeaderSlice::from_slice(rest).expect("an IPv6 header");
                     let message = Icmpv6Slice::from_slice(&rest[40..]).expect("a message");
@@ -187,7 +265,7 @@ pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
                 (_, rest) => {
                     let arp = ArpPacketSlice::from_slice(rest).expect("ARP").to_packet();
                     assert_eq!(arp.operation.0, 2);
-                    assert_eq!(arp.sender_protocol_addr(), gateway::IPV4.octets());
+                    assert_eq!(arp.sender_protocol_addr(), &frame[38..42]);
                     assert_eq!(arp.sender_hw_addr(), gateway::MAC);
                     assert_eq!(arp.target_hw_addr(), &frame[22..28]);
                     assert_eq!(arp.target_protocol_addr(), &frame[28..32]);

@@ -6,8 +6,10 @@ use selvedge_ebpf_common::rule::{RULE_DROP, RULE_SET_SLICE};
 use selvedge_ebpf_common::value::{ConfigValue, PortValue, way_port};
 use selvedge_ebpf_common::{
     FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, OUTER_HOP_LIMIT, OUTER_LEN, REPAIRED, STAGE_ANSWER,
-    STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_SID, drop, mac_word, sid_slot, slice_slot,
+    STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_SID, STAGE_TUNNEL, drop, mac_word, sid_slot,
+    slice_slot,
 };
+use selvedge_ebpf_parse::gtp;
 use selvedge_ebpf_parse::ip::{
     self, ICMPV6, IPIP, IPV4_LEN, IPV6, IPV6_LEN, Packet, mapped, multicast_v6, routable_v4,
     routable_v6,
@@ -19,7 +21,7 @@ use super::classify::Found;
 use super::maps::{POLICY, PORT, SID, SLICE_COUNTERS};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, classify, egress, events, extensions, jump, lookup, packet, repair};
+use super::{Step, classify, egress, events, extensions, jump, lookup, packet, repair, tunnel};
 
 /// Router solicitation to redirect (RFC 4861 §4).
 pub(super) const ND_FIRST: u8 = 133;
@@ -37,20 +39,18 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     match ethernet.be16::<12>() {
         ETHERTYPE_IPV4 => {
             let Some(inner) = ip::ipv4(cursor, available) else { return Err(drop::MALFORMED) };
-            if inner.len > MAX_INNER_LEN {
-                return Err(drop::TOO_BIG);
-            }
-            ingress(ctx, state, inner, 4)
+            enter(ctx, state, inner, 4)
         }
         ETHERTYPE_IPV6 => {
-            let Some(mut inner) = ip::ipv6(cursor, available) else { return Err(drop::MALFORMED) };
+            let Some(inner) = ip::ipv6(cursor, available) else { return Err(drop::MALFORMED) };
             // Neighbor discovery and multicast end here, whatever their source.
             if inner.protocol == ICMPV6
                 && inner.len >= ICMPV6_TYPE as u32
                 && let Some(message) = cursor.peek::<ICMPV6_TYPE>()
                 && (ND_FIRST..=ND_LAST).contains(&message.u8::<IPV6_LEN>())
             {
-                if message.u8::<IPV6_LEN>() == NEIGHBOR_SOLICITATION {
+                // A UE is no neighbor.
+                if message.u8::<IPV6_LEN>() == NEIGHBOR_SOLICITATION && state.slice_set() == 0 {
                     return jump(ctx, STAGE_ANSWER);
                 }
                 return Err(drop::UNSUPPORTED);
@@ -58,24 +58,38 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
             if multicast_v6(inner.destination) {
                 return Err(drop::UNSUPPORTED);
             }
-            if inner.len > MAX_INNER_LEN {
-                return Err(drop::TOO_BIG);
-            }
-            // RFC 8754 §5.1: nobody outside may say where a packet goes inside.
-            if inner.destination[0] & 0xffff == 0x005f {
-                return Err(drop::SRV6_FROM_ACCESS);
-            }
-            if ip::is_extension(inner.protocol) {
-                let Some(filled) = extensions::fill(state, inner) else {
-                    return jump(ctx, STAGE_EXTENSIONS);
-                };
-                inner = filled;
-            }
-            ingress(ctx, state, inner, 6)
+            enter(ctx, state, inner, 6)
         }
         ETHERTYPE_ARP => jump(ctx, STAGE_ANSWER),
         _ => Err(drop::UNSUPPORTED),
     }
+}
+
+/// B.2 and B.3: what is for this switch itself, and what no endpoint may send.
+#[inline(always)]
+fn enter(ctx: &XdpContext, state: State, mut inner: Packet, version: u8) -> Step {
+    let config = lookup::config().ok_or(drop::PORT_DISABLED)?;
+    let from_tunnel = state.slice_set() != 0;
+    if lookup::is_n3(config, inner.destination) {
+        return if from_tunnel { Err(drop::CORE_ADDRESS) } else { jump(ctx, STAGE_GTP) };
+    }
+    if inner.len > MAX_INNER_LEN {
+        return Err(drop::TOO_BIG);
+    }
+    // RFC 8754 §5.1: nobody outside may say where a packet goes inside.
+    if version == 6 && inner.destination[0] & 0xffff == 0x005f {
+        return Err(drop::SRV6_FROM_ACCESS);
+    }
+    if version == 6 && ip::is_extension(inner.protocol) {
+        let Some(filled) = extensions::fill(state, inner) else {
+            return jump(ctx, STAGE_EXTENSIONS);
+        };
+        inner = filled;
+    }
+    if from_tunnel && gtp::is_gtpu(&inner) {
+        return Err(drop::GTP_IN_GTP);
+    }
+    ingress(ctx, state, config, inner, version)
 }
 
 /// Whether an address is an endpoint's, by the version of the packet it is in.
@@ -130,13 +144,21 @@ pub(super) fn unassigned(ctx: &XdpContext, state: State) {
 
 /// B.4 to B.10.
 #[inline(always)]
-fn ingress(ctx: &XdpContext, state: State, inner: Packet, version: u8) -> Step {
-    let config = lookup::config().ok_or(drop::PORT_DISABLED)?;
-    let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source) else {
-        reveal(ctx, state, inner.source, version);
-        return Err(drop::SPOOFED_SOURCE);
-    };
-    let (mut slice_set, direction) = (endpoint.slice_set, endpoint.direction);
+fn ingress(
+    ctx: &XdpContext,
+    state: State,
+    config: &'static ConfigValue,
+    inner: Packet,
+    version: u8,
+) -> Step {
+    let (mut slice_set, mut direction) = (state.slice_set(), state.direction());
+    if slice_set == 0 {
+        let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source) else {
+            reveal(ctx, state, inner.source, version);
+            return Err(drop::SPOOFED_SOURCE);
+        };
+        (slice_set, direction) = (endpoint.slice_set, endpoint.direction);
+    }
     if !routable(inner.destination, version) {
         return Err(drop::UNSUPPORTED);
     }
@@ -199,10 +221,12 @@ fn local(
     profile: Profile,
 ) -> Step {
     let delivery = lookup::delivery(config, state.slice(), inner.destination);
-    let way = delivery.ok_or(drop::NO_DELIVERY)?.way;
+    let delivery = delivery.ok_or(drop::NO_DELIVERY)?;
+    let way = delivery.way;
     let port = u32::from(way_port(way));
+    let overhead = tunnel::prepare(state, delivery, inner, profile)?;
     trim(ctx, inner)?;
-    let len = ETHERNET_LEN as u32 + inner.len;
+    let len = ETHERNET_LEN as u32 + overhead + inner.len;
     let mark = egress::queue(config, state, port, profile, len)? && ecn_capable(inner);
 
     let mut cursor = packet::cursor(ctx);
@@ -222,6 +246,9 @@ fn local(
         if mark {
             rewrite::set_ecn_ipv6(header, ip::ECN_CE);
         }
+    }
+    if overhead != 0 {
+        return jump(ctx, STAGE_TUNNEL);
     }
     let action = egress::send(state, port, len, None)?;
     state.delivered(state.mark().into());

@@ -1,15 +1,15 @@
 //! B.1: the any-cast gateway answers ARP (RFC 826) and neighbor solicitations (RFC 4861) of
-//! endpoints that belong to the port.
+//! endpoints that belong to the port, for itself and for the addresses on N3.
 
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::value::{PORT_ACCESS, PORT_FABRIC};
 use selvedge_ebpf_common::{GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, drop, mac_word};
-use selvedge_ebpf_parse::ip::{ICMPV6, IPV6_LEN, link_local_v6};
+use selvedge_ebpf_parse::ip::{ICMPV6, IPV6_LEN, link_local_v6, mapped};
 use selvedge_ebpf_parse::rewrite::fold;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV6};
 
 use super::state::State;
-use super::{Step, access, packet, probe};
+use super::{Step, access, lookup, packet, probe};
 
 /// Ethernet, IPv4, address lengths 6 and 4, as the raw words of the header.
 const ARP_FIXED: (u32, u16) = (u32::from_ne_bytes([0, 1, 8, 0]), u16::from_ne_bytes([6, 4]));
@@ -38,6 +38,11 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
 }
 
 #[inline(always)]
+fn is_n3(address: [u64; 2]) -> bool {
+    lookup::config().is_some_and(|config| lookup::is_n3(config, address))
+}
+
+#[inline(always)]
 fn arp(ctx: &XdpContext, state: State) -> Step {
     const GATEWAY: u32 = u32::from_ne_bytes(GATEWAY_IPV4);
 
@@ -46,7 +51,8 @@ fn arp(ctx: &XdpContext, state: State) -> Step {
         return Err(drop::UNSUPPORTED);
     }
     let bound = access::bound_v4(ctx, state, frame.raw32::<28>());
-    if frame.be16::<20>() != REQUEST || frame.raw32::<38>() != GATEWAY {
+    let target = frame.raw32::<38>();
+    if frame.be16::<20>() != REQUEST || target != GATEWAY && !is_n3(mapped(target)) {
         return Err(drop::UNSUPPORTED);
     }
     if !bound {
@@ -59,14 +65,14 @@ fn arp(ctx: &XdpContext, state: State) -> Step {
     frame.set_raw16::<20>(REPLY.to_be());
     frame.set_raw32::<22>(gateway as u32);
     frame.set_raw16::<26>((gateway >> 32) as u16);
-    frame.set_raw32::<28>(GATEWAY);
+    frame.set_raw32::<28>(target);
     frame.set_raw64::<32>(sender.0);
     frame.set_raw16::<40>(sender.1);
     state.answered()
 }
 
-/// The raw 16-bit words of the advertisement's checksum that do not depend on who asked:
-/// pseudo-header (RFC 8200 §8.1) without its destination, and the message.
+/// The raw 16-bit words of the advertisement's checksum that do not depend on who asked for
+/// what: pseudo-header (RFC 8200 §8.1) without its addresses, and the message without its target.
 const CONSTANT_SUM: u32 = {
     let mut message = [0u8; ADVERTISEMENT_LEN];
     message[0] = NEIGHBOR_ADVERTISEMENT;
@@ -75,11 +81,6 @@ const CONSTANT_SUM: u32 = {
     message[25] = 1;
     let mut sum = (ADVERTISEMENT_LEN as u16).to_be() as u32 + (ICMPV6 as u16).to_be() as u32;
     let mut n = 0;
-    while n < 16 {
-        message[8 + n] = GATEWAY_IPV6[n];
-        n += 1;
-    }
-    n = 0;
     while n < 6 {
         message[26 + n] = GATEWAY_MAC[n];
         n += 1;
@@ -87,11 +88,6 @@ const CONSTANT_SUM: u32 = {
     n = 0;
     while n < ADVERTISEMENT_LEN {
         sum += u16::from_le_bytes([message[n], message[n + 1]]) as u32;
-        n += 2;
-    }
-    n = 0;
-    while n < 16 {
-        sum += u16::from_le_bytes([GATEWAY_IPV6[n], GATEWAY_IPV6[n + 1]]) as u32;
         n += 2;
     }
     sum
@@ -114,7 +110,7 @@ const GATEWAY_HIGH: u64 = half(GATEWAY_IPV6, 0);
 const GATEWAY_LOW: u64 = half(GATEWAY_IPV6, 8);
 
 #[inline(always)]
-fn words(word: u64) -> u32 {
+pub(super) fn words(word: u64) -> u32 {
     (word & 0xffff) as u32
         + (word >> 16 & 0xffff) as u32
         + (word >> 32 & 0xffff) as u32
@@ -140,7 +136,8 @@ fn solicitation(ctx: &XdpContext, state: State) -> Step {
     let unspecified = source == [0, 0];
     let shown = if unspecified { target } else { source };
     let bound = access::bound(ctx, state, shown, 6);
-    if target != [GATEWAY_HIGH, GATEWAY_LOW] || hop_limit != 255 {
+    let own = target == [GATEWAY_HIGH, GATEWAY_LOW] || is_n3(target);
+    if !own || hop_limit != 255 {
         return Err(drop::UNSUPPORTED);
     }
     if !link_local_v6(source) && (unspecified || !bound) {
@@ -155,16 +152,17 @@ fn solicitation(ctx: &XdpContext, state: State) -> Step {
     frame.set_raw32::<14>((6u32 << 28).to_be());
     let word = (ADVERTISEMENT_LEN as u32) << 16 | u32::from(ICMPV6) << 8 | 255;
     frame.set_raw32::<18>(word.to_be());
-    frame.set_raw64::<22>(GATEWAY_HIGH);
-    frame.set_raw64::<30>(GATEWAY_LOW);
+    frame.set_raw64::<22>(target[0]);
+    frame.set_raw64::<30>(target[1]);
     frame.set_raw64::<38>(source[0]);
     frame.set_raw64::<46>(source[1]);
-    let checksum = !fold(CONSTANT_SUM + words(source[0]) + words(source[1]));
+    let ends = words(source[0]) + words(source[1]) + 2 * (words(target[0]) + words(target[1]));
+    let checksum = !fold(CONSTANT_SUM + ends);
     frame.set_raw16::<54>(u16::from(NEIGHBOR_ADVERTISEMENT));
     frame.set_raw16::<56>(checksum);
     frame.set_raw32::<58>(u32::from(FLAGS));
-    frame.set_raw64::<62>(GATEWAY_HIGH);
-    frame.set_raw64::<70>(GATEWAY_LOW);
+    frame.set_raw64::<62>(target[0]);
+    frame.set_raw64::<70>(target[1]);
     frame.set_raw64::<78>(gateway << 16 | 0x0102);
     state.answered()
 }

@@ -4,17 +4,42 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie};
 use selvedge_ebpf_common::key::{AddressKey, PREFIX_KEY_BITS};
-use selvedge_ebpf_common::value::{ConfigValue, DeliveryValue, EndpointValue, RouteValue};
+use selvedge_ebpf_common::value::{
+    ConfigValue, DeliveryValue, EndpointValue, RouteValue, SessionValue,
+};
 
 use super::maps::{
     CONFIG, DELIVERY_EXACT, DELIVERY_PREFIX, ENDPOINT_EXACT, ENDPOINT_PREFIX, PrefixData,
-    ROUTE_EXACT, ROUTE_PREFIX,
+    ROUTE_EXACT, ROUTE_PREFIX, SESSION,
 };
 
 #[inline(always)]
 pub(super) fn config() -> Option<&'static ConfigValue> {
     let config: &'static Array<ConfigValue> = &CONFIG;
     config.get(0)
+}
+
+/// Whether an address is one of this switch's own on N3.
+#[inline(always)]
+pub(super) fn is_n3(config: &ConfigValue, address: [u64; 2]) -> bool {
+    // A place that is free is the unspecified address.
+    if config.n3_addresses == 0 || address[0] | address[1] == 0 {
+        return false;
+    }
+    // The highest bit is set unless the two are the same: one branch, not eight.
+    let differs = |own: [u64; 2]| {
+        let bits = (own[0] ^ address[0]) | (own[1] ^ address[1]);
+        bits | bits.wrapping_neg()
+    };
+    differs(config.n3[0]) & differs(config.n3[1]) & differs(config.n3[2]) & differs(config.n3[3])
+        < 1 << 63
+}
+
+#[inline(always)]
+pub(super) fn session(teid: u32) -> Option<&'static SessionValue> {
+    let sessions: &'static HashMap<u32, SessionValue> = &SESSION;
+    // SAFETY: the value is read at once; one replaced meanwhile is freed after this program.
+    unsafe { sessions.get(teid) }
 }
 
 #[inline(always)]

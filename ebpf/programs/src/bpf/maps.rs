@@ -71,6 +71,9 @@ pub(super) static DELIVERY_EXACT: HashMap<AddressKey, DeliveryValue> =
 pub(super) static DELIVERY_PREFIX: LpmTrie<PrefixData, DeliveryValue> =
     LpmTrie::with_max_entries(MAX_DELIVERY_PREFIXES, NO_PREALLOC);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SESSION: HashMap<u32, SessionValue> =
+    HashMap::with_max_entries(MAX_SESSIONS, NO_PREALLOC);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static QUEUE: Array<QueueValue> = Array::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static QUEUE_STATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
@@ -98,6 +101,8 @@ pub(super) static RECENT: LruHashMap<AddressKey, u64> = LruHashMap::with_max_ent
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static EVENT_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static GTP_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static PROBE: Array<ProbeValue> = Array::with_max_entries(MAX_PORT_ID as u32 + 1, 0);
 
 /// Tail calls. Not pinned under its name: each load has its own.
@@ -113,7 +118,7 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
     named! {
         CONFIG FACTS PORT_NAME PORT_BY_LOW_IFINDEX PORT_BY_IFINDEX HOOK_BY_IFINDEX PORT PORT_STATE
         DEVICE ENDPOINT_EXACT ENDPOINT_PREFIX RULE RULE_NODE ROUTE_EXACT ROUTE_PREFIX METER METER_STATE POLICY
-        SID BACKUP DELIVERY_EXACT DELIVERY_PREFIX QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
-        SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE PROBE
+        SID BACKUP DELIVERY_EXACT DELIVERY_PREFIX SESSION QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
+        SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE GTP_RATE PROBE
     }
 };

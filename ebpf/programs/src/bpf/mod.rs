@@ -10,6 +10,7 @@ mod events;
 mod extensions;
 #[cfg(target_arch = "bpf")]
 mod generator;
+mod gtp;
 mod lookup;
 mod maps;
 mod meter;
@@ -18,6 +19,7 @@ mod probe;
 mod repair;
 mod sid;
 mod state;
+mod tunnel;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
@@ -149,6 +151,20 @@ pub(crate) fn extensions(ctx: XdpContext) -> u32 {
 pub(crate) fn answer(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(answer::run(&ctx, state))
+}
+
+/// GTP-U from gNBs.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn gtp(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(gtp::run(&ctx, state))
+}
+
+/// Delivery to UEs.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn tunnel(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(tunnel::run(&ctx, state))
 }
 
 /// On the socket end of a compute port: frames go to the hook's AF_XDP socket, or nowhere.

@@ -8,7 +8,7 @@ use selvedge_ebpf_common::value::{
 };
 use selvedge_ebpf_common::{
     COMPUTE_PORT, FIRST_FUNCTION, GATEWAY_MAC, MAX_SLICE_ID, OUTER_LEN, REPAIRED, SID_BLOCK,
-    SOURCE_MARK, STAGE_ANSWER, STAGE_SID, drop, mac_word, sid_slot,
+    SOURCE_MARK, STAGE_ANSWER, STAGE_SID, STAGE_TUNNEL, drop, mac_word, sid_slot,
 };
 use selvedge_ebpf_parse::ip::{self, ECN_CE, ECN_ECT_0, ECN_ECT_1, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
 use selvedge_ebpf_parse::srv6::Container;
@@ -17,7 +17,7 @@ use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, 
 use super::maps::{HOOK, HOOK_COUNTERS, PORT, PORT_COUNTERS, SID, SOCKET};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, egress, jump, lookup, packet, repair};
+use super::{Step, egress, jump, lookup, packet, repair, tunnel};
 
 /// Segments that one switch may consume of a packet before it has to leave.
 const ROUNDS: u32 = 4;
@@ -236,10 +236,13 @@ fn decapsulate(
         return Err(drop::MALFORMED);
     }
     let delivery = lookup::delivery(config, slice, inner.destination);
-    let way = delivery.ok_or(drop::NO_DELIVERY)?.way;
+    let delivery = delivery.ok_or(drop::NO_DELIVERY)?;
+    let way = delivery.way;
     let port = u32::from(way_port(way));
-    let len = ETHERNET_LEN as u32 + inner.len;
-    if egress::queue(config, state, port, Profile::from_dscp(class >> 2), len)? {
+    let profile = Profile::from_dscp(class >> 2);
+    let overhead = tunnel::prepare(state, delivery, &inner, profile)?;
+    let len = ETHERNET_LEN as u32 + overhead + inner.len;
+    if egress::queue(config, state, port, profile, len)? {
         told = ECN_CE;
     }
     let changes = capable && (told == ECN_CE || told == ECN_ECT_1) && told != ecn;
@@ -258,6 +261,10 @@ fn decapsulate(
         if changes {
             rewrite::set_ecn_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?, told);
         }
+    }
+    if overhead != 0 {
+        state.set_mark(mark as u8);
+        return jump(ctx, STAGE_TUNNEL);
     }
     let action = egress::send(state, port, len, None)?;
     state.delivered(mark);

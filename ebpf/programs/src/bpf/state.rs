@@ -2,7 +2,9 @@
 //! this CPU's own: XDP programs of one CPU do not interrupt each other.
 
 use aya_ebpf::bindings::xdp_action;
-use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch};
+use selvedge_ebpf_common::value::{
+    END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch, TunnelValue,
+};
 use selvedge_ebpf_common::{drop, slice_slot};
 
 use super::maps::{DEVICE, DROPS, SCRATCH, SLICE_COUNTERS};
@@ -38,6 +40,7 @@ impl State {
         state.set_classified(0);
         state.set_slice(0);
         state.set_fresh(0);
+        state.set_slice_set(0);
         Some(state)
     }
 
@@ -58,6 +61,11 @@ impl State {
     field!(len, set_len, len: u32);
     field!(in_profile, set_in_profile, in_profile: u8);
     field!(mark, set_mark, mark: u8);
+    field!(tunnel, set_tunnel, tunnel: TunnelValue);
+    field!(way, set_way, way: u64);
+    field!(label, set_label, label: u32);
+    field!(slice_set, set_slice_set, slice_set: u16);
+    field!(dscp, set_dscp, dscp: u8);
 
     /// Picoseconds, read once for each packet: the clock costs as much as a look-up or two.
     #[inline(always)]

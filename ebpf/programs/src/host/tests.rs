@@ -1,6 +1,6 @@
 use selvedge_ebpf_common::map::{LOW_IFINDICES, PINNED};
 use selvedge_ebpf_common::value::{
-    EVENTS_PER_SECOND, PORT_ACCESS, PORT_NONE, PortValue, RECENT_NS,
+    ConfigValue, EVENTS_PER_SECOND, PORT_ACCESS, PORT_NONE, PortValue, RECENT_NS,
 };
 use selvedge_ebpf_common::{COMPUTE_PORT, drop};
 
@@ -48,9 +48,10 @@ fn the_longest_prefix_is_found() {
 #[test]
 fn each_thread_has_its_own() {
     clear();
-    put("CONFIG", &[0; 4], &[1; 40]);
+    const BYTES: usize = size_of::<ConfigValue>();
+    put("CONFIG", &[0; 4], &[1; BYTES]);
     let other = std::thread::spawn(|| get("CONFIG", &[0; 4])).join().unwrap();
-    assert_eq!((get("CONFIG", &[0; 4]), other), (Some(vec![1; 40]), Some(vec![0; 40])));
+    assert_eq!((get("CONFIG", &[0; 4]), other), (Some(vec![1; BYTES]), Some(vec![0; BYTES])));
 }
 
 fn key(index: impl Into<u32>) -> [u8; 4] {

@@ -1,6 +1,6 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use proptest::{option, prelude::*};
 
 use super::*;
@@ -19,6 +19,56 @@ fn net() -> impl Strategy<Value = IpNet> {
             prefix::prefix(bits, len) == *net
         })
     ]
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())), address6()]
+}
+
+fn address6() -> impl Strategy<Value = IpAddr> {
+    (1u128 << 64..).prop_map(|bits| IpAddr::V6(bits.into()))
+}
+
+fn address4() -> impl Strategy<Value = IpAddr> {
+    any::<u32>().prop_map(|bits| IpAddr::V4(bits.into()))
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let ends = prop_oneof![(address4(), address4()), (address6(), address6())];
+    (ends, 1u32.., 0u8..64, 68u16..).prop_map(|((local, gnb), teid, qfi, mtu)| Tunnel {
+        local,
+        gnb,
+        teid,
+        qfi,
+        mtu,
+    })
+}
+
+fn session() -> impl Strategy<Value = Entry> {
+    let ipv4 = || (1u32..).prop_map(Ipv4Addr::from_bits);
+    let ipv6 = || {
+        (1u128 << 127.., 1u8..=128)
+            .prop_map(|(bits, len)| Ipv6Net::new(bits.into(), len).unwrap().trunc())
+    };
+    let ue = prop_oneof![
+        ipv4().prop_map(|v4| (Some(v4), None)),
+        ipv6().prop_map(|v6| (None, Some(v6))),
+        (ipv4(), ipv6()).prop_map(|(v4, v6)| (Some(v4), Some(v6))),
+    ];
+    (1u32.., port(), address(), ue, slice_set(), direction(), any::<u64>()).prop_map(
+        |(teid, port, gnb, (ue_ipv4, ue_ipv6), slice_set, direction, qfis)| {
+            Entry::GtpSession(GtpSessionEntry {
+                teid,
+                port,
+                gnb,
+                ue_ipv4,
+                ue_ipv6,
+                slice_set,
+                direction,
+                qfis,
+            })
+        },
+    )
 }
 
 fn port() -> impl Strategy<Value = PortId> {
@@ -118,9 +168,13 @@ fn entry() -> impl Strategy<Value = Entry> {
             .prop_map(|(around, backup, port, mac, sids)| {
                 Entry::Backup(BackupEntry { around, backup, port, mac, sids })
             }),
-        (slice(), net(), port(), any::<[u8; 6]>()).prop_map(|(slice, prefix, port, mac)| {
-            Entry::Delivery(DeliveryEntry { slice, prefix, port, mac })
-        }),
+        (slice(), net(), port(), any::<[u8; 6]>(), option::of(tunnel())).prop_map(
+            |(slice, prefix, port, mac, tunnel)| {
+                Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel })
+            }
+        ),
+        address().prop_map(|address| Entry::N3Address(N3AddressEntry { address })),
+        session(),
         (port(), any::<u64>(), any::<[u32; 3]>()).prop_map(|(port, rate_bps, threshold_bytes)| {
             Entry::PortQueue(PortQueueEntry { port, rate_bps, threshold_bytes })
         }),
@@ -147,9 +201,9 @@ fn raw_match() -> impl Strategy<Value = raw::FieldMatch> {
 
 fn raw_entry() -> impl Strategy<Value = raw::TableEntry> {
     let param = (0u32..8, raw_value()).prop_map(|(param_id, value)| raw::Param { param_id, value });
-    let action = (0u32..20, prop::collection::vec(param, 0..7))
+    let action = (0u32..23, prop::collection::vec(param, 0..9))
         .prop_map(|(id, params)| raw::Action { action_id: 1 << 24 | id, params });
-    (0u32..14, prop::collection::vec(raw_match(), 0..7), option::of(action), -1i32..3).prop_map(
+    (0u32..16, prop::collection::vec(raw_match(), 0..7), option::of(action), -1i32..3).prop_map(
         |(table, matches, action, priority)| raw::TableEntry {
             table_id: 2 << 24 | table,
             matches,
@@ -454,8 +508,39 @@ fn what_cannot_be_written_down() {
         let (around, port) = (PortId(1), PortId(2));
         Entry::Backup(BackupEntry { around, backup, port, mac: [0; 6], sids })
     };
+    let tunnel = |local: &str, gnb: &str, teid, qfi, mtu| {
+        let (local, gnb) = (local.parse().unwrap(), gnb.parse().unwrap());
+        let tunnel = Some(Tunnel { local, gnb, teid, qfi, mtu });
+        let (slice, prefix) = (SliceId::DEFAULT, "10.1.0.1/32".parse().unwrap());
+        Entry::Delivery(DeliveryEntry { slice, prefix, port: PortId(1), mac: [0; 6], tunnel })
+    };
+    let session = |teid, ipv4: Option<&str>, ipv6: Option<&str>| {
+        Entry::GtpSession(GtpSessionEntry {
+            teid,
+            port: PortId(1),
+            gnb: "192.0.2.1".parse().unwrap(),
+            ue_ipv4: ipv4.map(|text| text.parse().unwrap()),
+            ue_ipv6: ipv6.map(|text| text.parse().unwrap()),
+            slice_set: SliceSet(1),
+            direction: Direction::Uplink,
+            qfis: 0,
+        })
+    };
+    let n3 = |text: &str| Entry::N3Address(N3AddressEntry { address: text.parse().unwrap() });
     // (entry, part of the message)
     let cases = [
+        (tunnel("192.0.2.1", "fd00::1", 1, 1, 1500), "another IP version"),
+        (tunnel("192.0.2.1", "192.0.2.2", 0, 1, 1500), "teid: 0 is not within"),
+        (tunnel("192.0.2.1", "192.0.2.2", 1, 64, 1500), "64 is not within 0..=63"),
+        (tunnel("192.0.2.1", "192.0.2.2", 1, 1, 67), "67 is not within 68..=65535"),
+        (tunnel("::ffff:192.0.2.1", "fd00::2", 1, 1, 1500), "write it as IPv4"),
+        (session(0, Some("10.1.0.1"), None), "teid: 0 is not within"),
+        (session(1, None, None), "name nobody"),
+        (session(1, Some("0.0.0.0"), None), "or everybody"),
+        (session(1, None, Some("::/0")), "or everybody"),
+        (session(1, None, Some("fd10::1/64")), "bits outside"),
+        (session(1, None, Some("::ffff:10.1.0.1/128")), "write it as IPv4"),
+        (n3("::ffff:192.0.2.1"), "write it as IPv4"),
         (endpoint("10.1.0.1/16"), "bits outside"),
         (endpoint("::ffff:10.1.0.1/128"), "write it as IPv4"),
         (rule(1, "::/0"), "left out"),
@@ -561,10 +646,12 @@ fn ids_stay() {
             "policy=6: segments=10",
             "local_sid=7: node=11 decapsulate=12 compute=13",
             "next_hop=8: forward=14",
-            "delivery=9: deliver=15",
+            "delivery=9: deliver=15 deliver_gtp=19",
             "port_queue=10: limit=16",
             "generation=11: set_generation=17",
             "backup=12: repair=18",
+            "n3_address=13: end_tunnels=20",
+            "gtp_session=14: decapsulate_gtp=21",
         ]
     );
 }

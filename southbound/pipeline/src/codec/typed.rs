@@ -1,6 +1,8 @@
 //! What the numbers of a row mean: one arm for each table, in both directions.
 
-use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     CodecError,
@@ -33,6 +35,11 @@ const U64: Range = Range { min: 0, max: u64::MAX as u128, text: "64 bits" };
 const U32: Range = Range { min: 0, max: u32::MAX as u128, text: "32 bits" };
 const U16: Range = Range { min: 0, max: u16::MAX as u128, text: "16 bits" };
 const U8: Range = Range { min: 0, max: u8::MAX as u128, text: "8 bits" };
+const TEID: Range = Range { min: 1, max: u32::MAX as u128, text: "1..=4294967295" };
+const QFI: Range = Range { min: 0, max: 63, text: "0..=63" };
+const MTU: Range = Range { min: 68, max: u16::MAX as u128, text: "68..=65535" };
+const ADDRESS: Range = Range { min: 0, max: u128::MAX, text: "128 bits" };
+const PREFIX_LEN: Range = Range { min: 0, max: 128, text: "0..=128" };
 const MAC: Range = Range { min: 0, max: (1 << 48) - 1, text: "48 bits" };
 
 const REPAIR: [&str; 4] = ["sid1", "sid2", "sid3", "sid4"];
@@ -64,6 +71,8 @@ pub(super) fn key(row: &Row) -> Result<Key, CodecError> {
             row.exact("row", &ZERO)?;
             Key::Generation
         }
+        TableKind::N3Address => Key::N3Address(prefix::address(row.exact("address", &ADDRESS)?)),
+        TableKind::GtpSession => Key::GtpSession(row.exact("teid", &TEID)? as u32),
     })
 }
 
@@ -154,6 +163,10 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             prefix,
             port: row.port_param()?,
             mac: row.mac()?,
+            tunnel: match action {
+                "deliver" => None,
+                _ => Some(row.tunnel()?),
+            },
         }),
         Key::PortQueue(port) => Entry::PortQueue(PortQueueEntry {
             port,
@@ -166,6 +179,20 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
         }),
         Key::Generation => {
             Entry::Generation(GenerationEntry { generation: row.param("generation", &U64)? as u64 })
+        }
+        Key::N3Address(address) => Entry::N3Address(N3AddressEntry { address }),
+        Key::GtpSession(teid) => {
+            let (ue_ipv4, ue_ipv6) = row.ue()?;
+            Entry::GtpSession(GtpSessionEntry {
+                teid,
+                port: row.port_param()?,
+                gnb: row.address("gnb")?,
+                ue_ipv4,
+                ue_ipv6,
+                slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
+                direction: direction(row.param("direction", &BIT)?),
+                qfis: row.param("qfis", &U64)? as u64,
+            })
         }
     })
 }
@@ -276,9 +303,17 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         Entry::Delivery(e) => {
             row.exact("slice", &SLICE, e.slice.0)?;
             row.prefix("prefix", e.prefix)?;
-            row.action("deliver");
+            row.action(if e.tunnel.is_some() { "deliver_gtp" } else { "deliver" });
             row.param("port", &PORT, e.port.0)?;
             row.param("mac", &MAC, mac_number(e.mac))?;
+            if let Some(tunnel) = e.tunnel {
+                check_versions(&tunnel)?;
+                row.address("local", tunnel.local)?;
+                row.address("gnb", tunnel.gnb)?;
+                row.param("teid", &TEID, tunnel.teid)?;
+                row.param("qfi", &QFI, tunnel.qfi)?;
+                row.param("mtu", &MTU, tunnel.mtu)?;
+            }
         }
         Entry::PortQueue(e) => {
             row.exact("port", &PORT, e.port.0)?;
@@ -293,8 +328,53 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.action("set_generation");
             row.param("generation", &U64, e.generation)?;
         }
+        Entry::N3Address(e) => {
+            let bits = row.unmapped("address", e.address)?;
+            row.exact("address", &ADDRESS, bits)?;
+            row.action("end_tunnels");
+        }
+        Entry::GtpSession(e) => {
+            row.exact("teid", &TEID, e.teid)?;
+            row.action("decapsulate_gtp");
+            row.param("port", &PORT, e.port.0)?;
+            row.address("gnb", e.gnb)?;
+            check_ue(e.ue_ipv4, e.ue_ipv6)?;
+            row.param("ue_ipv4", &U32, e.ue_ipv4.map_or(0, Ipv4Addr::to_bits))?;
+            row.param("ue_ipv6", &ADDRESS, e.ue_ipv6.map_or(0, |net| net.addr().to_bits()))?;
+            row.param("ue_ipv6_len", &PREFIX_LEN, e.ue_ipv6.map_or(0, |net| net.prefix_len()))?;
+            row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
+            row.param("direction", &BIT, e.direction as u8)?;
+            row.param("qfis", &U64, e.qfis)?;
+        }
     }
     Ok(row.finish())
+}
+
+fn check_versions(tunnel: &Tunnel) -> Result<(), CodecError> {
+    if tunnel.local.is_ipv4() == tunnel.gnb.is_ipv4() {
+        return Ok(());
+    }
+    Err(CodecError::MixedVersions { table: TableKind::Delivery.name(), name: "local" })
+}
+
+/// What a UE sends from: something, none of it anything, and no IPv4 in disguise.
+fn check_ue(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Net>) -> Result<(), CodecError> {
+    let (table, name) = (TableKind::GtpSession.name(), "ue_ipv6");
+    let empty = |net: Ipv6Net| net.prefix_len() == 0;
+    let unspecified = |address: Ipv4Addr| address.is_unspecified();
+    let none = ipv4.is_none() && ipv6.is_none();
+    if none || ipv4.is_some_and(unspecified) || ipv6.is_some_and(empty) {
+        return Err(CodecError::NoUeAddress { table });
+    }
+    let Some(net) = ipv6 else { return Ok(()) };
+    if net.trunc() != net {
+        return Err(CodecError::BitsOutsideMask { table, name });
+    }
+    let (bits, len) = prefix::prefix_bits(net.into());
+    if prefix::prefix(bits, len) != IpNet::from(net) {
+        return Err(CodecError::MappedPrefix { table, name, prefix: net.to_string() });
+    }
+    Ok(())
 }
 
 fn check_path(sids: &[u16]) -> Result<(), CodecError> {
@@ -421,6 +501,34 @@ impl Row {
         Ok(PortId(self.param("port", &PORT)? as u16))
     }
 
+    fn address(&self, name: &'static str) -> Result<IpAddr, CodecError> {
+        Ok(prefix::address(self.param(name, &ADDRESS)?))
+    }
+
+    fn tunnel(&self) -> Result<Tunnel, CodecError> {
+        let tunnel = Tunnel {
+            local: self.address("local")?,
+            gnb: self.address("gnb")?,
+            teid: self.param("teid", &TEID)? as u32,
+            qfi: self.param("qfi", &QFI)? as u8,
+            mtu: self.param("mtu", &MTU)? as u16,
+        };
+        check_versions(&tunnel)?;
+        Ok(tunnel)
+    }
+
+    fn ue(&self) -> Result<(Option<Ipv4Addr>, Option<Ipv6Net>), CodecError> {
+        let ipv4 = self.param("ue_ipv4", &U32)? as u32;
+        let bits = self.param("ue_ipv6", &ADDRESS)?;
+        let len = self.param("ue_ipv6_len", &PREFIX_LEN)? as u8;
+        let net = Ipv6Net::new(Ipv6Addr::from_bits(bits), len).expect("at most 128 bits");
+        // Without a length there are no bits inside it.
+        let ipv4 = (ipv4 != 0).then(|| Ipv4Addr::from_bits(ipv4));
+        let ipv6 = (len != 0 || bits != 0).then_some(net);
+        check_ue(ipv4, ipv6)?;
+        Ok((ipv4, ipv6))
+    }
+
     fn mac(&self) -> Result<[u8; 6], CodecError> {
         let value = self.param("mac", &MAC)? as u64;
         let [_, _, mac @ ..] = value.to_be_bytes();
@@ -515,6 +623,21 @@ impl Builder {
         }
         self.set(name, FieldValue::Masked { value, mask: prefix::mask(len) });
         Ok(())
+    }
+
+    /// The bits of an address that is not an IPv4 one in disguise.
+    fn unmapped(&self, name: &'static str, address: IpAddr) -> Result<u128, CodecError> {
+        let bits = prefix::address_bits(address);
+        if prefix::address(bits) == address {
+            return Ok(bits);
+        }
+        let table = self.row.table().name;
+        Err(CodecError::MappedPrefix { table, name, prefix: address.to_string() })
+    }
+
+    fn address(&mut self, name: &'static str, address: IpAddr) -> Result<(), CodecError> {
+        let bits = self.unmapped(name, address)?;
+        self.param(name, &ADDRESS, bits)
     }
 
     /// As `prefix`, but to match anything has a form of its own.

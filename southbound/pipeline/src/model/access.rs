@@ -10,8 +10,8 @@ use super::{
     wire::{self, Profile},
 };
 use crate::{
-    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, PortId, RouteAction,
-    SliceId, SliceMeterEntry, TableKind, entry::gateway, prefix,
+    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, GtpSessionEntry,
+    PortId, RouteAction, SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, prefix,
 };
 
 const ICMPV6: u8 = 58;
@@ -23,7 +23,7 @@ const NEIGHBOR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 impl Run<'_> {
     pub(super) fn access(&mut self, port: PortId, frame: &[u8]) -> Step {
         let payload = frame::payload(frame);
-        let mut packet = match frame::ethertype(frame)? {
+        let packet = match frame::ethertype(frame)? {
             wire::ETHERTYPE_ARP => return self.arp(port, frame),
             wire::ETHERTYPE_IPV4 => Packet::parse(Version::V4, payload)?,
             wire::ETHERTYPE_IPV6 => Packet::parse(Version::V6, payload)?,
@@ -34,6 +34,42 @@ impl Run<'_> {
         {
             return Ok(answer);
         }
+        if self.switch.is_n3(packet.destination) {
+            return self.n3(port, frame, &packet);
+        }
+        self.enter(port, frame, packet, None)
+    }
+
+    /// A UE's packet out of its tunnel. What a link's neighbors ask has no meaning there, and what
+    /// is the core's own is not for UEs.
+    pub(super) fn carried(
+        &mut self,
+        port: PortId,
+        frame: &[u8],
+        packet: Packet,
+        session: &GtpSessionEntry,
+    ) -> Step {
+        let discovery = packet.protocol == ICMPV6
+            && packet.version == Version::V6
+            && packet.bytes.get(wire::IPV6_LEN).is_some_and(|t| NEIGHBOR_DISCOVERY.contains(t));
+        let multicast = matches!(packet.destination, IpAddr::V6(v6) if v6.is_multicast());
+        if discovery || multicast {
+            return Err(DropReason::Unsupported);
+        }
+        if self.switch.is_n3(packet.destination) {
+            return Err(DropReason::CoreAddress);
+        }
+        self.enter(port, frame, packet, Some((session.slice_set, session.direction)))
+    }
+
+    /// `ue`: what a PDU session says of the sender, in place of `endpoint`.
+    fn enter(
+        &mut self,
+        port: PortId,
+        frame: &[u8],
+        mut packet: Packet,
+        ue: Option<(SliceSet, Direction)>,
+    ) -> Step {
         if packet.bytes.len() > wire::ACCESS_MTU {
             return Err(DropReason::TooBig);
         }
@@ -42,7 +78,13 @@ impl Run<'_> {
             return Err(DropReason::Srv6FromAccess);
         }
         packet.look_behind_extensions()?;
-        self.ingress(port, frame, packet)
+        if ue.is_some()
+            && packet.protocol == wire::UDP
+            && packet.ports.is_some_and(|(_, to)| to == wire::GTP_PORT)
+        {
+            return Err(DropReason::GtpInGtp);
+        }
+        self.ingress(port, frame, packet, ue)
     }
 
     /// A frame on a port without an entry goes nowhere, but shows who is there.
@@ -68,8 +110,21 @@ impl Run<'_> {
     }
 
     /// B.4 to B.10.
-    fn ingress(&mut self, port: PortId, frame: &[u8], mut packet: Packet) -> Step {
-        let endpoint = self.bound(port, frame, packet.source)?.ok_or(DropReason::SpoofedSource)?;
+    fn ingress(
+        &mut self,
+        port: PortId,
+        frame: &[u8],
+        mut packet: Packet,
+        ue: Option<(SliceSet, Direction)>,
+    ) -> Step {
+        let (mut slice_set, direction) = match ue {
+            Some(ue) => ue,
+            None => {
+                let endpoint = self.bound(port, frame, packet.source)?;
+                let endpoint = endpoint.ok_or(DropReason::SpoofedSource)?;
+                (endpoint.slice_set, endpoint.direction)
+            }
+        };
         if !routable(packet.destination) {
             return Err(DropReason::Unsupported);
         }
@@ -78,7 +133,6 @@ impl Run<'_> {
         }
         packet.decrement_hop_limit();
 
-        let mut slice_set = endpoint.slice_set;
         let rule = self.switch.rules().find(|rule| matches(rule, &packet)).copied();
         if let Some(rule) = rule {
             let detail = match rule.action {
@@ -94,7 +148,7 @@ impl Run<'_> {
             match rule.action {
                 ClassifierAction::Drop => return Err(DropReason::ClassifierDrop),
                 ClassifierAction::Pass => {}
-                ClassifierAction::SetSlice(slice) => slice_set = crate::SliceSet(slice.0),
+                ClassifierAction::SetSlice(slice) => slice_set = SliceSet(slice.0),
             }
         }
 
@@ -112,7 +166,7 @@ impl Run<'_> {
             key,
             format_args!("{}: slice {}, {target}", route.prefix, route.slice.0),
         );
-        let profile = self.meter(route.slice, endpoint.direction).unwrap_or(Profile::BEST_EFFORT);
+        let profile = self.meter(route.slice, direction).unwrap_or(Profile::BEST_EFFORT);
 
         match route.action {
             RouteAction::Local => self.deliver(route.slice, profile, &packet),
@@ -125,8 +179,7 @@ impl Run<'_> {
                 let sids = policy.sids.clone();
                 let ids = sids.iter().map(|sid| format!("{sid:x}")).collect::<Vec<_>>().join(":");
                 self.hit(TableKind::Policy, key, format_args!("segments {ids}"));
-                let outer =
-                    self.encapsulate(&packet, &sids, profile, (route.slice, endpoint.direction));
+                let outer = self.encapsulate(&packet, &sids, profile, (route.slice, direction));
                 // A fresh header is not counted down by the switch that wrote it.
                 self.segments(outer, Link { addresses: frame::addresses(frame)?, fresh: true })
             }
@@ -170,7 +223,7 @@ impl Run<'_> {
     }
 
     /// The endpoint that `source` is on this port; reports it when there is none.
-    fn bound(
+    pub(super) fn bound(
         &mut self,
         port: PortId,
         frame: &[u8],
@@ -200,7 +253,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// B.1 for ARP (RFC 826): the gateway is asked for, by somebody who belongs here.
+    /// B.1 for ARP (RFC 826): the gateway or an N3 address is asked for, by somebody who belongs
+    /// here.
     fn arp(&mut self, port: PortId, frame: &[u8]) -> Step {
         let arp: [u8; 28] = frame::array(frame, wire::ETHERNET_LEN).ok_or(DropReason::Malformed)?;
         if arp[..6] != [0, 1, 8, 0, 6, 4] {
@@ -209,7 +263,7 @@ impl Run<'_> {
         let [sender, target] =
             [14, 24].map(|at| Ipv4Addr::from(frame::array::<4>(&arp, at).expect("28 bytes")));
         let bound = self.bound(port, frame, sender.into())?;
-        if arp[6..8] != [0, 1] || target != gateway::IPV4 {
+        if arp[6..8] != [0, 1] || !(target == gateway::IPV4 || self.switch.is_n3(target.into())) {
             return Err(DropReason::Unsupported);
         }
         if bound.is_none() {
@@ -221,7 +275,7 @@ impl Run<'_> {
         put(6, &gateway::MAC);
         put(20, &[0, 2]);
         put(22, &gateway::MAC);
-        put(28, &gateway::IPV4.octets());
+        put(28, &target.octets());
         put(32, &arp[8..18]); // the sender's pair becomes the target's
         Ok(Verdict::Answer { port, frame: answer })
     }
@@ -246,7 +300,7 @@ impl Run<'_> {
         }
     }
 
-    /// A neighbor solicitation (RFC 4861 §4.3, §7.2.4): answered for the gateway. One for
+    /// A neighbor solicitation (RFC 4861 §4.3, §7.2.4): answered for the gateway and N3. One for
     /// another address shows its sender, or, in duplicate address detection, its target.
     fn solicitation(&mut self, port: PortId, frame: &[u8], packet: &Packet) -> Step {
         let message = &packet.bytes[wire::IPV6_LEN..];
@@ -254,22 +308,24 @@ impl Run<'_> {
         let IpAddr::V6(source) = packet.source else { unreachable!("parsed as IPv6") };
         let shown = if source.is_unspecified() { target } else { source };
         let bound = self.bound(port, frame, shown.into())?.is_some() && shown == source;
-        if target != gateway::IPV6 || packet.hop_limit() != 255 {
+        let own = target == gateway::IPV6 || self.switch.is_n3(target.into());
+        if !own || packet.hop_limit() != 255 {
             return Err(DropReason::Unsupported);
         }
         if !bound && !source.is_unicast_link_local() {
             return Err(DropReason::SpoofedSource);
         }
-        Ok(Verdict::Answer { port, frame: advertisement(frame::ethernet_source(frame)?, source) })
+        let frame = advertisement(frame::ethernet_source(frame)?, source, target);
+        Ok(Verdict::Answer { port, frame })
     }
 }
 
-/// The neighbor advertisement of the gateway (RFC 4861 §4.4): solicited, override, with its
+/// The neighbor advertisement of `own` (RFC 4861 §4.4): solicited, override, with the gateway's
 /// link-layer address.
-fn advertisement(to_mac: [u8; 6], to: Ipv6Addr) -> Vec<u8> {
+fn advertisement(to_mac: [u8; 6], to: Ipv6Addr, own: Ipv6Addr) -> Vec<u8> {
     const LEN: u16 = 32;
     let mut message = vec![NEIGHBOR_ADVERTISEMENT, 0, 0, 0, 0x60, 0, 0, 0];
-    message.extend_from_slice(&gateway::IPV6.octets());
+    message.extend_from_slice(&own.octets());
     message.extend_from_slice(&[2, 1]); // target link-layer address, 8 bytes
     message.extend_from_slice(&gateway::MAC);
 
@@ -277,24 +333,14 @@ fn advertisement(to_mac: [u8; 6], to: Ipv6Addr) -> Vec<u8> {
     frame.extend_from_slice(&[0x60, 0, 0, 0]);
     frame.extend_from_slice(&LEN.to_be_bytes());
     frame.extend_from_slice(&[ICMPV6, 255]);
-    frame.extend_from_slice(&gateway::IPV6.octets());
+    frame.extend_from_slice(&own.octets());
     frame.extend_from_slice(&to.octets());
 
     // RFC 4443 §2.3: the pseudo-header of RFC 8200 §8.1 comes first.
-    let pseudo = [
-        &gateway::IPV6.octets()[..],
-        &to.octets(),
-        &[0, 0],
-        &LEN.to_be_bytes(),
-        &[0, 0, 0, ICMPV6],
-    ]
-    .concat();
-    let words = pseudo.chunks_exact(2).chain(message.chunks_exact(2));
-    let mut sum: u32 = words.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    message[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let pseudo =
+        [&own.octets()[..], &to.octets(), &[0, 0], &LEN.to_be_bytes(), &[0, 0, 0, ICMPV6]].concat();
+    let sum = frame::sum(&[pseudo, message.clone()].concat());
+    message[2..4].copy_from_slice(&(!sum).to_be_bytes());
     frame.extend_from_slice(&message);
     frame
 }

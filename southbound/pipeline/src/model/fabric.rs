@@ -4,6 +4,7 @@
 use super::{
     Ingress, Run, Step, Verdict,
     frame::{self, Outer, Packet, Version},
+    gtp,
     wire::{self, Profile},
 };
 use crate::{
@@ -157,8 +158,19 @@ impl Run<'_> {
         };
         let detail = format!("{}: port {}", delivery.prefix, delivery.port.0);
         self.hit(TableKind::Delivery, key, detail);
-        let mut frame = frame::ethernet(delivery.mac, gateway::MAC, packet.version.ethertype());
-        frame.extend_from_slice(&packet.bytes);
+        let (ethertype, bytes) = match &delivery.tunnel {
+            None => (packet.version.ethertype(), packet.bytes.clone()),
+            Some(tunnel) => {
+                if packet.bytes.len() + tunnel.overhead() > usize::from(tunnel.mtu) {
+                    return Err(DropReason::TooBig);
+                }
+                let v4 = tunnel.gnb.is_ipv4();
+                let outer = if v4 { Version::V4 } else { Version::V6 };
+                (outer.ethertype(), gtp::tunnelled(tunnel, profile, packet))
+            }
+        };
+        let mut frame = frame::ethernet(delivery.mac, gateway::MAC, ethertype);
+        frame.extend_from_slice(&bytes);
         self.out(delivery.port, profile, frame)
     }
 }

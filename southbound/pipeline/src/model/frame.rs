@@ -327,6 +327,16 @@ impl Outer {
     }
 }
 
+/// One's-complement sum of big-endian words (RFC 1071), zero behind an odd byte.
+pub(super) fn sum(bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    let mut sum: u32 = bytes.chunks(2).map(word).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
 /// Destination and source address of a frame that is at least an Ethernet header.
 pub(super) fn addresses(frame: &[u8]) -> Result<([u8; 6], [u8; 6]), DropReason> {
     Ok((array(frame, 0).ok_or(Malformed)?, ethernet_source(frame)?))

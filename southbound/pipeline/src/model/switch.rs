@@ -180,6 +180,17 @@ impl Switch {
         self.deliveries.get(slice.0, destination)
     }
 
+    pub(super) fn is_n3(&self, address: IpAddr) -> bool {
+        self.entries.contains_key(&Key::N3Address(address))
+    }
+
+    pub(super) fn session(&self, teid: u32) -> Option<&GtpSessionEntry> {
+        match self.entries.get(&Key::GtpSession(teid))? {
+            Entry::GtpSession(entry) => Some(entry),
+            _ => None,
+        }
+    }
+
     pub(super) fn port_queue(&self, port: PortId) -> Option<&PortQueueEntry> {
         match self.entries.get(&Key::PortQueue(port))? {
             Entry::PortQueue(entry) => Some(entry),

@@ -59,7 +59,7 @@ fn route(set: u16, prefix: &str, slice: SliceId, action: RouteAction) -> Entry {
 }
 
 fn delivery(slice: SliceId, prefix: &str, port: PortId, mac: [u8; 6]) -> Entry {
-    Entry::Delivery(DeliveryEntry { slice, prefix: net(prefix), port, mac })
+    Entry::Delivery(DeliveryEntry { slice, prefix: net(prefix), port, mac, tunnel: None })
 }
 
 fn next_hop(node: u16, port: PortId) -> Entry {

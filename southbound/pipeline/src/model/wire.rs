@@ -14,6 +14,11 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 pub const ETHERTYPE_IPV6: u16 = 0x86DD;
 pub const ETHERTYPE_LLDP: u16 = 0x88CC;
 
+/// IP protocol number.
+pub const UDP: u8 = 17;
+/// UDP port of GTP-U (TS 29.281 §4.4.2).
+pub const GTP_PORT: u16 = 2152;
+
 pub const ETHERNET_LEN: usize = 14;
 pub const IPV6_LEN: usize = 40;
 /// Largest packet of a user, bytes of IP.

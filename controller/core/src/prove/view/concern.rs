@@ -62,7 +62,12 @@ impl View {
             };
             let old = Arc::make_mut(&mut self.nodes[node]).set(key, entry);
             match key {
-                Key::NextHop(_) | Key::Backup(..) | Key::PortQueue(_) | Key::Generation => {}
+                Key::NextHop(_)
+                | Key::Backup(..)
+                | Key::PortQueue(_)
+                | Key::Generation
+                | Key::N3Address(_)
+                | Key::GtpSession(_) => {}
                 Key::Port(port) => {
                     dirty.ports.insert(node);
                     self.port_changed(node, port, dirty);
