@@ -24,7 +24,7 @@ pub struct XdpTables {
     local_sid: xdp::LocalSidTable,
     next_hop: xdp::NextHopTable,
     backup: xdp::BackupTable,
-    delivery: xdp::PrefixTable<xdp::Delivery>,
+    delivery: xdp::DeliveryTable,
     queue: xdp::QueueTable,
     n3: xdp::N3Table,
     session: xdp::SessionTable,

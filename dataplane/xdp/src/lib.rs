@@ -42,8 +42,8 @@ pub use run::{TestRun, Verdict};
 pub use selvedge_ebpf_common as common;
 pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{
-    Backup, BackupTable, Class, Classifier, Delivery, Direction, Endpoint, Entries, LocalSid,
-    LocalSidTable, Meter, MeterTable, N3Table, NextHop, NextHopTable, PolicyTable, PortKind,
-    PortTable, PrefixTable, Queue, QueueTable, Route, RouteAction, Rule, RuleAction, Session,
-    SessionTable, Table, Tunnel,
+    Backup, BackupTable, Class, Classifier, Delivery, DeliveryTable, Direction, END_MARKERS,
+    Endpoint, Entries, LocalSid, LocalSidTable, Meter, MeterTable, N3Table, NextHop, NextHopTable,
+    PolicyTable, PortKind, PortTable, PrefixTable, Queue, QueueTable, Route, RouteAction, Rule,
+    RuleAction, Session, SessionTable, Table, Tunnel,
 };

@@ -20,8 +20,8 @@ use crate::pins::{LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
 use crate::table::{
-    BackupTable, Classifier, Delivery, Endpoint, LocalSidTable, MeterTable, N3Table, NextHopTable,
-    PolicyTable, PortTable, PrefixTable, QueueTable, Route, SessionTable, check_port,
+    BackupTable, Classifier, DeliveryTable, Endpoint, LocalSidTable, MeterTable, N3Table,
+    NextHopTable, PolicyTable, PortTable, PrefixTable, QueueTable, Route, SessionTable, check_port,
 };
 use crate::{Error, sys};
 
@@ -68,7 +68,7 @@ pub struct Switch {
     pub local_sid: LocalSidTable,
     pub next_hop: NextHopTable,
     pub backup: BackupTable,
-    pub delivery: PrefixTable<Delivery>,
+    pub delivery: DeliveryTable,
     pub queue: QueueTable,
     pub n3: N3Table,
     pub session: SessionTable,
@@ -131,7 +131,7 @@ impl Switch {
             local_sid: LocalSidTable(Arc::clone(&maps)),
             next_hop: NextHopTable(Arc::clone(&maps)),
             backup: BackupTable(Arc::clone(&maps)),
-            delivery: PrefixTable::new(Arc::clone(&maps)),
+            delivery: DeliveryTable::new(Arc::clone(&maps)),
             queue: QueueTable(Arc::clone(&maps)),
             n3: N3Table(Arc::clone(&maps)),
             session: SessionTable(Arc::clone(&maps)),

@@ -350,3 +350,141 @@ fn what_is_the_core_s_own_is_not_for_ues() {
         bed.drops(&frame(GNB_MAC, &fragment), drop::CORE_ADDRESS, "a fragment");
     });
 }
+
+/// What arrives at an interface, as it arrives, until it is dropped.
+struct Capture(std::os::fd::OwnedFd);
+
+impl Capture {
+    fn new(name: &str) -> Self {
+        use std::os::fd::{AsRawFd, FromRawFd};
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+            sll_ifindex: common::interface(name).index.cast_signed(),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: the pointers are of live values, with their lengths; the socket is owned here.
+        unsafe {
+            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            let socket = std::os::fd::OwnedFd::from_raw_fd(fd);
+            let size = 64 << 20;
+            let (size, len) = (&raw const size, size_of::<libc::c_int>() as libc::socklen_t);
+            let set = libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                size.cast::<libc::c_void>(),
+                len,
+            );
+            assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+            let len = size_of_val(&address) as libc::socklen_t;
+            let bound = libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len);
+            assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+            Self(socket)
+        }
+    }
+
+    /// The next frame; `None`: none has come for this long.
+    fn next(&self, wait_ms: i32) -> Option<Vec<u8>> {
+        use std::os::fd::AsRawFd;
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut bytes = vec![0u8; 2048];
+        // SAFETY: one descriptor, and room for as many bytes as is said.
+        unsafe {
+            if libc::poll(&raw mut poll, 1, wait_ms) < 1 {
+                return None;
+            }
+            let fd = self.0.as_raw_fd();
+            let len = libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), 0);
+            bytes.truncate(usize::try_from(len).expect("a frame"));
+        }
+        Some(bytes)
+    }
+}
+
+/// Message type and TEID of GTP-U over IPv4.
+fn gtp_of(frame: &[u8]) -> Option<(u8, u32)> {
+    let is_gtp = frame.get(12..14)? == [8, 0] && frame.get(36..38)? == 2152u16.to_be_bytes();
+    let teid = frame.get(46..50)?.try_into().ok()?;
+    is_gtp.then(|| (frame[43], u32::from_be_bytes(teid)))
+}
+
+/// Under traffic: of the old tunnel packets, then the end markers, then nothing more; of the new
+/// one packets; and none is lost.
+#[test]
+fn a_hand_over_ends_the_old_tunnel_behind_its_last_packet() {
+    const HAND_OVERS: u32 = 20;
+    in_netns(|| {
+        let bed = bed();
+        selvedge_xdp::offload::prepare_veth("gnbh").unwrap();
+        let capture = Capture::new("gnbh");
+        let down = frame(SERVER_MAC, &datagram(SERVER, UE, (2, 1), b"to the UE"));
+        let ue = ipnet::IpNet::from(IpAddr::from(UE));
+        let mut sent = 0u64;
+        let mut seen: Vec<(u8, u32)> = Vec::new();
+        let drain = |seen: &mut Vec<(u8, u32)>, wait_ms| {
+            while let Some(frame) = capture.next(wait_ms) {
+                seen.extend(gtp_of(&frame));
+            }
+        };
+        let mut inject = |n: u32| {
+            bed.switch.inject(bed.server, &down, n).unwrap();
+            sent += u64::from(n);
+        };
+        inject(64);
+        for n in 1..=HAND_OVERS {
+            let tunnel = Tunnel {
+                local: N3.into(),
+                gnb: GNB.into(),
+                teid: DOWN_TEID + n,
+                qfi: QFI,
+                mtu: 1500,
+            };
+            let delivery = Delivery { port: 1, mac: GNB_MAC, tunnel: Some(tunnel) };
+            std::thread::scope(|scope| {
+                scope.spawn(|| bed.switch.delivery.put((1, ue), &delivery).unwrap());
+                for _ in 0..16 {
+                    inject(64);
+                }
+            });
+            inject(64);
+            drain(&mut seen, 0);
+        }
+        // The last markers come after a grace period.
+        drain(&mut seen, 1000);
+
+        let packets = seen.iter().filter(|(kind, _)| *kind == 255).count();
+        assert_eq!(packets as u64, sent, "none is lost");
+        for n in 0..HAND_OVERS {
+            let teid = DOWN_TEID + n;
+            let of: Vec<u8> =
+                seen.iter().filter(|(_, of)| *of == teid).map(|(kind, _)| *kind).collect();
+            let markers = of.iter().rev().take_while(|kind| **kind == 254).count();
+            assert_eq!(markers, selvedge_xdp::END_MARKERS, "tunnel {n}: {of:?}");
+            assert!(of[..of.len() - markers].iter().all(|kind| *kind == 255), "{n}: {of:?}");
+        }
+        let last: Vec<_> = seen.iter().filter(|(_, of)| *of == DOWN_TEID + HAND_OVERS).collect();
+        assert!(!last.is_empty() && last.iter().all(|(kind, _)| *kind == 255));
+
+        // Both prefixes of one UE lead into one tunnel: it ends with the second.
+        let tunnel = Tunnel {
+            local: N3.into(),
+            gnb: GNB.into(),
+            teid: DOWN_TEID + HAND_OVERS,
+            qfi: QFI,
+            mtu: 1500,
+        };
+        let also = "fd10::/64".parse().unwrap();
+        let delivery = Delivery { port: 1, mac: GNB_MAC, tunnel: Some(tunnel) };
+        bed.switch.delivery.put((1, also), &delivery).unwrap();
+        assert!(bed.switch.delivery.remove((1, ue)).unwrap());
+        assert_eq!(capture.next(200).and_then(|frame| gtp_of(&frame)), None, "still in use");
+        assert!(bed.switch.delivery.remove((1, also)).unwrap());
+        let ended = capture.next(2000).and_then(|frame| gtp_of(&frame));
+        assert_eq!(ended, Some((254, DOWN_TEID + HAND_OVERS)));
+    });
+}

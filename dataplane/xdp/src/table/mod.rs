@@ -5,6 +5,7 @@
 //! refers to need not exist: the programs count such packets under a drop reason.
 
 mod classifier;
+mod delivery;
 mod gtp;
 mod meter;
 mod path;
@@ -12,6 +13,7 @@ mod port;
 mod prefix;
 
 pub use classifier::{Classifier, Rule, RuleAction};
+pub use delivery::{DeliveryTable, END_MARKERS};
 pub use gtp::{N3Table, Session, SessionTable, Tunnel};
 pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
 pub use path::{Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
