@@ -14,7 +14,7 @@ use crate::rules::{FilterType, RuleAction, RuleState, ports_text};
 use crate::schedule::{Schedule, Timestamp};
 use crate::template::Attribute;
 use crate::{
-    Application, ClassMap, Endpoint, Hook, NetworkSlice, Object, OnFailure, Rates,
+    Application, ClassMap, Endpoint, Hook, NetworkSlice, Object, OnFailure, PduSession, Rates,
     ResourceSharingLevel, Side, TrafficFilter, TrafficRule,
 };
 
@@ -25,6 +25,7 @@ pub fn of(object: &Object) -> Value {
         Object::Hook(hook) => hook_spec(hook),
         Object::Application(application) => application_spec(application),
         Object::ClassMap(map) => class_map_spec(map),
+        Object::PduSession(session) => session_spec(session),
     };
     json!({
         "apiVersion": API_VERSION,
@@ -229,6 +230,20 @@ fn class_map_spec(map: &ClassMap) -> Value {
         ("5qi", classes(&map.five_qi)),
         ("dscp", classes(&map.dscp)),
     ])
+}
+
+fn session_spec(session: &PduSession) -> Value {
+    let flow = |(qfi, five_qi): (&u8, &u8)| json!({ "qfi": qfi, "5qi": five_qi });
+    json!({
+        "ue": session.ue.as_str(),
+        "slice": session.slice.as_str(),
+        "gnb": session.gnb.as_str(),
+        "n3": session.n3.to_string(),
+        "uplink": { "teid": session.uplink_teid },
+        "downlink": { "teid": session.downlink_teid },
+        "qosFlows": session.flows.iter().map(flow).collect::<Vec<Value>>(),
+        "mtu": session.mtu,
+    })
 }
 
 fn hook_spec(hook: &Hook) -> Value {

@@ -17,6 +17,7 @@ mod recommend;
 pub mod rules;
 pub mod schedule;
 mod schema;
+mod session;
 pub mod template;
 pub mod ts28541;
 
@@ -31,4 +32,5 @@ pub use object::{
 pub use read::{check, parse, parse_lines};
 pub use rules::{TrafficFilter, TrafficRule};
 pub use schema::json_schema;
+pub use session::PduSession;
 pub use template::Template;

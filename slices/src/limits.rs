@@ -49,5 +49,9 @@ pub const MAX_WORDS: usize = 16;
 pub const MAX_RADIUS_M: u64 = 20_016_000;
 /// 1 MW.
 pub const MAX_MOVING_MW: u64 = 1_000_000_000;
+/// QoS flows of one PDU session (TS 23.501 §5.7.1.1: a QFI is 6 bits).
+pub const MAX_FLOWS: usize = 64;
+/// Least MTU of a tunnel to a gNB: a UE's IPv6 packets of 1,280 bytes fit (RFC 8200 §5).
+pub const MIN_TUNNEL_MTU: u64 = 1344;
 /// A traffic rule's id.
 pub const MAX_RULE_ID_BYTES: usize = 64;

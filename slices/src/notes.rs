@@ -7,7 +7,9 @@ impl Object {
     pub fn filled_in(&self) -> Vec<String> {
         match self {
             Self::NetworkSlice(slice) => slice.from_template().into_iter().collect(),
-            Self::Hook(_) | Self::Application(_) | Self::ClassMap(_) => Vec::new(),
+            Self::Hook(_) | Self::Application(_) | Self::ClassMap(_) | Self::PduSession(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -20,7 +22,9 @@ impl Object {
                  the slice's class",
                 map.name
             )],
-            Self::ClassMap(_) | Self::Hook(_) | Self::Application(_) => Vec::new(),
+            Self::ClassMap(_) | Self::Hook(_) | Self::Application(_) | Self::PduSession(_) => {
+                Vec::new()
+            }
         }
     }
 }

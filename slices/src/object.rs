@@ -9,7 +9,7 @@ use crate::limits::{MAX_BURST_BYTES, MTU_BYTES};
 use crate::placement::Demand;
 use crate::schedule::Schedule;
 use crate::template::FromTemplate;
-use crate::{ClassMap, ObjectName, Snssai, TrafficRule};
+use crate::{ClassMap, ObjectName, PduSession, Snssai, TrafficRule};
 
 /// One object of a file: `apiVersion: selvedge/v1` and a `kind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub enum Object {
     Hook(Hook),
     Application(Application),
     ClassMap(ClassMap),
+    PduSession(PduSession),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,10 +27,12 @@ pub enum ObjectKind {
     Hook,
     Application,
     ClassMap,
+    PduSession,
 }
 
 impl ObjectKind {
-    pub const ALL: [Self; 4] = [Self::NetworkSlice, Self::Hook, Self::Application, Self::ClassMap];
+    pub const ALL: [Self; 5] =
+        [Self::NetworkSlice, Self::Hook, Self::Application, Self::ClassMap, Self::PduSession];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +40,7 @@ impl ObjectKind {
             Self::Hook => "Hook",
             Self::Application => "Application",
             Self::ClassMap => "ClassMap",
+            Self::PduSession => "PduSession",
         }
     }
 }
@@ -54,6 +58,7 @@ impl Object {
             Self::Hook(_) => ObjectKind::Hook,
             Self::Application(_) => ObjectKind::Application,
             Self::ClassMap(_) => ObjectKind::ClassMap,
+            Self::PduSession(_) => ObjectKind::PduSession,
         }
     }
 
@@ -63,6 +68,7 @@ impl Object {
             Self::Hook(hook) => &hook.name,
             Self::Application(application) => &application.name,
             Self::ClassMap(map) => &map.name,
+            Self::PduSession(session) => &session.name,
         }
     }
 }

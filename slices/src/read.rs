@@ -26,6 +26,7 @@ use crate::{
 mod class_map;
 mod endpoints;
 mod schedule;
+mod session;
 
 /// `apiVersion` of every object.
 pub(crate) const API_VERSION: &str = "selvedge/v1";
@@ -125,6 +126,7 @@ impl Reader {
             ObjectKind::Hook => self.hook(named, spec?).map(Object::Hook),
             ObjectKind::Application => self.application(named, spec?).map(Object::Application),
             ObjectKind::ClassMap => Some(Object::ClassMap(self.class_map(named, spec?))),
+            ObjectKind::PduSession => self.session(named, spec?).map(Object::PduSession),
         };
         name?;
         Some((object?, span))

@@ -43,6 +43,7 @@ enum ObjectFile {
     Hook(ObjectOf<HookSpec>),
     Application(ObjectOf<ApplicationSpec>),
     ClassMap(ObjectOf<ClassMapSpec>),
+    PduSession(ObjectOf<SessionSpec>),
 }
 
 #[derive(JsonSchema)]
@@ -200,6 +201,44 @@ struct ClassMapSpec {
     five_qi: Option<BTreeMap<String, ClassSpec>>,
     /// By DSCP, 0 to 63: of packets inside a slice. Not enforced by switches yet.
     dscp: Option<BTreeMap<String, ClassSpec>>,
+}
+
+/// A UE behind a gNB: the tunnels between it and the switch that the gNB is attached to (3GPP
+/// TS 29.281).
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct SessionSpec {
+    /// A host of the topology, without a link; the UE's addresses are its.
+    ue: Name,
+    /// One that names the UE.
+    slice: Name,
+    /// A host of the topology.
+    gnb: Name,
+    /// The address that the gNB sends to.
+    n3: Address,
+    uplink: TunnelSpec,
+    downlink: TunnelSpec,
+    #[schemars(length(min = 1, max = 64))]
+    qos_flows: Vec<FlowSpec>,
+    /// Bytes of IP between switch and gNB; 1500 by default.
+    #[schemars(range(min = 1344))]
+    mtu: Option<u16>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Tunnel", deny_unknown_fields)]
+struct TunnelSpec {
+    #[schemars(range(min = 1))]
+    teid: u32,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "QosFlow", deny_unknown_fields)]
+struct FlowSpec {
+    #[schemars(range(max = 63))]
+    qfi: u8,
+    #[schemars(rename = "5qi", range(min = 1, max = 255))]
+    five_qi: u8,
 }
 
 #[derive(JsonSchema)]

@@ -116,6 +116,7 @@ fn object(text: &str) -> Option<ObjectRef> {
         "hook" | "hooks" => "Hook",
         "application" | "applications" | "app" => "Application",
         "class-map" | "classmap" => "ClassMap",
+        "pdu-session" | "pdu-sessions" | "session" => "PduSession",
         _ => return None,
     };
     Some(ObjectRef { kind: kind.to_owned(), name: name.to_owned() })

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use selvedge_controller::api::wire::{
-    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, Slice, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, PduSession, Slice, Status,
 };
 use selvedge_controller::api::wire_assure::SliceAssurance;
 use selvedge_controller::api::wire_counters::Counters;
@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     #[value(alias = "application", alias = "apps", alias = "app")]
     Applications,
     ClassMap,
+    #[value(alias = "pdu-session", alias = "sessions", alias = "session")]
+    PduSessions,
     #[value(alias = "event")]
     Events,
     Topology,
@@ -59,6 +61,9 @@ pub(super) fn run(
             get.list::<Application>("applications", name, table::applications)?;
         }
         (Kind::ClassMap, None) => get.one::<ClassMap>("/v1/class-map", table::class_map)?,
+        (Kind::PduSessions, None) => {
+            get.list::<PduSession>("pdu-sessions", None, table::pdu_sessions)?;
+        }
         (Kind::Links, None) => get.list::<Link>("links", None, table::links)?,
         (Kind::Events, None) => get.list::<LogLine>("events", None, table::events)?,
         (Kind::Topology, None) => get.topology()?,
@@ -78,7 +83,12 @@ pub(super) fn run(
             anyhow::bail!("entries of which node? `selvedge get entries NODE`")
         }
         (
-            Kind::Status | Kind::Links | Kind::ClassMap | Kind::Events | Kind::Topology,
+            Kind::Status
+            | Kind::Links
+            | Kind::ClassMap
+            | Kind::PduSessions
+            | Kind::Events
+            | Kind::Topology,
             Some(name),
         ) => anyhow::bail!("{name:?} is one too many: there is only a list of these"),
     }

@@ -2,8 +2,8 @@
 
 use comfy_table::{Table, presets};
 use selvedge_controller::api::wire::{
-    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, RoleName, Share, Slice, SliceState,
-    Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, PduSession, QosFlow, RoleName,
+    Share, Slice, SliceState, Status,
 };
 use selvedge_controller::api::wire_counters::Counters;
 use selvedge_controller::api::wire_history::Touched;
@@ -299,6 +299,27 @@ pub(super) fn class_map(map: &ClassMap) {
         let stated = if row.stated { "ClassMap" } else { "3GPP" };
         let cells = [row.by.clone(), row.number.to_string(), row.class.clone(), stated.to_owned()];
         table.add_row(cells);
+    }
+    println!("{}", table.trim_fmt());
+}
+
+pub(super) fn pdu_sessions(sessions: &[PduSession]) {
+    let mut table =
+        new(["session", "ue", "slice", "gnb", "at", "uplink teid", "downlink teid", "flows"]);
+    for session in sessions {
+        let flow = |flow: &QosFlow| format!("{} (5QI {})", flow.qfi, flow.five_qi);
+        let flows: Vec<String> = session.flows.iter().map(flow).collect();
+        let at = session.attachment.clone().filter(|_| session.attached);
+        table.add_row([
+            session.name.clone(),
+            session.ue.clone(),
+            session.slice.clone(),
+            session.gnb.clone(),
+            at.unwrap_or_else(|| "-".to_owned()),
+            session.uplink_teid.to_string(),
+            session.downlink_teid.to_string(),
+            flows.join(", "),
+        ]);
     }
     println!("{}", table.trim_fmt());
 }

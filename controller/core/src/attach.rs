@@ -13,6 +13,8 @@ use selvedge_pipeline::{PortId, prefix};
 use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{Host, NodeName};
 
+use crate::Core;
+use crate::intent::N3Way;
 use crate::network::{LinkState, Network, Use};
 
 /// A sighting that was refused may have overtaken the news that the old port went down.
@@ -56,7 +58,30 @@ pub(crate) struct Endpoints {
 pub(crate) struct Located {
     pub(crate) switch: NodeName,
     pub(crate) port: PortId,
+    /// Of a UE in a PDU session: its gNB's, as are the others.
     pub(crate) mac: [u8; 6],
+    pub(crate) n3: Option<N3Way>,
+}
+
+impl Core {
+    /// Who hangs where an endpoint does: itself or, of a UE in a PDU session, the gNB.
+    pub(crate) fn anchor<'a>(&'a self, host: &'a NodeName) -> &'a NodeName {
+        self.intent.sessions.of_ue(host).map_or(host, |session| &session.gnb)
+    }
+
+    /// Switch and port name: see [`Endpoints::place`].
+    pub(crate) fn place(&self, host: &NodeName) -> Option<(NodeName, String)> {
+        self.endpoints.place(&self.network, self.anchor(host))
+    }
+
+    /// See [`Endpoints::locate`].
+    pub(crate) fn locate(&self, host: &NodeName) -> Option<Located> {
+        let anchor = self.anchor(host);
+        let at = self.endpoints.locate(&self.network, anchor, host_of(&self.network, anchor)?)?;
+        let Some(session) = self.intent.sessions.of_ue(host) else { return Some(at) };
+        let n3 = self.intent.n3_way(session, &self.network.topology)?;
+        Some(Located { n3: Some(n3), ..at })
+    }
 }
 
 /// What a sighting came to.
@@ -140,7 +165,7 @@ impl Endpoints {
         let (switch, port) = self.place(network, host)?;
         let known = network.switches.get(&switch).filter(|switch| switch.known)?;
         let port = known.port_named(&port)?.id;
-        Some(Located { switch, port, mac })
+        Some(Located { switch, port, mac, n3: None })
     }
 
     pub(crate) fn seen(

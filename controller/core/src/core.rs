@@ -341,6 +341,11 @@ impl Core {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
+        // A UE behind a gNB shows itself in no frame of its own.
+        let owner = self.network.declared.owner(address);
+        if owner.is_some_and(|host| self.intent.sessions.of_ue(host).is_some()) {
+            return;
+        }
         let links = self.network.link_states();
         let seen = self.endpoints.seen(&self.network, &links, (switch, port), mac, address, now_ms);
         let name = |core: &Self| {

@@ -207,9 +207,9 @@ fn forwarding(
 }
 
 fn attachment(core: &Core, snapshot: &Snapshot, host: &NodeName) -> Option<Attachment> {
-    let (node, port) = core.endpoints.place(&core.network, host)?;
+    let (node, port) = core.place(host)?;
     let switch = snapshot.node(node.as_str())?;
-    let home = core.network.home(host);
+    let home = core.network.home(core.anchor(host));
     let here = home.filter(|(_, end)| end.node == node && end.port.as_str() == port);
     Some(Attachment { switch, link: here.map(|(link, _)| link) })
 }

@@ -302,15 +302,13 @@ impl Core {
             return BTreeSet::new();
         }
         let hosts = self.network.topology.hosts();
-        hosts.filter_map(|(host, _)| Some(self.endpoints.place(&self.network, host)?.0)).collect()
+        hosts.filter_map(|(host, _)| Some(self.place(host)?.0)).collect()
     }
 
     /// Endpoints at a node, and for each the slices that name it.
     fn attached_to(&self, node: &NodeName) -> Vec<(NodeName, Vec<String>)> {
         let hosts = self.network.topology.hosts().map(|(host, _)| host);
-        let here = hosts.filter(|host| {
-            self.endpoints.place(&self.network, host).is_some_and(|(at, _)| at == *node)
-        });
+        let here = hosts.filter(|host| self.place(host).is_some_and(|(at, _)| at == *node));
         let slices = |host: &NodeName| {
             let slices = self.intent.slices.naming(host).iter();
             slices.map(|(name, _)| name.to_string()).collect()

@@ -15,8 +15,10 @@ use crate::lifecycle::{self, Phase};
 use crate::refusal::Refusal;
 use crate::view::{Touched, Verb};
 
+mod sessions;
 mod slices;
 
+pub(crate) use sessions::{N3Way, Sessions};
 pub(crate) use slices::{Difference, Slices, StoredSlice};
 
 /// Cheap to clone: objects are shared until they change.
@@ -29,6 +31,7 @@ pub(crate) struct Intent {
     pub(crate) applications: BTreeMap<ObjectName, Arc<Stored<Application>>>,
     /// One at most: see [`Intent::check`].
     pub(crate) class_maps: BTreeMap<ObjectName, Arc<Stored<ClassMap>>>,
+    pub(crate) sessions: Sessions,
     /// Nodes and links that are to be empty. No rollback changes them.
     pub(crate) drained: BTreeMap<Drained, DrainMeta>,
 }
@@ -129,10 +132,22 @@ impl Intent {
             let id = ObjectId { kind: ObjectKind::NetworkSlice, name: name.clone() };
             Some(Touched { verb, id })
         });
+        let mut sessions = Vec::new();
+        self.sessions.differences(&later.sessions, |name, old, new| {
+            let verb = match (old, new) {
+                (Some(old), Some(new)) if old.meta.revision == new.meta.revision => return,
+                (Some(_), Some(_)) => Verb::Changed,
+                (None, _) => Verb::Added,
+                (_, None) => Verb::Deleted,
+            };
+            let id = ObjectId { kind: ObjectKind::PduSession, name: name.clone() };
+            sessions.push(Touched { verb, id });
+        });
         slices
             .chain(differing(ObjectKind::Hook, &self.hooks, &later.hooks))
             .chain(differing(ObjectKind::Application, &self.applications, &later.applications))
             .chain(differing(ObjectKind::ClassMap, &self.class_maps, &later.class_maps))
+            .chain(sessions)
             .collect()
     }
 
@@ -155,6 +170,10 @@ impl Intent {
             ObjectKind::ClassMap => {
                 let stored = self.class_maps.get(name)?;
                 (Object::ClassMap(stored.object.clone()), &stored.meta)
+            }
+            ObjectKind::PduSession => {
+                let stored = self.sessions.get(name)?;
+                (Object::PduSession(stored.object.clone()), &stored.meta)
             }
         };
         Some((object, meta.module.clone()))
@@ -187,6 +206,7 @@ impl Intent {
                 ObjectKind::Hook => next.hooks.remove(&id.name).is_some(),
                 ObjectKind::Application => next.applications.remove(&id.name).is_some(),
                 ObjectKind::ClassMap => next.class_maps.remove(&id.name).is_some(),
+                ObjectKind::PduSession => next.sessions.remove(&id.name),
             };
             if !was_there {
                 return Err(Refusal::NotFound { kind: id.kind, name: id.name.clone() });
@@ -201,7 +221,10 @@ impl Intent {
                     let missing = || Refusal::ModuleMissing { hook: name.to_string() };
                     Some(change.modules.get(name).ok_or_else(missing)?.clone())
                 }
-                Object::NetworkSlice(_) | Object::Application(_) | Object::ClassMap(_) => None,
+                Object::NetworkSlice(_)
+                | Object::Application(_)
+                | Object::ClassMap(_)
+                | Object::PduSession(_) => None,
             };
             let phase = match object {
                 Object::NetworkSlice(slice) => {
@@ -226,6 +249,7 @@ impl Intent {
                     put(&mut next.applications, name, application, meta)
                 }
                 Object::ClassMap(map) => put(&mut next.class_maps, name, map, meta),
+                Object::PduSession(object) => next.sessions.put(Stored { object, meta }),
             };
         }
         if next.class_maps != self.class_maps {
@@ -334,6 +358,7 @@ impl Intent {
                 return Err(Refusal::UnknownHook { slice, hook });
             }
         }
+        self.check_sessions(before, topology)?;
         // A hook that is gone and one that never was are two different mistakes.
         let mut gone = before.hooks.keys().filter(|hook| !self.hooks.contains_key(*hook));
         gone.try_for_each(|hook| self.unused(hook))?;

@@ -59,4 +59,4 @@ pub use plan::{Difference, Plan, PlanId, PlanIdError};
 pub use prove::{CounterExample, Defect};
 pub use reconcile::Proof;
 pub use records::RestoreError;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, SessionFault};

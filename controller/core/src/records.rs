@@ -3,7 +3,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `meta` | format version, revision of the intent, highest generation |
-//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME` | an object as in its file, who put it and when |
+//! | `intent/slice/NAME`, `intent/hook/NAME`, `intent/application/NAME`, `intent/class-map/NAME`, `intent/pdu-session/NAME` | an object as in its file, who put it and when |
 //! | `attached/SLICE` | `ue` endpoints attached to a slice that has a maximum, in the order in which they came |
 //! | `number/POOL`, `number/POOL#N` | a pool of numbers; those from 64 N on, by the names that they were given to |
 //! | `placement/NAME` | the switch that an application was last placed on |
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_slices::{NetworkSlice, Object, ObjectName, document};
+use selvedge_slices::{NetworkSlice, Object, ObjectName, PduSession, document};
 use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{NodeName, Topology};
 use serde::{Deserialize, Serialize};
@@ -256,6 +256,12 @@ impl Core {
         found.maps((&before.class_maps, &intent.class_maps), key("class-map"), |_, stored| {
             object_record(&Object::ClassMap(stored.object.clone()), &stored.meta)
         });
+        before.sessions.differences(&intent.sessions, |name, _, new| {
+            let record = |stored: &Arc<Stored<PduSession>>| {
+                object_record(&Object::PduSession(stored.object.clone()), &stored.meta)
+            };
+            found.put(format!("intent/pdu-session/{name}"), false, || new.map(record));
+        });
         let key = |what: &Drained| format!("drain/{}", what.key());
         found.maps((&before.drained, &intent.drained), key, drain::record);
     }
@@ -409,6 +415,9 @@ impl Core {
             }
             ("class-map", Object::ClassMap(object)) => {
                 self.intent.class_maps.insert(name, Arc::new(Stored { object, meta }));
+            }
+            ("pdu-session", Object::PduSession(object)) => {
+                self.intent.sessions.put(Stored { object, meta });
             }
             (_, object) => return Err(format!("it holds a {}", object.kind())),
         }

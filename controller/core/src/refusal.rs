@@ -1,5 +1,7 @@
 //! Why the core will not do what was asked. A refusal changes nothing.
 
+use std::net::IpAddr;
+
 use selvedge_slices::schedule::Timestamp;
 use selvedge_slices::{ObjectKind, ObjectName};
 use selvedge_topology::NodeName;
@@ -8,6 +10,33 @@ use crate::lifecycle::Phase;
 use crate::offers::Offers;
 use crate::plan::PlanId;
 use crate::prove::CounterExample;
+
+/// Why a PDU session cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFault {
+    #[error("the topology has no host {host}")]
+    UnknownHost { host: NodeName },
+    #[error("UE {ue} hangs on {at}; a UE behind a gNB has no link of its own")]
+    UeIsLinked { ue: NodeName, at: String },
+    #[error("gNB {gnb} is the UE of another session")]
+    GnbIsUe { gnb: NodeName },
+    #[error("UE {ue} needs one IPv4 address (/32), an IPv6 prefix, or both")]
+    UeAddress { ue: NodeName },
+    #[error("gNB {gnb} has no address of the version of {n3}")]
+    GnbWithoutAddress { gnb: NodeName, n3: IpAddr },
+    #[error("n3 {n3} is an address of host {host}")]
+    N3IsHost { n3: IpAddr, host: NodeName },
+    #[error("slice {slice} does not name {ue} as a ue; apply it too, or first")]
+    NotInSlice { ue: NodeName, slice: ObjectName },
+    #[error("5QI {number} has no class; name it in the ClassMap")]
+    UnknownFiveQi { number: u8 },
+    #[error("UE {ue} is that of session {other} too")]
+    SecondOfUe { ue: NodeName, other: ObjectName },
+    #[error("uplink TEID {teid} is that of session {other} too")]
+    SameTeid { teid: u32, other: ObjectName },
+    #[error("all sessions together have at most {limit} addresses of N3")]
+    TooManyAddresses { limit: usize },
+}
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
@@ -26,6 +55,8 @@ pub enum Refusal {
          slice's class"
     )]
     UnknownFiveQi { slice: ObjectName, number: u8 },
+    #[error("PDU session {session:?}: {fault}")]
+    Session { session: ObjectName, fault: SessionFault },
     #[error("slice {slice:?}: its schedule ended at {end}; give it another")]
     ScheduleOver { slice: ObjectName, end: Timestamp },
     #[error("a reservation ends in the future, at most {days} days ahead")]
@@ -155,6 +186,7 @@ impl Refusal {
                 Some((ObjectKind::NetworkSlice, slices.first()?))
             }
             Self::ModuleMissing { hook } => Some((ObjectKind::Hook, hook)),
+            Self::Session { session, .. } => Some((ObjectKind::PduSession, session.as_str())),
             Self::UnknownApplicationEndpoint { application, .. }
             | Self::UnknownRule { application, .. }
             | Self::RuleChanged { application, .. }

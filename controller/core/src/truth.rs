@@ -202,6 +202,10 @@ impl Core {
         let learned = now.learned.iter().filter(|_| !changed.is_empty());
         let moved = learned.filter(|(_, learned)| there(&learned.at));
         hosts.extend(moved.filter_map(|(host, _)| now.host(host)));
+        let names: BTreeSet<&NodeName> =
+            hosts.iter().map(|host| &self.truth.hosts.names[*host as usize]).collect();
+        let ues = before.intent.ues_since(&self.intent, &names);
+        hosts.extend(ues.into_iter().filter_map(|ue| now.host(ue)));
     }
 
     fn truth_endpoints(&self, now: &mut Truth, hosts: &BTreeSet<u32>) {
@@ -209,9 +213,7 @@ impl Core {
             let at = *host as usize;
             let name = &now.hosts.names[at];
             let declared = self.network.topology.nodes.get(name).and_then(|node| node.as_host());
-            let located = declared.and_then(|declared| {
-                Some((declared, self.endpoints.locate(&self.network, name, declared)?))
-            });
+            let located = declared.and_then(|declared| Some((declared, self.locate(name)?)));
             let endpoint = located.and_then(|(declared, at_port)| {
                 let member = admitted(now, *host)?;
                 let node = now.nodes.binary_search(&at_port.switch);
@@ -220,6 +222,7 @@ impl Core {
                     mac: at_port.mac,
                     node: node.expect("an endpoint is at a declared switch"),
                     port: at_port.port,
+                    n3: at_port.n3,
                     member,
                 })
             });

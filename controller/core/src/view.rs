@@ -195,6 +195,19 @@ pub struct ApplicationView {
     pub author: String,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct PduSessionView {
+    pub session: selvedge_slices::PduSession,
+    /// The flow that packets to the UE go in; `None`: the gNB has no address of that version.
+    pub downlink_qfi: Option<u8>,
+    /// Switch and port of the gNB.
+    pub attachment: Option<(NodeName, String)>,
+    /// The gNB can be sent to.
+    pub attached: bool,
+    pub revision: u64,
+    pub author: String,
+}
+
 /// Where an application is that the controller places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacementView {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use selvedge_pipeline::{Class, Direction, Entry};
 use selvedge_slices::admission::{Protection, usable};
 use selvedge_slices::rules::RuleState;
-use selvedge_slices::{Application, Hook, NetworkSlice, Object, ObjectKind, TrafficRule};
+use selvedge_slices::{
+    Application, Hook, NetworkSlice, Object, ObjectKind, PduSession, TrafficRule,
+};
 use selvedge_topology::{ArcIx, NodeName, Topology};
 
 use crate::Core;
@@ -20,8 +22,8 @@ use crate::plan::Table;
 use crate::reconcile::generation_of;
 use crate::view::{
     ApplicationView, ClassMapView, EndpointView, Explanation, HookInstanceView, HookView,
-    Lifecycle, LinkView, MeterView, NodeView, ObjectChange, PortView, Revision, SliceState,
-    SliceView, Status,
+    Lifecycle, LinkView, MeterView, NodeView, ObjectChange, PduSessionView, PortView, Revision,
+    SliceState, SliceView, Status,
 };
 
 fn lifecycle(stored: &StoredSlice, kept: bool) -> Lifecycle {
@@ -190,7 +192,7 @@ impl Core {
                 name: name.clone(),
                 addresses: prefixes(host).iter().map(|prefix| prefix.addr()).collect(),
                 mac: self.endpoints.mac(name, host),
-                attachment: self.endpoints.place(&self.network, name),
+                attachment: self.place(name),
                 attached: self.derived.located.contains_key(name),
                 moved: learned.is_some_and(|learned| learned.at.is_some()),
                 slices,
@@ -265,6 +267,22 @@ impl Core {
         self.intent.applications.values().map(|stored| view(stored)).collect()
     }
 
+    pub fn pdu_sessions(&self) -> Vec<PduSessionView> {
+        let view = |stored: &Arc<crate::intent::Stored<PduSession>>| {
+            let session = &stored.object;
+            let way = self.intent.n3_way(session, &self.network.topology);
+            PduSessionView {
+                session: session.clone(),
+                downlink_qfi: way.map(|way| way.tunnel.qfi),
+                attachment: self.place(&session.ue),
+                attached: self.derived.located.contains_key(&session.ue),
+                revision: stored.meta.revision,
+                author: stored.meta.author.clone(),
+            }
+        };
+        self.intent.sessions.values().map(view).collect()
+    }
+
     /// The rules of an application, in the order of its descriptor; `None`: there is none of
     /// that name.
     pub fn traffic_rules(&self, application: &str) -> Option<&[TrafficRule]> {
@@ -280,12 +298,13 @@ impl Core {
     /// Every object of the intent.
     pub fn object_ids(&self) -> Vec<ObjectId> {
         let id = |kind, name: &selvedge_slices::ObjectName| ObjectId { kind, name: name.clone() };
-        let Intent { slices, hooks, applications, class_maps, .. } = &self.intent;
+        let Intent { slices, hooks, applications, class_maps, sessions, .. } = &self.intent;
         let slices = slices.keys().map(|name| id(ObjectKind::NetworkSlice, name));
         let hooks = hooks.keys().map(|name| id(ObjectKind::Hook, name));
         let applications = applications.keys().map(|name| id(ObjectKind::Application, name));
         let class_maps = class_maps.keys().map(|name| id(ObjectKind::ClassMap, name));
-        slices.chain(hooks).chain(applications).chain(class_maps).collect()
+        let sessions = sessions.keys().map(|name| id(ObjectKind::PduSession, name));
+        slices.chain(hooks).chain(applications).chain(class_maps).chain(sessions).collect()
     }
 
     /// Whether the intent has just this object, and of a hook this module (SHA-256).

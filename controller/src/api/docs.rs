@@ -32,6 +32,7 @@ use super::{assure, backup, counters, export, history, intent, lifecycle, metric
         assure::assurance,
         assure::assurances,
         read::class_map,
+        read::pdu_sessions,
         export::ts28541,
         lifecycle::feasibility,
         lifecycle::activate,

@@ -115,6 +115,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/feasibility", post(lifecycle::feasibility))
         .route("/v1/export/ts28541", get(export::ts28541))
         .route("/v1/class-map", get(read::class_map))
+        .route("/v1/pdu-sessions", get(read::pdu_sessions))
         .route("/v1/hooks", get(read::hooks))
         .route("/v1/hooks/{name}", get(read::hook).delete(intent::delete_hook))
         .route("/v1/applications", get(read::applications))

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::leader::follows;
 use super::wire::{
-    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, RoleName, Slice, Status,
+    Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, PduSession, RoleName, Slice, Status,
 };
 use super::wire_explain::Explanation;
 use super::wire_intent::Entry;
@@ -194,6 +194,16 @@ pub(super) async fn explanation(State(api): State<Api>, name: Name) -> Found<Exp
 )]
 pub(super) async fn class_map(State(api): State<Api>) -> Found<ClassMap> {
     Ok(Json(api.handle.query(|core| core.class_map()).await?.into()))
+}
+
+/// PDU sessions: UEs behind gNBs.
+#[utoipa::path(
+    get, path = "/v1/pdu-sessions", tag = "intent",
+    responses((status = 200, body = Vec<PduSession>))
+)]
+pub(super) async fn pdu_sessions(State(api): State<Api>) -> Found<Vec<PduSession>> {
+    let views = api.handle.query(|core| core.pdu_sessions()).await?;
+    Ok(Json(views.into_iter().map(PduSession::from).collect()))
 }
 
 /// The hooks, and how they run.

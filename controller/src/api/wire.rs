@@ -404,6 +404,60 @@ impl From<view::ClassMapView> for ClassMap {
     }
 }
 
+/// A UE behind a gNB.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PduSession {
+    pub name: String,
+    pub ue: String,
+    pub slice: String,
+    pub gnb: String,
+    /// Where the gNB sends to.
+    pub n3: String,
+    pub uplink_teid: u32,
+    pub downlink_teid: u32,
+    pub flows: Vec<QosFlow>,
+    /// The flow that packets to the UE go in; null: the gNB has no address of that version.
+    pub downlink_qfi: Option<u8>,
+    /// Bytes of IP between switch and gNB.
+    pub mtu: u16,
+    /// Switch and port of the gNB.
+    pub attachment: Option<String>,
+    /// The gNB can be sent to.
+    pub attached: bool,
+    pub revision: u64,
+    pub author: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct QosFlow {
+    pub qfi: u8,
+    #[serde(rename = "5qi")]
+    pub five_qi: u8,
+}
+
+impl From<view::PduSessionView> for PduSession {
+    fn from(view: view::PduSessionView) -> Self {
+        let session = view.session;
+        let flow = |(qfi, five_qi)| QosFlow { qfi, five_qi };
+        Self {
+            name: session.name.to_string(),
+            ue: session.ue.to_string(),
+            slice: session.slice.to_string(),
+            gnb: session.gnb.to_string(),
+            n3: session.n3.to_string(),
+            uplink_teid: session.uplink_teid,
+            downlink_teid: session.downlink_teid,
+            flows: session.flows.into_iter().map(flow).collect(),
+            downlink_qfi: view.downlink_qfi,
+            mtu: session.mtu,
+            attachment: view.attachment.map(|(node, port)| format!("{node}:{port}")),
+            attached: view.attached,
+            revision: view.revision,
+            author: view.author,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Hook {
     pub name: String,

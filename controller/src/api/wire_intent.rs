@@ -14,7 +14,7 @@ use crate::text;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Slices, hooks, applications and class maps as YAML.
+    /// Slices, hooks, applications, class maps and PDU sessions as YAML.
     #[serde(default)]
     pub documents: Documents,
     /// For each hook in `documents` the bytes of its module, base64 (RFC 4648 §4), under the
@@ -69,7 +69,7 @@ pub struct Document {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectRef {
-    /// `NetworkSlice`, `Hook`, `Application` or `ClassMap`.
+    /// `NetworkSlice`, `Hook`, `Application`, `ClassMap` or `PduSession`.
     pub kind: String,
     pub name: String,
 }

@@ -113,9 +113,10 @@ impl Derived {
             let here = learned.iter().filter(|(_, l)| l.at.as_ref().is_some_and(there));
             hosts.extend(here.map(|(host, _)| host));
         }
-        for host in hosts {
-            let declared = network.topology.nodes.get(host).and_then(|node| node.as_host());
-            let at = declared.and_then(|d| core.endpoints.locate(network, host, d));
+        let ues = before.of.intent.ues_since(&self.of.intent, &hosts);
+        let all: BTreeSet<NodeName> = hosts.into_iter().chain(ues).cloned().collect();
+        for host in &all {
+            let at = core.locate(host);
             if self.located.get(host) != at.as_ref() {
                 match at {
                     Some(at) => self.located.insert(host.clone(), at),
@@ -339,6 +340,10 @@ impl Derived {
         let mut known = before.of.numbers.clone();
         fabric::fabric(network, before, &switches, &mut known, &mut old)?;
         fabric::fabric(network, self, &switches, numbers, &mut new)?;
+        let n3 = [before, self].map(|derived| derived.of.intent.sessions.n3());
+        let all = n3[0] != n3[1];
+        fabric::n3(before, &n3[0], (!all).then_some(&switches), &mut old);
+        fabric::n3(self, &n3[1], (!all).then_some(&switches), &mut new);
         let gone = desired::slices(network, before, scope, &mut known, &mut old)?;
         let hooks = desired::slices(network, self, scope, numbers, &mut new)?;
         self.hooks.retain(|key, _| !gone.contains_key(key));

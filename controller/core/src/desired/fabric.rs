@@ -2,10 +2,11 @@
 //! every other switch along the shortest path tree over usable links.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use selvedge_pipeline::{
-    BackupEntry, Entry, FUNCTION_UDT46, LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid,
-    PortEntry, PortKind, PortQueueEntry,
+    BackupEntry, Entry, FUNCTION_UDT46, LocalSidAction, LocalSidEntry, N3AddressEntry,
+    NextHopEntry, NodeSid, PortEntry, PortKind, PortQueueEntry,
 };
 use selvedge_topology::{ArcIx, Backup, LinkIx, NodeIx, NodeName};
 
@@ -65,6 +66,27 @@ pub(crate) fn fabric(
         }
     }
     Ok(())
+}
+
+/// Adds the addresses of N3, which every switch has, to the tables of those of `switches` (`None`:
+/// all) that are known.
+pub(crate) fn n3(
+    derived: &Derived,
+    addresses: &BTreeSet<IpAddr>,
+    switches: Option<&BTreeSet<&NodeName>>,
+    tables: &mut BTreeMap<NodeName, Table>,
+) {
+    if addresses.is_empty() {
+        return;
+    }
+    let wanted = |name: &&NodeName| switches.is_none_or(|switches| switches.contains(*name));
+    let known = derived.of.switches.iter().filter(|(_, switch)| switch.known);
+    for name in known.map(|(name, _)| name).filter(wanted) {
+        let table = tables.entry(name.clone()).or_default();
+        for address in addresses {
+            put(table, Entry::N3Address(N3AddressEntry { address: *address }));
+        }
+    }
 }
 
 /// The way from a switch to another; `None`: there is none.

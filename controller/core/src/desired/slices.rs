@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, EndpointEntry, Entry, HookId, PolicyEntry, PolicyId, RouteAction,
-    SliceId, SliceRouteEntry, SliceSet,
+    DeliveryEntry, Direction, EndpointEntry, Entry, GtpSessionEntry, HookId, PolicyEntry, PolicyId,
+    RouteAction, SliceId, SliceRouteEntry, SliceSet,
 };
 use selvedge_slices::{ObjectName, Side};
 use selvedge_topology::NodeName;
@@ -20,7 +20,7 @@ use super::meters;
 use super::ways::{Way, Ways};
 use crate::attach::{Located, prefixes};
 use crate::derived::{Derived, HookWanted};
-use crate::intent::Intent;
+use crate::intent::{Intent, N3Way};
 use crate::network::Network;
 use crate::numbers::{DEFAULT_SLICE, Numbers};
 use crate::refusal::Refusal;
@@ -130,7 +130,8 @@ pub(crate) fn slices(
 
 /// Binds an endpoint to its port and delivers to it, in each of its slices.
 fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result<(), Refusal> {
-    let Located { port, mac, .. } = *member.located;
+    let Located { port, mac, n3, .. } = *member.located;
+    let tunnel = n3.map(|way| way.tunnel);
     let mut slices: Vec<SliceId> = Vec::new();
     for slice in &member.slices {
         slices.push(numbers.slice(slice.as_str())?);
@@ -138,12 +139,35 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
     if slices.is_empty() {
         slices.push(SliceId::DEFAULT);
     }
+    let (slice_set, direction) = (member.set, member.direction());
+    if let Some(N3Way { tunnel, uplink_teid, qfis }) = n3 {
+        put(
+            table,
+            Entry::GtpSession(GtpSessionEntry {
+                teid: uplink_teid,
+                port,
+                gnb: tunnel.gnb,
+                ue_ipv4: member.prefixes.iter().find_map(|net| match net {
+                    IpNet::V4(net) => Some(net.addr()),
+                    IpNet::V6(_) => None,
+                }),
+                ue_ipv6: member.prefixes.iter().find_map(|net| match net {
+                    IpNet::V6(net) => Some(*net),
+                    IpNet::V4(_) => None,
+                }),
+                slice_set,
+                direction,
+                qfis,
+            }),
+        );
+    }
     for prefix in member.prefixes.iter().copied() {
-        let direction = member.direction();
-        let entry = EndpointEntry { port, prefix, slice_set: member.set, direction };
-        put(table, Entry::Endpoint(entry));
+        if n3.is_none() {
+            let entry = EndpointEntry { port, prefix, slice_set, direction };
+            put(table, Entry::Endpoint(entry));
+        }
         for slice in slices.iter().copied() {
-            put(table, Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }));
+            put(table, Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel }));
         }
     }
     Ok(())

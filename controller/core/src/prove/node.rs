@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    DeliveryEntry, EndpointEntry, Entry, Key, LocalSidAction, PolicyId, PortId, PortKind,
-    RouteAction, SliceId, SliceRouteEntry, SliceSet, prefix,
+    DeliveryEntry, EndpointEntry, Entry, GtpSessionEntry, Key, LocalSidAction, PolicyId, PortId,
+    PortKind, RouteAction, SliceId, SliceRouteEntry, SliceSet, prefix,
 };
 
 use super::groups::Groups;
 use super::survive::Moved;
-use super::world::{Member, World};
+use super::world::{Endpoint, Member, World};
 use crate::plan::Table;
 use selvedge_topology::sorted::Sorted;
 
@@ -177,6 +177,35 @@ impl Node {
         }
     }
 
+    pub(crate) fn session(&self, teid: u32) -> Option<&GtpSessionEntry> {
+        match self.get(&Key::GtpSession(teid))? {
+            Entry::GtpSession(entry) => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &GtpSessionEntry> {
+        let all = Key::GtpSession(0)..=Key::GtpSession(u32::MAX);
+        self.range(all).filter_map(|entry| match entry {
+            Entry::GtpSession(entry) => Some(entry),
+            _ => None,
+        })
+    }
+
+    /// The slice set of what an endpoint of this switch sends from an address of its own, on the
+    /// way that it has: bare, or through its gNB's tunnel.
+    pub(crate) fn bound(&self, endpoint: &Endpoint, source: IpAddr) -> Option<SliceSet> {
+        let Some(way) = endpoint.n3 else {
+            return Some(self.endpoint(endpoint.port, source)?.slice_set);
+        };
+        let session = self.session(way.uplink_teid)?;
+        let ends_here = self.get(&Key::N3Address(way.tunnel.local)).is_some();
+        let is_its = (session.port, session.gnb, session.qfis)
+            == (endpoint.port, way.tunnel.gnb, way.qfis)
+            && sends_from(session, source);
+        (ends_here && is_its).then_some(session.slice_set)
+    }
+
     pub(crate) fn route(&self, set: SliceSet, destination: IpAddr) -> Option<&SliceRouteEntry> {
         match self.longest(Match::Route(set), destination)? {
             Entry::SliceRoute(entry) => Some(entry),
@@ -245,8 +274,29 @@ impl Node {
                 }
             });
         }
+        for entry in self.sessions() {
+            for net in sources(entry) {
+                world.hosts.overlapping(net, |host| {
+                    let Some(endpoint) = world.endpoint(host) else { return };
+                    let teid = endpoint.n3.map(|way| way.uplink_teid);
+                    if endpoint.node == here && teid == Some(entry.teid) {
+                        bound.push((entry.slice_set, &endpoint.member, host));
+                    }
+                });
+            }
+        }
         Groups::new(bound)
     }
+}
+
+/// What the UE of a session may send from.
+pub(crate) fn sources(entry: &GtpSessionEntry) -> impl Iterator<Item = IpNet> {
+    let ipv4 = entry.ue_ipv4.map(|v4| IpNet::from(IpAddr::V4(v4)));
+    ipv4.into_iter().chain(entry.ue_ipv6.map(IpNet::V6))
+}
+
+fn sends_from(entry: &GtpSessionEntry, source: IpAddr) -> bool {
+    sources(entry).any(|net| net.contains(&source))
 }
 
 fn tally(lengths: &mut Lengths, net: IpNet, there: bool) {

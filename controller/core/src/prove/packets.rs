@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    Direction, Entry, HookId, Key, PortId, PortKind, RouteAction, SliceId, SliceSet,
+    DeliveryEntry, Direction, Entry, HookId, Key, PortId, PortKind, RouteAction, SliceId, SliceSet,
+    Tunnel,
 };
 
 use super::Defect;
+use super::node::sources;
 use super::view::{End, Sent, Text, View, Why, function_name};
-use super::world::{Member, Slice};
+use super::world::{Endpoint, Member, Slice};
+use crate::attach::as_held;
 
 /// What became of a packet from an endpoint to an address.
 struct Fate {
@@ -27,6 +30,7 @@ enum FateEnd {
     Delivered {
         port: PortId,
         mac: [u8; 6],
+        tunnel: Option<Tunnel>,
     },
     Unknown,
     Loop,
@@ -70,6 +74,45 @@ impl View {
         Some(defect)
     }
 
+    /// Every session is of a UE whose gNB is at that port, and has what is the UE's and no more.
+    pub(super) fn session(
+        &self,
+        node: usize,
+        teid: u32,
+        text: Option<&mut Text>,
+    ) -> Option<Defect> {
+        let entry = self.nodes[node].session(teid)?;
+        let mut right: Option<&Endpoint> = None;
+        for net in sources(entry) {
+            self.world.hosts.overlapping(net, |host| {
+                let endpoint = self.world.endpoint(host).filter(|endpoint| {
+                    let is_its = endpoint.n3.is_some_and(|way| {
+                        (way.uplink_teid, way.tunnel.gnb, way.qfis) == (teid, entry.gnb, entry.qfis)
+                    });
+                    (endpoint.node, endpoint.port) == (node, entry.port)
+                        && is_its
+                        && sources(entry).all(|net| endpoint.prefixes.contains(&as_held(net)))
+                });
+                right = right.or(endpoint);
+            });
+        }
+        let direction = right.map(|endpoint| endpoint.member.direction);
+        if direction == Some(entry.direction) {
+            return None;
+        }
+        let defect = if direction.is_none() { Defect::Spoof } else { Defect::Promise };
+        if let Some(text) = text {
+            let (port, name) = (entry.port.0, self.world.name(node));
+            text.subject = format!("session {teid:#x} at port {port} of {name}");
+            text.nodes = vec![node];
+            text.detail = match direction {
+                None => String::from("no UE of those addresses has that session through that gNB"),
+                Some(_) => format!("its packets count as {:?}", entry.direction),
+            };
+        }
+        Some(defect)
+    }
+
     /// Every delivery is of an endpoint in that slice, to where it is.
     pub(super) fn delivery(
         &self,
@@ -85,6 +128,7 @@ impl View {
         self.world.hosts.overlapping(net, |host| {
             right |= self.world.endpoint(host).is_some_and(|endpoint| {
                 (endpoint.node, endpoint.port, endpoint.mac) == (node, entry.port, entry.mac)
+                    && endpoint.n3.map(|way| way.tunnel) == entry.tunnel
                     && endpoint.member.slices.contains(&slice)
                     && endpoint.prefixes.iter().any(|prefix| prefix.contains(&net))
             });
@@ -97,7 +141,8 @@ impl View {
             text.subject = format!("delivery of {net} in {} at {name}", self.slice_name(slice));
             text.nodes = vec![node];
             text.detail = format!(
-                "no endpoint of that slice and address is at port {} with that MAC address",
+                "no endpoint of that slice and address is at port {} with that MAC address and \
+                 tunnel",
                 entry.port.0
             );
         }
@@ -114,7 +159,7 @@ impl View {
         let access = here.ports.get(&endpoint.port) == Some(&PortKind::Access);
         for ipv6 in [false, true] {
             let Some(source) = endpoint.address(ipv6) else { continue };
-            if access && here.endpoint(endpoint.port, source).is_some() {
+            if access && here.bound(endpoint, source).is_some() {
                 continue;
             }
             let Some((to, destination, slice)) = self.anybody(host, ipv6) else { continue };
@@ -123,6 +168,9 @@ impl View {
                 text.subject = self.subject(source, destination, (host, to), &slice.name);
                 text.nodes = vec![endpoint.node];
                 text.detail = match access {
+                    true if endpoint.n3.is_some() => {
+                        format!("{source} is in no session of its gNB at port {port}")
+                    }
                     true => format!("{source} is not bound to port {port}"),
                     false => format!("port {port} is no access port"),
                 };
@@ -236,8 +284,11 @@ impl View {
                 let text = || "it comes back to where it was, with the same ids left".into();
                 Some((Defect::Loop, Box::new(text)))
             }
-            FateEnd::Delivered { port, mac } => {
-                if (fate.at, *port, *mac) != (towards.node, towards.port, towards.mac) {
+            FateEnd::Delivered { port, mac, tunnel } => {
+                let right = towards.n3.map(|way| way.tunnel);
+                if (fate.at, *port, *mac) != (towards.node, towards.port, towards.mac)
+                    || *tunnel != right
+                {
                     let name = self.world.host(to);
                     let text = move || format!("it leaves by port {}, where {name} is not", port.0);
                     return Some((Defect::Leak, Box::new(text)));
@@ -278,7 +329,9 @@ impl View {
             Some(entry) if egress.ports.get(&entry.port) != Some(&PortKind::Access) => {
                 FateEnd::NotAccess(entry.port)
             }
-            Some(entry) => FateEnd::Delivered { port: entry.port, mac: entry.mac },
+            Some(DeliveryEntry { port, mac, tunnel, .. }) => {
+                FateEnd::Delivered { port: *port, mac: *mac, tunnel: *tunnel }
+            }
         };
         fate
     }
@@ -338,9 +391,9 @@ impl View {
         if let Some(defect) = self.source(from, None) {
             return Some(defect);
         }
-        let bound = [false, true].into_iter().filter_map(|ipv6| {
-            Some(here.endpoint(endpoint.port, endpoint.address(ipv6)?)?.slice_set)
-        });
+        let bound = [false, true]
+            .into_iter()
+            .filter_map(|ipv6| here.bound(endpoint, endpoint.address(ipv6)?));
         bound
             .into_iter()
             .find_map(|set| self.pair((endpoint.node, set), &endpoint.member, &[from], to, None))

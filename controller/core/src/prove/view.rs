@@ -44,6 +44,8 @@ pub(crate) enum Topic {
     /// A bound source is attached there.
     Binding(usize, PortId, IpNet),
     Delivery(usize, SliceId, IpNet),
+    /// A PDU session, by its TEID, is of a UE whose gNB is attached there.
+    Session(usize, u32),
     /// An endpoint is bound where it is attached.
     Source(u32),
     /// A group of a switch towards an endpoint.
@@ -225,6 +227,7 @@ impl View {
         match topic {
             Topic::Binding(node, port, net) => self.binding(*node, *port, *net, text),
             Topic::Delivery(node, slice, net) => self.delivery(*node, *slice, *net, text),
+            Topic::Session(node, teid) => self.session(*node, *teid, text),
             Topic::Source(host) => self.source(*host, text),
             Topic::Pair(node, set, member, to) => {
                 let froms = self.nodes[*node].groups().get(*set, member)?;

@@ -12,6 +12,8 @@ use selvedge_pipeline::{Class, ClassifierAction, Direction, HookId, PortId, Slic
 use selvedge_topology::NodeName;
 use selvedge_topology::sorted::Sorted;
 
+use crate::intent::N3Way;
+
 /// Cheap to clone and to compare with what it was made from: what did not change is shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct World {
@@ -76,6 +78,8 @@ pub(crate) struct Endpoint {
     pub(crate) mac: [u8; 6],
     pub(crate) node: usize,
     pub(crate) port: PortId,
+    /// It is a UE behind the gNB that is there.
+    pub(crate) n3: Option<N3Way>,
     pub(crate) member: Arc<Member>,
 }
 

@@ -18,4 +18,5 @@ mod placement;
 mod properties;
 mod rules;
 mod scale;
+mod sessions;
 mod sim;

@@ -8,6 +8,7 @@ use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, SliceId, SliceS
 
 use super::super::DIRECTIONS;
 use super::super::class::Class;
+use super::super::node::sources;
 use super::super::world::{Slice, World};
 use super::{Changes, FIRST_FUNCTION, Topic, View};
 
@@ -62,12 +63,24 @@ impl View {
             };
             let old = Arc::make_mut(&mut self.nodes[node]).set(key, entry);
             match key {
-                Key::NextHop(_)
-                | Key::Backup(..)
-                | Key::PortQueue(_)
-                | Key::Generation
-                | Key::N3Address(_)
-                | Key::GtpSession(_) => {}
+                Key::NextHop(_) | Key::Backup(..) | Key::PortQueue(_) | Key::Generation => {}
+                Key::N3Address(_) => {
+                    let here = world.hosts_of.get(node).into_iter().flatten();
+                    dirty.topics.extend(here.map(|host| Topic::Source(*host)));
+                }
+                Key::GtpSession(teid) => {
+                    dirty.groups.insert(node);
+                    dirty.topics.push(Topic::Session(node, teid));
+                    let new = self.nodes[node].session(teid).cloned();
+                    let old = match old {
+                        Some(Entry::GtpSession(old)) => Some(old),
+                        _ => None,
+                    };
+                    for net in old.iter().chain(&new).flat_map(sources) {
+                        let add = |host| dirty.topics.push(Topic::Source(host));
+                        world.hosts.overlapping(net, add);
+                    }
+                }
                 Key::Port(port) => {
                     dirty.ports.insert(node);
                     self.port_changed(node, port, dirty);
@@ -273,6 +286,9 @@ impl View {
                 if endpoint.prefixes.iter().any(|net| net.contains(&binding.prefix)) {
                     dirty.topics.push(Topic::Binding(node, binding.port, binding.prefix));
                 }
+            }
+            if let Some(way) = endpoint.n3 {
+                dirty.topics.push(Topic::Session(node, way.uplink_teid));
             }
             for slice in &endpoint.member.slices {
                 for net in &endpoint.prefixes {
