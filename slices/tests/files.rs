@@ -76,6 +76,19 @@ spec:
           dstPort: [23]
           protocol: [TCP]
           dSCP: 10
+---
+apiVersion: selvedge/v1
+kind: PduSession
+metadata: { name: robot }
+spec:
+  ue: robot-1
+  slice: everything
+  gnb: gnb-1
+  n3: 198.51.100.1
+  uplink: { teid: 1 }
+  downlink: { teid: 4294967295 }
+  qosFlows: [{ qfi: 0, 5qi: 9 }, { qfi: 63, 5qi: 200 }]
+  mtu: 1344
 "#;
 
 #[test]
@@ -86,9 +99,10 @@ fn everything() {
         Object::ClassMap(map),
         Object::Hook(hook),
         Object::Application(app),
+        Object::PduSession(session),
     ] = &objects[..]
     else {
-        panic!("four kinds: {objects:?}")
+        panic!("five kinds: {objects:?}")
     };
     assert_eq!(slice.s_nssai.unwrap().to_string(), "2-00A1B2");
     assert_eq!((slice.class, slice.priority, slice.five_qi), (Class::Urllc, 7, Some(82)));
@@ -104,6 +118,11 @@ fn everything() {
     assert_eq!(slice.endpoints_on(Side::Dn).count(), 1);
     assert_eq!(slice.rates(Direction::Uplink).guaranteed, Some(BitRate::from_mbps(20)));
     assert_eq!((hook.fuel_per_packet, hook.memory), (5000, Bytes(4 << 20)));
+    assert_eq!((session.uplink_teid, session.downlink_teid, session.mtu), (1, u32::MAX, 1344));
+    assert_eq!(session.qfis(), 1 << 63 | 1);
+    // By the map 5QI 200 is guaranteed; without a flow of a class the first one takes it.
+    assert_eq!(session.downlink_qfi(Class::Guaranteed, Some(map)), 63);
+    assert_eq!(session.downlink_qfi(Class::Urllc, Some(map)), 0);
     let rule = &app.traffic_rules[0];
     assert_eq!(
         (rule.filter_type, rule.action, rule.state),
@@ -256,6 +275,14 @@ fn whole_files() {
         ", through: [{ hook: a, onFailure: drop }, { hook: a, onFailure: drop }, \
          { hook: b, onFailure: drop }, { hook: c, onFailure: drop }]",
     );
+    let session = |more: &str| {
+        let flows = "qosFlows: [{ qfi: 1, 5qi: 9 }, { qfi: 2, 5qi: 3 }]";
+        let tunnels = "n3: 192.0.2.1, uplink: { teid: 1 }, downlink: { teid: 2 }";
+        format!(
+            "apiVersion: selvedge/v1\nkind: PduSession\nmetadata: {{ name: a }}\n\
+             spec: {{ ue: a, slice: b, gnb: c, {tunnels}, {flows}{more} }}\n"
+        )
+    };
     // (input, parts of the problems)
     let cases: &[(&str, &[&str])] = &[
         ("", &["no object"]),
@@ -271,6 +298,14 @@ fn whole_files() {
         (&slice(", uplink: { burst: 30kB }"), &["a burst goes with"]),
         (&slice(", uplink: { guaranteed: 1kbps }"), &["from 64kbps to 100Gbps"]),
         (&slice(", latency: 0us"), &["from 1us to 10s"]),
+        (&session(""), &[]),
+        (&session(", mtu: 1343"), &["from 1344 to 65535"]),
+        (&session("").replace("192.0.2.1", "::ffff:192.0.2.1"), &["write it as IPv4"]),
+        (&session("").replace("192.0.2.1", "224.0.0.1"), &["no address of one switch"]),
+        (&session("").replace("teid: 1 ", "teid: 0 "), &["from 1 to 4294967295"]),
+        (&session("").replace("qfi: 1,", "qfi: 64,"), &["from 0 to 63"]),
+        (&session("").replace("qfi: 2,", "qfi: 1,"), &["QFI 1 is here twice"]),
+        (&session("").replace("5qi: 9", "5qi: 11"), &["not a standardized 5QI"]),
         ("name: x\ntopology: {}", &["this is a topology"]),
         ("apiVersion: selvedge/v1", &["\"kind\"", "\"metadata\"", "\"spec\""]),
     ];

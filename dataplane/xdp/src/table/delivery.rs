@@ -79,7 +79,9 @@ impl DeliveryTable {
         if tunnels.users.is_none() {
             let mut users: BTreeMap<_, u32> = BTreeMap::new();
             for (_, delivery) in self.table.entries()? {
-                tunnel_of(&delivery).map(|tunnel| *users.entry(tunnel).or_default() += 1);
+                if let Some(tunnel) = tunnel_of(&delivery) {
+                    *users.entry(tunnel).or_default() += 1;
+                }
             }
             tunnels.users = Some(users);
         }
