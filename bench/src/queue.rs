@@ -150,7 +150,7 @@ fn switch(burst_bytes: u32) -> Result<Switch> {
     for (slice, sources) in [(SLICE, vec![SOURCE]), (OTHERS, (0..100).map(neighbor).collect())] {
         let route = Route { slice, action: RouteAction::Local };
         switch.route.put((slice, to), &route)?;
-        let delivery = Delivery { port: OUT, mac: mac(6) };
+        let delivery = Delivery { port: OUT, mac: mac(6), tunnel: None };
         switch.delivery.put((slice, to), &delivery)?;
         let endpoint = Endpoint { slice_set: slice, direction: Direction::Uplink };
         for source in sources {

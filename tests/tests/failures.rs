@@ -1,11 +1,12 @@
 //! What dies, breaks or moves, under traffic.
 
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use selvedge_lab::{Impairment, Lab, ProcessName};
 use selvedge_tests::scenario::{self, METRO};
-use selvedge_tests::{eventually, json, up};
+use selvedge_tests::{binary, eventually, json, succeed, up};
 
 #[test]
 fn a_link_goes_down_and_traffic_takes_another_path() -> Result<()> {
@@ -180,5 +181,35 @@ fn a_switch_with_anothers_certificate_or_none_does_not_come_back() -> Result<()>
     refused("s3.pem\": No such file")?;
     // It forwards all the same.
     assert_eq!(scenario::ping_all(&lab)?, 100.0);
+    Ok(())
+}
+
+/// New keys and certificates for everybody, by replacing files: packets and sessions know nothing
+/// of it, and whoever connects anew is known by what it has now.
+#[test]
+fn certificates_are_renewed_under_traffic() -> Result<()> {
+    let lab = up("t-renew", METRO)?;
+    scenario::apply_slices(&lab)?;
+    let (dir, agent) = (lab.run_dir().join("pki"), ProcessName::Switch("s1".parse()?));
+    let (_, report) = scenario::interruption(&lab, || {
+        let mut renew = Command::new(binary()?);
+        renew.args(["pki", "init", "--force"]).arg(&dir).args(["--node", "controller"]);
+        for switch in lab.switches()? {
+            renew.args(["--node", &switch]);
+        }
+        assert!(renew.stdout(Stdio::null()).status()?.success());
+        // In use for longer than the controller takes to look at the certificates of sessions.
+        let since = Instant::now();
+        eventually("sessions go on", Duration::from_secs(20), || {
+            lab.converged(scenario::PATIENCE)?;
+            Ok(since.elapsed() > Duration::from_secs(6))
+        })?;
+        let events = succeed(&lab, &["get", "events"])?;
+        assert!(!events.contains("session ended"), "{events}");
+        assert!(lab.kill(&agent)?);
+        lab.start(&agent)?;
+        Ok(lab.converged(scenario::PATIENCE)?)
+    })?;
+    assert_eq!(report.lost(), 0);
     Ok(())
 }

@@ -14,7 +14,7 @@ const BUILD_PACKAGES: &[&str] =
 const LAB_PACKAGES: &[&str] = &["iproute2", "iperf3", "curl"];
 /// For tests alone: other people's clients.
 const TEST_PACKAGES: &[&str] =
-    &["python3", "python3-venv", "ethtool", "iputils-ping", "etcd-server", "prometheus"];
+    &["python3", "python3-venv", "ethtool", "iputils-ping", "etcd-server", "prometheus", "tshark"];
 
 const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";

@@ -81,7 +81,7 @@ fn endpoint(port: u16, prefix: &str, mac: [u8; 6]) -> [Entry; 3] {
     [
         Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction }),
         Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action }),
-        Entry::Delivery(DeliveryEntry { slice, prefix, port, mac }),
+        Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }),
     ]
 }
 

@@ -174,7 +174,9 @@ fn ports_are_found_behind_extension_headers() {
     const AUTHENTICATED: &[u8] = &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
     let fragment = |word: u16| [&[0][..], &word.to_be_bytes(), &[0, 0, 0, 9]].concat();
     let tcp = Some((true, 1 << 16 | 65535, TCP));
-    let cases: &[(&str, &[(u8, &[u8])], Option<(bool, u32, u8)>)] = &[
+    type Headers<'a> = &'a [(u8, &'a [u8])];
+    type Behind = Option<(bool, u32, u8)>;
+    let cases: &[(&str, Headers<'_>, Behind)] = &[
         ("none", &[], tcp),
         ("hop-by-hop", &[(0, OPTIONS)], tcp),
         ("routing, two words", &[(43, LONG)], tcp),
