@@ -101,6 +101,10 @@ fn meter(of: Of, rate_bps: u64) -> Meter {
 
 /// A switch whose clock is set, with a way for the slice's packets.
 fn switch() -> Result<(Switch, Interface)> {
+    // What the kernel sends by itself would come between a packet and what became of it.
+    for which in ["all", "default"] {
+        net::ipv6_conf(&format!("{which}/disable_ipv6"), "1")?;
+    }
     for (name, mac, peer, far) in
         [("in", IN_MAC, "host", HOST_MAC), ("out", OUT_MAC, "far", FAR_MAC)]
     {
