@@ -26,3 +26,9 @@ pub use engine::{Handle, RequestError, Role, embedded};
 pub use modules::MAX_MODULE_BYTES;
 pub use run::{Options, RunError, run};
 pub use text::rate;
+
+/// For every program that has a controller in it: its copies of state are made of many small
+/// pieces, which come and go with each request, on several threads
+/// (docs/decisions/0015-an-allocator.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -69,7 +69,7 @@ pub(crate) fn value(entry: &Entry) -> String {
         },
         Entry::Backup(e) if e.sids.is_empty() => format!("port {}, {}", e.port.0, mac(e.mac)),
         Entry::Backup(e) => format!("port {}, {}, {}", e.port.0, mac(e.mac), sids(&e.sids)),
-        Entry::Delivery(e) => match e.tunnel {
+        Entry::Delivery(e) => match &e.tunnel {
             None => format!("port {}, {}", e.port.0, mac(e.mac)),
             Some(t) => format!(
                 "port {}, {}, GTP-U {} -> {}, teid {:#010x}, qfi {}, mtu {}",

@@ -71,7 +71,7 @@ fn a_write_request() {
 
 #[test]
 fn ternary_optional_and_priority() {
-    let entry = Entry::Classifier(ClassifierEntry {
+    let entry = Entry::Classifier(Box::new(ClassifierEntry {
         priority: 9,
         source: Some("fd00::/8".parse().unwrap()),
         destination: None,
@@ -80,7 +80,7 @@ fn ternary_optional_and_priority() {
         destination_ports: None,
         dscp: None,
         action: ClassifierAction::Drop,
-    });
+    }));
     let bits = |first| [&[first][..], &[0; 15]].concat();
     let ternary = [field(1, &bits(0xfd)), field(2, &bits(0xff))].concat();
     let source = [varint(1, 1), field(3, &ternary)].concat();

@@ -34,16 +34,24 @@ use crate::report::row;
 const CLIENTS: usize = 8;
 /// Requests of all of them.
 const REQUESTS: usize = 1_000;
+/// Each from an empty store; the figure is the median. A processor that the machine has lent to
+/// another for some milliseconds holds up all clients, and two of those are one in a hundred.
+const REPEATS: usize = 5;
 /// How long what is reserved is held.
 const HELD_MS: u64 = 86_400_000;
 
 pub(super) fn row_of(net: &Net) -> Result<Value> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().context("no runtime")?;
-    runtime.block_on(measured(net))
+    let mut ms = Vec::with_capacity(REPEATS);
+    for _ in 0..REPEATS {
+        ms.push(runtime.block_on(p99_ms(net))?);
+    }
+    ms.sort_by(f64::total_cmp);
+    Ok(row("admission_durable_p99_ms", ms[REPEATS / 2], "ms", "lower", ("target", 5.0)))
 }
 
-async fn measured(net: &Net) -> Result<Value> {
+async fn p99_ms(net: &Net) -> Result<f64> {
     let mut requests = Requests::new(net, 1)?;
     let in_place = IN_PLACE - REQUESTS;
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
@@ -82,7 +90,7 @@ async fn measured(net: &Net) -> Result<Value> {
         (150..250).contains(&(refused * 1_000 / REQUESTS)),
         "about a fifth of the requests should be refused"
     );
-    Ok(row("admission_durable_p99_ms", at(0.99), "ms", "lower", ("target", 5.0)))
+    Ok(at(0.99))
 }
 
 /// So many requests of clients that each wait for their answer: how long it took, and whether

@@ -29,6 +29,7 @@ use crate::effect::{Effect, LogEntry, Reply, Severity};
 use crate::event::Change;
 use crate::history::Note;
 use crate::intent::{Intent, StoredSlice};
+use crate::offers::Offers;
 use crate::plan::PlanId;
 use crate::refusal::Refusal;
 
@@ -433,7 +434,9 @@ impl Core {
     fn recommended(&self, slice: &NetworkSlice, author: &str, now_ms: u64) -> Option<NetworkSlice> {
         let mut slice = slice.clone();
         slice.classify(self.intent.class_map());
-        let offers = self.offers(&slice).into_iter().map(|offer| offer.applied(&slice));
-        offers.into_iter().find(|offer| self.tried(offer, author, now_ms).is_ok())
+        let slice = Arc::new(slice);
+        let offers = Offers::instead_of(slice.clone(), self.derived.clone());
+        let mut offers = offers.iter().map(|offer| offer.applied(&slice));
+        offers.find(|offer| self.tried(offer, author, now_ms).is_ok())
     }
 }

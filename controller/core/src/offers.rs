@@ -17,7 +17,8 @@ type Work = Box<dyn FnOnce() -> Vec<Offer> + Send>;
 pub struct Offers(Arc<LazyLock<Vec<Offer>, Work>>);
 
 impl Offers {
-    /// `refused`: what would follow from the state with the slice in it.
+    /// `refused`: what would follow from the state with the slice in it, or without. Other sites
+    /// are those that some slice has as its data network.
     pub(crate) fn instead_of(slice: Arc<NetworkSlice>, refused: Arc<Derived>) -> Self {
         let work = move || {
             let sites = refused.of.intent.slices.sites();

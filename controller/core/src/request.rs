@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvedge_slices::admission::Offer;
-use selvedge_slices::{NetworkSlice, Object, ObjectName};
+use selvedge_slices::{Object, ObjectName};
 use selvedge_topology::NodeName;
 
 use crate::Core;
@@ -168,12 +167,6 @@ impl Core {
         }
         trial.prove_desired()?;
         Ok(trial)
-    }
-
-    /// What would be admitted instead of a slice, beside all others. Other sites are those that
-    /// some slice has as its data network.
-    pub(crate) fn offers(&self, slice: &NetworkSlice) -> Vec<Offer> {
-        self.derived.ledger.offers(&self.derived.placement(), slice, self.intent.slices.sites())
     }
 
     /// The tables as they should be, and the way there from what switches hold.

@@ -4,8 +4,8 @@
 //! Lossless: what was put is what is got, bit for bit, also by the next agent.
 
 use selvedge_pipeline::{
-    BackupEntry, Code, CounterKind, DeliveryEntry, EndpointEntry, Entry, GtpSessionEntry, Key,
-    NextHopEntry, PortEntry, PortId, PortQueueEntry, TableKind,
+    BackupEntry, Code, CounterKind, DeliveryEntry, EndpointEntry, Entry, Key, NextHopEntry,
+    PortEntry, PortId, PortQueueEntry, TableKind,
 };
 
 #[cfg(test)]
@@ -81,8 +81,8 @@ pub fn port_of(entry: &Entry) -> Option<PortId> {
         | Entry::NextHop(NextHopEntry { port, .. })
         | Entry::Backup(BackupEntry { port, .. })
         | Entry::Delivery(DeliveryEntry { port, .. })
-        | Entry::PortQueue(PortQueueEntry { port, .. })
-        | Entry::GtpSession(GtpSessionEntry { port, .. }) => Some(*port),
+        | Entry::PortQueue(PortQueueEntry { port, .. }) => Some(*port),
+        Entry::GtpSession(e) => Some(e.port),
         Entry::Classifier(_)
         | Entry::SliceRoute(_)
         | Entry::SliceMeter(_)

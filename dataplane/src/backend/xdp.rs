@@ -181,8 +181,8 @@ impl Tables for XdpTables {
                 self.backup.put((e.around.0, e.backup), &xdp::Backup { port, mac: e.mac, sids })?;
             }
             Entry::Delivery(e) => {
-                let tunnel = e.tunnel.map(|tunnel| {
-                    let Tunnel { local, gnb, teid, qfi, mtu } = tunnel;
+                let tunnel = e.tunnel.as_deref().map(|tunnel| {
+                    let Tunnel { local, gnb, teid, qfi, mtu } = *tunnel;
                     xdp::Tunnel { local, gnb, teid, qfi, mtu }
                 });
                 let delivery = xdp::Delivery { port: e.port.0, mac: e.mac, tunnel };
@@ -380,7 +380,7 @@ mod entry {
             xdp::RuleAction::Pass => ClassifierAction::Pass,
             xdp::RuleAction::SetSlice(slice) => ClassifierAction::SetSlice(SliceId(slice)),
         };
-        Entry::Classifier(ClassifierEntry {
+        Entry::Classifier(Box::new(ClassifierEntry {
             priority,
             source: rule.source,
             destination: rule.destination,
@@ -389,7 +389,7 @@ mod entry {
             destination_ports: rule.destination_ports,
             dscp: rule.dscp,
             action,
-        })
+        }))
     }
 
     pub(super) fn route((set, prefix): (u16, IpNet), route: xdp::Route) -> Entry {
@@ -457,7 +457,7 @@ mod entry {
             mac: value.mac,
             tunnel: value.tunnel.map(|tunnel| {
                 let xdp::Tunnel { local, gnb, teid, qfi, mtu } = tunnel;
-                Tunnel { local, gnb, teid, qfi, mtu }
+                Box::new(Tunnel { local, gnb, teid, qfi, mtu })
             }),
         })
     }
@@ -467,7 +467,7 @@ mod entry {
     }
 
     pub(super) fn session(teid: u32, session: xdp::Session) -> Entry {
-        Entry::GtpSession(GtpSessionEntry {
+        Entry::GtpSession(Box::new(GtpSessionEntry {
             teid,
             port: PortId(session.port),
             gnb: session.gnb,
@@ -476,7 +476,7 @@ mod entry {
             slice_set: SliceSet(session.slice_set),
             direction: direction(session.direction),
             qfis: session.qfis,
-        })
+        }))
     }
 
     pub(super) fn queue(port: u16, queue: xdp::Queue) -> Entry {

@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn rule(priority: u32) -> Entry {
-        Entry::Classifier(ClassifierEntry {
+        Entry::Classifier(Box::new(ClassifierEntry {
             priority,
             source: None,
             destination: None,
@@ -182,7 +182,7 @@ mod tests {
             destination_ports: None,
             dscp: None,
             action: ClassifierAction::Drop,
-        })
+        }))
     }
 
     fn tables() -> MemoryTables {

@@ -70,7 +70,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         // Priorities that collide are the same rule; few different ones.
         (1u32..=64, nets, fields, action).prop_map(|(priority, nets, fields, action)| {
-            Entry::Classifier(ClassifierEntry {
+            Entry::Classifier(Box::new(ClassifierEntry {
                 priority,
                 source: nets.0,
                 destination: nets.1,
@@ -79,7 +79,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 destination_ports: fields.2,
                 dscp: fields.3,
                 action,
-            })
+            }))
         }),
         (set(), net(), slice(), route).prop_map(|(slice_set, prefix, slice, action)| {
             Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
@@ -114,7 +114,13 @@ fn entry() -> impl Strategy<Value = Entry> {
             }),
         (slice(), net(), port(), any::<[u8; 6]>(), prop::option::of(tunnel())).prop_map(
             |(slice, prefix, port, mac, tunnel)| {
-                Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel })
+                Entry::Delivery(DeliveryEntry {
+                    slice,
+                    prefix,
+                    port,
+                    mac,
+                    tunnel: tunnel.map(Box::new),
+                })
             }
         ),
         // No more than there is room for.
@@ -161,7 +167,7 @@ fn session() -> impl Strategy<Value = Entry> {
     (1u32.., port(), gnb, ue, bits, set(), direction()).prop_map(
         |(teid, port, gnb, (ipv4, len), (bits, qfis), slice_set, direction)| {
             let net = Ipv6Net::new(bits.into(), len).unwrap().trunc();
-            Entry::GtpSession(GtpSessionEntry {
+            Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
                 port,
                 gnb,
@@ -170,7 +176,7 @@ fn session() -> impl Strategy<Value = Entry> {
                 slice_set,
                 direction,
                 qfis,
-            })
+            }))
         },
     )
 }
@@ -255,7 +261,7 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
             let mac = [2, 0, 0, 0, 0, 1];
             Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None })
         }
-        TableKind::GtpSession => Entry::GtpSession(GtpSessionEntry {
+        TableKind::GtpSession => Entry::GtpSession(Box::new(GtpSessionEntry {
             teid: n + 1,
             port,
             gnb: IpAddr::V4((0xc000_0201).into()),
@@ -264,7 +270,7 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
             slice_set,
             direction: Direction::Uplink,
             qfis: 0,
-        }),
+        })),
         table => unreachable!("{} holds no so many", table.name()),
     }
 }

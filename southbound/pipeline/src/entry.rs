@@ -211,7 +211,7 @@ pub struct BackupEntry {
 }
 
 /// Key `slice, prefix` (longest prefix). The last step: an endpoint on one of our ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryEntry {
     pub slice: SliceId,
     pub prefix: IpNet,
@@ -219,7 +219,7 @@ pub struct DeliveryEntry {
     /// Of the endpoint or, with a tunnel, of the gNB or the router towards it.
     pub mac: [u8; 6],
     /// The endpoint is a UE behind this.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
 /// The downlink half of a PDU session's N3 tunnel (GTP-U, TS 29.281).
@@ -292,11 +292,12 @@ pub struct GenerationEntry {
     pub generation: u64,
 }
 
+/// Large kinds are boxed: a controller holds millions of entries, nearly all of the small kinds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
     Port(PortEntry),
     Endpoint(EndpointEntry),
-    Classifier(ClassifierEntry),
+    Classifier(Box<ClassifierEntry>),
     SliceRoute(SliceRouteEntry),
     SliceMeter(SliceMeterEntry),
     Policy(PolicyEntry),
@@ -307,7 +308,7 @@ pub enum Entry {
     PortQueue(PortQueueEntry),
     Generation(GenerationEntry),
     N3Address(N3AddressEntry),
-    GtpSession(GtpSessionEntry),
+    GtpSession(Box<GtpSessionEntry>),
 }
 
 /// What an entry matches; at most one entry of a switch has a given key.

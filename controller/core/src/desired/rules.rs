@@ -54,7 +54,10 @@ pub(crate) fn rules(
                     },
                 };
                 for switch in entered(&one, topology, located) {
-                    put(tables.entry(switch.clone()).or_default(), Entry::Classifier(entry));
+                    put(
+                        tables.entry(switch.clone()).or_default(),
+                        Entry::Classifier(Box::new(entry)),
+                    );
                     *count.entry(switch).or_default() += 1;
                 }
             }

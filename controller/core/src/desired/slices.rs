@@ -143,7 +143,7 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
     if let Some(N3Way { tunnel, uplink_teid, qfis }) = n3 {
         put(
             table,
-            Entry::GtpSession(GtpSessionEntry {
+            Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid: uplink_teid,
                 port,
                 gnb: tunnel.gnb,
@@ -158,7 +158,7 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
                 slice_set,
                 direction,
                 qfis,
-            }),
+            })),
         );
     }
     for prefix in member.prefixes.iter().copied() {
@@ -167,6 +167,7 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
             put(table, Entry::Endpoint(entry));
         }
         for slice in slices.iter().copied() {
+            let tunnel = tunnel.map(Box::new);
             put(table, Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel }));
         }
     }

@@ -187,7 +187,7 @@ impl Node {
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &GtpSessionEntry> {
         let all = Key::GtpSession(0)..=Key::GtpSession(u32::MAX);
         self.range(all).filter_map(|entry| match entry {
-            Entry::GtpSession(entry) => Some(entry),
+            Entry::GtpSession(entry) => Some(&**entry),
             _ => None,
         })
     }

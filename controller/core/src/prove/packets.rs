@@ -128,7 +128,7 @@ impl View {
         self.world.hosts.overlapping(net, |host| {
             right |= self.world.endpoint(host).is_some_and(|endpoint| {
                 (endpoint.node, endpoint.port, endpoint.mac) == (node, entry.port, entry.mac)
-                    && endpoint.n3.map(|way| way.tunnel) == entry.tunnel
+                    && endpoint.n3.map(|way| way.tunnel) == entry.tunnel.as_deref().copied()
                     && endpoint.member.slices.contains(&slice)
                     && endpoint.prefixes.iter().any(|prefix| prefix.contains(&net))
             });
@@ -330,7 +330,7 @@ impl View {
                 FateEnd::NotAccess(entry.port)
             }
             Some(DeliveryEntry { port, mac, tunnel, .. }) => {
-                FateEnd::Delivered { port: *port, mac: *mac, tunnel: *tunnel }
+                FateEnd::Delivered { port: *port, mac: *mac, tunnel: tunnel.as_deref().copied() }
             }
         };
         fate

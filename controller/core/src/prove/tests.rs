@@ -241,7 +241,10 @@ fn planted_defects_are_found() {
             edit(tables, "dc1", |entry| match entry {
                 Entry::Delivery(delivery) => {
                     let mac = [2, 6, 6, 6, 6, 6];
-                    Some(Entry::Delivery(selvedge_pipeline::DeliveryEntry { mac, ..*delivery }))
+                    Some(Entry::Delivery(selvedge_pipeline::DeliveryEntry {
+                        mac,
+                        ..delivery.clone()
+                    }))
                 }
                 _ => None,
             });
@@ -249,7 +252,7 @@ fn planted_defects_are_found() {
         ("delivery in a slice it is not in", Defect::Leak, |tables, _| {
             let table = table(tables, "edge1");
             let stray = table.values().find_map(|entry| match entry {
-                Entry::Delivery(delivery) => Some(*delivery),
+                Entry::Delivery(delivery) => Some(delivery.clone()),
                 _ => None,
             });
             let slice = SliceId::DEFAULT;
@@ -300,7 +303,7 @@ fn planted_defects_are_found() {
             });
         }),
         ("a rule nobody asked for", Defect::Rule, |tables, _| {
-            let entry = Entry::Classifier(ClassifierEntry {
+            let entry = Entry::Classifier(Box::new(ClassifierEntry {
                 priority: 7,
                 source: None,
                 destination: None,
@@ -309,7 +312,7 @@ fn planted_defects_are_found() {
                 destination_ports: None,
                 dscp: None,
                 action: ClassifierAction::Drop,
-            });
+            }));
             table(tables, "s1").insert(entry);
         }),
         ("an active rule that is not there", Defect::Rule, |tables, _| {

@@ -16,7 +16,7 @@ fn port(port: u16) -> Entry {
 }
 
 fn rule(priority: u32, dscp: Option<u8>, action: ClassifierAction) -> Entry {
-    Entry::Classifier(ClassifierEntry {
+    Entry::Classifier(Box::new(ClassifierEntry {
         priority,
         source: None,
         destination: Some("10.1.0.0/16".parse().unwrap()),
@@ -25,7 +25,7 @@ fn rule(priority: u32, dscp: Option<u8>, action: ClassifierAction) -> Entry {
         destination_ports: None,
         dscp,
         action,
-    })
+    }))
 }
 
 fn generation(generation: u64) -> Entry {

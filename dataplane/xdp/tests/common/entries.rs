@@ -86,7 +86,7 @@ pub fn put(switch: &Switch, entry: &Entry) {
             &xdp::Backup { port: e.port.0, mac: e.mac, sids: e.sids.clone() },
         ),
         Entry::Delivery(e) => {
-            let tunnel = e.tunnel.map(|t| xdp::Tunnel {
+            let tunnel = e.tunnel.as_deref().map(|t| xdp::Tunnel {
                 local: t.local,
                 gnb: t.gnb,
                 teid: t.teid,

@@ -166,7 +166,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
         _ => random.below(5),
     };
     for priority in 0..rules as u32 {
-        entries.push(Entry::Classifier(ClassifierEntry {
+        entries.push(Entry::Classifier(Box::new(ClassifierEntry {
             priority: priority * 7 + 1,
             source: optional(random, 40, net),
             destination: optional(random, 40, net),
@@ -179,15 +179,15 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
                 ClassifierAction::Pass,
                 ClassifierAction::SetSlice(SliceId(2)),
             ]),
-        }));
+        })));
     }
     if rules == 1_000 {
         // No bit tells these apart: packets with a port 0 look at all of them.
         let wide = Some([1, 65_534]);
         for entry in entries.iter_mut().filter(|_| random.chance(70)) {
             if let Entry::Classifier(rule) = entry {
-                let ClassifierEntry { priority, action, .. } = *rule;
-                *rule = ClassifierEntry {
+                let ClassifierEntry { priority, action, .. } = **rule;
+                **rule = ClassifierEntry {
                     source_ports: wide,
                     destination_ports: wide,
                     ..any_rule(priority, action)
@@ -272,7 +272,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             prefix: net(random),
             port: PortId(random.of(&[ACCESS[0], ACCESS[1], ABSENT])),
             mac: random.mac(),
-            tunnel: optional(random, 40, tunnel),
+            tunnel: optional(random, 40, tunnel).map(Box::new),
         }));
     }
     n3(random, &mut entries);
@@ -317,7 +317,7 @@ fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
             }));
         }
         if random.chance(90) {
-            entries.push(Entry::GtpSession(GtpSessionEntry {
+            entries.push(Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
                 port: access_of(teid),
                 gnb: if random.chance(95) { gnb } else { address(random) },
@@ -326,7 +326,7 @@ fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
                 slice_set: SliceSet(random.of(&SETS)),
                 direction: random.of(&[Direction::Uplink, Direction::Downlink]),
                 qfis: random.of(&[0, 0, 1 << 5, u64::MAX, 1 << 63 | 1 << 5]),
-            }));
+            })));
         }
     }
 }

@@ -57,7 +57,7 @@ fn session() -> impl Strategy<Value = Entry> {
     ];
     (1u32.., port(), address(), ue, slice_set(), direction(), any::<u64>()).prop_map(
         |(teid, port, gnb, (ue_ipv4, ue_ipv6), slice_set, direction, qfis)| {
-            Entry::GtpSession(GtpSessionEntry {
+            Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
                 port,
                 gnb,
@@ -66,7 +66,7 @@ fn session() -> impl Strategy<Value = Entry> {
                 slice_set,
                 direction,
                 qfis,
-            })
+            }))
         },
     )
 }
@@ -111,7 +111,7 @@ fn classifier() -> impl Strategy<Value = Entry> {
     let dscp = option::of(0u8..64);
     (1..=i32::MAX as u32, rule_net(), rule_net(), any::<Option<u8>>(), ports, dscp, action)
         .prop_map(|(priority, source, destination, protocol, ports, dscp, action)| {
-            Entry::Classifier(ClassifierEntry {
+            Entry::Classifier(Box::new(ClassifierEntry {
                 priority,
                 source,
                 destination,
@@ -120,7 +120,7 @@ fn classifier() -> impl Strategy<Value = Entry> {
                 destination_ports: ports.1,
                 dscp,
                 action,
-            })
+            }))
         })
 }
 
@@ -170,7 +170,13 @@ fn entry() -> impl Strategy<Value = Entry> {
             }),
         (slice(), net(), port(), any::<[u8; 6]>(), option::of(tunnel())).prop_map(
             |(slice, prefix, port, mac, tunnel)| {
-                Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel })
+                Entry::Delivery(DeliveryEntry {
+                    slice,
+                    prefix,
+                    port,
+                    mac,
+                    tunnel: tunnel.map(Box::new),
+                })
             }
         ),
         address().prop_map(|address| Entry::N3Address(N3AddressEntry { address })),
@@ -492,7 +498,7 @@ fn what_cannot_be_written_down() {
         })
     };
     let rule = |priority, source: &str| {
-        Entry::Classifier(ClassifierEntry {
+        Entry::Classifier(Box::new(ClassifierEntry {
             priority,
             source: Some(source.parse().unwrap()),
             destination: None,
@@ -501,7 +507,7 @@ fn what_cannot_be_written_down() {
             destination_ports: None,
             dscp: None,
             action: ClassifierAction::Drop,
-        })
+        }))
     };
     let policy = |sids| Entry::Policy(PolicyEntry { policy: PolicyId(1), sids });
     let backup = |backup, sids| {
@@ -510,12 +516,12 @@ fn what_cannot_be_written_down() {
     };
     let tunnel = |local: &str, gnb: &str, teid, qfi, mtu| {
         let (local, gnb) = (local.parse().unwrap(), gnb.parse().unwrap());
-        let tunnel = Some(Tunnel { local, gnb, teid, qfi, mtu });
+        let tunnel = Some(Tunnel { local, gnb, teid, qfi, mtu }.into());
         let (slice, prefix) = (SliceId::DEFAULT, "10.1.0.1/32".parse().unwrap());
         Entry::Delivery(DeliveryEntry { slice, prefix, port: PortId(1), mac: [0; 6], tunnel })
     };
     let session = |teid, ipv4: Option<&str>, ipv6: Option<&str>| {
-        Entry::GtpSession(GtpSessionEntry {
+        Entry::GtpSession(Box::new(GtpSessionEntry {
             teid,
             port: PortId(1),
             gnb: "192.0.2.1".parse().unwrap(),
@@ -524,7 +530,7 @@ fn what_cannot_be_written_down() {
             slice_set: SliceSet(1),
             direction: Direction::Uplink,
             qfis: 0,
-        })
+        }))
     };
     let n3 = |text: &str| Entry::N3Address(N3AddressEntry { address: text.parse().unwrap() });
     // (entry, part of the message)
@@ -581,7 +587,7 @@ fn a_deletion_needs_the_match_alone() {
 #[test]
 fn a_rule_of_another_match_is_another_rule() {
     let rule = |protocol| {
-        Entry::Classifier(ClassifierEntry {
+        Entry::Classifier(Box::new(ClassifierEntry {
             priority: 3,
             source: None,
             destination: None,
@@ -590,7 +596,7 @@ fn a_rule_of_another_match_is_another_rule() {
             destination_ports: None,
             dscp: None,
             action: ClassifierAction::Pass,
-        })
+        }))
     };
     let (udp, tcp) = (rule(17), encode(&rule(6)).unwrap());
     assert_eq!(decode_key(&tcp), Ok(udp.key()));

@@ -91,7 +91,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
             direction: direction(row.param("direction", &BIT)?),
         }),
-        Key::Classifier(priority) => Entry::Classifier(ClassifierEntry {
+        Key::Classifier(priority) => Entry::Classifier(Box::new(ClassifierEntry {
             priority,
             source: row.masked("source")?,
             destination: row.masked("destination")?,
@@ -104,7 +104,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 "pass" => ClassifierAction::Pass,
                 _ => ClassifierAction::SetSlice(row.slice_param()?),
             },
-        }),
+        })),
         Key::SliceRoute(slice_set, prefix) => Entry::SliceRoute(SliceRouteEntry {
             slice_set,
             prefix,
@@ -165,7 +165,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             mac: row.mac()?,
             tunnel: match action {
                 "deliver" => None,
-                _ => Some(row.tunnel()?),
+                _ => Some(row.tunnel()?.into()),
             },
         }),
         Key::PortQueue(port) => Entry::PortQueue(PortQueueEntry {
@@ -183,7 +183,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
         Key::N3Address(address) => Entry::N3Address(N3AddressEntry { address }),
         Key::GtpSession(teid) => {
             let (ue_ipv4, ue_ipv6) = row.ue()?;
-            Entry::GtpSession(GtpSessionEntry {
+            Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
                 port: row.port_param()?,
                 gnb: row.address("gnb")?,
@@ -192,7 +192,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
                 direction: direction(row.param("direction", &BIT)?),
                 qfis: row.param("qfis", &U64)? as u64,
-            })
+            }))
         }
     })
 }
@@ -306,8 +306,8 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.action(if e.tunnel.is_some() { "deliver_gtp" } else { "deliver" });
             row.param("port", &PORT, e.port.0)?;
             row.param("mac", &MAC, mac_number(e.mac))?;
-            if let Some(tunnel) = e.tunnel {
-                check_versions(&tunnel)?;
+            if let Some(tunnel) = &e.tunnel {
+                check_versions(tunnel)?;
                 row.address("local", tunnel.local)?;
                 row.address("gnb", tunnel.gnb)?;
                 row.param("teid", &TEID, tunnel.teid)?;

@@ -152,7 +152,7 @@ impl Run<'_> {
     /// Step D.
     pub(super) fn deliver(&mut self, slice: SliceId, profile: Profile, packet: &Packet) -> Step {
         let key = format!("slice {}, {}", slice.0, packet.destination);
-        let Some(delivery) = self.switch.delivery(slice, packet.destination).copied() else {
+        let Some(delivery) = self.switch.delivery(slice, packet.destination).cloned() else {
             self.miss(TableKind::Delivery, key);
             return Err(DropReason::NoDelivery);
         };

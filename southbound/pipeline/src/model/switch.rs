@@ -47,7 +47,7 @@ impl Switch {
         match &entry {
             Entry::Endpoint(e) => self.endpoints.insert(e.port.0, e.prefix, *e),
             Entry::SliceRoute(e) => self.routes.insert(e.slice_set.0, e.prefix, *e),
-            Entry::Delivery(e) => self.deliveries.insert(e.slice.0, e.prefix, *e),
+            Entry::Delivery(e) => self.deliveries.insert(e.slice.0, e.prefix, e.clone()),
             _ => {}
         }
         self.entries.insert(key, entry);
@@ -132,7 +132,7 @@ impl Switch {
     pub(super) fn rules(&self) -> impl Iterator<Item = &ClassifierEntry> {
         let rules = self.entries.range(Key::Classifier(0)..=Key::Classifier(u32::MAX));
         rules.rev().filter_map(|(_, entry)| match entry {
-            Entry::Classifier(rule) => Some(rule),
+            Entry::Classifier(rule) => Some(&**rule),
             _ => None,
         })
     }

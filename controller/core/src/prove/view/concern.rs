@@ -71,12 +71,12 @@ impl View {
                 Key::GtpSession(teid) => {
                     dirty.groups.insert(node);
                     dirty.topics.push(Topic::Session(node, teid));
-                    let new = self.nodes[node].session(teid).cloned();
-                    let old = match old {
-                        Some(Entry::GtpSession(old)) => Some(old),
+                    let new = self.nodes[node].session(teid);
+                    let old = match &old {
+                        Some(Entry::GtpSession(old)) => Some(&**old),
                         _ => None,
                     };
-                    for net in old.iter().chain(&new).flat_map(sources) {
+                    for net in old.into_iter().chain(new).flat_map(sources) {
                         let add = |host| dirty.topics.push(Topic::Source(host));
                         world.hosts.overlapping(net, add);
                     }

@@ -224,7 +224,7 @@ fn the_highest_rule_that_matches_decides() {
     ];
     for (what, rules, packet, dropped) in cases {
         let mut switch = switch();
-        rules.into_iter().for_each(|rule| switch.insert(Entry::Classifier(rule)));
+        rules.into_iter().for_each(|rule| switch.insert(Entry::Classifier(rule.into())));
         let verdict = process(&switch, ROBOT_PORT, &packet.frame()).verdict;
         assert_eq!(verdict == Verdict::Drop(DropReason::ClassifierDrop), dropped, "{what}");
     }
@@ -236,7 +236,7 @@ fn a_rule_can_choose_the_slice() {
     let mut switch = switch();
     let run = |switch: &Switch| process(switch, ROBOT_PORT, &packet.frame()).verdict;
     assert_eq!(run(&switch), Verdict::Drop(DropReason::NoRoute));
-    switch.insert(Entry::Classifier(rule(1, ClassifierAction::SetSlice(FACTORY))));
+    switch.insert(Entry::Classifier(rule(1, ClassifierAction::SetSlice(FACTORY)).into()));
     assert_eq!(out(run(&switch)).0, PLC_PORT);
 }
 

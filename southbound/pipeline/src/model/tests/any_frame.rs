@@ -141,7 +141,7 @@ proptest! {
         let mut switch = switch();
         if drop_rule {
             let rule = ClassifierEntry { dscp: Some(0), ..rule(1, ClassifierAction::Drop) };
-            switch.insert(Entry::Classifier(rule));
+            switch.insert(Entry::Classifier(rule.into()));
         }
         check(&switch, elsewhere.unwrap_or(ingress), &frame)?;
     }
