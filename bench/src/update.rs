@@ -67,7 +67,9 @@ pub(crate) fn run() -> Result<Vec<Value>> {
 
 /// The switch's P4Runtime, on the loopback, until the process ends.
 fn serve(switch: &Switch) -> Result<SocketAddr> {
-    let core = Core::new(XdpTables::of(switch), Mode::Unmanaged, 1).context("read the tables")?;
+    let no_ports = Box::new(|_, _: &[u8]| Err(std::io::ErrorKind::NotFound.into()));
+    let core = Core::new(XdpTables::of(switch), no_ports, Mode::Unmanaged, 1)
+        .context("read the tables")?;
     let (told, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         runtime()?.block_on(async {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use selvedge_pipeline::PortId;
 use selvedge_southbound::compute::{AsyncListener, Listener};
 use selvedge_southbound::selvedge::v1;
 use selvedge_southbound::tls::Credentials;
@@ -27,7 +29,7 @@ use crate::ports::Ports;
 use crate::ports::netlink::Netlink;
 use crate::report::Report;
 use crate::session::Session;
-use crate::{lldp, seen};
+use crate::{gateway, lldp, seen};
 
 /// Where the instances of this machine have their pins.
 const PINS: &str = "/sys/fs/bpf/selvedge";
@@ -94,15 +96,22 @@ pub async fn run_until(
     let report = watch::Sender::new(Report::default());
 
     let mode = if credentials.is_some() { Mode::Managed } else { Mode::Unmanaged };
-    let core = Core::new(tables.clone(), mode, options.device_id).map_err(AgentError::Tables)?;
-    let service = Service::new(core);
-    let written = service.written();
     warn_of_absent(&options.ports, &netlink).await;
     let (silent, is_silent) = watch::channel(BTreeSet::new());
     let shared = Arc::clone(&switch);
     let ports =
         Ports::new(options.ports.clone(), shared, netlink.clone(), report.clone(), is_silent)
             .map_err(AgentError::Ports)?;
+    let sender = gateway::Sender::open().map_err(AgentError::system("open a packet socket"))?;
+    let at = ports.current();
+    let send_frame = move |port: PortId, frame: &[u8]| {
+        let ifindex = at.borrow().get(&port).map(|port| port.link.ifindex);
+        sender.send(ifindex.ok_or(io::ErrorKind::NotFound)?, frame)
+    };
+    let core = Core::new(tables.clone(), Box::new(send_frame), mode, options.device_id)
+        .map_err(AgentError::Tables)?;
+    let service = Service::new(core);
+    let written = service.written();
     let probing = guard::Probes::default();
     let guard = Guard {
         tables: tables.clone(),
@@ -125,6 +134,15 @@ pub async fn run_until(
     };
     let (for_lldp, around) = (around(), around());
     let (keys, keys_given) = watch::channel(Vec::new());
+    let (lldp_in, packets_in) = mpsc::channel(server::FRAMES_IN);
+    tasks.spawn({
+        let (service, held_open) = (service.clone(), lldp_in.clone());
+        async move {
+            service.packets_in(packets_in).await;
+            drop(held_open);
+            ("packets in", None)
+        }
+    });
     let (taken, ports_taken) = oneshot::channel();
     tasks.spawn(async move {
         let Err(error) = ports.run(taken).await;
@@ -132,7 +150,8 @@ pub async fn run_until(
     });
     tasks.spawn({
         let (name, report) = (options.name.clone(), report.clone());
-        async move { ended("LLDP", lldp::run(name, for_lldp, keys_given, report).await.err()) }
+        let lldp = lldp::run(name, for_lldp, keys_given, report, lldp_in);
+        async move { ended("LLDP", lldp.await.err()) }
     });
     tasks.spawn({
         let report = report.clone();
@@ -240,7 +259,7 @@ pub async fn remove(instance: &str, run_dir: &Path) -> Result<(), AgentError> {
         }
     }
     match std::fs::remove_dir_all(run_dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(AgentError::RunDir { path: run_dir.to_owned(), source })
         }
         _ => Ok(()),

@@ -3,18 +3,19 @@
 use prost::Message;
 use selvedge_pipeline::{
     CounterKind, TableKind,
-    tables::{CounterUnit, MatchKind},
+    tables::{self, CounterUnit, MatchKind},
 };
 
 use crate::p4::config::v1::{
-    Action, ActionRef, Counter, CounterSpec, Documentation, MatchField, P4Info, PkgInfo, Preamble,
-    Table, action, action_ref, counter_spec, match_field,
+    Action, ActionRef, ControllerPacketMetadata, Counter, CounterSpec, Documentation, MatchField,
+    P4Info, PkgInfo, Preamble, Table, action, action_ref, controller_packet_metadata, counter_spec,
+    match_field,
 };
 
 /// What any P4Runtime client needs to read and program a Selvedge switch. The same bytes on
 /// every switch of this version.
 pub fn p4info() -> P4Info {
-    let tables = TableKind::ALL.map(TableKind::table);
+    let all = TableKind::ALL.map(TableKind::table);
     P4Info {
         pkg_info: Some(PkgInfo {
             name: "selvedge".to_owned(),
@@ -23,7 +24,7 @@ pub fn p4info() -> P4Info {
             arch: "selvedge-xdp".to_owned(),
             ..Default::default()
         }),
-        tables: tables
+        tables: all
             .iter()
             .map(|table| Table {
                 preamble: Some(preamble(table.id, table.name, table.doc)),
@@ -61,7 +62,7 @@ pub fn p4info() -> P4Info {
                 ..Default::default()
             })
             .collect(),
-        actions: tables
+        actions: all
             .iter()
             .flat_map(|table| table.actions)
             .map(|action| Action {
@@ -95,6 +96,17 @@ pub fn p4info() -> P4Info {
                 index_type_name: None,
             })
             .collect(),
+        controller_packet_metadata: [&tables::PACKET_IN, &tables::PACKET_OUT]
+            .map(|header| ControllerPacketMetadata {
+                preamble: Some(preamble(header.id, header.name, header.doc)),
+                metadata: vec![controller_packet_metadata::Metadata {
+                    id: header.metadata.id,
+                    name: header.metadata.name.to_owned(),
+                    bitwidth: header.metadata.width as i32, // at most 128
+                    ..Default::default()
+                }],
+            })
+            .to_vec(),
         ..Default::default()
     }
 }

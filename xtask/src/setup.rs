@@ -13,8 +13,16 @@ const BUILD_PACKAGES: &[&str] =
 /// For labs and the demo: `ip`, the traffic generator behind `lab iperf`, a MEC client.
 const LAB_PACKAGES: &[&str] = &["iproute2", "iperf3", "curl"];
 /// For tests alone: other people's clients.
-const TEST_PACKAGES: &[&str] =
-    &["python3", "python3-venv", "ethtool", "iputils-ping", "etcd-server", "prometheus", "tshark"];
+const TEST_PACKAGES: &[&str] = &[
+    "python3",
+    "python3-venv",
+    "python3-dev",
+    "ethtool",
+    "iputils-ping",
+    "etcd-server",
+    "prometheus",
+    "tshark",
+];
 
 const BPF_LINKER: &str = "target/tools/bin/bpf-linker";
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -23,7 +31,7 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 pub(crate) const CARGO_FUZZ: &str = "target/tools/bin/cargo-fuzz";
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 const PYTHON: &str = "target/venv/bin/python3";
-const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6"];
+const P4RUNTIME_PACKAGES: &[&str] = &["p4runtime-shell==0.0.6", "ptf==0.12.0"];
 /// What the benches `admission`, `paths`, `placement` and `te` compare with.
 const BASELINE_PACKAGES: &[&str] =
     &["highspy==1.12.0", "igraph==0.11.8", "networkx==3.4.2", "numpy==2.4.6", "rustworkx==0.16.0"];
@@ -140,7 +148,7 @@ fn cargo_install(name: &str, version: &str) -> Command {
 }
 
 fn p4runtime_shell() -> Result<()> {
-    python("import p4runtime_sh.shell", P4RUNTIME_PACKAGES)
+    python("import p4runtime_sh.shell, ptf.testutils", P4RUNTIME_PACKAGES)
 }
 
 /// What a bench compares with.

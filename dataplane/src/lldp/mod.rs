@@ -16,9 +16,10 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use selvedge_pipeline::{Entry, PortEntry, PortId, PortKind, TableKind};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::backend::Tables;
+use crate::p4rt::server::FrameIn;
 use crate::ports::table::Port;
 use crate::report::Report;
 use crate::seen::Around;
@@ -30,7 +31,8 @@ use state::{Discovery, Facing, Output};
 const TELL_COUNTS: Duration = Duration::from_secs(1);
 
 /// Runs until the ports' task ends; writes neighbors and counts into `report`. `keys`: the first
-/// is to send with; none, as long as there is no controller that gives any.
+/// is to send with; none, as long as there is no controller that gives any. `frames`: what came
+/// in, for whoever wants to look for himself; too much of it is dropped.
 ///
 /// # Errors
 /// When the socket cannot be opened or read.
@@ -39,6 +41,7 @@ pub async fn run(
     mut around: Around<impl Tables>,
     mut keys: watch::Receiver<Vec<Key>>,
     report: watch::Sender<Report>,
+    frames: mpsc::Sender<FrameIn>,
 ) -> io::Result<()> {
     let mut socket = LldpSocket::open()?;
     let mut discovery = Discovery::default();
@@ -79,6 +82,7 @@ pub async fn run(
                 Ok((len, ifindex)) => {
                     let from = current.iter().find(|(_, port)| port.link.ifindex == ifindex);
                     if let Some((id, _)) = from {
+                        drop(frames.try_send((*id, frame[..len].to_vec())));
                         let (now, clock_ms) = (Instant::now(), clock_ms());
                         discovery.receive(*id, &frame[..len], now, clock_ms, &mut out);
                         counts_at = counts_at.or(Some(now + TELL_COUNTS));

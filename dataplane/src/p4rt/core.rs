@@ -3,8 +3,11 @@
 //! `Write` done or not begun (P4Runtime 1.4 §13.4).
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::RangeInclusive;
 
-use selvedge_pipeline::Code;
+use selvedge_pipeline::tables::{PACKET_IN, PACKET_OUT, Param};
+use selvedge_pipeline::{Code, PortId, raw};
 use selvedge_southbound::client::CONTROLLER_ROLE;
 use selvedge_southbound::google::rpc;
 use selvedge_southbound::p4::v1::{self as p4v1, write_request::Atomicity};
@@ -32,9 +35,16 @@ pub enum Mode {
     Unmanaged,
 }
 
-#[derive(Debug)]
+/// How a frame is sent on a port. `NotFound`: there is no such port.
+pub type SendFrame = Box<dyn Fn(PortId, &[u8]) -> io::Result<()> + Send>;
+
+/// Bytes of a frame that is sent for a client: Ethernet's header at least; ports have their own
+/// limits below the greatest that the kernel has for an interface.
+const FRAME_BYTES: RangeInclusive<usize> = 14..=65_535;
+
 pub struct Core<T> {
     tables: T,
+    send_frame: SendFrame,
     mode: Mode,
     device_id: u64,
     arbitration: Arbitration,
@@ -48,7 +58,12 @@ pub struct Core<T> {
 impl<T: Tables> Core<T> {
     /// # Errors
     /// When the election id of an earlier agent cannot be read.
-    pub fn new(tables: T, mode: Mode, device_id: u64) -> Result<Self, BackendError> {
+    pub fn new(
+        tables: T,
+        send_frame: SendFrame,
+        mode: Mode,
+        device_id: u64,
+    ) -> Result<Self, BackendError> {
         let mut arbitration = Arbitration::new(match mode {
             Mode::Managed => Memory::Keep,
             Mode::Unmanaged => Memory::Forget,
@@ -60,6 +75,7 @@ impl<T: Tables> Core<T> {
         }
         Ok(Self {
             tables,
+            send_frame,
             mode,
             device_id,
             arbitration,
@@ -110,7 +126,12 @@ impl<T: Tables> Core<T> {
         let details = match message.update {
             Some(Update::Arbitration(update)) => return self.arbitrate(client, &update),
             Some(Update::Packet(packet)) => {
-                Details::PacketOut(p4v1::PacketOutError { packet_out: Some(packet) })
+                if let Err((code, message)) = self.packet_out(client, &packet) {
+                    let packet_out = Some(packet);
+                    let details = Details::PacketOut(p4v1::PacketOutError { packet_out });
+                    self.complain(client, code, message, details);
+                }
+                return Ok(());
             }
             Some(Update::DigestAck(ack)) => {
                 Details::DigestListAck(p4v1::DigestListAckError { digest_list_ack: Some(ack) })
@@ -120,16 +141,63 @@ impl<T: Tables> Core<T> {
             }
             None => return Ok(()),
         };
-        // Said on the stream, which goes on (§16.6).
+        let message = "this pipeline has no digests".to_owned();
+        self.complain(client, Code::Unimplemented, message, details);
+        Ok(())
+    }
+
+    /// Said on the stream, which goes on (§16.6).
+    fn complain(
+        &mut self,
+        client: ClientId,
+        code: Code,
+        message: String,
+        details: p4v1::stream_error::Details,
+    ) {
         let error = p4v1::StreamError {
-            canonical_code: Code::Unimplemented as i32,
-            message: "this pipeline has neither packet-out nor digests".to_owned(),
+            canonical_code: code as i32,
+            message,
             details: Some(details),
             ..Default::default()
         };
-        let update = p4v1::stream_message_response::Update::Error(error);
-        self.send(client, update);
-        Ok(())
+        self.send(client, p4v1::stream_message_response::Update::Error(error));
+    }
+
+    /// Sends a frame on the port it names; why not, if it is not sent.
+    fn packet_out(&self, client: ClientId, packet: &p4v1::PacketOut) -> Result<(), (Code, String)> {
+        if !self.arbitration.is_primary(client) {
+            let why = "only a primary client sends packets";
+            return Err((Code::PermissionDenied, why.to_owned()));
+        }
+        let port = egress_port(packet).map_err(|why| (Code::InvalidArgument, why))?;
+        let len = packet.payload.len();
+        if !FRAME_BYTES.contains(&len) {
+            let (least, most) = (FRAME_BYTES.start(), FRAME_BYTES.end());
+            let why = format!("a frame of {len} bytes; frames have {least} to {most}");
+            return Err((Code::InvalidArgument, why));
+        }
+        let sent = (self.send_frame)(port, &packet.payload);
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => (Code::NotFound, format!("there is no port {}", port.0)),
+            _ => (Code::Unavailable, format!("not sent on port {}: {error}", port.0)),
+        })
+    }
+
+    /// A frame that came in on a port, to each primary client (§16.1). A client that is behind
+    /// misses it: it may be about to hear of its own writes, which matters more.
+    pub fn packet_in(&self, port: PortId, frame: &[u8]) {
+        if self.mode == Mode::Managed {
+            return;
+        }
+        let value = raw::canonical(port.0.into());
+        let metadata = p4v1::PacketMetadata { metadata_id: PACKET_IN.metadata.id, value };
+        let packet = p4v1::PacketIn { payload: frame.to_vec(), metadata: vec![metadata] };
+        let update = Some(p4v1::stream_message_response::Update::Packet(packet));
+        let message = p4v1::StreamMessageResponse { update };
+        let primaries = self.clients.iter().filter(|(id, _)| self.arbitration.is_primary(**id));
+        for (_, outbox) in primaries.filter(|(_, outbox)| outbox.capacity() > OUTBOX / 2) {
+            drop(outbox.try_send(Ok(message.clone())));
+        }
     }
 
     fn arbitrate(
@@ -326,6 +394,21 @@ impl<T: Tables> Core<T> {
             cookie: Some(cookie),
         })
     }
+}
+
+/// What the one metadata of a packet-out says.
+fn egress_port(packet: &p4v1::PacketOut) -> Result<PortId, String> {
+    let Param { id, name, .. } = PACKET_OUT.metadata;
+    let [metadata] = &packet.metadata[..] else {
+        return Err(format!("{} metadata; a packet has one, {name}", packet.metadata.len()));
+    };
+    if metadata.metadata_id != id {
+        return Err(format!("metadata {}: {name} has the id {id}", metadata.metadata_id));
+    }
+    let port = raw::number(&metadata.value).and_then(|port| u8::try_from(port).ok());
+    let port =
+        port.filter(|port| *port != 0).ok_or_else(|| format!("{name}: not within 1..=255"))?;
+    Ok(PortId(port.into()))
 }
 
 /// The cookie of a pipeline that this switch can realize: its own, which is the only one.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::Stream;
+use selvedge_pipeline::PortId;
 use selvedge_southbound::p4::v1::p4_runtime_server::{P4Runtime, P4RuntimeServer};
 use selvedge_southbound::p4::v1::{self as p4v1};
 use selvedge_southbound::tls::{self, Credentials};
@@ -27,11 +28,15 @@ pub const CONTROLLER: &str = "controller";
 /// P4Runtime version that we implement (Capabilities).
 pub const API_VERSION: &str = "1.4.1";
 
+/// A frame and the port that it came in on.
+pub type FrameIn = (PortId, Vec<u8>);
+/// Frames that wait for being handed to clients; one more is dropped.
+pub const FRAMES_IN: usize = 64;
+
 /// Streams of one HTTP/2 connection; a controller needs a handful.
 const STREAMS_MAX: u32 = 64;
 
 /// The service, for one switch. Clones share it.
-#[derive(Debug)]
 pub struct Service<T> {
     core: Arc<Mutex<Core<T>>>,
     /// Raised after every write.
@@ -52,6 +57,13 @@ impl<T: Tables> Service<T> {
     /// Changes whenever entries may have.
     pub fn written(&self) -> watch::Receiver<u64> {
         self.written.subscribe()
+    }
+
+    /// Hands what comes in on ports to clients, until nobody sends any more.
+    pub async fn packets_in(self, mut frames: mpsc::Receiver<FrameIn>) {
+        while let Some((port, frame)) = frames.recv().await {
+            self.core().packet_in(port, &frame);
+        }
     }
 
     fn core(&self) -> MutexGuard<'_, Core<T>> {

@@ -183,6 +183,32 @@ impl CounterKind {
     }
 }
 
+/// What goes with a packet between a client and the switch (P4Runtime §16.1).
+#[derive(Debug)]
+pub struct PacketHeader {
+    pub id: u32,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub metadata: Param,
+}
+
+/// LLDP that came in. A managed switch sends none: it finds its neighbors itself.
+pub const PACKET_IN: PacketHeader = PacketHeader {
+    id: CONTROLLER_HEADER | 1,
+    name: "packet_in",
+    doc: "An LLDP frame (EtherType 0x88cc) that came in on a port with an entry, to each primary \
+          client of an unmanaged switch. What comes too fast for its client is dropped.",
+    metadata: param(1, "ingress_port", 8, PORT),
+};
+
+/// A whole Ethernet frame that is sent as it is.
+pub const PACKET_OUT: PacketHeader = PacketHeader {
+    id: CONTROLLER_HEADER | 2,
+    name: "packet_out",
+    doc: "A whole Ethernet frame, sent on a port as it is: past the tables and the counters.",
+    metadata: param(1, "egress_port", 8, PORT),
+};
+
 /// Index of the `slice_in`, `slice_dropped` and `slice_delivered` counters: `slice * 2 + direction`.
 pub const fn slice_counter_index(slice: crate::SliceId, direction: crate::Direction) -> u32 {
     slice.0 as u32 * 2 + direction as u32
@@ -194,6 +220,7 @@ const SLICE_CELLS: u32 = slice_counter_index(crate::SliceId::MAX, crate::Directi
 const TABLE: u32 = 0x02 << 24;
 const ACTION: u32 = 0x01 << 24;
 const COUNTER: u32 = 0x12 << 24;
+const CONTROLLER_HEADER: u32 = 0x81 << 24;
 
 const fn exact(id: u32, name: &'static str, width: u32, doc: &'static str) -> Field {
     Field { id, name, kind: MatchKind::Exact, width, doc }

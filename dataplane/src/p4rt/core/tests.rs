@@ -31,7 +31,18 @@ impl Client {
 }
 
 fn core(mode: Mode) -> Core<MemoryTables> {
-    Core::new(MemoryTables::default(), mode, 1).unwrap()
+    Core::new(MemoryTables::default(), no_ports(), mode, 1).unwrap()
+}
+
+fn no_ports() -> SendFrame {
+    Box::new(|_, _| Err(io::ErrorKind::NotFound.into()))
+}
+
+fn packet_out(port: &[u8], payload: &[u8]) -> p4v1::StreamMessageRequest {
+    let metadata = vec![p4v1::PacketMetadata { metadata_id: 1, value: port.to_vec() }];
+    let packet = p4v1::PacketOut { payload: payload.to_vec(), metadata };
+    let update = Some(p4v1::stream_message_request::Update::Packet(packet));
+    p4v1::StreamMessageRequest { update }
 }
 
 fn bid(device_id: u64, role: &str, id: Option<u128>) -> p4v1::StreamMessageRequest {
@@ -150,7 +161,7 @@ fn a_managed_switch_remembers_and_has_one_role() {
     assert_eq!(core.tables().election().unwrap(), Some(9));
 
     // The next agent, over the same tables.
-    let mut core = Core::new(core.tables, Mode::Managed, 1).unwrap();
+    let mut core = Core::new(core.tables, no_ports(), Mode::Managed, 1).unwrap();
     let mut client = Client::new(&mut core);
     core.hear(client.id, bid(1, CONTROLLER_ROLE, Some(8))).unwrap();
     assert_eq!(client.heard(), [5]);
@@ -161,7 +172,7 @@ fn a_managed_switch_remembers_and_has_one_role() {
     assert_eq!(core.tables().election().unwrap(), Some(10));
 
     // Unmanaged over the same tables: nothing is remembered.
-    let mut core = Core::new(core.tables, Mode::Unmanaged, 1).unwrap();
+    let mut core = Core::new(core.tables, no_ports(), Mode::Unmanaged, 1).unwrap();
     let mut client = Client::new(&mut core);
     core.hear(client.id, bid(1, CONTROLLER_ROLE, Some(1))).unwrap();
     assert_eq!(client.heard(), [0]);
@@ -190,10 +201,86 @@ fn streams_end_with_what_the_specification_says() {
     for (client, message, want) in cases {
         assert_eq!(code(core.hear(client, message.clone())), want, "{message:?}");
     }
-    let packet = p4v1::stream_message_request::Update::Packet(Default::default());
-    core.hear(first.id, p4v1::StreamMessageRequest { update: Some(packet) }).unwrap();
+    let ack = p4v1::stream_message_request::Update::DigestAck(Default::default());
+    core.hear(first.id, p4v1::StreamMessageRequest { update: Some(ack) }).unwrap();
     core.hear(first.id, p4v1::StreamMessageRequest { update: None }).unwrap();
     assert_eq!(first.heard(), [0, -12]);
+}
+
+#[test]
+fn a_primary_sends_frames_on_ports_that_are_there() {
+    let (frames, sent) = std::sync::mpsc::channel();
+    let send: SendFrame = Box::new(move |port, frame| match port.0 {
+        1 => frames.send(frame.to_vec()).map_err(io::Error::other),
+        2 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    });
+    let mut core = Core::new(MemoryTables::default(), send, Mode::Unmanaged, 1).unwrap();
+    let (mut first, mut second) = (Client::new(&mut core), Client::new(&mut core));
+    core.hear(first.id, bid(1, "", Some(2))).unwrap();
+    core.hear(second.id, bid(1, "", Some(1))).unwrap();
+    let (_, _) = (first.heard(), second.heard());
+    let frame = [7; 14];
+    core.hear(first.id, packet_out(&[1], &frame)).unwrap();
+    assert_eq!((first.heard(), sent.try_iter().collect()), (vec![], vec![frame.to_vec()]));
+    core.hear(second.id, packet_out(&[1], &frame)).unwrap();
+    assert_eq!(second.heard(), [-(Code::PermissionDenied as i32)]);
+
+    let renamed = |mut message: p4v1::StreamMessageRequest| {
+        if let Some(p4v1::stream_message_request::Update::Packet(packet)) = &mut message.update {
+            packet.metadata[0].metadata_id = 2;
+        }
+        message
+    };
+    let nothing = p4v1::stream_message_request::Update::Packet(p4v1::PacketOut {
+        payload: frame.to_vec(),
+        ..Default::default()
+    });
+    let cases = [
+        (packet_out(&[2], &frame), Code::Unavailable),
+        (packet_out(&[3], &frame), Code::NotFound),
+        (packet_out(&[0], &frame), Code::InvalidArgument),
+        (packet_out(&[1, 0], &frame), Code::InvalidArgument),
+        (packet_out(&[], &frame), Code::InvalidArgument),
+        (packet_out(&[1], &frame[1..]), Code::InvalidArgument),
+        (packet_out(&[1], &[0; 65_536]), Code::InvalidArgument),
+        (renamed(packet_out(&[1], &frame)), Code::InvalidArgument),
+        (p4v1::StreamMessageRequest { update: Some(nothing) }, Code::InvalidArgument),
+    ];
+    for (n, (message, want)) in cases.into_iter().enumerate() {
+        core.hear(first.id, message).unwrap();
+        assert_eq!(first.heard(), [-(want as i32)], "case {n}");
+    }
+    assert_eq!(sent.try_iter().count(), 0);
+}
+
+#[test]
+fn what_comes_in_goes_to_primaries_that_keep_up() {
+    let mut core = core(Mode::Unmanaged);
+    let (mut first, mut second) = (Client::new(&mut core), Client::new(&mut core));
+    core.hear(first.id, bid(1, "", Some(2))).unwrap();
+    core.hear(second.id, bid(1, "", Some(1))).unwrap();
+    let (_, _) = (first.heard(), second.heard());
+    for _ in 0..2 * OUTBOX {
+        core.packet_in(PortId(9), &[1, 2, 3]);
+    }
+    assert!(second.inbox.try_recv().is_err(), "a backup");
+    let mut heard = 0;
+    while let Ok(message) = first.inbox.try_recv() {
+        let Some(Said::Packet(packet)) = message.unwrap().update else { panic!("a packet") };
+        let metadata = p4v1::PacketMetadata { metadata_id: 1, value: vec![9] };
+        assert_eq!((packet.payload, packet.metadata), (vec![1, 2, 3], vec![metadata]));
+        heard += 1;
+    }
+    assert_eq!(heard, OUTBOX / 2, "the other half is for answers");
+    assert!(core.clients.contains_key(&first.id), "nobody is cut off for packets");
+
+    let mut core = self::core(Mode::Managed);
+    let mut client = Client::new(&mut core);
+    core.hear(client.id, bid(1, CONTROLLER_ROLE, Some(1))).unwrap();
+    assert_eq!(client.heard(), [0]);
+    core.packet_in(PortId(9), &[1, 2, 3]);
+    assert!(client.inbox.try_recv().is_err(), "a managed switch keeps them");
 }
 
 #[test]
