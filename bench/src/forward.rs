@@ -1,12 +1,14 @@
 //! What the ingress path costs: the same frames, from the same interface to the same veth pair,
 //! through the whole pipeline, through a bare XDP redirect, and through the kernel's own SRv6
-//! encapsulation; and the encapsulated frames through a transit and an egress switch.
+//! encapsulation; and the encapsulated frames through a transit and an egress switch. Then what
+//! comes from and goes to UEs, in and out of GTP-U, with 100,000 PDU sessions in the tables, and
+//! whether it matters how many of them the packets are of.
 //!
 //! One CPU does it all: it makes the frames, runs the program under test (or the kernel's
 //! stack) and receives what comes out. So a figure is the cost of a whole hop, and a ratio to
 //! the bare redirect is closer to 1 than that of the programs alone. What enters is of 4,096 flows
-//! that hit 1,000 classifier rules evenly; what is encapsulated already is of one. Frames are the
-//! smallest, so that only the work for each packet counts.
+//! that hit 1,000 classifier rules evenly; what is encapsulated already is of one. Sessions meet
+//! no rules. Frames are the smallest, so that only the work for each packet counts.
 //!
 //! Seconds are those of the kernel's own account of a run, which leaves out how long it takes to
 //! begin and to end one, and the time given to others where the kernel is not preempted; so the
@@ -28,10 +30,12 @@ use selvedge_xdp::{
 };
 
 use self::flows::{DESTINATIONS, FLOWS, Flow, RULES, SOURCES, rule};
+use self::sessions::{SESSIONS, Spread};
 use crate::net::{self, Far, interface, ip, ipv6_conf, mac_text};
 use crate::report::Row;
 
 mod flows;
+mod sessions;
 
 /// Repetitions of each case, taken in turns; the median counts.
 const ROUNDS: usize = 7;
@@ -55,61 +59,130 @@ const ETHERNET_LEN: usize = 14;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
 const FRAME_LEN: usize = 64;
-/// What an encapsulated frame is longer by.
+/// What an encapsulated frame is longer by: the outer header, or IPv4, UDP and GTP-U with a PDU
+/// session container.
 const OUTER_LEN: usize = 40;
+const TUNNEL_LEN: usize = 20 + 8 + 16;
+/// Of what a UE sends: IPv4 and UDP.
+const USER_LEN: usize = 20 + 8;
+/// Next header of an outer header.
+const IPV6: u8 = 41;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Case {
     name: &'static str,
     what: &'static str,
     under_test: UnderTest,
-    /// The node that the outer header leads to; `None`: bare frames, from the access port.
-    node: Option<u16>,
+    traffic: Traffic,
     frame_out: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// Frames of all flows, from the access port.
+    Bare,
+    /// One flow's, in an outer header to this node.
+    Encapsulated(u16),
+    /// From UEs, by way of their gNB.
+    Uplink(Spread),
+    /// To UEs, from another switch.
+    Downlink(Spread),
+}
+
+impl Traffic {
+    fn frames(self) -> Vec<Vec<u8>> {
+        let of = |spread: Spread, frame: fn(u32) -> Vec<u8>| {
+            spread.sequence().into_iter().map(frame).collect()
+        };
+        match self {
+            Self::Bare => flows::flows().map(|flow| flow.frame().to_vec()).collect(),
+            Self::Encapsulated(node) => {
+                let flow = Flow { source: 1, destination: 1, ports: [40_000, 5_001] };
+                vec![encapsulated(node, IPV6, &flow.frame()[ETHERNET_LEN..])]
+            }
+            Self::Uplink(spread) => of(spread, sessions::uplink),
+            Self::Downlink(spread) => of(spread, sessions::downlink),
+        }
+    }
 }
 
 const REDIRECT: Case = Case {
     name: "xdp_redirect",
     what: "bare XDP redirect",
     under_test: UnderTest::Redirect,
-    node: None,
+    traffic: Traffic::Bare,
     frame_out: FRAME_LEN,
 };
 const INGRESS: Case = Case {
     name: "ingress",
     what: "Selvedge, ingress with encapsulation",
     under_test: UnderTest::Pipeline,
-    node: None,
+    traffic: Traffic::Bare,
     frame_out: FRAME_LEN + OUTER_LEN,
 };
 const KERNEL: Case = Case {
     name: "kernel_seg6_encap_red",
     what: "kernel, seg6 encap.red",
     under_test: UnderTest::Kernel,
-    node: None,
+    traffic: Traffic::Bare,
     frame_out: FRAME_LEN + OUTER_LEN,
 };
 const TRANSIT: Case = Case {
     name: "transit",
     what: "Selvedge, transit",
     under_test: UnderTest::Pipeline,
-    node: Some(NEXT_NODE),
+    traffic: Traffic::Encapsulated(NEXT_NODE),
     frame_out: FRAME_LEN + OUTER_LEN,
 };
 const EGRESS: Case = Case {
     name: "egress",
     what: "Selvedge, egress with delivery",
     under_test: UnderTest::Pipeline,
-    node: Some(OWN_NODE),
+    traffic: Traffic::Encapsulated(OWN_NODE),
     frame_out: FRAME_LEN,
 };
 const CASES: [Case; 5] = [REDIRECT, INGRESS, KERNEL, TRANSIT, EGRESS];
+
+const fn uplink(name: &'static str, what: &'static str, spread: Spread) -> Case {
+    Case {
+        name,
+        what,
+        under_test: UnderTest::Pipeline,
+        traffic: Traffic::Uplink(spread),
+        frame_out: ETHERNET_LEN + OUTER_LEN + USER_LEN,
+    }
+}
+
+const fn downlink(name: &'static str, what: &'static str, spread: Spread) -> Case {
+    Case {
+        name,
+        what,
+        under_test: UnderTest::Pipeline,
+        traffic: Traffic::Downlink(spread),
+        frame_out: ETHERNET_LEN + TUNNEL_LEN + USER_LEN,
+    }
+}
+
+const SESSION_CASES: [Case; 9] = [
+    REDIRECT,
+    uplink("gtpu_uplink", "Selvedge, GTP-U into SRv6", Spread::Single),
+    downlink("gtpu_downlink", "Selvedge, SRv6 into GTP-U", Spread::Single),
+    uplink("one_session_uplink", "  uplink, one session", Spread::One),
+    uplink("sessions_uplink_uniform", "  uplink, of all alike", Spread::Uniform),
+    uplink("sessions_uplink_zipf", "  uplink, by Zipf", Spread::Zipf),
+    downlink("one_session_downlink", "  downlink, one session", Spread::One),
+    downlink("sessions_downlink_uniform", "  downlink, of all alike", Spread::Uniform),
+    downlink("sessions_downlink_zipf", "  downlink, by Zipf", Spread::Zipf),
+];
 
 const OWN_NODE: u16 = 1;
 const NEXT_NODE: u16 = 2;
 /// `uDT46`.
 const DECAPSULATE: u16 = 0xE001;
 const SLICE: u16 = 2;
+const POLICY: u32 = 1;
+const ACCESS: u16 = 1;
+const FABRIC: u16 = 2;
 
 /// What one drive of a case came to.
 #[derive(Clone, Copy, Debug)]
@@ -130,36 +203,40 @@ pub(crate) fn run() -> Result<Vec<Row>> {
 
     println!("forwarding, {FRAME_LEN}-byte frames, {FLOWS} flows, {RULES} rules, on CPU {cpu}");
     println!("{ROUNDS} rounds of {} ms for each, in turns; medians\n", SAMPLE.as_millis());
-    let mut samples: [Vec<Sample>; CASES.len()] = Default::default();
-    for case in CASES {
-        bed.drive(case, WARM_UP)?;
-    }
-    for _ in 0..ROUNDS {
-        for (case, samples) in CASES.into_iter().zip(&mut samples) {
-            samples.push(bed.drive(case, SAMPLE)?);
-        }
-    }
-
-    let rates = samples.each_ref().map(|samples| median(samples));
-    print_table(&samples, rates[0]);
-    let [redirect, ingress, kernel, transit, egress] = rates;
-    let row = |name, value, case: Case, baseline| Row {
-        name,
-        value,
-        unit: "packets/s",
-        baseline: (case.name, baseline),
-    };
-    let rows = vec![
-        row("ingress_vs_redirect", ingress, REDIRECT, redirect),
-        row("ingress_vs_kernel_seg6", ingress, KERNEL, kernel),
-        row("transit_vs_redirect", transit, REDIRECT, redirect),
-        row("egress_vs_redirect", egress, REDIRECT, redirect),
+    let [redirect, ingress, kernel, transit, egress] = bed.compare(CASES)?;
+    let mut rows = vec![
+        row("ingress_vs_redirect", ingress, redirect),
+        row("ingress_vs_kernel_seg6", ingress, kernel),
+        row("transit_vs_redirect", transit, redirect),
+        row("egress_vs_redirect", egress, redirect),
     ];
+
+    sessions::install(&place.switch)?;
+    println!("\n{SESSIONS} PDU sessions, no rules\n");
+    let [redirect, up, down, up_one, up_uniform, up_zipf, down_one, down_uniform, down_zipf] =
+        bed.compare(SESSION_CASES)?;
+    // Of the direction that does worse.
+    let worse = |name, one: [Measured; 2], other: [Measured; 2]| {
+        let [one, other] = [one, other].map(|[value, baseline]| row(name, value, baseline));
+        if one.ratio() < other.ratio() { one } else { other }
+    };
+    rows.extend([
+        worse("gtpu_vs_redirect", [up, redirect], [down, redirect]),
+        worse("sessions_100k_uniform", [up_uniform, up_one], [down_uniform, down_one]),
+        worse("sessions_100k_zipf", [up_zipf, up_one], [down_zipf, down_one]),
+    ]);
     println!();
     for row in &rows {
-        println!("{:<24} {:.2}", row.name, row.ratio());
+        println!("{:<24} {:.2} of {}", row.name, row.ratio(), row.baseline.0);
     }
     Ok(rows)
+}
+
+/// A case, and the median of its rates in packets each second.
+type Measured = (Case, f64);
+
+fn row(name: &'static str, (_, value): Measured, (case, baseline): Measured) -> Row {
+    Row { name, value, unit: "packets/s", baseline: (case.name, baseline) }
 }
 
 /// The two veth pairs: host and `in`, `out` and sink.
@@ -203,8 +280,6 @@ fn kernel_routes() -> Result<()> {
 
 /// A switch with an entry for the flow in each table that ingress looks into.
 fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
-    const ACCESS: u16 = 1;
-    const FABRIC: u16 = 2;
     const BOUND_SET: u16 = 1;
     const RULE_SET: u16 = 2;
     let pin_dir = PathBuf::from("/sys/fs/bpf/selvedge/bench");
@@ -216,7 +291,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     switch.local_sid.put(OWN_NODE, &LocalSid::Node)?;
     switch.local_sid.put(DECAPSULATE, &LocalSid::Decapsulate)?;
     switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC, backup: 0 })?;
-    switch.policy.put(1, &vec![NEXT_NODE, DECAPSULATE])?;
+    switch.policy.put(POLICY, &vec![NEXT_NODE, DECAPSULATE])?;
 
     let endpoint = Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink };
     for number in 0..SOURCES {
@@ -228,7 +303,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     });
     put.and(ended)?;
     // Only in the set that rules give: without one a packet would have no route.
-    let route = Route { slice: SLICE, action: RouteAction::Policy(1) };
+    let route = Route { slice: SLICE, action: RouteAction::Policy(POLICY) };
     for number in 0..DESTINATIONS {
         let prefix = IpAddr::from(flows::destination(number)).into();
         switch.route.put((RULE_SET, prefix), &route)?;
@@ -249,15 +324,13 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     Ok(switch)
 }
 
-/// A flow's packet in an outer header to `node`, in profile of a guaranteed slice.
-fn encapsulated(node: u16) -> Vec<u8> {
+/// A packet in an outer header to `node`, in profile of a guaranteed slice.
+fn encapsulated(node: u16, next_header: u8, inner: &[u8]) -> Vec<u8> {
     const AF41: u8 = 34;
-    let bare = Flow { source: 1, destination: 1, ports: [40_000, 5_001] }.frame();
-    let mut frame = bare[..ETHERNET_LEN].to_vec();
-    let inner = &bare[ETHERNET_LEN..];
-    frame.extend([0x60 | AF41 >> 2, AF41 << 6, 0, 0]);
+    let mut frame = [IN_MAC, HOST_MAC].concat();
+    frame.extend([0x86, 0xdd, 0x60 | AF41 >> 2, AF41 << 6, 0, 0]);
     frame.extend(u16::try_from(inner.len()).expect("a short frame").to_be_bytes());
-    frame.extend([41, 64]);
+    frame.extend([next_header, 64]);
     let source = [0x5f00, 0, 9, 0xfffe, SLICE, 1, 0, 0];
     let destination = [0x5f00, 0, node, DECAPSULATE, 0, 0, 0, 0];
     frame.extend(source.into_iter().chain(destination).flat_map(u16::to_be_bytes));
@@ -298,6 +371,22 @@ impl Bed<'_> {
         Ok(self.drive(INGRESS, time)?.rate)
     }
 
+    /// Drives all cases in turns, prints what came of it, and gives medians. The first is the
+    /// bare redirect.
+    fn compare<const N: usize>(&self, cases: [Case; N]) -> Result<[Measured; N]> {
+        let mut samples = cases.map(|case| (case, Vec::new()));
+        for case in cases {
+            self.drive(case, WARM_UP)?;
+        }
+        for _ in 0..ROUNDS {
+            for (case, samples) in &mut samples {
+                samples.push(self.drive(*case, SAMPLE)?);
+            }
+        }
+        print_table(&samples);
+        Ok(samples.map(|(case, samples)| (case, median(&samples))))
+    }
+
     /// Sends through `case` for `time`, and checks that it did what it should.
     fn drive(&self, case: Case, time: Duration) -> Result<Sample> {
         let sink = match case.under_test {
@@ -307,18 +396,12 @@ impl Bed<'_> {
                 Some(self.far.run(attach)?)
             }
         };
-        let (heads, frame, input) = match case.node {
-            None => {
-                let heads: Vec<_> = flows::flows().map(Flow::frame).collect();
-                let frame = heads[0].to_vec();
-                (heads, frame, self.input)
-            }
-            Some(node) => {
-                let frame = encapsulated(node);
-                (vec![*frame.first_chunk().expect("it is longer")], frame, self.output)
-            }
+        let input = match case.traffic {
+            Traffic::Bare | Traffic::Uplink(_) => self.input,
+            Traffic::Encapsulated(_) | Traffic::Downlink(_) => self.output,
         };
-        self.generator.set_heads(&heads)?;
+        let frames = case.traffic.frames();
+        self.generator.set_heads(&frames)?;
         let (packets, bytes) = self.far.received("sink")?;
         let mut sent = 0;
         let mut busy = Duration::ZERO;
@@ -326,7 +409,7 @@ impl Bed<'_> {
         while start.elapsed() < time {
             let each = self
                 .generator
-                .run(case.under_test, input.index, &frame, CHUNK)
+                .run(case.under_test, input.index, &frames[0], CHUNK)
                 .with_context(|| format!("send through {}", case.what))?;
             busy += each * CHUNK;
             sent += u64::from(CHUNK);
@@ -372,12 +455,13 @@ fn median(samples: &[Sample]) -> f64 {
     rates[rates.len() / 2]
 }
 
-fn print_table(samples: &[Vec<Sample>; CASES.len()], redirect: f64) {
+fn print_table(samples: &[(Case, Vec<Sample>)]) {
+    let redirect = median(&samples[0].1);
     println!(
         "{:<38} {:>7} {:>7} {:>13} {:>8} {:>12}",
         "", "Mpps", "ns", "least..most", "lost", "of redirect"
     );
-    for (case, samples) in CASES.iter().zip(samples) {
+    for (case, samples) in samples {
         let rate = median(samples);
         let rates = || samples.iter().map(|sample| sample.rate / 1e6);
         let range = format!(

@@ -22,8 +22,8 @@ const USAGE: &str = "\
 usage: bench admission | forward | meter | paths | placement | protect | queue | scale | te | update
 
   admission slices admitted a second on a full network, beside an exact integer program
-  forward   packets per second of ingress, transit and egress, beside a bare XDP redirect and
-            beside the kernel's own SRv6 encapsulation
+  forward   packets per second of ingress, transit, egress and GTP-U, beside a bare XDP redirect
+            and beside the kernel's own SRv6 encapsulation; of 100,000 PDU sessions beside one
   meter     how exactly slices get their rates, from 1 Mbit/s to 100 Gbit/s
   paths     path computation beside igraph, rustworkx, networkx and HiGHS
   placement instances onto nodes together with their paths, beside HiGHS and simple rules

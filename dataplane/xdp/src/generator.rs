@@ -4,9 +4,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use selvedge_ebpf_common::GENERATOR_HEAD_LEN;
-use selvedge_ebpf_common::STAGE_UNDER_TEST;
 use selvedge_ebpf_common::value::{DeviceValue, HeadNext, HeadValue};
+use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, GENERATOR_SHORT_HEAD_LEN, STAGE_UNDER_TEST};
 
 use crate::load::{self, Clock};
 use crate::switch::{Interface, Switch};
@@ -70,22 +69,27 @@ impl<'a> Generator<'a> {
         })
     }
 
-    /// How frames begin from now on, in turns.
+    /// Frames begin as these do from now on, in turns: with as much of them as
+    /// [`GENERATOR_HEAD_LEN`], the rest of which is zero where they are shorter.
     ///
     /// # Errors
     /// [`Error::Range`]: they are not a power of two, or more than [`MAX_HEADS`].
-    pub fn set_heads(&self, heads: &[[u8; GENERATOR_HEAD_LEN]]) -> Result<(), Error> {
-        let count = u32::try_from(heads.len()).ok().filter(|n| n.is_power_of_two());
+    pub fn set_heads(&self, frames: &[impl AsRef<[u8]>]) -> Result<(), Error> {
+        let count = u32::try_from(frames.len()).ok().filter(|n| n.is_power_of_two());
         let Some(count) = count.filter(|n| *n <= MAX_HEADS) else {
             return Err(Error::Range {
                 field: "heads, a power of two",
-                value: heads.len() as u64,
+                value: frames.len() as u64,
                 least: 1,
                 most: MAX_HEADS.into(),
             });
         };
         let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
-        for (index, head) in (0..count).zip(heads) {
+        for (index, frame) in (0..count).zip(frames) {
+            let mut head = [0; GENERATOR_HEAD_LEN];
+            for (to, byte) in head.iter_mut().zip(frame.as_ref()) {
+                *to = *byte;
+            }
             let mut value = HeadValue::default();
             for (to, bytes) in value.words.iter_mut().zip(head.chunks_exact(8)) {
                 *to = word(bytes);
@@ -97,15 +101,16 @@ impl<'a> Generator<'a> {
     }
 
     /// Injects `repeat` copies of `frame` as received on interface `ifindex`, as fast as this
-    /// CPU goes, and carries the verdicts out. Each begins as the next head does; what is behind
-    /// its first [`GENERATOR_HEAD_LEN`] bytes must not be changed by what it meets.
+    /// CPU goes, and carries the verdicts out. Each begins as the next head does: its first
+    /// [`GENERATOR_HEAD_LEN`] bytes, or [`GENERATOR_SHORT_HEAD_LEN`] if it is shorter than that.
+    /// What is behind them must not be changed by what it meets.
     ///
     /// The mean time for each frame, by the kernel's account: without the tens of milliseconds
     /// that it takes to begin and to end, and without what others ran in between. Whole
     /// nanoseconds.
     ///
     /// # Errors
-    /// [`Error::Range`] for a frame shorter than that.
+    /// [`Error::Range`] for a frame shorter than [`GENERATOR_SHORT_HEAD_LEN`].
     pub fn run(
         &self,
         under_test: UnderTest,
@@ -113,11 +118,11 @@ impl<'a> Generator<'a> {
         frame: &[u8],
         repeat: u32,
     ) -> Result<Duration, Error> {
-        if frame.len() < GENERATOR_HEAD_LEN {
+        if frame.len() < GENERATOR_SHORT_HEAD_LEN {
             return Err(Error::Range {
                 field: "frame length",
                 value: frame.len() as u64,
-                least: GENERATOR_HEAD_LEN as u64,
+                least: GENERATOR_SHORT_HEAD_LEN as u64,
                 most: u64::from(u16::MAX),
             });
         }

@@ -106,8 +106,10 @@ pub const PROBE_REFLECTOR: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 pub const PROBE_PORT: u16 = 862;
 pub const PROBE_SENDER_PORT: u16 = 50_862;
 
-/// Bytes at the start of a frame that the generator of benches puts back.
-pub const GENERATOR_HEAD_LEN: usize = 64;
+/// Bytes at the start of a frame that the generator of benches puts back, and of one that is
+/// shorter.
+pub const GENERATOR_HEAD_LEN: usize = 80;
+pub const GENERATOR_SHORT_HEAD_LEN: usize = 64;
 
 /// The any-cast gateway (DESIGN §5).
 pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x5E, 0x1F, 0x00, 0x00, 0x01];

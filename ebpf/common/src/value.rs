@@ -39,7 +39,7 @@ plain! {
     HookCounters = 64,
     Scratch = 120,
     SeenEvent = 24,
-    HeadValue = 64,
+    HeadValue = 80,
     HeadNext = 8,
     ProbeValue = 2048,
 }

@@ -6,7 +6,7 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::value::{HeadNext, HeadValue};
-use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, STAGE_UNDER_TEST};
+use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, GENERATOR_SHORT_HEAD_LEN, STAGE_UNDER_TEST};
 
 use super::{jump, packet};
 
@@ -26,7 +26,8 @@ pub(crate) fn generator(ctx: XdpContext) -> u32 {
         (*next).number & (*next).mask
     };
     let Some(head) = HEAD.get(index) else { return xdp_action::XDP_ABORTED };
-    let Some(frame) = packet::cursor(&ctx).peek::<GENERATOR_HEAD_LEN>() else {
+    let cursor = packet::cursor(&ctx);
+    let Some(frame) = cursor.peek::<GENERATOR_SHORT_HEAD_LEN>() else {
         return xdp_action::XDP_ABORTED;
     };
     let words = &head.words;
@@ -38,6 +39,10 @@ pub(crate) fn generator(ctx: XdpContext) -> u32 {
     frame.set_raw64::<40>(words[5]);
     frame.set_raw64::<48>(words[6]);
     frame.set_raw64::<56>(words[7]);
+    if let Some(frame) = cursor.peek::<GENERATOR_HEAD_LEN>() {
+        frame.set_raw64::<64>(words[8]);
+        frame.set_raw64::<72>(words[9]);
+    }
     match jump(&ctx, STAGE_UNDER_TEST) {
         Ok(action) => action,
         Err(_) => xdp_action::XDP_ABORTED,
