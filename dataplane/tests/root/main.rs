@@ -4,7 +4,7 @@
 //! programmed over P4Runtime, forwards between two namespaces, also while its agent is away.
 //! `managed`: mutual TLS, registration, neighbors, ports that come and go. `hooks`: a compute
 //! hook in a Wasm host, its death and the agent's. `assure`: links measured by test packets.
-//! `interop`: Linux's own SRv6 beside ours.
+//! `interop`: Linux's own SRv6 beside ours. `soak`: agents killed and upgraded under traffic.
 
 mod assure;
 mod facing;
@@ -13,4 +13,5 @@ mod hooks;
 mod interop;
 mod lossless;
 mod managed;
+mod soak;
 mod support;

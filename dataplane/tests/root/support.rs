@@ -201,18 +201,23 @@ impl Place {
     }
 
     pub(crate) fn unmanaged(&self) -> Options {
-        Options {
-            name: "s1".into(),
-            instance: self.instance.clone(),
-            ports: vec![PortRule::Glob("p*".into())],
-            p4runtime: "127.0.0.1:9559".parse().unwrap(),
-            device_id: 1,
-            management: Management::Unmanaged,
-            metering: true,
-            probe_interval: selvedge_dataplane::guard::probe::INTERVAL,
-            compute: None,
-            run_dir: self.run_dir(),
-        }
+        unmanaged(&self.instance, &self.run_dir())
+    }
+}
+
+/// A switch whose ports are all `p*`, and that listens at 127.0.0.1.
+pub(crate) fn unmanaged(instance: &str, run_dir: &Path) -> Options {
+    Options {
+        name: "s1".into(),
+        instance: instance.into(),
+        ports: vec![PortRule::Glob("p*".into())],
+        p4runtime: "127.0.0.1:9559".parse().unwrap(),
+        device_id: 1,
+        management: Management::Unmanaged,
+        metering: true,
+        probe_interval: selvedge_dataplane::guard::probe::INTERVAL,
+        compute: None,
+        run_dir: run_dir.into(),
     }
 }
 

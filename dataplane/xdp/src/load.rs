@@ -23,11 +23,6 @@ pub(crate) struct Programs {
 
 const JUMP_PREFIX: &str = "jump-";
 
-/// Whether a pin among the programs is a tail-call map.
-pub(crate) fn is_jump(name: &str) -> bool {
-    name.starts_with(JUMP_PREFIX)
-}
-
 /// Whose clock the programs go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {

@@ -95,9 +95,10 @@ impl Pins {
         Ok(links)
     }
 
-    pub(crate) fn programs(&self) -> Result<Vec<(String, PathBuf)>, Error> {
+    /// Programs and tail-call maps.
+    pub(crate) fn programs(&self) -> Result<Vec<PathBuf>, Error> {
         let listed = list(&self.root.join("programs"))?;
-        Ok(listed.into_iter().map(|(name, at)| (name.to_string_lossy().into_owned(), at)).collect())
+        Ok(listed.into_iter().map(|(_, path)| path).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A switch's data plane: loading it, adopting one that is running, and its ports.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::facts::Facts;
 use crate::load::{self, Clock, Programs};
 use crate::map::{Map, RawEntry, mismatch};
 use crate::maps::Maps;
+use crate::object::JUMP;
 use crate::pins::{LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
@@ -57,8 +58,6 @@ pub struct Switch {
     pub(crate) maps: Arc<Maps>,
     pins: Pins,
     programs: Programs,
-    /// Tail-call maps of the programs that were replaced: packets under way still use them.
-    _replaced: Vec<OwnedFd>,
     pub port: PortTable,
     pub endpoint: PrefixTable<Endpoint>,
     pub classifier: Classifier,
@@ -142,7 +141,6 @@ impl Switch {
             maps,
             pins,
             programs,
-            _replaced: Vec::new(),
         };
         switch.configure(options.metering)?;
         switch.take_over()?;
@@ -171,8 +169,9 @@ impl Switch {
     /// Puts the programs just loaded in place of those that run.
     fn take_over(&mut self) -> Result<(), Error> {
         let before = self.pins.programs()?;
-        // The tail-call map is emptied when its last pin and descriptor go, so the new one is
-        // pinned before any link uses it, and the old ones are kept until none does.
+        // A tail-call map is emptied when its last pin and descriptor go. So the new one is pinned
+        // before any link uses it, and the old ones until no packet is under way in programs that
+        // were replaced: an agent may die at any of these lines.
         self.programs.pin_jump(&self.pins)?;
         for name in self.pins.links()? {
             let path = self.pins.link(name);
@@ -188,11 +187,10 @@ impl Switch {
                     .map_err(Error::path("replace the program of", &path))?;
             }
         }
-        for (name, path) in before {
-            if load::is_jump(&name) {
-                self._replaced
-                    .push(sys::open_pin(&path).map_err(Error::path("open the pin", &path))?);
-            }
+        if !before.is_empty() {
+            sys::wait_for_programs().map_err(Error::map("wait for the users of", JUMP))?;
+        }
+        for path in before {
             unpin(&path)?;
         }
         self.programs.pin_programs(&self.pins)
