@@ -5,7 +5,8 @@
 //! SIGKILL: at any moment of its start, and in particular while it replaces programs. Packets
 //! take three programs (`entry`, `access`, `sid`), so each meets the tail-call map twice.
 //!
-//! `SELVEDGE_SOAK=1` makes it 1,000 kills and 100 upgrades, which takes about ten minutes.
+//! `SELVEDGE_SOAK=1` makes it 1,000 kills and 100 upgrades, which takes about
+//! a quarter of an hour.
 
 use std::collections::BTreeSet;
 use std::io::Read;
