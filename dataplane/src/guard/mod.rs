@@ -187,6 +187,8 @@ impl<T: Tables + Send + 'static> Guard<T> {
             if known.is_none() {
                 let health = Health::new(self.states.is_up(port.0)?, carrier, now);
                 guarded.insert(port, Guarded { ifindex, link, mac, health });
+                let kept = self.answers.answers(port.0)?;
+                self.probes().start(port, &kept);
             }
             let port = guarded.get_mut(&port).expect("it is there by now");
             (port.link, port.mac) = (link, mac);

@@ -87,6 +87,19 @@ impl Probing {
         self.0.retain(|port, _| is_fabric(*port));
     }
 
+    /// Before the first on `port`, with the answers that it keeps: of an agent before, maybe,
+    /// whose numbers are not given again. What answers come late to that one's last test packets
+    /// are left room for.
+    pub fn start(&mut self, port: PortId, kept: &[(u32, u32)]) {
+        self.0.entry(port).or_insert_with(|| {
+            // RFC 1982: of two numbers the later one is less than half of all ahead.
+            let later = |a: u32, b: u32| if b.wrapping_sub(a) < 1 << 31 { b } else { a };
+            let given = kept.iter().map(|(sequence, _)| *sequence).filter(|number| *number > 0);
+            let last = given.reduce(later).map(|last| last.wrapping_add(PROBES_KEPT as u32));
+            Port { sequence: last.unwrap_or(0), seconds: BTreeMap::new() }
+        });
+    }
+
     /// The number of the test packet that is sent on `port` in `second`.
     pub fn sent(&mut self, port: PortId, second: u64) -> u32 {
         let state = self.0.entry(port).or_default();
@@ -178,6 +191,26 @@ mod tests {
         assert_eq!(probing.sent(PortId(1), 5), 1);
         let old = |_| Ok::<_, ()>(vec![(1 + PROBES_KEPT as u32, 7); PROBES_KEPT]);
         assert_eq!(probing.take(5, old).unwrap()[&PortId(1)].answered, 0);
+    }
+
+    #[test]
+    fn an_agent_gives_no_number_of_the_one_before() {
+        let port = PortId(3);
+        let mut kept = vec![(0, 0); PROBES_KEPT];
+        for before in [1..40, 900..1200, u32::MAX - 20..u32::MAX] {
+            for sequence in before.clone() {
+                kept[sequence as usize % PROBES_KEPT] = (sequence, 1000);
+            }
+            let mut probing = Probing::default();
+            probing.start(port, &kept);
+            for _ in 0..PROBES_KEPT {
+                let sequence = probing.sent(port, 7);
+                assert_eq!(answer(&kept, sequence), None, "{sequence} after {before:?}");
+            }
+            let next = probing.sent(port, 8);
+            probing.start(port, &kept);
+            assert_eq!(probing.sent(port, 8), next + 1, "a port that is there goes on");
+        }
     }
 
     #[test]
