@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use selvedge_ebpf_common::value::{DeviceValue, HeadNext, HeadValue};
+use selvedge_ebpf_common::value::{DeviceValue, HeadNext, HeadValue, PatchValue};
 use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, GENERATOR_SHORT_HEAD_LEN, STAGE_UNDER_TEST};
 
 use crate::load::{self, Clock};
@@ -39,6 +39,7 @@ pub struct Generator<'a> {
     discard: OwnedFd,
     jump: OwnedFd,
     head: OwnedFd,
+    patch: OwnedFd,
     next: OwnedFd,
 }
 
@@ -52,9 +53,11 @@ impl<'a> Generator<'a> {
     /// `out` is where [`UnderTest::Redirect`] sends. Of [`MAX_HEADS`] heads the first is in use,
     /// all zero.
     pub fn new(switch: &'a Switch, out: &Interface) -> Result<Self, Error> {
-        let mut ebpf = load::object(switch.pins(), &[(HEAD, MAX_HEADS)], Clock::Kernel)?;
+        let mut ebpf =
+            load::object(switch.pins(), &[(HEAD, MAX_HEADS), (PATCH, MAX_HEADS)], Clock::Kernel)?;
         let jump = load::tail_calls(&ebpf)?;
-        let (head, next) = (load::array(&ebpf, HEAD)?, load::array(&ebpf, HEAD_NEXT)?);
+        let (head, patch) = (load::array(&ebpf, HEAD)?, load::array(&ebpf, PATCH)?);
+        let next = load::array(&ebpf, HEAD_NEXT)?;
         let device = DeviceValue { ifindex: out.index, program_fd: 0 };
         switch.maps.get("DEVICE").put(&BARE, &device)?;
         Ok(Self {
@@ -65,6 +68,7 @@ impl<'a> Generator<'a> {
             discard: load::program(&mut ebpf, "discard")?,
             jump,
             head,
+            patch,
             next,
         })
     }
@@ -84,19 +88,31 @@ impl<'a> Generator<'a> {
                 most: MAX_HEADS.into(),
             });
         };
-        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
-        for (index, frame) in (0..count).zip(frames) {
-            let mut head = [0; GENERATOR_HEAD_LEN];
-            for (to, byte) in head.iter_mut().zip(frame.as_ref()) {
-                *to = *byte;
-            }
+        let heads: Vec<Head> = frames.iter().map(|frame| head(frame.as_ref())).collect();
+        // Those that a cache holds beside everything else are like frames that a NIC puts there.
+        let few = count <= MANY_HEADS;
+        let places = if few { None } else { places_of_difference(&heads) };
+        let whole = if places.is_some() { &heads[..1] } else { &heads };
+        for (index, head) in (0u32..).zip(whole) {
             let mut value = HeadValue::default();
-            for (to, bytes) in value.words.iter_mut().zip(head.chunks_exact(8)) {
-                *to = word(bytes);
+            for (at, to) in value.words.iter_mut().enumerate() {
+                *to = word(head, 8 * at);
             }
             load::put_element(&self.head, HEAD, index, &value)?;
         }
-        let next = HeadNext { number: 0, mask: count - 1 };
+        if let Some(places) = places {
+            for (index, head) in (0u32..).zip(&heads) {
+                let patch = PatchValue(places.map(|at| word(head, at)));
+                load::put_element(&self.patch, PATCH, index, &patch)?;
+            }
+        }
+        let number = |at| u32::try_from(at).expect("inside a head");
+        let next = HeadNext {
+            heads: if places.is_some() { 0 } else { count - 1 },
+            patches: if places.is_some() { count - 1 } else { 0 },
+            at: places.unwrap_or_default().map(number),
+            ..HeadNext::default()
+        };
         load::put_element(&self.next, HEAD_NEXT, 0, &next)
     }
 
@@ -146,8 +162,60 @@ impl<'a> Generator<'a> {
     }
 }
 
+/// More heads than this are told by what differs, where that is little: 320 KiB as they are.
+const MANY_HEADS: u32 = 4096;
+
 /// Most heads of frames.
 pub(crate) const MAX_HEADS: u32 = 131_072;
 
 const HEAD: &str = "HEAD";
 const HEAD_NEXT: &str = "HEAD_NEXT";
+const PATCH: &str = "PATCH";
+
+type Head = [u8; GENERATOR_HEAD_LEN];
+
+fn head(frame: &[u8]) -> Head {
+    let mut head = [0; GENERATOR_HEAD_LEN];
+    for (to, byte) in head.iter_mut().zip(frame) {
+        *to = *byte;
+    }
+    head
+}
+
+fn word(head: &Head, at: usize) -> u64 {
+    u64::from_ne_bytes(head[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// Two places of eight bytes, outside of which all heads are the same. One head needs none.
+fn places_of_difference(heads: &[Head]) -> Option<[usize; 2]> {
+    let [first, others @ ..] = heads else { return None };
+    let mut differs = (0..first.len()).filter(|at| others.iter().any(|o| o[*at] != first[*at]));
+    let last = GENERATOR_HEAD_LEN - 8;
+    let one = differs.next().unwrap_or(0).min(last);
+    let two = differs.find(|at| *at >= one + 8).unwrap_or(0).min(last);
+    (!others.is_empty() && differs.all(|at| at < two + 8)).then_some([one, two])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_that_differ_in_two_places_are_told_by_these() {
+        let with = |bytes: &[usize]| {
+            let mut head = [7; GENERATOR_HEAD_LEN];
+            bytes.iter().for_each(|at| head[*at] = 8);
+            head
+        };
+        let places = |changed: &[&[usize]]| {
+            let changed: Vec<Head> = changed.iter().map(|bytes| with(bytes)).collect();
+            places_of_difference(&[&[with(&[])][..], &changed].concat())
+        };
+        assert_eq!(places(&[]), None);
+        assert_eq!(places(&[&[]]), Some([0, 0]));
+        assert_eq!(places(&[&[3], &[10]]), Some([3, 0]));
+        assert_eq!(places(&[&[48], &[68, 73]]), Some([48, 68]));
+        assert_eq!(places(&[&[0], &[8, 15], &[79]]), None);
+        assert_eq!(places(&[&[70, 79]]), Some([70, 72]));
+    }
+}

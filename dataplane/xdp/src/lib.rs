@@ -2,7 +2,8 @@
 //! them and their maps pinned, and gives typed access to the tables.
 //!
 //! [`Switch::open`] is where to start. Everything here is synchronous, a handful of system
-//! calls each; nothing is cached, because the pinned maps are the truth. Maps, programs and
+//! calls each; nothing is cached, because the pinned maps are the truth: what is kept beside them
+//! (`exact`, `interned`) is where things are, and is made anew from them. Maps, programs and
 //! links outlive the process.
 //!
 //! Units: rates are bits per second, sizes are bytes. Port ids are `1..=255`; a hook's compute
@@ -11,11 +12,14 @@
 mod counters;
 mod error;
 mod events;
+mod exact;
 mod facts;
 mod generator;
 mod hooks;
+mod interned;
 mod load;
 mod map;
+mod mapped;
 mod maps;
 mod object;
 pub mod offload;

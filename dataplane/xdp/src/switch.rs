@@ -119,7 +119,7 @@ impl Switch {
                 Ok(Map::new(fd, spec))
             })
             .collect();
-        let maps = Arc::new(Maps::new(maps?));
+        let maps = Arc::new(Maps::new(maps?)?);
         let mut switch = Self {
             port: PortTable(Arc::clone(&maps)),
             endpoint: PrefixTable::new(Arc::clone(&maps)),

@@ -4,6 +4,8 @@
 mod common;
 
 use std::net::Ipv6Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PinDir, in_netns, veth};
@@ -92,16 +94,18 @@ fn v4(hops: u8, class: u8, len: usize) -> Vec<u8> {
 }
 
 fn label(source: Ipv6Addr, destination: Ipv6Addr, ports: u32, protocol: u32) -> u32 {
-    let words = |address: Ipv6Addr| {
-        let octets = address.octets();
-        octets.chunks(4).map(|w| u32::from_be_bytes(w.try_into().unwrap())).collect::<Vec<_>>()
-    };
-    let mut h = 0u32;
-    for w in [words(source), words(destination), vec![ports, protocol]].concat() {
-        h = (h ^ w).wrapping_mul(0x9E37_79B1);
-        h ^= h >> 15;
-    }
-    h >> 12
+    let halves = |address: Ipv6Addr| [(address.to_bits() >> 64) as u64, address.to_bits() as u64];
+    let ([a, b], [c, d]) = (halves(source), halves(destination));
+    let sum = [
+        (a, 0x243f_6a88_85a3_08d3),
+        (b, 0x1319_8a2e_0370_7345),
+        (c, 0xa409_3822_299f_31d1),
+        (d, 0x082e_fa98_ec4e_6c89),
+        (u64::from(ports) << 8 | u64::from(protocol), 0x4528_21e6_38d0_1377u64),
+    ]
+    .iter()
+    .fold(0u64, |sum, (word, factor)| sum.wrapping_add(word.wrapping_mul(*factor)));
+    ((sum ^ sum >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as u32
 }
 
 fn outer(
@@ -182,6 +186,54 @@ fn ingress_encapsulates() {
         assert_eq!((port, frame), (2, want));
         let counters = bed.switch.counters.slice(3, Direction::Uplink).unwrap();
         assert_eq!((counters.packets, counters.bytes), (7, 5 * 128 + 28 + 160));
+    });
+}
+
+/// Rows of entries that stay are moved for others, and no packet misses one.
+#[test]
+fn packets_find_their_entries_while_others_come_and_go() {
+    const STAY: u8 = 200;
+    in_netns(|| {
+        let bed = bed();
+        let Switch { endpoint, route, .. } = &bed.switch;
+        let bound = Endpoint { slice_set: 3, direction: Direction::Uplink };
+        let leads = Route { slice: 3, action: RouteAction::Policy(1) };
+        let at = |address: [u8; 4]| std::net::IpAddr::from(address).into();
+        for n in 0..STAY {
+            endpoint.put((1, at([10, 1, 1, n])), &bound).unwrap();
+            route.put((3, at([10, 2, 1, n])), &leads).unwrap();
+        }
+        let done = AtomicBool::new(false);
+        let rounds = thread::scope(|scope| {
+            let churn = scope.spawn(|| {
+                let others = || (0u32..60_000).map(|n| [10, 9, (n >> 8) as u8, n as u8]);
+                let mut rounds = 0;
+                while !done.load(Ordering::Relaxed) {
+                    for other in others() {
+                        endpoint.put((1, at(other)), &bound).unwrap();
+                        route.put((3, at(other)), &leads).unwrap();
+                    }
+                    for other in others() {
+                        assert!(endpoint.remove((1, at(other))).unwrap());
+                        assert!(route.remove((3, at(other))).unwrap());
+                    }
+                    rounds += 1;
+                }
+                rounds
+            });
+            for n in 0..50_000u32 {
+                let mut frame = v4(64, 0, 64);
+                let last = (n % u32::from(STAY)) as u8;
+                frame[28..30].copy_from_slice(&[1, last]);
+                frame[32..34].copy_from_slice(&[1, last]);
+                let run = bed.switch.test_run(bed.access, &frame).unwrap();
+                let out = matches!(run.verdict, Verdict::Forwarded { port: 2, .. });
+                assert!(out, "frame {n}: {:?}", run.verdict);
+            }
+            done.store(true, Ordering::Relaxed);
+            churn.join().unwrap()
+        });
+        assert!(rounds > 0);
     });
 }
 

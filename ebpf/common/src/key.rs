@@ -6,13 +6,13 @@ use core::mem::{align_of, size_of};
 
 use crate::Plain;
 
-/// Key of the `*_EXACT` maps: one address.
+/// Key of `RECENT`: one address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressKey {
     /// In wire order.
     pub address: [u64; 2],
-    /// Port, slice set or slice.
+    /// Port.
     pub scope: u32,
     pub _pad: u32,
 }

@@ -16,6 +16,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod drop;
+pub mod exact;
 pub mod key;
 pub mod map;
 pub mod rate;
@@ -23,7 +24,7 @@ pub mod rule;
 pub mod value;
 
 /// Version of everything in this crate that lies in pinned maps; part of the pins' path.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Ports `1..=255` are the switch's, as P4Runtime numbers them.
 pub const MAX_PORT_ID: u16 = 255;

@@ -2,6 +2,7 @@
 
 use core::mem::size_of;
 
+use crate::exact::{self, NarrowLine, WideLine};
 use crate::key::{AddressKey, PrefixKey};
 use crate::rule::{MAX_RULE_NODES, RuleNode, RuleValue};
 use crate::value::*;
@@ -10,16 +11,13 @@ use crate::{
     SLICE_SLOTS, drop::REASONS,
 };
 
-// Limits of the table, each for its two maps. Memory grows with the entries, but for 16 bytes
-// of a hash map's bucket: 2 MiB for each of the three while they are empty.
-pub const MAX_ENDPOINTS: u32 = 131_072;
-pub const MAX_ENDPOINT_PREFIXES: u32 = 131_072;
-pub const MAX_ROUTES: u32 = 131_072;
-pub const MAX_ROUTE_PREFIXES: u32 = 131_072;
-pub const MAX_DELIVERIES: u32 = 131_072;
-pub const MAX_DELIVERY_PREFIXES: u32 = 131_072;
-/// PDU sessions, in a hash map of the same kind.
-pub const MAX_SESSIONS: u32 = 131_072;
+/// Prefixes of `endpoint`, `slice_route` and `delivery`, each, that are no whole addresses. Of those
+/// there are [`MAX_KEYS`](exact::MAX_KEYS) of IPv4 (2.6 MiB) and as many of IPv6 (5.1 MiB), and so
+/// many PDU sessions and IPv6 prefixes of theirs.
+pub const MAX_PREFIXES: u32 = 131_072;
+/// Ends of tunnels to UEs, and kinds of PDU sessions (3 MiB each).
+pub const MAX_GNBS: u32 = 65_536;
+pub const MAX_PROFILES: u32 = 65_536;
 /// Bytes of the event ring.
 pub const EVENT_BYTES: u32 = 64 * 1024;
 /// Sources whose events are remembered, so that each is told once a second.
@@ -46,6 +44,8 @@ pub enum Kind {
 
 /// `BPF_F_NO_PREALLOC`: memory grows with the entries.
 pub const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`: the agent writes where programs read. Values begin at a page.
+pub const MMAPABLE: u32 = 1 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -68,6 +68,22 @@ const fn of<K, V>(name: &'static str, kind: Kind, entries: u32) -> Spec {
     Spec { name, kind, key_bytes: size_of::<K>(), value_bytes: size_of::<V>(), entries }
 }
 
+const fn narrow(name: &'static str) -> Spec {
+    array::<NarrowLine>(name, exact::ROWS / exact::NARROW)
+}
+
+const fn wide(name: &'static str) -> Spec {
+    array::<WideLine>(name, exact::ROWS / exact::WIDE)
+}
+
+const fn displacements(name: &'static str) -> Spec {
+    array::<u64>(name, exact::GROUPS / exact::IN_WORD)
+}
+
+const fn prefixes(name: &'static str) -> Spec {
+    of::<PrefixKey, PrefixValue>(name, Kind::LpmTrie, MAX_PREFIXES)
+}
+
 /// The maps that are pinned, so that entries and traffic outlive the agent.
 pub const PINNED: &[Spec] = &[
     array::<ConfigValue>("CONFIG", 1),
@@ -79,20 +95,34 @@ pub const PINNED: &[Spec] = &[
     array::<PortValue>("PORT", PORT_SLOTS),
     array::<u32>("PORT_STATE", PORT_SLOTS),
     of::<u32, DeviceValue>("DEVICE", Kind::DevMap, PORT_SLOTS),
-    of::<AddressKey, EndpointValue>("ENDPOINT_EXACT", Kind::Hash, MAX_ENDPOINTS),
-    of::<PrefixKey, EndpointValue>("ENDPOINT_PREFIX", Kind::LpmTrie, MAX_ENDPOINT_PREFIXES),
+    narrow("ENDPOINT_V4"),
+    displacements("ENDPOINT_V4_AT"),
+    wide("ENDPOINT_V6"),
+    displacements("ENDPOINT_V6_AT"),
+    prefixes("ENDPOINT_PREFIX"),
     array::<RuleValue>("RULE", 2 * MAX_RULES),
     array::<RuleNode>("RULE_NODE", 2 * MAX_RULE_NODES),
-    of::<AddressKey, RouteValue>("ROUTE_EXACT", Kind::Hash, MAX_ROUTES),
-    of::<PrefixKey, RouteValue>("ROUTE_PREFIX", Kind::LpmTrie, MAX_ROUTE_PREFIXES),
+    narrow("ROUTE_V4"),
+    displacements("ROUTE_V4_AT"),
+    wide("ROUTE_V6"),
+    displacements("ROUTE_V6_AT"),
+    prefixes("ROUTE_PREFIX"),
     array::<MeterValue>("METER", SLICE_SLOTS),
     array::<MeterState>("METER_STATE", SLICE_SLOTS),
     array::<PolicyValue>("POLICY", POLICY_SLOTS),
     array::<SidValue>("SID", SID_SLOTS),
     array::<BackupValue>("BACKUP", BACKUP_SLOTS),
-    of::<AddressKey, DeliveryValue>("DELIVERY_EXACT", Kind::Hash, MAX_DELIVERIES),
-    of::<PrefixKey, DeliveryValue>("DELIVERY_PREFIX", Kind::LpmTrie, MAX_DELIVERY_PREFIXES),
-    of::<u32, SessionValue>("SESSION", Kind::Hash, MAX_SESSIONS),
+    narrow("DELIVERY_V4"),
+    displacements("DELIVERY_V4_AT"),
+    wide("DELIVERY_V6"),
+    displacements("DELIVERY_V6_AT"),
+    prefixes("DELIVERY_PREFIX"),
+    array::<GnbValue>("GNB", MAX_GNBS),
+    narrow("SESSION"),
+    displacements("SESSION_AT"),
+    wide("SESSION_V6"),
+    displacements("SESSION_V6_AT"),
+    array::<ProfileValue>("PROFILE", MAX_PROFILES),
     array::<QueueValue>("QUEUE", PORT_SLOTS),
     array::<QueueState>("QUEUE_STATE", PORT_SLOTS),
     array::<HookValue>("HOOK", MAX_HOOKS as u32),

@@ -112,7 +112,7 @@ impl RuleValue {
 }
 
 /// What nodes look at, as numbers: source and destination, high half first, then
-/// [`rule_fields`]; the rest is 0.
+/// [`rule_fields`]; nothing looks at the rest, which is there so that three bits number them.
 pub type RuleWords = [u64; 8];
 /// Of them in use.
 pub const RULE_WORDS: usize = 5;
@@ -239,11 +239,12 @@ pub fn scan(
     mut place: u32,
     leaves: u32,
     node: impl Fn(u32) -> Option<RuleNode>,
-    matches: impl Fn(u32) -> bool,
+    // Copied: through a reference it would be called, and not written out.
+    matches: impl Fn(u32) -> bool + Copy,
 ) -> Scan {
     for _ in 0..leaves {
         let Some(leaf) = node(place) else { return Scan::End };
-        match scan_leaf(leaf, &matches) {
+        match scan_leaf(leaf, matches) {
             Scan::More(_) => place += 1,
             over => return over,
         }

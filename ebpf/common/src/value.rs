@@ -21,26 +21,25 @@ plain! {
     PortName = 16,
     PortValue = 16,
     DeviceValue = 8,
-    EndpointValue = 4,
-    RouteValue = 8,
+    PrefixValue = 16,
     MeterValue = 64,
     MeterState = 64,
     PolicyValue = 40,
     SidValue = 16,
     BackupValue = 40,
-    TunnelValue = 40,
-    DeliveryValue = 56,
-    SessionValue = 72,
+    GnbValue = 48,
+    ProfileValue = 48,
     QueueValue = 56,
     QueueState = 64,
     HookValue = 16,
     PortCounters = 72,
     SliceCounters = 104,
     HookCounters = 64,
-    Scratch = 120,
+    Scratch = 80,
     SeenEvent = 24,
     HeadValue = 80,
-    HeadNext = 8,
+    PatchValue = 16,
+    HeadNext = 24,
     ProbeValue = 2048,
 }
 
@@ -131,27 +130,98 @@ pub struct DeviceValue {
     pub program_fd: u32,
 }
 
-/// `ENDPOINT_*` by port and source.
+/// `*_PREFIX` by scope and prefix.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndpointValue {
-    pub slice_set: u16,
-    pub direction: u8,
+pub struct PrefixValue {
+    /// As in a row of the same table: see [`exact`](crate::exact).
+    pub data: u64,
     /// As in [`PrefixKey`](crate::key::PrefixKey): tells the agent whether what a trie found
     /// is what it asked for.
-    pub bits: u8,
+    pub bits: u64,
 }
 
-/// `ROUTE_*` by slice set and destination.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RouteValue {
+/// What `endpoint` says of a source: one word of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointData {
+    pub slice_set: u16,
+    pub direction: u8,
+}
+
+impl EndpointData {
+    pub const fn pack(self) -> u64 {
+        (self.direction as u64) << 16 | self.slice_set as u64
+    }
+
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { slice_set: word as u16, direction: (word >> 16) as u8 }
+    }
+}
+
+/// What `slice_route` says of a destination: one word of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteData {
     /// 0: local.
     pub policy: u32,
     pub slice: u16,
-    /// As in [`EndpointValue`].
-    pub bits: u8,
-    pub _pad: u8,
+}
+
+impl RouteData {
+    pub const fn pack(self) -> u64 {
+        (self.slice as u64) << 32 | self.policy as u64
+    }
+
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { policy: word as u32, slice: (word >> 32) as u16 }
+    }
+}
+
+/// What `delivery` says of a destination, one word of its rows: a [`way`] without a backup, or,
+/// with the highest bit set, a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelData {
+    /// That the gNB has given.
+    pub teid: u32,
+    pub qfi: u8,
+    /// Of `GNB`.
+    pub gnb: u16,
+}
+
+impl TunnelData {
+    pub const fn pack(self) -> u64 {
+        1 << 63 | (self.qfi as u64 & 0x3f) << 48 | (self.gnb as u64) << 32 | self.teid as u64
+    }
+
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Option<Self> {
+        if word >> 63 == 0 {
+            return None;
+        }
+        Some(Self { teid: word as u32, qfi: (word >> 48) as u8 & 0x3f, gnb: (word >> 32) as u16 })
+    }
+}
+
+/// What `gtp_session` says of a TEID: one word of its rows. What the UE sends from over IPv6 is in
+/// `SESSION_V6`, if [`ProfileValue::ipv6_bits`] is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionData {
+    /// What it sends from over IPv4, in wire order; 0: nothing.
+    pub ipv4: u32,
+    /// Of `PROFILE`.
+    pub profile: u32,
+}
+
+impl SessionData {
+    pub const fn pack(self) -> u64 {
+        (self.profile as u64) << 32 | self.ipv4 as u64
+    }
+
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { ipv4: word as u32, profile: (word >> 32) as u32 }
+    }
 }
 
 /// `METER` by slice and direction.
@@ -275,59 +345,45 @@ pub struct BackupValue {
     pub _pad: [u8; 2],
 }
 
-/// The tunnel that leads to a UE (GTP-U).
+/// `GNB`: an end of tunnels that lead to UEs. Those that differ in nothing but TEID and QFI share
+/// one.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TunnelValue {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GnbValue {
+    /// To the gNB; see [`way`].
+    pub way: u64,
     /// Outer addresses, in wire order; IPv4 is IPv4-mapped.
     pub local: [u64; 2],
     pub peer: [u64; 2],
-    pub teid: u32,
     /// Longest outer packet, bytes.
     pub mtu: u16,
-    pub qfi: u8,
-    /// `TUNNEL_*`. [`TUNNEL_NONE`]: the endpoint is at the port, and all else is 0.
+    /// [`TUNNEL_V4`] or [`TUNNEL_V6`]; 0: none is here.
     pub overhead: u8,
+    pub _pad: [u8; 5],
 }
 
-pub const TUNNEL_NONE: u8 = 0;
 /// Bytes that a tunnel puts before a packet: IPv4 or IPv6, UDP, and GTP-U with a PDU session
 /// container.
 pub const TUNNEL_V4: u8 = 20 + 8 + 16;
 pub const TUNNEL_V6: u8 = 40 + 8 + 16;
 
-/// `DELIVERY_*` by slice and destination.
+/// `PROFILE`: what PDU sessions of one gNB and one kind have in common, for the uplink.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryValue {
-    /// See [`way`].
-    pub way: u64,
-    pub tunnel: TunnelValue,
-    /// As in [`EndpointValue`].
-    pub bits: u8,
-    pub _pad: [u8; 7],
-}
-
-/// `SESSION` by TEID: the uplink of a PDU session.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionValue {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProfileValue {
     /// The gNB's address, in wire order; IPv4 is IPv4-mapped.
     pub peer: [u64; 2],
-    /// What the UE sends from over IPv6, and which bits of it count.
-    pub ipv6: [u64; 2],
+    /// Which bits of the UE's IPv6 prefix count.
     pub ipv6_mask: [u64; 2],
     /// Bit `n`: QFI `n`; 0: not asked for.
     pub qfis: u64,
-    /// What the UE sends from over IPv4, in wire order; 0: nothing.
-    pub ipv4: u32,
     pub slice_set: u16,
-    /// The only port where it comes in.
+    /// The only port where they come in; 0: none is here.
     pub port: u8,
     pub direction: u8,
     /// Length of the IPv6 prefix; 0: nothing is sent from there.
     pub ipv6_bits: u8,
-    pub _pad: [u8; 7],
+    pub _pad: [u8; 3],
 }
 
 /// `QUEUE` by egress port.
@@ -466,9 +522,8 @@ pub struct Scratch {
     pub end: u32,
     /// With [`END_FORWARDED`] the egress port, with [`END_DROPPED`] the reason.
     pub detail: u32,
-    /// Of a packet that leaves in a tunnel: where, and the next hop; see [`way`].
-    pub tunnel: TunnelValue,
-    pub way: u64,
+    /// Of a packet that leaves in a tunnel: see [`TunnelData`].
+    pub tunnel: u64,
     /// Of its flow, as in an outer header.
     pub label: u32,
     /// Of a packet out of a PDU session: what `endpoint` would say; 0: it came in by itself.
@@ -509,13 +564,23 @@ pub struct HeadValue {
     pub words: [u64; GENERATOR_HEAD_LEN / 8],
 }
 
+/// What it writes over that, where heads differ little: eight bytes at two places.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PatchValue(pub [u64; 2]);
+
 /// `HEAD_NEXT`, one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadNext {
     pub number: u32,
     /// One less than the heads in use, a power of two.
-    pub mask: u32,
+    pub heads: u32,
+    /// The same of patches; 0: none is in use.
+    pub patches: u32,
+    /// Where patches go, below 128.
+    pub at: [u32; 2],
+    pub _pad: u32,
 }
 
 /// `PROBE` by port: answers to the test packets sent there, by their sequence number modulo

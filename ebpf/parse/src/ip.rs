@@ -55,6 +55,13 @@ pub const fn mapped(raw: u32) -> [u64; 2] {
     [0, 0xffff_0000 | (raw as u64) << 32]
 }
 
+/// Whether an IPv6 address (raw) is an IPv4-mapped one, which no packet of IPv6 has (RFC 6890
+/// §2.2.3: neither its source nor its destination).
+#[inline(always)]
+const fn is_mapped(raw: [u64; 2]) -> bool {
+    raw[0] | (raw[1] & 0xffff_ffff ^ 0xffff_0000) == 0
+}
+
 #[inline(always)]
 const fn has_port_header(protocol: u8) -> bool {
     protocol == TCP || protocol == UDP || protocol == SCTP
@@ -138,8 +145,8 @@ pub fn ipv4(mut cursor: Cursor, available: usize) -> Option<Packet> {
     })
 }
 
-/// The IPv6 packet at the cursor. `None`: malformed, that is another version, or a length that
-/// the frame does not have. `available` as for [`ipv4`].
+/// The IPv6 packet at the cursor. `None`: malformed, that is another version, a length that
+/// the frame does not have, or an address of IPv4. `available` as for [`ipv4`].
 #[inline(always)]
 pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
     let header = cursor.take::<IPV6_LEN>()?;
@@ -152,11 +159,16 @@ pub fn ipv6(mut cursor: Cursor, available: usize) -> Option<Packet> {
     if len > available {
         return None;
     }
+    let source = [header.raw64::<8>(), header.raw64::<16>()];
+    let destination = [header.raw64::<24>(), header.raw64::<32>()];
+    if is_mapped(source) || is_mapped(destination) {
+        return None;
+    }
     let protocol = header.u8::<6>();
     let (ports, has_ports) = ports(cursor, protocol, payload_len, false)?;
     Some(Packet {
-        source: [header.raw64::<8>(), header.raw64::<16>()],
-        destination: [header.raw64::<24>(), header.raw64::<32>()],
+        source,
+        destination,
         len: len as u32,
         ports,
         has_ports,
@@ -251,13 +263,13 @@ pub const fn routable_v4(raw: u32) -> bool {
         && address != u32::MAX
 }
 
-/// As [`routable_v4`], of an IPv6 address (raw): not unspecified, loopback, link-local or
-/// multicast.
+/// As [`routable_v4`], of an IPv6 address (raw): not unspecified, loopback, link-local, multicast
+/// or IPv4-mapped.
 #[inline(always)]
 pub const fn routable_v6(raw: [u64; 2]) -> bool {
     let high = u64::from_be(raw[0]);
     let low = u64::from_be(raw[1]);
-    !(high == 0 && low <= 1) && high >> 54 != 0xfe80 >> 6 && high >> 56 != 0xff
+    !(high == 0 && low <= 1) && high >> 54 != 0xfe80 >> 6 && high >> 56 != 0xff && !is_mapped(raw)
 }
 
 /// `fe80::/10`.

@@ -57,24 +57,28 @@ impl Container {
     }
 }
 
-#[inline(always)]
-const fn mix(h: u32, word: u32) -> u32 {
-    let h = (h ^ word).wrapping_mul(0x9E37_79B1);
-    h ^ h >> 15
-}
-
-#[inline(always)]
-const fn mix_address(h: u32, raw: [u64; 2]) -> u32 {
-    let (high, low) = (u64::from_be(raw[0]), u64::from_be(raw[1]));
-    let h = mix(mix(h, (high >> 32) as u32), high as u32);
-    mix(mix(h, (low >> 32) as u32), low as u32)
-}
+// Odd, from the digits of the golden ratio and of pi.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+const FACTORS: [u64; 5] = [
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7345,
+    0xa409_3822_299f_31d1,
+    0x082e_fa98_ec4e_6c89,
+    0x4528_21e6_38d0_1377,
+];
 
 /// Entropy of a flow in 20 bits. Addresses raw; `ports` is 0 where there are none.
+///
+/// Products that do not wait for each other, added up, and mixed once more.
 #[inline(always)]
 pub const fn flow_label(source: [u64; 2], destination: [u64; 2], ports: u32, protocol: u8) -> u32 {
-    let h = mix_address(mix_address(0, source), destination);
-    mix(mix(h, ports), protocol as u32) >> 12
+    let sum = u64::from_be(source[0])
+        .wrapping_mul(FACTORS[0])
+        .wrapping_add(u64::from_be(source[1]).wrapping_mul(FACTORS[1]))
+        .wrapping_add(u64::from_be(destination[0]).wrapping_mul(FACTORS[2]))
+        .wrapping_add(u64::from_be(destination[1]).wrapping_mul(FACTORS[3]))
+        .wrapping_add(((ports as u64) << 8 | protocol as u64).wrapping_mul(FACTORS[4]));
+    ((sum ^ sum >> 32).wrapping_mul(GOLDEN) >> 44) as u32
 }
 
 #[cfg(test)]
@@ -121,7 +125,7 @@ mod tests {
             prop_assert_eq!(container(&own).pushed(number, count), want);
         }
 
-        /// As the contract words it: eight address words, ports, protocol.
+        /// As the model words it.
         #[test]
         fn labels_are_the_hash_of_the_words(
             source in any::<[u16; 8]>(),
@@ -130,17 +134,42 @@ mod tests {
             protocol in any::<u8>(),
         ) {
             let words = |groups: [u16; 8]| {
-                let pairs = groups.chunks(2).map(|g| u32::from(g[0]) << 16 | u32::from(g[1]));
-                pairs.collect::<Vec<_>>()
+                let word = |four: &[u16]| four.iter().fold(0, |w, g| w << 16 | u64::from(*g));
+                [word(&groups[..4]), word(&groups[4..])]
             };
-            let mut h = 0u32;
-            for w in [words(source), words(destination), vec![ports, protocol.into()]].concat() {
-                h = (h ^ w).wrapping_mul(0x9E3779B1);
-                h ^= h >> 15;
-            }
+            let last = u64::from(ports) << 8 | u64::from(protocol);
+            let all = [&words(source)[..], &words(destination), &[last]].concat();
+            let products = all.iter().zip(FACTORS).map(|(word, factor)| word.wrapping_mul(factor));
+            let h = products.fold(0u64, u64::wrapping_add);
+            let h = (h ^ h >> 32).wrapping_mul(GOLDEN) >> 44;
             let label = flow_label(raw(source), raw(destination), ports, protocol);
-            prop_assert_eq!(label, h >> 12);
+            prop_assert_eq!(u64::from(label), h);
             prop_assert!(label < 1 << 20);
+        }
+    }
+
+    /// A thousand addresses and ports, one after the other: as many labels as by chance.
+    #[test]
+    fn flows_that_differ_little_have_other_labels() {
+        let v4 =
+            |n: u32| [0, u64::from(0x0a00_0000u32.wrapping_add(n).to_be()) << 32 | 0xffff_0000];
+        let v6 = |n: u64| [0xfd10_u64.to_be() >> 48, n.to_be()];
+        let kinds: [&dyn Fn(u32) -> u32; 5] = [
+            &|n| flow_label(v4(n), v4(7), 1, 17),
+            &|n| flow_label(v4(n >> 5), v4(n & 31), 1, 17),
+            &|n| flow_label(v4(7), v4(9), 5001 << 16 | n, 6),
+            &|n| flow_label(v6(n.into()), v6(7), 1, 17),
+            &|n| flow_label(v6(u64::from(n >> 5)), v6(u64::from(n & 31) << 32), 1, 17),
+        ];
+        for (at, label) in kinds.iter().enumerate() {
+            let labels: std::collections::BTreeSet<u32> = (0..1024).map(label).collect();
+            assert!(labels.len() > 1018, "{at}: {}", labels.len());
+            // And evenly over the few paths that a policy has.
+            for paths in [2, 3, 8] {
+                let of = |path| (0..1024).filter(|n| label(*n) % paths == path).count();
+                let least = (0..paths).map(of).min().unwrap();
+                assert!(least * paths as usize * 10 > 1024 * 7, "{at}: {least} of {paths}");
+            }
         }
     }
 }

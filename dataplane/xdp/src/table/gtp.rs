@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use ipnet::Ipv6Net;
 use selvedge_ebpf_common::N3_ADDRESSES;
-use selvedge_ebpf_common::map::MAX_SESSIONS;
 use selvedge_ebpf_common::value::{
-    ConfigValue, SessionValue, TUNNEL_NONE, TUNNEL_V4, TUNNEL_V6, TunnelValue,
+    ConfigValue, GnbValue, ProfileValue, SessionData, TUNNEL_V4, TUNNEL_V6, TunnelData,
 };
 
 use super::port::check_port;
@@ -15,7 +14,8 @@ use super::prefix::{address_of, address_words, bytes};
 use super::{Direction, Table};
 use crate::Error;
 use crate::error::within;
-use crate::maps::Maps;
+use crate::exact::Entry;
+use crate::maps::{Maps, Sessions, lock};
 
 /// Least MTU of a link (RFC 791 §3.2).
 const LEAST_MTU: u64 = 68;
@@ -46,21 +46,21 @@ impl Tunnel {
         Err(Error::MixedVersions { local: self.local, gnb: self.gnb })
     }
 
-    pub(super) fn raw(&self) -> TunnelValue {
-        TunnelValue {
+    /// What it has in common with others.
+    pub(super) fn gnb_value(&self, way: u64) -> GnbValue {
+        GnbValue {
+            way,
             local: address_words(self.local),
             peer: address_words(self.gnb),
-            teid: self.teid,
             mtu: self.mtu,
-            qfi: self.qfi,
             overhead: if self.gnb.is_ipv4() { TUNNEL_V4 } else { TUNNEL_V6 },
+            _pad: [0; 5],
         }
     }
 
-    pub(super) fn parse(raw: TunnelValue) -> Option<Self> {
-        let TunnelValue { local, peer, teid, mtu, qfi, overhead } = raw;
-        let (local, gnb) = (address_of(local), address_of(peer));
-        (overhead != TUNNEL_NONE).then_some(Self { local, gnb, teid, qfi, mtu })
+    pub(super) fn new(gnb: &GnbValue, TunnelData { teid, qfi, .. }: TunnelData) -> Self {
+        let (local, peer) = (address_of(gnb.local), address_of(gnb.peer));
+        Self { local, gnb: peer, teid, qfi, mtu: gnb.mtu }
     }
 }
 
@@ -148,40 +148,54 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct SessionTable(pub(crate) Arc<Maps>);
 
-const SESSION: &str = "SESSION";
-
 impl Session {
-    fn raw(&self) -> Result<SessionValue, Error> {
+    /// What the UE sends from over IPv6, over IPv4, and what it has in common with others.
+    fn raw(&self) -> Result<([u64; 2], u32, ProfileValue), Error> {
         check_port(self.port)?;
         within("slice set", self.slice_set, 1, 0xffff)?;
         let ipv6 = self.ue_ipv6.map(|net| net.trunc());
-        let bits = ipv6.map_or(0, |net| net.prefix_len());
         let words = |address: Ipv6Addr| address_words(IpAddr::V6(address));
-        Ok(SessionValue {
+        let profile = ProfileValue {
             peer: address_words(self.gnb),
-            ipv6: ipv6.map_or(NOBODY, |net| words(net.addr())),
             ipv6_mask: ipv6.map_or(NOBODY, |net| words(net.netmask())),
             qfis: self.qfis,
-            ipv4: self.ue_ipv4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())),
             slice_set: self.slice_set,
             port: self.port as u8, // checked above
             direction: self.direction as u8,
-            ipv6_bits: bits,
-            _pad: [0; 7],
-        })
+            ipv6_bits: ipv6.map_or(0, |net| net.prefix_len()),
+            _pad: [0; 3],
+        };
+        let prefix = ipv6.map_or(NOBODY, |net| words(net.addr()));
+        Ok((prefix, self.ue_ipv4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())), profile))
     }
 
-    fn parse(raw: SessionValue) -> Self {
-        let net = Ipv6Net::new(Ipv6Addr::from(bytes(raw.ipv6)), raw.ipv6_bits);
+    fn parse(prefix: [u64; 2], ipv4: u32, profile: &ProfileValue) -> Self {
+        let net = Ipv6Net::new(Ipv6Addr::from(bytes(prefix)), profile.ipv6_bits);
         Self {
-            port: raw.port.into(),
-            gnb: address_of(raw.peer),
-            ue_ipv4: (raw.ipv4 != 0).then(|| Ipv4Addr::from(raw.ipv4.to_ne_bytes())),
-            ue_ipv6: (raw.ipv6_bits != 0).then(|| net.expect("written by `raw`")),
-            slice_set: raw.slice_set,
-            direction: Direction::parse(raw.direction),
-            qfis: raw.qfis,
+            port: profile.port.into(),
+            gnb: address_of(profile.peer),
+            ue_ipv4: (ipv4 != 0).then(|| Ipv4Addr::from(ipv4.to_ne_bytes())),
+            ue_ipv6: (profile.ipv6_bits != 0).then(|| net.expect("written by `raw`")),
+            slice_set: profile.slice_set,
+            direction: Direction::parse(profile.direction),
+            qfis: profile.qfis,
         }
+    }
+}
+
+impl SessionTable {
+    fn release(&self, entry: Option<Entry>) -> bool {
+        let data = entry.map(|entry| SessionData::unpack(entry.data));
+        if let Some(data) = data {
+            lock(&self.0.profiles).release(data.profile);
+        }
+        data.is_some()
+    }
+
+    fn parse(&self, table: &Sessions, entry: &Entry) -> Session {
+        let SessionData { ipv4, profile } = SessionData::unpack(entry.data);
+        let prefix = table.v6.get(entry.scope, NOBODY).map_or(NOBODY, |entry| entry.address);
+        Session::parse(prefix, ipv4, &lock(&self.0.profiles).get(profile))
     }
 }
 
@@ -191,22 +205,45 @@ impl Table for SessionTable {
 
     fn put(&self, teid: u32, session: &Session) -> Result<(), Error> {
         check_teid(teid)?;
-        self.0.get(SESSION).put(&teid, &session.raw()?).map_err(|error| match error {
-            Error::Full { .. } => Error::Full { table: "gtp_session", capacity: MAX_SESSIONS },
-            error => error,
-        })
+        let (address, ipv4, profile) = session.raw()?;
+        let mut table = lock(&self.0.session);
+        let has_v6 = profile.ipv6_bits != 0;
+        let profile = lock(&self.0.profiles).acquire(&self.0, profile)?;
+        let data = SessionData { ipv4, profile }.pack();
+        let entry = Entry { scope: teid, address: NOBODY, data };
+        // First what the session says that there is.
+        let v6 = Entry { scope: teid, address, data: 0 };
+        let put = if has_v6 { table.v6.put(v6).map(drop) } else { Ok(()) };
+        match put.and_then(|()| table.by_teid.put(entry)) {
+            Ok(old) => {
+                if !has_v6 {
+                    table.v6.remove(teid, NOBODY);
+                }
+                self.release(old);
+                Ok(())
+            }
+            Err(error) => {
+                self.release(Some(entry));
+                Err(error)
+            }
+        }
     }
 
     fn remove(&self, teid: u32) -> Result<bool, Error> {
-        self.0.get(SESSION).remove(&teid)
+        let mut table = lock(&self.0.session);
+        let old = table.by_teid.remove(teid, NOBODY);
+        table.v6.remove(teid, NOBODY);
+        Ok(self.release(old))
     }
 
     fn get(&self, teid: u32) -> Result<Option<Session>, Error> {
-        Ok(self.0.get(SESSION).get(&teid)?.map(Session::parse))
+        let table = lock(&self.0.session);
+        Ok(table.by_teid.get(teid, NOBODY).map(|entry| self.parse(&table, &entry)))
     }
 
     fn entries(&self) -> Result<Vec<(u32, Session)>, Error> {
-        let entries = self.0.get(SESSION).entries::<u32, SessionValue>()?;
-        Ok(entries.into_iter().map(|(teid, raw)| (teid, Session::parse(raw))).collect())
+        let table = lock(&self.0.session);
+        let parse = |entry: Entry| (entry.scope, self.parse(&table, &entry));
+        Ok(table.by_teid.entries().map(parse).collect())
     }
 }

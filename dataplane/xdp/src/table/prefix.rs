@@ -1,26 +1,27 @@
 //! Tables matched by longest prefix: `endpoint`, `slice_route`, `delivery`.
 //!
-//! Whole addresses lie in a hash map, which costs a packet a fifth of a walk through a trie;
-//! shorter prefixes lie in a trie that is asked only when the hash has no answer, and not at
+//! Whole addresses lie in [`Addresses`], which costs a packet a fifth of a walk through a trie;
+//! shorter prefixes lie in a trie that is asked only when there is no such row, and not at
 //! all while it is empty (`CONFIG`). An address as a whole is always the longest prefix, so
 //! the result is that of one table.
 
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipnet::IpNet;
-use selvedge_ebpf_common::key::{AddressKey, PREFIX_KEY_BITS, PrefixKey};
+use selvedge_ebpf_common::key::{PREFIX_KEY_BITS, PrefixKey};
 use selvedge_ebpf_common::value::{
-    ConfigValue, DeliveryValue, EndpointValue, RouteValue, way, way_mac, way_port,
+    ConfigValue, EndpointData, PrefixValue, RouteData, TunnelData, way, way_mac, way_port,
 };
-use selvedge_ebpf_common::{MAX_SLICE_ID, POLICY_SLOTS, Plain};
+use selvedge_ebpf_common::{MAX_SLICE_ID, POLICY_SLOTS};
 
 use super::port::check_port;
 use super::{Direction, Table, Tunnel};
 use crate::Error;
 use crate::error::within;
-use crate::maps::Maps;
+use crate::exact::Entry;
+use crate::maps::{Addresses, Maps, lock};
 
 /// Of a source on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,31 +51,31 @@ pub struct Delivery {
     pub tunnel: Option<Tunnel>,
 }
 
-/// What a prefix table holds: how it lies in the maps, and which maps.
+/// What a prefix table holds, as one word, and where.
 pub trait Row: Copy {
-    #[doc(hidden)]
-    type Raw: Plain;
     /// The table in errors.
     #[doc(hidden)]
     const NAME: &'static str;
     #[doc(hidden)]
-    const EXACT: &'static str;
-    #[doc(hidden)]
     const PREFIX: &'static str;
     #[doc(hidden)]
     fn check(&self, scope: u16) -> Result<(), Error>;
+    /// [`Row::release`] is to be called for it, if it is not written or when it is gone.
     #[doc(hidden)]
-    fn raw(&self, bits: u8) -> Self::Raw;
+    fn pack(&self, maps: &Maps) -> Result<u64, Error>;
     #[doc(hidden)]
-    fn parse(raw: Self::Raw) -> (Self, u8);
+    fn release(_maps: &Maps, _data: u64) {}
+    #[doc(hidden)]
+    fn unpack(maps: &Maps, data: u64) -> Self;
+    /// Locked over whatever is done with the table.
+    #[doc(hidden)]
+    fn exact(maps: &Maps) -> &Mutex<Addresses>;
     #[doc(hidden)]
     fn has_prefixes(config: &mut ConfigValue) -> &mut u32;
 }
 
 impl Row for Endpoint {
-    type Raw = EndpointValue;
     const NAME: &'static str = "endpoint";
-    const EXACT: &'static str = "ENDPOINT_EXACT";
     const PREFIX: &'static str = "ENDPOINT_PREFIX";
 
     fn check(&self, port: u16) -> Result<(), Error> {
@@ -82,13 +83,18 @@ impl Row for Endpoint {
         within("slice set", self.slice_set, 1, 0xffff)
     }
 
-    fn raw(&self, bits: u8) -> EndpointValue {
-        EndpointValue { slice_set: self.slice_set, direction: self.direction as u8, bits }
+    fn pack(&self, _maps: &Maps) -> Result<u64, Error> {
+        let (slice_set, direction) = (self.slice_set, self.direction as u8);
+        Ok(EndpointData { slice_set, direction }.pack())
     }
 
-    fn parse(raw: EndpointValue) -> (Self, u8) {
-        let direction = Direction::parse(raw.direction);
-        (Self { slice_set: raw.slice_set, direction }, raw.bits)
+    fn unpack(_maps: &Maps, data: u64) -> Self {
+        let EndpointData { slice_set, direction } = EndpointData::unpack(data);
+        Self { slice_set, direction: Direction::parse(direction) }
+    }
+
+    fn exact(maps: &Maps) -> &Mutex<Addresses> {
+        &maps.endpoint
     }
 
     fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {
@@ -97,9 +103,7 @@ impl Row for Endpoint {
 }
 
 impl Row for Route {
-    type Raw = RouteValue;
     const NAME: &'static str = "slice_route";
-    const EXACT: &'static str = "ROUTE_EXACT";
     const PREFIX: &'static str = "ROUTE_PREFIX";
 
     fn check(&self, slice_set: u16) -> Result<(), Error> {
@@ -111,20 +115,25 @@ impl Row for Route {
         }
     }
 
-    fn raw(&self, bits: u8) -> RouteValue {
+    fn pack(&self, _maps: &Maps) -> Result<u64, Error> {
         let policy = match self.action {
             RouteAction::Local => 0,
             RouteAction::Policy(id) => id,
         };
-        RouteValue { policy, slice: self.slice, bits, _pad: 0 }
+        Ok(RouteData { policy, slice: self.slice }.pack())
     }
 
-    fn parse(raw: RouteValue) -> (Self, u8) {
-        let action = match raw.policy {
+    fn unpack(_maps: &Maps, data: u64) -> Self {
+        let RouteData { policy, slice } = RouteData::unpack(data);
+        let action = match policy {
             0 => RouteAction::Local,
             id => RouteAction::Policy(id),
         };
-        (Self { slice: raw.slice, action }, raw.bits)
+        Self { slice, action }
+    }
+
+    fn exact(maps: &Maps) -> &Mutex<Addresses> {
+        &maps.route
     }
 
     fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {
@@ -133,9 +142,7 @@ impl Row for Route {
 }
 
 impl Row for Delivery {
-    type Raw = DeliveryValue;
     const NAME: &'static str = "delivery";
-    const EXACT: &'static str = "DELIVERY_EXACT";
     const PREFIX: &'static str = "DELIVERY_PREFIX";
 
     fn check(&self, slice: u16) -> Result<(), Error> {
@@ -144,14 +151,31 @@ impl Row for Delivery {
         self.tunnel.as_ref().map_or(Ok(()), Tunnel::check)
     }
 
-    fn raw(&self, bits: u8) -> DeliveryValue {
-        let tunnel = self.tunnel.as_ref().map(Tunnel::raw).unwrap_or_default();
-        DeliveryValue { way: way(self.port, self.mac), tunnel, bits, _pad: [0; 7] }
+    fn pack(&self, maps: &Maps) -> Result<u64, Error> {
+        let way = way(self.port, self.mac);
+        let Some(tunnel) = &self.tunnel else { return Ok(way) };
+        let gnb = lock(&maps.gnbs).acquire(maps, tunnel.gnb_value(way))?;
+        let gnb = u16::try_from(gnb).expect("as many as there are numbers");
+        Ok(TunnelData { teid: tunnel.teid, qfi: tunnel.qfi, gnb }.pack())
     }
 
-    fn parse(raw: DeliveryValue) -> (Self, u8) {
-        let tunnel = Tunnel::parse(raw.tunnel);
-        (Self { port: way_port(raw.way), mac: way_mac(raw.way), tunnel }, raw.bits)
+    fn release(maps: &Maps, data: u64) {
+        if let Some(tunnel) = TunnelData::unpack(data) {
+            lock(&maps.gnbs).release(tunnel.gnb.into());
+        }
+    }
+
+    fn unpack(maps: &Maps, data: u64) -> Self {
+        let tunnel = TunnelData::unpack(data).map(|tunnel| {
+            let gnb = lock(&maps.gnbs).get(tunnel.gnb.into());
+            (gnb.way, Tunnel::new(&gnb, tunnel))
+        });
+        let (way, tunnel) = tunnel.map_or((data, None), |(way, tunnel)| (way, Some(tunnel)));
+        Self { port: way_port(way), mac: way_mac(way), tunnel }
+    }
+
+    fn exact(maps: &Maps) -> &Mutex<Addresses> {
+        &maps.delivery
     }
 
     fn has_prefixes(config: &mut ConfigValue) -> &mut u32 {
@@ -167,7 +191,7 @@ pub struct PrefixTable<R> {
 }
 
 enum RawKey {
-    Exact(AddressKey),
+    Exact([u64; 2]),
     Prefix(PrefixKey),
 }
 
@@ -183,65 +207,106 @@ impl<R: Row> PrefixTable<R> {
     }
 }
 
+impl<R: Row> PrefixTable<R> {
+    /// Of the trie, which answers with the longest prefix that it has: maybe a shorter one.
+    fn in_trie(&self, key: &PrefixKey) -> Result<Option<u64>, Error> {
+        let found = self.maps.get(R::PREFIX).get::<_, PrefixValue>(key)?;
+        Ok(found.filter(|found| found.bits == key.bits.into()).map(|found| found.data))
+    }
+
+    /// Inserts or replaces, and gives back what was there.
+    fn replace(
+        &self,
+        exact: &mut Addresses,
+        scope: u32,
+        key: RawKey,
+        data: u64,
+    ) -> Result<Option<u64>, Error> {
+        match key {
+            RawKey::Exact(address) => {
+                let old = exact.of(address).put(Entry { scope, address, data })?;
+                Ok(old.map(|old| old.data))
+            }
+            RawKey::Prefix(key) => {
+                let writer = self.maps.write();
+                let old = self.in_trie(&key)?;
+                let value = PrefixValue { data, bits: key.bits.into() };
+                let put = self.maps.get(R::PREFIX).put(&key, &value);
+                put.map_err(|error| match error {
+                    Error::Full { capacity, .. } => Error::Full { table: R::NAME, capacity },
+                    error => error,
+                })?;
+                self.refresh(&writer)?;
+                Ok(old)
+            }
+        }
+    }
+}
+
 impl<R: Row> Table for PrefixTable<R> {
     type Key = (u16, IpNet);
     type Value = R;
 
     fn put(&self, (id, net): (u16, IpNet), row: &R) -> Result<(), Error> {
         row.check(id)?;
-        let put = match key(id, net) {
-            RawKey::Exact(key) => {
-                self.maps.get(R::EXACT).put(&key, &row.raw(PREFIX_KEY_BITS as u8))
+        let mut exact = lock(R::exact(&self.maps));
+        let data = row.pack(&self.maps)?;
+        match self.replace(&mut exact, id.into(), key(id, net), data) {
+            Ok(old) => {
+                if let Some(old) = old {
+                    R::release(&self.maps, old);
+                }
+                Ok(())
             }
-            RawKey::Prefix(key) => {
-                let writer = self.maps.write();
-                let put = self.maps.get(R::PREFIX).put(&key, &row.raw(key.bits as u8));
-                put.and_then(|()| self.refresh(&writer))
-            }
-        };
-        put.map_err(|error| match error {
-            Error::Full { capacity, .. } => Error::Full { table: R::NAME, capacity },
-            error => error,
-        })
-    }
-
-    fn remove(&self, (id, net): (u16, IpNet)) -> Result<bool, Error> {
-        match key(id, net) {
-            RawKey::Exact(key) => self.maps.get(R::EXACT).remove(&key),
-            RawKey::Prefix(key) => {
-                let writer = self.maps.write();
-                let removed = self.maps.get(R::PREFIX).remove(&key)?;
-                self.refresh(&writer)?;
-                Ok(removed)
+            Err(error) => {
+                R::release(&self.maps, data);
+                Err(error)
             }
         }
     }
 
+    fn remove(&self, (id, net): (u16, IpNet)) -> Result<bool, Error> {
+        let mut exact = lock(R::exact(&self.maps));
+        let old = match key(id, net) {
+            RawKey::Exact(address) => {
+                exact.of(address).remove(id.into(), address).map(|old| old.data)
+            }
+            RawKey::Prefix(key) => {
+                let writer = self.maps.write();
+                let old = self.in_trie(&key)?;
+                self.maps.get(R::PREFIX).remove(&key)?;
+                self.refresh(&writer)?;
+                old
+            }
+        };
+        if let Some(old) = old {
+            R::release(&self.maps, old);
+        }
+        Ok(old.is_some())
+    }
+
     fn get(&self, (id, net): (u16, IpNet)) -> Result<Option<R>, Error> {
-        Ok(match key(id, net) {
-            RawKey::Exact(key) => self.maps.get(R::EXACT).get(&key)?.map(|raw| R::parse(raw).0),
-            // A trie answers with the longest prefix it has, which may be a shorter one.
-            RawKey::Prefix(key) => self
-                .maps
-                .get(R::PREFIX)
-                .get(&key)?
-                .map(R::parse)
-                .and_then(|(row, bits)| (u32::from(bits) == key.bits).then_some(row)),
-        })
+        let exact = lock(R::exact(&self.maps));
+        let data = match key(id, net) {
+            RawKey::Exact(address) => exact.get(id.into(), address).map(|entry| entry.data),
+            RawKey::Prefix(key) => self.in_trie(&key)?,
+        };
+        Ok(data.map(|data| R::unpack(&self.maps, data)))
     }
 
     fn entries(&self) -> Result<Vec<((u16, IpNet), R)>, Error> {
-        let exact = self.maps.get(R::EXACT).entries::<AddressKey, R::Raw>()?;
-        let prefixes = self.maps.get(R::PREFIX).entries::<PrefixKey, R::Raw>()?;
-        let exact = exact
-            .into_iter()
-            .map(|(key, raw)| ((key.scope as u16, net(bytes(key.address), 128)), R::parse(raw).0));
-        let prefixes = prefixes.into_iter().map(|(key, raw)| {
+        let exact = lock(R::exact(&self.maps));
+        let prefixes = self.maps.get(R::PREFIX).entries::<PrefixKey, PrefixValue>()?;
+        let unpack = |data| R::unpack(&self.maps, data);
+        let exact = exact.entries().map(|entry| {
+            ((entry.scope as u16, net(bytes(entry.address), 128)), unpack(entry.data))
+        });
+        let prefixes = prefixes.into_iter().map(|(key, value)| {
             let mut address = [0; 16];
             for (to, from) in address.chunks_exact_mut(4).zip(key.address) {
                 to.copy_from_slice(&from.to_ne_bytes());
             }
-            ((key.scope as u16, net(address, key.bits - 32)), R::parse(raw).0)
+            ((key.scope as u16, net(address, key.bits - 32)), unpack(value.data))
         });
         Ok(exact.chain(prefixes).collect())
     }
@@ -277,7 +342,7 @@ fn key(id: u16, net: IpNet) -> RawKey {
     let scope = u32::from(id);
     let words = address_words(net.addr());
     if bits == PREFIX_KEY_BITS {
-        RawKey::Exact(AddressKey { address: words, scope, _pad: 0 })
+        RawKey::Exact(words)
     } else {
         let octets = bytes(words);
         let word = |at: usize| {
@@ -326,7 +391,7 @@ mod tests {
             let want: IpNet = text.parse().unwrap();
             for id in [1u16, 255, 0xffff] {
                 let (scope, got) = match key(id, want) {
-                    RawKey::Exact(key) => (key.scope, net(bytes(key.address), 128)),
+                    RawKey::Exact(address) => (u32::from(id), net(bytes(address), 128)),
                     RawKey::Prefix(key) => {
                         let address: Vec<u8> =
                             key.address.iter().flat_map(|w| w.to_ne_bytes()).collect();

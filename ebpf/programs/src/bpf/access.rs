@@ -153,7 +153,7 @@ fn ingress(
 ) -> Step {
     let (mut slice_set, mut direction) = (state.slice_set(), state.direction());
     if slice_set == 0 {
-        let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source) else {
+        let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source, version) else {
             reveal(ctx, state, inner.source, version);
             return Err(drop::SPOOFED_SOURCE);
         };
@@ -171,7 +171,8 @@ fn ingress(
         Found::Rule(_) | Found::None => {}
         Found::Later => return jump(ctx, STAGE_CLASSIFY),
     }
-    let route = lookup::route(config, slice_set, inner.destination).ok_or(drop::NO_ROUTE)?;
+    let route = lookup::route(config, slice_set, inner.destination, version);
+    let route = route.ok_or(drop::NO_ROUTE)?;
     let (slice, policy) = (route.slice, route.policy);
 
     state.in_slice(slice, direction, inner.len);
@@ -220,11 +221,10 @@ fn local(
     version: u8,
     profile: Profile,
 ) -> Step {
-    let delivery = lookup::delivery(config, state.slice(), inner.destination);
+    let delivery = lookup::delivery(config, state.slice(), inner.destination, version);
     let delivery = delivery.ok_or(drop::NO_DELIVERY)?;
-    let way = delivery.way;
+    let (way, overhead) = tunnel::prepare(state, delivery, inner, profile)?;
     let port = u32::from(way_port(way));
-    let overhead = tunnel::prepare(state, delivery, inner, profile)?;
     trim(ctx, inner)?;
     let len = ETHERNET_LEN as u32 + overhead + inner.len;
     let mark = egress::queue(config, state, port, profile, len)? && ecn_capable(inner);
@@ -351,7 +351,7 @@ fn encapsulate(
 #[inline(always)]
 pub(super) fn bound(ctx: &XdpContext, state: State, source: [u64; 2], version: u8) -> bool {
     let Some(config) = lookup::config() else { return false };
-    if lookup::endpoint(config, state.port(), source).is_some() {
+    if lookup::endpoint(config, state.port(), source, version).is_some() {
         return true;
     }
     reveal(ctx, state, source, version);

@@ -49,8 +49,9 @@ pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet) -> Found
     let fields = fields(packet);
     let (source, destination) = (packet.source, packet.destination);
     let [s0, s1, d0, d1] = [source[0], source[1], destination[0], destination[1]];
-    let words: RuleWords =
-        [s0.swap_bytes(), s1.swap_bytes(), d0.swap_bytes(), d1.swap_bytes(), fields, 0, 0, 0];
+    let [s0, s1, d0, d1] = [s0, s1, d0, d1].map(u64::swap_bytes);
+    // Of zeros the compiler would make a call of memset, byte by byte.
+    let words: RuleWords = [s0, s1, d0, d1, fields, fields, fields, fields];
     let Some(end) = reach(bank * MAX_RULE_NODES, &words, node) else { return Found::None };
     let matches = |number| is_match(bank, number, packet, fields);
     let seen = match end.is_list() {

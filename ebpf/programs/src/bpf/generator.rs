@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::value::{HeadNext, HeadValue};
+use selvedge_ebpf_common::value::{HeadNext, HeadValue, PatchValue};
 use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, GENERATOR_SHORT_HEAD_LEN, STAGE_UNDER_TEST};
 
 use super::{jump, packet};
@@ -13,6 +13,10 @@ use super::{jump, packet};
 /// Not pinned: each load has its own, and a bench as many as it asks for, a power of two.
 #[map]
 static HEAD: Array<HeadValue> = Array::with_max_entries(1, 0);
+/// The same. Many heads would fill the cache that tables and programs share, as frames that a NIC
+/// puts there do not.
+#[map]
+static PATCH: Array<PatchValue> = Array::with_max_entries(1, 0);
 /// One: the number of the next head, and what of it counts. For one CPU.
 #[map]
 static HEAD_NEXT: Array<HeadNext> = Array::with_max_entries(1, 0);
@@ -21,11 +25,11 @@ static HEAD_NEXT: Array<HeadNext> = Array::with_max_entries(1, 0);
 pub(crate) fn generator(ctx: XdpContext) -> u32 {
     let Some(next) = HEAD_NEXT.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: a map value; nobody else writes it while a bench runs.
-    let index = unsafe {
+    let next = unsafe {
         (*next).number += 1;
-        (*next).number & (*next).mask
+        *next
     };
-    let Some(head) = HEAD.get(index) else { return xdp_action::XDP_ABORTED };
+    let Some(head) = HEAD.get(next.number & next.heads) else { return xdp_action::XDP_ABORTED };
     let cursor = packet::cursor(&ctx);
     let Some(frame) = cursor.peek::<GENERATOR_SHORT_HEAD_LEN>() else {
         return xdp_action::XDP_ABORTED;
@@ -42,6 +46,18 @@ pub(crate) fn generator(ctx: XdpContext) -> u32 {
     if let Some(frame) = cursor.peek::<GENERATOR_HEAD_LEN>() {
         frame.set_raw64::<64>(words[8]);
         frame.set_raw64::<72>(words[9]);
+        if next.patches != 0
+            && let Some(patch) = PATCH.get(next.number & next.patches)
+        {
+            for (at, word) in next.at.into_iter().zip(patch.0) {
+                let mut cursor = cursor;
+                // Bounded, for the verifier.
+                cursor.skip_computed((at & 127) as usize);
+                if let Some(window) = cursor.peek::<8>() {
+                    window.set_raw64::<0>(word);
+                }
+            }
+        }
     }
     match jump(&ctx, STAGE_UNDER_TEST) {
         Ok(action) => action,

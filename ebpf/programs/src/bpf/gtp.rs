@@ -8,7 +8,7 @@
 //! the addresses, the TEID and the inner source have to agree with the session.
 
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::value::SessionValue;
+use selvedge_ebpf_common::value::SessionData;
 use selvedge_ebpf_common::{GATEWAY_MAC, GTP_ANSWERS_PER_SECOND, STAGE_ACCESS, drop, mac_word};
 use selvedge_ebpf_parse::gtp::{
     self, Direction, ECHO_RESPONSE_LEN, ERROR_V4_LEN, ERROR_V6_LEN, Kind, Message, Refusal,
@@ -91,20 +91,21 @@ fn uplink(
     outer: &Outer,
     mut cursor: Cursor,
     message: &Message,
-    session: &SessionValue,
+    session: SessionData,
 ) -> Step {
     let source = outer.packet.source;
-    if u32::from(session.port) != state.port() || session.peer != source {
+    let profile = lookup::profile(session.profile).ok_or(drop::UNKNOWN_TEID)?;
+    if u32::from(profile.port) != state.port() || profile.peer != source {
         // Perhaps the gNB has moved, and shows it.
         access::bound(ctx, state, source, outer.version);
         return Err(drop::SPOOFED_SOURCE);
     }
-    let mut allowed = session.qfis == 0;
+    let mut allowed = profile.qfis == 0;
     if let Some(container) = message.session {
         if container.direction == Direction::Down {
             return Err(drop::GTP_UNEXPECTED);
         }
-        allowed |= session.qfis >> (container.qfi & 63) & 1 != 0;
+        allowed |= profile.qfis >> (container.qfi & 63) & 1 != 0;
     }
     if !allowed {
         return Err(drop::QFI_NOT_ALLOWED);
@@ -123,9 +124,14 @@ fn uplink(
         }
         6 if left >= IPV6_LEN => {
             let header = cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?;
-            let differs = header.raw64::<8>() & session.ipv6_mask[0] ^ session.ipv6[0]
-                | header.raw64::<16>() & session.ipv6_mask[1] ^ session.ipv6[1];
-            if session.ipv6_bits == 0 || differs != 0 {
+            if profile.ipv6_bits == 0 {
+                return Err(drop::SPOOFED_SOURCE);
+            }
+            let prefix = lookup::session_v6(message.teid).ok_or(drop::SPOOFED_SOURCE)?;
+            let mask = profile.ipv6_mask;
+            let differs = header.raw64::<8>() & mask[0] ^ prefix[0]
+                | header.raw64::<16>() & mask[1] ^ prefix[1];
+            if differs != 0 {
                 return Err(drop::SPOOFED_SOURCE);
             }
             (false, header.u8::<1>() >> 4 & 3)
@@ -160,8 +166,8 @@ fn uplink(
             rewrite::set_ecn_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?, told);
         }
     }
-    state.set_slice_set(session.slice_set);
-    state.set_direction(session.direction);
+    state.set_slice_set(profile.slice_set);
+    state.set_direction(profile.direction);
     jump(ctx, STAGE_ACCESS)
 }
 

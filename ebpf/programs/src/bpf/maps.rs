@@ -6,6 +6,7 @@ use aya_ebpf::maps::{
     Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
 };
 use selvedge_ebpf_common::drop::REASONS;
+use selvedge_ebpf_common::exact::{self, NarrowLine, WideLine};
 use selvedge_ebpf_common::key::AddressKey;
 use selvedge_ebpf_common::map::*;
 use selvedge_ebpf_common::rule::{MAX_RULE_NODES, RuleNode, RuleValue};
@@ -39,21 +40,39 @@ pub(super) static PORT_STATE: Array<u32> = Array::with_max_entries(PORT_SLOTS, 0
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static DEVICE: DevMap = DevMap::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static ENDPOINT_EXACT: HashMap<AddressKey, EndpointValue> =
-    HashMap::with_max_entries(MAX_ENDPOINTS, NO_PREALLOC);
+pub(super) static ENDPOINT_V4: Array<NarrowLine> =
+    Array::with_max_entries(exact::ROWS / exact::NARROW, MMAPABLE);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static ENDPOINT_PREFIX: LpmTrie<PrefixData, EndpointValue> =
-    LpmTrie::with_max_entries(MAX_ENDPOINT_PREFIXES, NO_PREALLOC);
+pub(super) static ENDPOINT_V4_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ENDPOINT_V6: Array<WideLine> =
+    Array::with_max_entries(exact::ROWS / exact::WIDE, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ENDPOINT_V6_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ENDPOINT_PREFIX: LpmTrie<PrefixData, PrefixValue> =
+    LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static RULE: Array<RuleValue> = Array::with_max_entries(2 * MAX_RULES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static RULE_NODE: Array<RuleNode> = Array::with_max_entries(2 * MAX_RULE_NODES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static ROUTE_EXACT: HashMap<AddressKey, RouteValue> =
-    HashMap::with_max_entries(MAX_ROUTES, NO_PREALLOC);
+pub(super) static ROUTE_V4: Array<NarrowLine> =
+    Array::with_max_entries(exact::ROWS / exact::NARROW, MMAPABLE);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static ROUTE_PREFIX: LpmTrie<PrefixData, RouteValue> =
-    LpmTrie::with_max_entries(MAX_ROUTE_PREFIXES, NO_PREALLOC);
+pub(super) static ROUTE_V4_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ROUTE_V6: Array<WideLine> =
+    Array::with_max_entries(exact::ROWS / exact::WIDE, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ROUTE_V6_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ROUTE_PREFIX: LpmTrie<PrefixData, PrefixValue> =
+    LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static METER: Array<MeterValue> = Array::with_max_entries(SLICE_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
@@ -65,14 +84,36 @@ pub(super) static SID: Array<SidValue> = Array::with_max_entries(SID_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static BACKUP: Array<BackupValue> = Array::with_max_entries(BACKUP_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static DELIVERY_EXACT: HashMap<AddressKey, DeliveryValue> =
-    HashMap::with_max_entries(MAX_DELIVERIES, NO_PREALLOC);
+pub(super) static DELIVERY_V4: Array<NarrowLine> =
+    Array::with_max_entries(exact::ROWS / exact::NARROW, MMAPABLE);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static DELIVERY_PREFIX: LpmTrie<PrefixData, DeliveryValue> =
-    LpmTrie::with_max_entries(MAX_DELIVERY_PREFIXES, NO_PREALLOC);
+pub(super) static DELIVERY_V4_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
 #[cfg_attr(target_arch = "bpf", map)]
-pub(super) static SESSION: HashMap<u32, SessionValue> =
-    HashMap::with_max_entries(MAX_SESSIONS, NO_PREALLOC);
+pub(super) static DELIVERY_V6: Array<WideLine> =
+    Array::with_max_entries(exact::ROWS / exact::WIDE, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static DELIVERY_V6_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static DELIVERY_PREFIX: LpmTrie<PrefixData, PrefixValue> =
+    LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static GNB: Array<GnbValue> = Array::with_max_entries(MAX_GNBS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SESSION: Array<NarrowLine> =
+    Array::with_max_entries(exact::ROWS / exact::NARROW, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SESSION_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SESSION_V6: Array<WideLine> =
+    Array::with_max_entries(exact::ROWS / exact::WIDE, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SESSION_V6_AT: Array<u64> =
+    Array::with_max_entries(exact::GROUPS / exact::IN_WORD, MMAPABLE);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static PROFILE: Array<ProfileValue> = Array::with_max_entries(MAX_PROFILES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static QUEUE: Array<QueueValue> = Array::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
@@ -117,8 +158,10 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
     }
     named! {
         CONFIG FACTS PORT_NAME PORT_BY_LOW_IFINDEX PORT_BY_IFINDEX HOOK_BY_IFINDEX PORT PORT_STATE
-        DEVICE ENDPOINT_EXACT ENDPOINT_PREFIX RULE RULE_NODE ROUTE_EXACT ROUTE_PREFIX METER METER_STATE POLICY
-        SID BACKUP DELIVERY_EXACT DELIVERY_PREFIX SESSION QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
+        DEVICE ENDPOINT_V4 ENDPOINT_V4_AT ENDPOINT_V6 ENDPOINT_V6_AT ENDPOINT_PREFIX RULE RULE_NODE
+        ROUTE_V4 ROUTE_V4_AT ROUTE_V6 ROUTE_V6_AT ROUTE_PREFIX METER METER_STATE POLICY SID BACKUP
+        DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
+        SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE GTP_RATE PROBE
     }
 };

@@ -120,6 +120,7 @@ fn dispatch(ctx: &XdpContext, state: State, port: u32) -> Step {
 
 /// Step B.
 #[cfg_attr(target_arch = "bpf", xdp)]
+#[inline(always)]
 pub(crate) fn access(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(access::run(&ctx, state))

@@ -235,12 +235,15 @@ fn decapsulate(
     if told == ECN_CE && ecn == 0 {
         return Err(drop::MALFORMED);
     }
-    let delivery = lookup::delivery(config, slice, inner.destination);
+    let delivery = if v4 {
+        lookup::delivery(config, slice, inner.destination, 4)
+    } else {
+        lookup::delivery(config, slice, inner.destination, 6)
+    };
     let delivery = delivery.ok_or(drop::NO_DELIVERY)?;
-    let way = delivery.way;
-    let port = u32::from(way_port(way));
     let profile = Profile::from_dscp(class >> 2);
-    let overhead = tunnel::prepare(state, delivery, &inner, profile)?;
+    let (way, overhead) = tunnel::prepare(state, delivery, &inner, profile)?;
+    let port = u32::from(way_port(way));
     let len = ETHERNET_LEN as u32 + overhead + inner.len;
     if egress::queue(config, state, port, profile, len)? {
         told = ECN_CE;

@@ -2,9 +2,7 @@
 //! this CPU's own: XDP programs of one CPU do not interrupt each other.
 
 use aya_ebpf::bindings::xdp_action;
-use selvedge_ebpf_common::value::{
-    END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch, TunnelValue,
-};
+use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch};
 use selvedge_ebpf_common::{drop, slice_slot};
 
 use super::maps::{DEVICE, DROPS, SCRATCH, SLICE_COUNTERS};
@@ -23,8 +21,9 @@ macro_rules! field {
 
         #[inline(always)]
         pub(super) fn $set(self, value: $type) {
+            // Volatile: of several the compiler would make a call of memset, byte by byte.
             // SAFETY: this CPU's scratch, for as long as the program runs.
-            unsafe { (*self.0).$field = value }
+            unsafe { (&raw mut (*self.0).$field).write_volatile(value) }
         }
     };
 }
@@ -61,8 +60,7 @@ impl State {
     field!(len, set_len, len: u32);
     field!(in_profile, set_in_profile, in_profile: u8);
     field!(mark, set_mark, mark: u8);
-    field!(tunnel, set_tunnel, tunnel: TunnelValue);
-    field!(way, set_way, way: u64);
+    field!(tunnel, set_tunnel, tunnel: u64);
     field!(label, set_label, label: u32);
     field!(slice_set, set_slice_set, slice_set: u16);
     field!(dscp, set_dscp, dscp: u8);

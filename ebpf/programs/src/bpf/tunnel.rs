@@ -8,9 +8,7 @@
 //! The outer header has the class of the slice and the ECN field of the packet (RFC 6040 §4.1).
 
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::value::{
-    DeliveryValue, TUNNEL_NONE, TUNNEL_V4, TUNNEL_V6, TunnelValue, way_port,
-};
+use selvedge_ebpf_common::value::{GnbValue, TUNNEL_V4, TUNNEL_V6, TunnelData, way_port};
 use selvedge_ebpf_common::{GATEWAY_MAC, OUTER_HOP_LIMIT, TUNNEL_SOURCE_PORT, drop, mac_word};
 use selvedge_ebpf_parse::gtp::{self, Direction, G_PDU_LEN, Session};
 use selvedge_ebpf_parse::ip::{IPV4_LEN, IPV6_LEN, Packet, UDP};
@@ -20,35 +18,33 @@ use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, 
 
 use super::meter::Profile;
 use super::state::State;
-use super::{Step, egress, packet};
+use super::{Step, egress, lookup, packet};
 
 const _: () = assert!(TUNNEL_V4 as usize == IPV4_LEN + udp::LEN + G_PDU_LEN);
 const _: () = assert!(TUNNEL_V6 as usize == IPV6_LEN + udp::LEN + G_PDU_LEN);
 
-/// Notes where a packet goes on from [`run`], and says how many bytes that puts before it; 0: it
-/// goes as it is. `inner` is the packet as it will be, but for its hop limit and ECN field.
+/// Where `delivery` leads: the way, and how many bytes a tunnel puts before the packet; 0: it goes
+/// as it is. Notes what [`run`] needs. `inner` is the packet as it will be, but for its hop limit
+/// and ECN field.
 #[inline(always)]
 pub(super) fn prepare(
     state: State,
-    delivery: &DeliveryValue,
+    delivery: u64,
     inner: &Packet,
     profile: Profile,
-) -> Result<u32, u8> {
-    let tunnel = &delivery.tunnel;
-    let overhead = u32::from(tunnel.overhead);
-    if tunnel.overhead == TUNNEL_NONE {
-        return Ok(overhead);
-    }
-    if inner.len + overhead > tunnel.mtu.into() {
+) -> Result<(u64, u32), u8> {
+    let Some(tunnel) = TunnelData::unpack(delivery) else { return Ok((delivery, 0)) };
+    let gnb = lookup::gnb(tunnel.gnb).ok_or(drop::NO_DELIVERY)?;
+    let overhead = u32::from(gnb.overhead);
+    if inner.len + overhead > gnb.mtu.into() {
         return Err(drop::TOO_BIG);
     }
-    state.set_tunnel(*tunnel);
-    state.set_way(delivery.way);
+    state.set_tunnel(delivery);
     state.set_len(inner.len);
     let (ports, protocol) = inner.flow();
     state.set_label(flow_label(inner.source, inner.destination, ports, protocol));
     state.set_dscp(profile.dscp());
-    Ok(overhead)
+    Ok((gnb.way, overhead))
 }
 
 /// The frame is Ethernet and the user's packet, and no more.
@@ -58,26 +54,33 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     let second = start.u8::<15>();
     let ecn = if start.u8::<14>() >> 4 == 4 { second } else { second >> 4 };
     let class = state.dscp() << 2 | ecn & 3;
-    let tunnel = state.tunnel();
-    let frame_len = if tunnel.overhead == TUNNEL_V4 {
-        v4(ctx, state, &tunnel, class)
+    let tunnel = TunnelData::unpack(state.tunnel()).ok_or(drop::NO_DELIVERY)?;
+    let gnb = lookup::gnb(tunnel.gnb).ok_or(drop::NO_DELIVERY)?;
+    let frame_len = if gnb.overhead == TUNNEL_V4 {
+        v4(ctx, state, tunnel, gnb, class)
     } else {
-        v6(ctx, state, &tunnel, class)
+        v6(ctx, state, tunnel, gnb, class)
     }?;
-    let action = egress::send(state, way_port(state.way()).into(), frame_len, None)?;
+    let action = egress::send(state, way_port(gnb.way).into(), frame_len, None)?;
     state.delivered(state.mark().into());
     Ok(action)
 }
 
 #[inline(always)]
-fn v4(ctx: &XdpContext, state: State, tunnel: &TunnelValue, class: u8) -> Result<u32, u8> {
+fn v4(
+    ctx: &XdpContext,
+    state: State,
+    tunnel: TunnelData,
+    gnb: &GnbValue,
+    class: u8,
+) -> Result<u32, u8> {
     const LEN: usize = TUNNEL_V4 as usize;
     packet::move_head(ctx, -(LEN as i32))?;
     let mut cursor = packet::cursor(ctx);
     let frame = cursor.take::<{ ETHERNET_LEN + IPV4_LEN + udp::LEN }>().ok_or(drop::MALFORMED)?;
     let len = LEN as u32 + state.len();
-    packet::write_ethernet(frame, state.way(), mac_word(GATEWAY_MAC), ETHERTYPE_IPV4);
-    let (source, destination) = ((tunnel.local[1] >> 32) as u32, (tunnel.peer[1] >> 32) as u32);
+    packet::write_ethernet(frame, gnb.way, mac_word(GATEWAY_MAC), ETHERTYPE_IPV4);
+    let (source, destination) = ((gnb.local[1] >> 32) as u32, (gnb.peer[1] >> 32) as u32);
     // Whole, and not to be fragmented, so there is nothing to identify (RFC 6864 §4.1).
     write_ipv4(frame, class, len as u16, source, destination);
     write_udp::<{ ETHERNET_LEN + IPV4_LEN }, _>(frame, state.label(), len - IPV4_LEN as u32);
@@ -91,14 +94,20 @@ fn v4(ctx: &XdpContext, state: State, tunnel: &TunnelValue, class: u8) -> Result
 }
 
 #[inline(always)]
-fn v6(ctx: &XdpContext, state: State, tunnel: &TunnelValue, class: u8) -> Result<u32, u8> {
+fn v6(
+    ctx: &XdpContext,
+    state: State,
+    tunnel: TunnelData,
+    gnb: &GnbValue,
+    class: u8,
+) -> Result<u32, u8> {
     const LEN: usize = TUNNEL_V6 as usize;
     packet::move_head(ctx, -(LEN as i32))?;
     let mut cursor = packet::cursor(ctx);
     let frame = cursor.take::<{ ETHERNET_LEN + IPV6_LEN + udp::LEN }>().ok_or(drop::MALFORMED)?;
     let payload_len = (LEN - IPV6_LEN) as u32 + state.len();
-    packet::write_ethernet(frame, state.way(), mac_word(GATEWAY_MAC), ETHERTYPE_IPV6);
-    write_ipv6(frame, class, state.label(), payload_len, tunnel.local, tunnel.peer);
+    packet::write_ethernet(frame, gnb.way, mac_word(GATEWAY_MAC), ETHERTYPE_IPV6);
+    write_ipv6(frame, class, state.label(), payload_len, gnb.local, gnb.peer);
     write_udp::<{ ETHERNET_LEN + IPV6_LEN }, _>(frame, state.label(), payload_len);
     gtp::write_g_pdu(
         cursor.take().ok_or(drop::MALFORMED)?,
@@ -110,8 +119,8 @@ fn v6(ctx: &XdpContext, state: State, tunnel: &TunnelValue, class: u8) -> Result
 }
 
 #[inline(always)]
-fn session(tunnel: &TunnelValue) -> Session {
-    Session { direction: Direction::Down, qfi: tunnel.qfi & 0x3f }
+fn session(tunnel: TunnelData) -> Session {
+    Session { direction: Direction::Down, qfi: tunnel.qfi }
 }
 
 /// Behind Ethernet; addresses raw, `len` of the whole packet.

@@ -33,16 +33,16 @@ fn the_longest_prefix_is_found() {
     clear();
     let prefixes = [(0, [0; 4]), (8, [10, 0, 0, 0]), (13, [10, 8, 0, 0]), (32, [10, 8, 0, 1])];
     for (n, (bits, data)) in (1u8..).zip(prefixes) {
-        put("ENDPOINT_PREFIX", &prefix(bits, data), &[n; 4]);
+        put("ENDPOINT_PREFIX", &prefix(bits, data), &[n; 16]);
     }
     // (address, which)
     let cases = [([9, 0, 0, 0], 1), ([10, 0, 0, 0], 2), ([10, 15, 0, 1], 3), ([10, 8, 0, 1], 4)];
     for (data, want) in cases {
-        assert_eq!(get("ENDPOINT_PREFIX", &prefix(160, data)), Some(vec![want; 4]), "{data:?}");
+        assert_eq!(get("ENDPOINT_PREFIX", &prefix(160, data)), Some(vec![want; 16]), "{data:?}");
     }
-    put("ENDPOINT_PREFIX", &prefix(13, [10, 15, 0, 0]), &[9; 4]);
-    assert_eq!(get("ENDPOINT_PREFIX", &prefix(160, [10, 9, 0, 0])), Some(vec![9; 4]), "replaced");
-    assert_eq!(get("ENDPOINT_PREFIX", &prefix(12, [10, 8, 0, 0])), Some(vec![2; 4]), "shorter");
+    put("ENDPOINT_PREFIX", &prefix(13, [10, 15, 0, 0]), &[9; 16]);
+    assert_eq!(get("ENDPOINT_PREFIX", &prefix(160, [10, 9, 0, 0])), Some(vec![9; 16]), "replaced");
+    assert_eq!(get("ENDPOINT_PREFIX", &prefix(12, [10, 8, 0, 0])), Some(vec![2; 16]), "shorter");
 }
 
 #[test]

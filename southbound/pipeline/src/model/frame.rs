@@ -124,10 +124,15 @@ impl Packet {
         }
         let bytes = bytes.get(..IPV6_LEN + usize::from(word(&header, 4)?))?.to_vec();
         let protocol = header[6];
+        let [source, destination] = [ipv6_at(&header, 8)?, ipv6_at(&header, 24)?];
+        // RFC 6890 §2.2.3.
+        if [source, destination].iter().any(|address| address.to_ipv4_mapped().is_some()) {
+            return None;
+        }
         Some(Self {
             version: Version::V6,
-            source: ipv6_at(&header, 8)?.into(),
-            destination: ipv6_at(&header, 24)?.into(),
+            source: source.into(),
+            destination: destination.into(),
             protocol,
             ports: ports(protocol, &bytes[IPV6_LEN..], false)?,
             is_fragment: false,

@@ -113,16 +113,22 @@ pub fn flow_label(
     ports: Option<(u16, u16)>,
     protocol: u8,
 ) -> u32 {
+    const FACTORS: [u64; 5] = [
+        0x243f_6a88_85a3_08d3,
+        0x1319_8a2e_0370_7345,
+        0xa409_3822_299f_31d1,
+        0x082e_fa98_ec4e_6c89,
+        0x4528_21e6_38d0_1377,
+    ];
     let words = |address| {
         let bits = prefix::address_bits(address);
-        [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
+        [(bits >> 64) as u64, bits as u64]
     };
-    let ports =
-        ports.map_or(0, |(source, destination)| u32::from(source) << 16 | u32::from(destination));
-    let all = words(source).into_iter().chain(words(destination));
-    let h = all.chain([ports, u32::from(protocol)]).fold(0u32, |h, word| {
-        let h = (h ^ word).wrapping_mul(0x9E37_79B1);
-        h ^ h >> 15
-    });
-    h >> 12
+    let (from, to) = ports.unwrap_or_default();
+    let last = u64::from(from) << 24 | u64::from(to) << 8 | u64::from(protocol);
+    let all = words(source).into_iter().chain(words(destination)).chain([last]);
+    let products = all.zip(FACTORS).map(|(word, factor)| word.wrapping_mul(factor));
+    let sum = products.fold(0u64, u64::wrapping_add);
+    let label = (sum ^ sum >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+    label as u32
 }
