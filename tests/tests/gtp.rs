@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -26,13 +27,16 @@ const ERROR_INDICATION: u8 = 26;
 const END_MARKER: u8 = 254;
 const G_PDU: u8 = 255;
 
+/// What comes is there by then.
+const RECEIVE: Duration = Duration::from_millis(500);
+
 /// The N3 side of a gNB.
 struct Gnb(UdpSocket);
 
 impl Gnb {
     fn new(lab: &Lab, name: &str, address: [u8; 4]) -> Result<Self> {
         let socket = lab.run(name, || UdpSocket::bind((Ipv4Addr::from(address), 2152)))?;
-        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        socket.set_read_timeout(Some(RECEIVE))?;
         Ok(Self(socket))
     }
 
@@ -118,6 +122,18 @@ fn a_gnb_s_tunnels_end_at_its_switch_and_move_with_a_hand_over() -> Result<()> {
     plc.send_to(b"pong", from)?;
     let (kind, teid, rest) = gnbs[0].receive()?.context("a pong")?;
     ensure!((kind, teid, to_robot(&rest)?) == (G_PDU, DOWNLINK[0], b"pong"), "{rest:02x?}");
+
+    // Too long for the tunnel: the plc is told so through the fabric, and its kernel heeds it.
+    eventually("the path MTU", PATIENCE, || {
+        plc.send_to(&[0; 1472], from)?;
+        let route = lab.run("plc", || {
+            Command::new("ip").args(["route", "get", &ROBOT.to_string()]).output()
+        })?;
+        Ok(String::from_utf8_lossy(&route.stdout).contains("mtu 1456"))
+    })?;
+    gnbs[0].0.set_read_timeout(Some(Duration::from_millis(50)))?;
+    while gnbs[0].receive()?.is_some() {}
+    gnbs[0].0.set_read_timeout(Some(RECEIVE))?;
 
     // The robot moves to another gNB, while a thousand packets a second are on their way to it.
     let (stop, numbered) = (AtomicBool::new(false), AtomicU32::new(0));

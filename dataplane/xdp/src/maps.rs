@@ -114,8 +114,15 @@ impl Maps {
 
     /// What the agent has written, as bytes by map; not what the programs keep there.
     pub(crate) fn raw_entries(&self) -> Result<Vec<RawEntry>, Error> {
-        const KEPT: [&str; 6] =
-            ["METER_STATE", "QUEUE_STATE", "EVENT_RATE", "GTP_RATE", "RECENT", "PROBE"];
+        const KEPT: [&str; 7] = [
+            "METER_STATE",
+            "QUEUE_STATE",
+            "EVENT_RATE",
+            "GTP_RATE",
+            "ICMP_RATE",
+            "RECENT",
+            "PROBE",
+        ];
         // Sockets cannot be read back.
         let of_agent = self.by_name.iter().filter(|(name, map)| {
             !KEPT.contains(*name)

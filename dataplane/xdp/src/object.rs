@@ -12,7 +12,7 @@ pub(crate) fn bytes() -> &'static [u8] {
 }
 
 /// Programs of the object and their place in the tail-call map; the entry is in no place.
-pub(crate) const STAGES: [(&str, u32); 7] = [
+pub(crate) const STAGES: [(&str, u32); 8] = [
     ("access", selvedge_ebpf_common::STAGE_ACCESS),
     ("sid", selvedge_ebpf_common::STAGE_SID),
     ("answer", selvedge_ebpf_common::STAGE_ANSWER),
@@ -20,6 +20,7 @@ pub(crate) const STAGES: [(&str, u32); 7] = [
     ("extensions", selvedge_ebpf_common::STAGE_EXTENSIONS),
     ("gtp", selvedge_ebpf_common::STAGE_GTP),
     ("tunnel", selvedge_ebpf_common::STAGE_TUNNEL),
+    ("icmp", selvedge_ebpf_common::STAGE_ICMP),
 ];
 pub(crate) const ENTRY: &str = "entry";
 pub(crate) const HOOK_RX: &str = "hook_rx";

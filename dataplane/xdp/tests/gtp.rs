@@ -174,13 +174,33 @@ fn a_packet_that_the_tunnel_does_not_carry_is_too_big() {
         };
         // 1500 less 44 for the tunnel and 28 for the user's headers.
         assert!(matches!(len(1428), Verdict::Forwarded { port: 1, .. }));
-        assert_eq!(len(1429), Verdict::Dropped(drop::TOO_BIG));
+        // Who sends more is told, and what would fit.
+        let Verdict::Answered { frame: told } = len(1429) else { panic!() };
+        let headers = etherparse::PacketHeaders::from_ethernet_slice(&told).unwrap();
+        let Some(etherparse::TransportHeader::Icmpv4(icmp)) = headers.transport else { panic!() };
+        let etherparse::Icmpv4Type::DestinationUnreachable(
+            etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
+        ) = icmp.icmp_type
+        else {
+            panic!("{icmp:?}")
+        };
+        assert_eq!(next_hop_mtu, 1500 - 44);
+        assert_eq!(icmp.checksum, icmp.icmp_type.calc_checksum(headers.payload.slice()));
         // What comes up has its headers on top of the access MTU.
         let up = datagram(UE, SERVER, (1, 2), &[0; 1472]);
         let got = bed.run(&of_gnb(&g_pdu(TEID, QFI, &up)));
         assert!(matches!(got, Verdict::Forwarded { port: 2, .. }), "{got:?}");
         let up = datagram(UE, SERVER, (1, 2), &[0; 1473]);
-        bed.drops(&of_gnb(&g_pdu(TEID, QFI, &up)), drop::TOO_BIG, "above the access MTU");
+        // The UE gets it as from the server, in its tunnel.
+        let Verdict::Forwarded { port: 1, frame } = bed.run(&of_gnb(&g_pdu(TEID, QFI, &up))) else {
+            panic!()
+        };
+        let inner = etherparse::PacketHeaders::from_ip_slice(&frame[14 + 44..]).unwrap();
+        let Some(etherparse::NetHeaders::Ipv4(ip, _)) = inner.net else { panic!("IPv4") };
+        assert_eq!((ip.source, ip.destination), (SERVER, UE));
+        let Some(etherparse::TransportHeader::Icmpv4(icmp)) = inner.transport else { panic!() };
+        let is_told = matches!(icmp.icmp_type, etherparse::Icmpv4Type::DestinationUnreachable(_));
+        assert!(is_told, "{icmp:?}");
     });
 }
 

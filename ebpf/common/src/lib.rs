@@ -69,6 +69,8 @@ pub const N3_ADDRESSES: usize = 4;
 /// GTP-U messages that one port may be answered in a second, and at once, for tunnels and
 /// extension headers that are not known.
 pub const GTP_ANSWERS_PER_SECOND: u64 = 1000;
+/// ICMP errors that one port may be the cause of in a second, and at once.
+pub const ICMP_ERRORS_PER_SECOND: u64 = 1000;
 /// UDP source ports of tunnels are this and 14 bits of the flow's label (RFC 6335 §6, dynamic).
 pub const TUNNEL_SOURCE_PORT: u16 = 0xc000;
 
@@ -95,9 +97,10 @@ pub const STAGE_EXTENSIONS: u32 = 3;
 pub const STAGE_CLASSIFY: u32 = 4;
 pub const STAGE_GTP: u32 = 5;
 pub const STAGE_TUNNEL: u32 = 6;
+pub const STAGE_ICMP: u32 = 7;
 /// Where benches put the program they measure; empty in a switch.
-pub const STAGE_UNDER_TEST: u32 = 7;
-pub const STAGES: u32 = 8;
+pub const STAGE_UNDER_TEST: u32 = 8;
+pub const STAGES: u32 = 9;
 
 /// Test packets of STAMP (RFC 8762) between neighbors: where the sender hears, and where the
 /// reflector does. Of the two switches on a link only, so the addresses are nobody's.

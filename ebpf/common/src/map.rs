@@ -142,5 +142,6 @@ pub const PINNED: &[Spec] = &[
     of::<AddressKey, u64>("RECENT", Kind::LruHash, MAX_RECENT),
     array::<QueueState>("EVENT_RATE", PORT_SLOTS),
     array::<QueueState>("GTP_RATE", PORT_SLOTS),
+    array::<QueueState>("ICMP_RATE", PORT_SLOTS),
     array::<ProbeValue>("PROBE", MAX_PORT_ID as u32 + 1),
 ];

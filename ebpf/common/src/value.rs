@@ -400,7 +400,7 @@ pub struct QueueValue {
     pub prepay_bytes: u32,
 }
 
-/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`): a theoretical arrival time, on a cache line of its own.
+/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`, `ICMP_RATE`): a theoretical arrival time, on a cache line of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
@@ -524,13 +524,14 @@ pub struct Scratch {
     pub detail: u32,
     /// Of a packet that leaves in a tunnel: see [`TunnelData`].
     pub tunnel: u64,
-    /// Of its flow, as in an outer header.
+    /// Of its flow, as in an outer header; with `notice`, the longest packet that would have gone.
     pub label: u32,
     /// Of a packet out of a PDU session: what `endpoint` would say; 0: it came in by itself.
     pub slice_set: u16,
     /// Outer DSCP of a packet that leaves in a tunnel.
     pub dscp: u8,
-    pub _pad2: u8,
+    /// What its sender is told of a packet that goes no further.
+    pub notice: u8,
 }
 
 pub const TRANSPORT_KNOWN: u64 = 1 << 63;

@@ -9,6 +9,7 @@ pub const IPV6_LEN: usize = 40;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
 pub const SCTP: u8 = 132;
 /// IPv4 in IPv6 (RFC 2473).

@@ -4,7 +4,7 @@
 //! lies in a switch's pinned maps can be put here as it is.
 
 use selvedge_ebpf_common::{
-    STAGE_ACCESS, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_SID,
+    STAGE_ACCESS, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_ICMP, STAGE_SID,
     STAGE_TUNNEL,
 };
 
@@ -62,6 +62,7 @@ fn stage(index: u32) -> Option<fn(XdpContext) -> u32> {
         STAGE_EXTENSIONS => Some(bpf::extensions),
         STAGE_GTP => Some(bpf::gtp),
         STAGE_TUNNEL => Some(bpf::tunnel),
+        STAGE_ICMP => Some(bpf::icmp),
         _ => None,
     }
 }

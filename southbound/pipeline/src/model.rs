@@ -25,6 +25,7 @@ mod access;
 mod fabric;
 mod frame;
 mod gtp;
+mod icmp;
 mod switch;
 pub mod wire;
 

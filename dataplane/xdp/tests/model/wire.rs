@@ -1,10 +1,12 @@
 //! What must hold of any frame that leaves, read with etherparse and not with our own parsers.
 
 use etherparse::{
-    ArpPacketSlice, Ethernet2HeaderSlice, Icmpv6Slice, IpAuthHeaderSlice, IpNumber,
+    ArpPacketSlice, Ethernet2HeaderSlice, Icmpv4Slice, Icmpv6Slice, IpAuthHeaderSlice, IpNumber,
     Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
     PacketHeaders, TransportHeader, UdpHeaderSlice,
 };
+use std::net::IpAddr;
+
 use selvedge_pipeline::entry::gateway;
 use selvedge_pipeline::model::wire::flow_label;
 use selvedge_xdp::Verdict;
@@ -20,8 +22,8 @@ type Transport = (u8, Option<(u16, u16)>, bool);
 /// A user's packet as etherparse reads it.
 #[derive(Debug)]
 struct Packet<'a> {
-    source: std::net::IpAddr,
-    destination: std::net::IpAddr,
+    source: IpAddr,
+    destination: IpAddr,
     /// `None`: the extension headers are not as they should be.
     transport: Option<Transport>,
     hop_limit: u8,
@@ -71,14 +73,50 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Is `before`, `hops` further on.
+    /// Is `before`, `hops` further on; or tells its sender, on behalf of where it was to go, that it
+    /// is too big.
     fn check(&self, before: &Packet<'_>, hops: u8) {
+        let turned = (self.destination, self.source) == (before.source, before.destination);
+        if turned && self.payload != before.payload {
+            assert_eq!((self.hop_limit, self.checksum_error), (63, 0), "routed");
+            let kind = self.check_error(before);
+            assert!([[3, 4], [2, 0]].contains(&kind), "{kind:?}");
+            return;
+        }
         assert_eq!(
             (self.source, self.destination, self.transport, self.payload),
             (before.source, before.destination, before.transport, before.payload)
         );
         assert_eq!(self.hop_limit + hops, before.hop_limit);
         assert_eq!(self.checksum_error, before.checksum_error, "as right as it was");
+    }
+}
+
+impl Packet<'_> {
+    /// An ICMP error about `before`: its type and code.
+    fn check_error(&self, before: &Packet<'_>) -> [u8; 2] {
+        assert_eq!(self.destination, before.source);
+        let quoted = &self.payload[8..];
+        let ends: (IpAddr, IpAddr) = match (self.source, self.destination) {
+            (IpAddr::V4(_), _) => {
+                let message = Icmpv4Slice::from_slice(self.payload).expect("a message");
+                let right = message.icmp_type().calc_checksum(message.payload());
+                assert_eq!(message.checksum(), right);
+                let header = Ipv4HeaderSlice::from_slice(quoted).expect("a header");
+                assert_eq!(quoted[20..], before.payload[..8]);
+                (header.source_addr().into(), header.destination_addr().into())
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let message = Icmpv6Slice::from_slice(self.payload).expect("a message");
+                assert!(message.is_checksum_valid(source.octets(), destination.octets()));
+                let header = Ipv6HeaderSlice::from_slice(quoted).expect("a header");
+                assert_eq!(quoted[40..], before.payload[..8]);
+                (header.source_addr().into(), header.destination_addr().into())
+            }
+            ends => panic!("{ends:?}"),
+        };
+        assert_eq!(ends, (before.source, before.destination));
+        [self.payload[0], self.payload[1]]
     }
 }
 
@@ -162,7 +200,8 @@ fn of_user(packet: &[u8]) -> (u16, &[u8]) {
 fn let_in<'a>(frame: &'a [u8], after: &Packet<'_>) -> Packet<'a> {
     let (ethertype, rest) = link(frame);
     let packet = Packet::read(ethertype, rest).expect("a whole packet");
-    if (packet.source, packet.destination) == (after.source, after.destination) {
+    let ends = (packet.source, packet.destination);
+    if ends == (after.source, after.destination) || ends == (after.destination, after.source) {
         return packet;
     }
     assert!(N3.contains(&&*packet.destination.to_string()));
@@ -239,22 +278,37 @@ pub(crate) fn check(access: bool, frame: &[u8], verdict: &Verdict) {
                 let inner = inner.expect("a whole packet");
                 let before = let_in(frame, &inner);
                 inner.check(&before, 1);
-                let Packet { source, destination, transport, .. } = before;
+                let Packet { source, destination, transport, .. } = inner;
                 let (protocol, ports, is_fragment) = transport.expect("what it carries");
                 let (protocol, ports) = if is_fragment { (0, None) } else { (protocol, ports) };
                 let label = flow_label(source, destination, ports, protocol);
-                assert_eq!(header.flow_label().value(), label, "{before:?}");
+                assert_eq!(header.flow_label().value(), label, "{inner:?}");
                 assert_eq!(header.hop_limit(), 64);
             } else {
-                // What is carried is nobody's business on the way.
-                assert_eq!(sent[54..], frame[54..sent.len()]);
+                // What is carried is nobody's business on the way, but where its sender is told.
+                let untrimmed = frame[..54 + usize::from(outer_len(frame))].to_vec();
+                let (same, before) = (sent[54..] == untrimmed[54..], outer(&untrimmed).1);
+                if !same {
+                    let (inner, before) = (inner.expect("whole"), before.expect("whole"));
+                    inner.check(&before, 0);
+                }
             }
         }
         Verdict::Answered { frame: sent } => {
             assert_eq!((&sent[..6], &sent[6..12]), (&frame[6..12], &gateway::MAC[..]));
             match link(sent) {
-                (IPV4, _) => check_gtp_answer(frame, sent),
+                (IPV4, rest) if rest[9] == 17 => check_gtp_answer(frame, sent),
                 (IPV6, rest) if rest[6] == 17 => check_gtp_answer(frame, sent),
+                (kind @ (IPV4 | IPV6), rest) if kind == IPV4 || rest[40] < 128 => {
+                    let [before, error] = [frame, sent].map(|frame| {
+                        let (kind, rest) = link(frame);
+                        Packet::read(kind, rest).expect("a whole packet")
+                    });
+                    let kind = error.check_error(&before);
+                    assert!([[3, 4], [11, 0], [2, 0], [3, 0]].contains(&kind), "{kind:?}");
+                    assert!(gateway::is(error.source));
+                    assert_eq!((error.hop_limit, error.checksum_error), (64, 0));
+                }
                 (IPV6, rest) => {
                     let header = Ipv6HeaderSlice::from_slice(rest).expect("an IPv6 header");
                     let message = Icmpv6Slice::from_slice(&rest[40..]).expect("a message");

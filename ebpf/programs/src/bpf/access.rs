@@ -18,10 +18,14 @@ use selvedge_ebpf_parse::srv6::{Container, flow_label};
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, rewrite};
 
 use super::classify::Found;
+use super::icmp::Notice;
 use super::maps::{POLICY, PORT, SID, SLICE_COUNTERS};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, classify, egress, events, extensions, jump, lookup, packet, repair, tunnel};
+use super::tunnel::Prepared;
+use super::{
+    Step, classify, egress, events, extensions, icmp, jump, lookup, packet, repair, tunnel,
+};
 
 /// Router solicitation to redirect (RFC 4861 §4).
 pub(super) const ND_FIRST: u8 = 133;
@@ -74,7 +78,7 @@ fn enter(ctx: &XdpContext, state: State, mut inner: Packet, version: u8) -> Step
         return if from_tunnel { Err(drop::CORE_ADDRESS) } else { jump(ctx, STAGE_GTP) };
     }
     if inner.len > MAX_INNER_LEN {
-        return Err(drop::TOO_BIG);
+        return icmp::tell(ctx, state, Notice::TooBig, MAX_INNER_LEN);
     }
     // RFC 8754 §5.1: nobody outside may say where a packet goes inside.
     if version == 6 && inner.destination[0] & 0xffff == 0x005f {
@@ -152,7 +156,8 @@ fn ingress(
     version: u8,
 ) -> Step {
     let (mut slice_set, mut direction) = (state.slice_set(), state.direction());
-    if slice_set == 0 {
+    let from_tunnel = slice_set != 0;
+    if !from_tunnel {
         let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source, version) else {
             reveal(ctx, state, inner.source, version);
             return Err(drop::SPOOFED_SOURCE);
@@ -163,7 +168,10 @@ fn ingress(
         return Err(drop::UNSUPPORTED);
     }
     if inner.hop_limit <= 1 {
-        return Err(drop::HOP_LIMIT);
+        return match from_tunnel {
+            true => Err(drop::HOP_LIMIT),
+            false => icmp::tell(ctx, state, Notice::TimeExceeded, 0),
+        };
     }
     match classify::rule(config, state, &inner) {
         Found::Rule(rule) if rule.action == RULE_DROP => return Err(drop::CLASSIFIER_DROP),
@@ -223,7 +231,10 @@ fn local(
 ) -> Step {
     let delivery = lookup::delivery(config, state.slice(), inner.destination, version);
     let delivery = delivery.ok_or(drop::NO_DELIVERY)?;
-    let (way, overhead) = tunnel::prepare(state, delivery, inner, profile)?;
+    let (way, overhead) = match tunnel::prepare(state, delivery, inner, profile)? {
+        Prepared::To(way, overhead) => (way, overhead),
+        Prepared::TooBig(mtu) => return icmp::tell(ctx, state, Notice::TooBig, mtu),
+    };
     let port = u32::from(way_port(way));
     trim(ctx, inner)?;
     let len = ETHERNET_LEN as u32 + overhead + inner.len;

@@ -106,8 +106,8 @@ const fn half(address: [u8; 16], at: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-const GATEWAY_HIGH: u64 = half(GATEWAY_IPV6, 0);
-const GATEWAY_LOW: u64 = half(GATEWAY_IPV6, 8);
+pub(super) const GATEWAY_HIGH: u64 = half(GATEWAY_IPV6, 0);
+pub(super) const GATEWAY_LOW: u64 = half(GATEWAY_IPV6, 8);
 
 #[inline(always)]
 pub(super) fn words(word: u64) -> u32 {

@@ -218,7 +218,7 @@ fn answer<const N: usize>(
             cursor.take::<{ ETHERNET_LEN + IPV4_LEN + udp::LEN }>().ok_or(drop::MALFORMED)?;
         packet::write_ethernet(frame, to, gateway, ETHERTYPE_IPV4);
         let (own, peer) = ((destination[1] >> 32) as u32, (source[1] >> 32) as u32);
-        tunnel::write_ipv4(frame, 0, IPV4_LEN as u16 + udp_len, own, peer);
+        tunnel::write_ipv4(frame, UDP, 0, IPV4_LEN as u16 + udp_len, own, peer);
         frame.set_raw32::<{ ETHERNET_LEN + IPV4_LEN }>(ports.to_be());
         let rest = u32::from(udp_len) << 16;
         frame.set_raw32::<{ ETHERNET_LEN + IPV4_LEN + 4 }>(rest.to_be());
@@ -227,7 +227,7 @@ fn answer<const N: usize>(
         let frame =
             cursor.take::<{ ETHERNET_LEN + IPV6_LEN + udp::LEN }>().ok_or(drop::MALFORMED)?;
         packet::write_ethernet(frame, to, gateway, ETHERTYPE_IPV6);
-        tunnel::write_ipv6(frame, 0, 0, udp_len.into(), destination, source);
+        tunnel::write_ipv6(frame, UDP, 0, 0, udp_len.into(), destination, source);
         frame.set_raw32::<{ ETHERNET_LEN + IPV6_LEN }>(ports.to_be());
         write(cursor.peek().ok_or(drop::MALFORMED)?);
         let ends =

@@ -144,6 +144,8 @@ pub(super) static EVENT_RATE: Array<QueueState> = Array::with_max_entries(PORT_S
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static GTP_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ICMP_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static PROBE: Array<ProbeValue> = Array::with_max_entries(MAX_PORT_ID as u32 + 1, 0);
 
 /// Tail calls. Not pinned under its name: each load has its own.
@@ -162,6 +164,7 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
         ROUTE_V4 ROUTE_V4_AT ROUTE_V6 ROUTE_V6_AT ROUTE_PREFIX METER METER_STATE POLICY SID BACKUP
         DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
         SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
-        SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE GTP_RATE PROBE
+        SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE GTP_RATE ICMP_RATE
+        PROBE
     }
 };

@@ -11,6 +11,7 @@ mod extensions;
 #[cfg(target_arch = "bpf")]
 mod generator;
 mod gtp;
+mod icmp;
 mod lookup;
 mod maps;
 mod meter;
@@ -166,6 +167,13 @@ pub(crate) fn gtp(ctx: XdpContext) -> u32 {
 pub(crate) fn tunnel(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(tunnel::run(&ctx, state))
+}
+
+/// What is told to the sender of a packet that goes no further.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn icmp(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(icmp::run(&ctx, state))
 }
 
 /// On the socket end of a compute port: frames go to the hook's AF_XDP socket, or nowhere.

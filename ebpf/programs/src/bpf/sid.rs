@@ -14,10 +14,12 @@ use selvedge_ebpf_parse::ip::{self, ECN_CE, ECN_ECT_0, ECN_ECT_1, IPIP, IPV4_LEN
 use selvedge_ebpf_parse::srv6::Container;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, rewrite};
 
+use super::icmp::Notice;
 use super::maps::{HOOK, HOOK_COUNTERS, PORT, PORT_COUNTERS, SID, SOCKET};
 use super::meter::{Profile, meter};
 use super::state::State;
-use super::{Step, egress, jump, lookup, packet, repair, tunnel};
+use super::tunnel::Prepared;
+use super::{Step, egress, icmp, jump, lookup, packet, repair, tunnel};
 
 /// Segments that one switch may consume of a packet before it has to leave.
 const ROUNDS: u32 = 4;
@@ -242,7 +244,10 @@ fn decapsulate(
     };
     let delivery = delivery.ok_or(drop::NO_DELIVERY)?;
     let profile = Profile::from_dscp(class >> 2);
-    let (way, overhead) = tunnel::prepare(state, delivery, &inner, profile)?;
+    let (way, overhead) = match tunnel::prepare(state, delivery, &inner, profile)? {
+        Prepared::To(way, overhead) => (way, overhead),
+        Prepared::TooBig(mtu) => return icmp::tell(ctx, state, Notice::TooBig, mtu),
+    };
     let port = u32::from(way_port(way));
     let len = ETHERNET_LEN as u32 + overhead + inner.len;
     if egress::queue(config, state, port, profile, len)? {

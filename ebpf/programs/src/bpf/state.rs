@@ -64,6 +64,7 @@ impl State {
     field!(label, set_label, label: u32);
     field!(slice_set, set_slice_set, slice_set: u16);
     field!(dscp, set_dscp, dscp: u8);
+    field!(notice, set_notice, notice: u8);
 
     /// Picoseconds, read once for each packet: the clock costs as much as a look-up or two.
     #[inline(always)]

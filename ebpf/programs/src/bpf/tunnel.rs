@@ -23,8 +23,15 @@ use super::{Step, egress, lookup, packet};
 const _: () = assert!(TUNNEL_V4 as usize == IPV4_LEN + udp::LEN + G_PDU_LEN);
 const _: () = assert!(TUNNEL_V6 as usize == IPV6_LEN + udp::LEN + G_PDU_LEN);
 
-/// Where `delivery` leads: the way, and how many bytes a tunnel puts before the packet; 0: it goes
-/// as it is. Notes what [`run`] needs. `inner` is the packet as it will be, but for its hop limit
+/// Where `delivery` leads.
+pub(super) enum Prepared {
+    /// The way, and how many bytes a tunnel puts before the packet; 0: it goes as it is.
+    To(u64, u32),
+    /// The longest packet that the tunnel carries.
+    TooBig(u32),
+}
+
+/// Where `delivery` leads. Notes what [`run`] needs. `inner` is the packet as it will be, but for its hop limit
 /// and ECN field.
 #[inline(always)]
 pub(super) fn prepare(
@@ -32,19 +39,20 @@ pub(super) fn prepare(
     delivery: u64,
     inner: &Packet,
     profile: Profile,
-) -> Result<(u64, u32), u8> {
-    let Some(tunnel) = TunnelData::unpack(delivery) else { return Ok((delivery, 0)) };
+) -> Result<Prepared, u8> {
+    let Some(tunnel) = TunnelData::unpack(delivery) else { return Ok(Prepared::To(delivery, 0)) };
     let gnb = lookup::gnb(tunnel.gnb).ok_or(drop::NO_DELIVERY)?;
     let overhead = u32::from(gnb.overhead);
-    if inner.len + overhead > gnb.mtu.into() {
-        return Err(drop::TOO_BIG);
+    let mtu = u32::from(gnb.mtu).saturating_sub(overhead);
+    if inner.len > mtu {
+        return Ok(Prepared::TooBig(mtu));
     }
     state.set_tunnel(delivery);
     state.set_len(inner.len);
     let (ports, protocol) = inner.flow();
     state.set_label(flow_label(inner.source, inner.destination, ports, protocol));
     state.set_dscp(profile.dscp());
-    Ok((gnb.way, overhead))
+    Ok(Prepared::To(gnb.way, overhead))
 }
 
 /// The frame is Ethernet and the user's packet, and no more.
@@ -82,7 +90,7 @@ fn v4(
     packet::write_ethernet(frame, gnb.way, mac_word(GATEWAY_MAC), ETHERTYPE_IPV4);
     let (source, destination) = ((gnb.local[1] >> 32) as u32, (gnb.peer[1] >> 32) as u32);
     // Whole, and not to be fragmented, so there is nothing to identify (RFC 6864 §4.1).
-    write_ipv4(frame, class, len as u16, source, destination);
+    write_ipv4(frame, UDP, class, len as u16, source, destination);
     write_udp::<{ ETHERNET_LEN + IPV4_LEN }, _>(frame, state.label(), len - IPV4_LEN as u32);
     gtp::write_g_pdu(
         cursor.take().ok_or(drop::MALFORMED)?,
@@ -107,7 +115,7 @@ fn v6(
     let frame = cursor.take::<{ ETHERNET_LEN + IPV6_LEN + udp::LEN }>().ok_or(drop::MALFORMED)?;
     let payload_len = (LEN - IPV6_LEN) as u32 + state.len();
     packet::write_ethernet(frame, gnb.way, mac_word(GATEWAY_MAC), ETHERTYPE_IPV6);
-    write_ipv6(frame, class, state.label(), payload_len, gnb.local, gnb.peer);
+    write_ipv6(frame, UDP, class, state.label(), payload_len, gnb.local, gnb.peer);
     write_udp::<{ ETHERNET_LEN + IPV6_LEN }, _>(frame, state.label(), payload_len);
     gtp::write_g_pdu(
         cursor.take().ok_or(drop::MALFORMED)?,
@@ -127,6 +135,7 @@ fn session(tunnel: TunnelData) -> Session {
 #[inline(always)]
 pub(super) fn write_ipv4<const N: usize>(
     frame: Window<N>,
+    protocol: u8,
     class: u8,
     len: u16,
     source: u32,
@@ -134,7 +143,7 @@ pub(super) fn write_ipv4<const N: usize>(
 ) {
     const DONT_FRAGMENT: u32 = 0x4000;
     let first = u32::from(0x4500 | u16::from(class)) << 16 | u32::from(len);
-    let third = u32::from(OUTER_HOP_LIMIT) << 24 | u32::from(UDP) << 16;
+    let third = u32::from(OUTER_HOP_LIMIT) << 24 | u32::from(protocol) << 16;
     let halves = |word: u32| (word >> 16) + (word & 0xffff);
     let sum = halves(first)
         + DONT_FRAGMENT
@@ -152,6 +161,7 @@ pub(super) fn write_ipv4<const N: usize>(
 #[inline(always)]
 pub(super) fn write_ipv6<const N: usize>(
     frame: Window<N>,
+    protocol: u8,
     class: u8,
     label: u32,
     payload_len: u32,
@@ -159,7 +169,7 @@ pub(super) fn write_ipv6<const N: usize>(
     destination: [u64; 2],
 ) {
     frame.set_raw32::<14>((6 << 28 | u32::from(class) << 20 | label).to_be());
-    let word = payload_len << 16 | u32::from(UDP) << 8 | u32::from(OUTER_HOP_LIMIT);
+    let word = payload_len << 16 | u32::from(protocol) << 8 | u32::from(OUTER_HOP_LIMIT);
     frame.set_raw32::<18>(word.to_be());
     frame.set_raw64::<22>(source[0]);
     frame.set_raw64::<30>(source[1]);

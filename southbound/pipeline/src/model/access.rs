@@ -7,11 +7,12 @@ use super::{
     Run, Seen, Step, Verdict,
     fabric::Link,
     frame::{self, Outer, Packet, Version},
+    icmp::{Notice, Sender, Told},
     wire::{self, Profile},
 };
 use crate::{
-    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, GtpSessionEntry,
-    PortId, RouteAction, SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, prefix,
+    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, PortId, RouteAction,
+    SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, prefix,
 };
 
 const ICMPV6: u8 = 58;
@@ -37,17 +38,16 @@ impl Run<'_> {
         if self.switch.is_n3(packet.destination) {
             return self.n3(port, frame, &packet);
         }
-        self.enter(port, frame, packet, None)
+        self.enter(frame, packet, Sender::Here(port, frame))
     }
 
-    /// A UE's packet out of its tunnel. What a link's neighbors ask has no meaning there, and what
-    /// is the core's own is not for UEs.
+    /// A UE's packet out of its tunnel, or one of this switch's own. What a link's neighbors ask has
+    /// no meaning there, and what is the core's own is not for UEs.
     pub(super) fn carried(
         &mut self,
-        port: PortId,
         frame: &[u8],
         packet: Packet,
-        session: &GtpSessionEntry,
+        of: (SliceSet, Direction),
     ) -> Step {
         let discovery = packet.protocol == ICMPV6
             && packet.version == Version::V6
@@ -59,32 +59,27 @@ impl Run<'_> {
         if self.switch.is_n3(packet.destination) {
             return Err(DropReason::CoreAddress);
         }
-        self.enter(port, frame, packet, Some((session.slice_set, session.direction)))
+        let sender = Sender::Elsewhere(frame::ethernet_source(frame)?, of);
+        self.enter(frame, packet, sender)
     }
 
-    /// `ue`: what a PDU session says of the sender, in place of `endpoint`.
-    fn enter(
-        &mut self,
-        port: PortId,
-        frame: &[u8],
-        mut packet: Packet,
-        ue: Option<(SliceSet, Direction)>,
-    ) -> Step {
+    /// What a PDU session says of the sender is in place of `endpoint`.
+    fn enter(&mut self, frame: &[u8], mut packet: Packet, sender: Sender<'_>) -> Step {
         if packet.bytes.len() > wire::ACCESS_MTU {
-            return Err(DropReason::TooBig);
+            return self.tell(Notice::TooBig(wire::ACCESS_MTU), Told { packet: &packet, sender });
         }
         let block = |v6: Ipv6Addr| v6.segments()[0] == 0x5f00;
         if matches!(packet.destination, IpAddr::V6(v6) if block(v6)) {
             return Err(DropReason::Srv6FromAccess);
         }
         packet.look_behind_extensions()?;
-        if ue.is_some()
+        if matches!(sender, Sender::Elsewhere(..))
             && packet.protocol == wire::UDP
             && packet.ports.is_some_and(|(_, to)| to == wire::GTP_PORT)
         {
             return Err(DropReason::GtpInGtp);
         }
-        self.ingress(port, frame, packet, ue)
+        self.ingress(frame, packet, sender)
     }
 
     /// A frame on a port without an entry goes nowhere, but shows who is there.
@@ -110,16 +105,10 @@ impl Run<'_> {
     }
 
     /// B.4 to B.10.
-    fn ingress(
-        &mut self,
-        port: PortId,
-        frame: &[u8],
-        mut packet: Packet,
-        ue: Option<(SliceSet, Direction)>,
-    ) -> Step {
-        let (mut slice_set, direction) = match ue {
-            Some(ue) => ue,
-            None => {
+    fn ingress(&mut self, frame: &[u8], mut packet: Packet, sender: Sender<'_>) -> Step {
+        let (mut slice_set, direction) = match sender {
+            Sender::Elsewhere(_, of) => of,
+            Sender::Here(port, frame) => {
                 let endpoint = self.bound(port, frame, packet.source)?;
                 let endpoint = endpoint.ok_or(DropReason::SpoofedSource)?;
                 (endpoint.slice_set, endpoint.direction)
@@ -129,8 +118,14 @@ impl Run<'_> {
             return Err(DropReason::Unsupported);
         }
         if packet.hop_limit() <= 1 {
-            return Err(DropReason::HopLimit);
+            return match sender {
+                Sender::Elsewhere(..) => Err(DropReason::HopLimit),
+                Sender::Here(..) => {
+                    self.tell(Notice::TimeExceeded, Told { packet: &packet, sender })
+                }
+            };
         }
+        let came = packet.clone();
         packet.decrement_hop_limit();
 
         let rule = self.switch.rules().find(|rule| matches(rule, &packet)).copied();
@@ -169,7 +164,10 @@ impl Run<'_> {
         let profile = self.meter(route.slice, direction).unwrap_or(Profile::BEST_EFFORT);
 
         match route.action {
-            RouteAction::Local => self.deliver(route.slice, profile, &packet),
+            RouteAction::Local => {
+                let told = Told { packet: &came, sender };
+                self.deliver(route.slice, profile, &packet, told)
+            }
             RouteAction::Policy(id) => {
                 let key = format!("policy {}", id.0);
                 let Some(policy) = self.switch.policy(id) else {
@@ -346,7 +344,7 @@ fn advertisement(to_mac: [u8; 6], to: Ipv6Addr, own: Ipv6Addr) -> Vec<u8> {
 }
 
 /// B.5: an endpoint's address, and nothing that means something to a link only.
-fn routable(address: IpAddr) -> bool {
+pub(super) fn routable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             !(v4.is_multicast()

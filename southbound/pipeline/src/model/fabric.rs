@@ -5,11 +5,12 @@ use super::{
     Ingress, Run, Step, Verdict,
     frame::{self, Outer, Packet, Version},
     gtp,
+    icmp::{Notice, Sender, Told},
     wire::{self, Profile},
 };
 use crate::{
     BackupEntry, Direction, DropReason, LocalSidAction, NextHopEntry, NodeSid, OnFailure, PortId,
-    SliceId, TableKind, entry::gateway,
+    SliceId, SliceSet, TableKind, entry::gateway,
 };
 
 /// Segments that one switch may consume of a packet before it has to leave (C.3).
@@ -58,7 +59,7 @@ impl Run<'_> {
                 }
                 Some(LocalSidAction::Decapsulate) => {
                     self.hit(TableKind::LocalSid, key, "decapsulate");
-                    return self.decapsulate(&outer);
+                    return self.decapsulate(&outer, &link);
                 }
                 Some(LocalSidAction::Compute { hook, on_failure }) => {
                     outer.shift();
@@ -131,12 +132,13 @@ impl Run<'_> {
         if outer.repair(&sids) { Ok((port, mac)) } else { Err(DropReason::NoRepairRoom) }
     }
 
-    fn decapsulate(&mut self, outer: &Outer) -> Step {
+    fn decapsulate(&mut self, outer: &Outer, link: &Link) -> Step {
         let version = Version::of_protocol(outer.next_header()).ok_or(DropReason::Unsupported)?;
         let mut packet = Packet::parse(version, outer.payload())?;
         if packet.bytes.len() != outer.payload().len() {
             return Err(DropReason::Malformed);
         }
+        let came = packet.clone();
         // RFC 6040 §4.2: outer, inner.
         match (outer.traffic_class() & 3, packet.traffic_class() & 3) {
             (wire::ECN_CE, 0) => return Err(DropReason::Malformed),
@@ -146,11 +148,25 @@ impl Run<'_> {
             _ => {}
         }
         let profile = Profile::from_dscp(outer.traffic_class() >> 2);
-        self.deliver(SliceId(outer.source_group(4)), profile, &packet)
+        let slice = SliceId(outer.source_group(4));
+        // Of a slice that nobody numbered there is no way back.
+        let set = SliceSet(if slice > SliceId::MAX { 0 } else { slice.0 });
+        let direction = match outer.source_group(5) & 1 {
+            0 => Direction::Downlink,
+            _ => Direction::Uplink,
+        };
+        let sender = Sender::Elsewhere(link.addresses.1, (set, direction));
+        self.deliver(slice, profile, &packet, Told { packet: &came, sender })
     }
 
     /// Step D.
-    pub(super) fn deliver(&mut self, slice: SliceId, profile: Profile, packet: &Packet) -> Step {
+    pub(super) fn deliver(
+        &mut self,
+        slice: SliceId,
+        profile: Profile,
+        packet: &Packet,
+        told: Told<'_>,
+    ) -> Step {
         let key = format!("slice {}, {}", slice.0, packet.destination);
         let Some(delivery) = self.switch.delivery(slice, packet.destination).cloned() else {
             self.miss(TableKind::Delivery, key);
@@ -161,8 +177,9 @@ impl Run<'_> {
         let (ethertype, bytes) = match &delivery.tunnel {
             None => (packet.version.ethertype(), packet.bytes.clone()),
             Some(tunnel) => {
-                if packet.bytes.len() + tunnel.overhead() > usize::from(tunnel.mtu) {
-                    return Err(DropReason::TooBig);
+                let mtu = usize::from(tunnel.mtu).saturating_sub(tunnel.overhead());
+                if packet.bytes.len() > mtu {
+                    return self.tell(Notice::TooBig(mtu), told);
                 }
                 let v4 = tunnel.gnb.is_ipv4();
                 let outer = if v4 { Version::V4 } else { Version::V6 };

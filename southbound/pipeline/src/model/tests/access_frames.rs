@@ -52,6 +52,7 @@ fn drops_have_reasons() {
     let robot = || udp(ROBOT, VIDEO).frame();
     let robot6 = || udp(ROBOT6, VIDEO6).frame();
     let long = |len| Ip { payload: vec![0; len], ..udp(ROBOT, VIDEO) }.frame();
+    let icmp = |kind| Ip { protocol: 1, payload: vec![kind; 24], ..udp(ROBOT, VIDEO) }.frame();
     let icmp6 = |kind| Ip { protocol: 58, payload: vec![kind; 24], ..udp(ROBOT6, VIDEO6) }.frame();
     // (what, port, frame, reason)
     let cases: Vec<(&str, PortId, Vec<u8>, DropReason)> = vec![
@@ -66,7 +67,7 @@ fn drops_have_reasons() {
         ("total length beyond frame", ROBOT_PORT, edit(robot(), 17, 33), Malformed),
         ("version 4 in IPv6", ROBOT_PORT, edit(robot6(), 14, 0x45), Malformed),
         ("payload length beyond frame", ROBOT_PORT, edit(robot6(), 19, 13), Malformed),
-        ("1501 bytes", ROBOT_PORT, long(1481), TooBig),
+        ("1501 bytes, may be fragmented", ROBOT_PORT, edit(long(1481), 20, 0), TooBig),
         ("the block", ROBOT_PORT, udp(ROBOT6, "5f00:0:12:e001::").frame(), Srv6FromAccess),
         ("the block beyond ours", ROBOT_PORT, udp(ROBOT6, "5f00:1::1").frame(), Srv6FromAccess),
         ("the block, spoofed", ROBOT_PORT, udp("fd66::6", "5f00:0:1::").frame(), Srv6FromAccess),
@@ -87,9 +88,9 @@ fn drops_have_reasons() {
         ("router solicitation", ROBOT_PORT, icmp6(133), Unsupported),
         ("neighbor advertisement", ROBOT_PORT, icmp6(136), Unsupported),
         ("redirect", ROBOT_PORT, icmp6(137), Unsupported),
-        ("TTL 1", ROBOT_PORT, edit(robot(), 22, 1), HopLimit),
-        ("TTL 0", ROBOT_PORT, edit(robot(), 22, 0), HopLimit),
-        ("hop limit 1", ROBOT_PORT, edit(robot6(), 21, 1), HopLimit),
+        ("TTL 1 of an error", ROBOT_PORT, edit(icmp(11), 22, 1), HopLimit),
+        ("TTL 0 of a fragment", ROBOT_PORT, edit(edit(robot(), 22, 0), 20, 0x20), HopLimit),
+        ("hop limit 1 of an error", ROBOT_PORT, edit(icmp6(1), 21, 1), HopLimit),
         ("nowhere", ROBOT_PORT, udp(ROBOT, "192.0.2.1").frame(), NoRoute),
         ("in the other slice", ROBOT_PORT, udp(PHONE, PLC).frame(), NoRoute),
         ("policy not there", ROBOT_PORT, udp(ROBOT, "10.2.9.1").frame(), NoPolicy),
@@ -144,6 +145,36 @@ fn the_checksum_follows_the_hop_limit() {
             let (_, frame) = out(verdict(ROBOT_PORT, &packet.frame()));
             assert_eq!(frame[14..], Ip { hop_limit: hop_limit - 1, ..packet }.bytes());
         }
+    }
+}
+
+/// RFC 792, RFC 1191, RFC 4443 §3.2 and §3.3: by the gateway, quoting the packet.
+#[test]
+fn who_sends_what_goes_no_further_is_told() {
+    let short =
+        |source: &str, destination: &str| Ip { hop_limit: 1, ..Ip::udp(source, destination) };
+    let long = |source: &str, destination: &str, len| Ip {
+        payload: vec![7; len],
+        ..Ip::udp(source, destination)
+    };
+    // (packet, type and code, the word behind the checksum)
+    let cases = [
+        (short(ROBOT, VIDEO), [11, 0], 0),
+        (long(ROBOT, VIDEO, 1481), [3, 4], 1500),
+        (short(ROBOT6, VIDEO6), [3, 0], 0),
+        (long(ROBOT6, VIDEO6, 1461), [2, 0], 1500),
+    ];
+    for (packet, kind, word) in cases {
+        let Verdict::Answer { port, frame } = verdict(ROBOT_PORT, &packet.frame()) else {
+            panic!("{kind:?}")
+        };
+        assert_eq!((port, &frame[..6]), (ROBOT_PORT, &ROBOT_MAC[..]));
+        parse(&frame);
+        let header = if packet.source.is_ipv4() { 20 } else { 40 };
+        let message = &frame[14 + header..];
+        assert_eq!(message[..2], kind);
+        assert_eq!(message[4..8], u32::to_be_bytes(word));
+        assert_eq!(message[8..], packet.bytes()[..header + 8]);
     }
 }
 
