@@ -82,7 +82,9 @@ pub async fn run(
                 Ok((len, ifindex)) => {
                     let from = current.iter().find(|(_, port)| port.link.ifindex == ifindex);
                     if let Some((id, _)) = from {
-                        drop(frames.try_send((*id, frame[..len].to_vec())));
+                        if let Ok(room) = frames.try_reserve() {
+                            room.send((*id, frame[..len].to_vec()));
+                        }
                         let (now, clock_ms) = (Instant::now(), clock_ms());
                         discovery.receive(*id, &frame[..len], now, clock_ms, &mut out);
                         counts_at = counts_at.or(Some(now + TELL_COUNTS));
