@@ -369,7 +369,8 @@ pub(super) fn entries(entries: &[Entry]) {
 
 /// Ports, and of drops and slices those that there are.
 pub(super) fn counters(counters: &Counters) {
-    let mut table = new(["port", "id", "rx packets", "rx bytes", "tx packets", "tx bytes"]);
+    let mut table =
+        new(["port", "id", "rx packets", "rx bytes", "tx packets", "tx bytes", "tx errors"]);
     for port in &counters.ports {
         table.add_row([
             port.name.clone(),
@@ -378,6 +379,7 @@ pub(super) fn counters(counters: &Counters) {
             port.rx_bytes.to_string(),
             port.tx_packets.to_string(),
             port.tx_bytes.to_string(),
+            port.tx_errors.to_string(),
         ]);
     }
     println!("{}", table.trim_fmt());

@@ -85,7 +85,8 @@ impl Names {
     fn cells(&self) -> Vec<(CounterKind, u32)> {
         let drops = DropReason::ALL.map(|reason| (CounterKind::Drops, reason as u32));
         let ports = self.ports.keys().flat_map(|port| {
-            [CounterKind::PortRx, CounterKind::PortTx].map(|kind| (kind, u32::from(port.0)))
+            [CounterKind::PortRx, CounterKind::PortTx, CounterKind::PortTxErrors]
+                .map(|kind| (kind, u32::from(port.0)))
         });
         let slices = self.slice_cells().flat_map(|(_, _, index)| {
             [CounterKind::SliceIn, CounterKind::SliceDropped].map(|kind| (kind, index))
@@ -114,8 +115,9 @@ impl Names {
         let ports = self.ports.iter().map(|(port, name)| {
             let (rx_packets, rx_bytes) = count(CounterKind::PortRx, port.0.into());
             let (tx_packets, tx_bytes) = count(CounterKind::PortTx, port.0.into());
+            let (tx_errors, _) = count(CounterKind::PortTxErrors, port.0.into());
             let (port, name) = (port.0, name.clone());
-            PortCounters { port, name, rx_packets, rx_bytes, tx_packets, tx_bytes }
+            PortCounters { port, name, rx_packets, rx_bytes, tx_packets, tx_bytes, tx_errors }
         });
         let slices = self.slice_cells().map(|(slice, direction, index)| {
             let (packets, bytes) = count(CounterKind::SliceIn, index);

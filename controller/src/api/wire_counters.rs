@@ -26,6 +26,9 @@ pub struct PortCounters {
     pub rx_bytes: u64,
     pub tx_packets: u64,
     pub tx_bytes: u64,
+    /// Packets that the port's device was given and did not send.
+    #[serde(default)]
+    pub tx_errors: u64,
 }
 
 /// What entered the slice at this switch, in IP bytes, and what of the slice was dropped here.

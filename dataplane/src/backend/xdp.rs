@@ -263,7 +263,11 @@ impl Tables for XdpTables {
             if narrow % 2 == 0 { xdp::Direction::Downlink } else { xdp::Direction::Uplink };
         Ok(match counter {
             // There is no port 0 and no slice 0: cells that never count.
-            CounterKind::PortRx | CounterKind::PortTx if narrow == 0 => Count::default(),
+            CounterKind::PortRx | CounterKind::PortTx | CounterKind::PortTxErrors
+                if narrow == 0 =>
+            {
+                Count::default()
+            }
             CounterKind::SliceIn | CounterKind::SliceDropped | CounterKind::SliceDelivered
                 if slice == 0 =>
             {
@@ -275,7 +279,12 @@ impl Tables for XdpTables {
             }
             CounterKind::PortTx => {
                 let port = self.counters.port(narrow)?;
-                Count { packets: port.tx_packets, bytes: port.tx_bytes }
+                Count { packets: port.left_packets, bytes: port.left_bytes }
+            }
+            CounterKind::PortTxErrors => {
+                let port = self.counters.port(narrow)?;
+                let packets = port.failed_packets + port.failed_answers;
+                Count { packets, bytes: port.failed_bytes }
             }
             CounterKind::Drops => {
                 let drops = self.counters.drops()?;

@@ -1,5 +1,6 @@
 //! Agents that are killed, and upgraded, under [`RATE`] packets a second. Every packet arrives
-//! exactly once, and the switch's counters are exactly what was sent.
+//! exactly once, and the switch's counters are exactly what was sent. One packet in [`ASTRAY`] more
+//! goes to a host whose interface is down: each of them is a transmit error, and no more.
 //!
 //! An agent here is a process, this test program run again ([`an_agent`]), and it is killed with
 //! SIGKILL: at any moment of its start, and in particular while it replaces programs. Packets
@@ -36,6 +37,10 @@ use super::support::{
 
 /// Packets a second.
 const RATE: u64 = 10_000;
+/// Of packets to B, to one that goes to C.
+const ASTRAY: u64 = 10;
+/// A host that is not up.
+const C: &str = "10.1.0.13";
 /// Packets that may be under way: what is lost is then lost by the switch, and not by a ring of
 /// a veth end (256) or a socket of the test.
 const WINDOW: u64 = 128;
@@ -114,17 +119,19 @@ impl Drop for Process {
 }
 
 /// `p1` to `p2` through a policy of two segments that are both this switch's.
-fn program(a: &Host, b: &Host) -> Vec<Entry> {
+fn program(a: &Host, b: &Host, c: &Host) -> Vec<Entry> {
     let policy = PolicyId(1);
     let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
     let mut entries = vec![
         access(1),
         access(2),
+        access(3),
         local(NODE, LocalSidAction::Node),
         local(FUNCTION_UDT46, LocalSidAction::Decapsulate),
         Entry::Policy(PolicyEntry { policy, sids: vec![NODE, FUNCTION_UDT46] }),
     ];
     entries.extend(endpoint(1, A, a.mac()));
+    entries.extend(endpoint(3, C, c.mac()));
     entries.extend(endpoint(2, B, b.mac()).into_iter().map(|entry| match entry {
         Entry::SliceRoute(mut route) => {
             route.action = RouteAction::Policy(policy);
@@ -147,15 +154,18 @@ fn quiet(host: &Host, port: &str, address: &str) {
 }
 
 /// Sends numbers from 0 on until told to stop, or until nothing has arrived for [`PATIENCE`]. How
-/// many, and in what time.
-fn send(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<(u64, Duration)> {
+/// many, to C how many, and in what time.
+fn send(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<(u64, u64, Duration)> {
     let (received, stop) = (Arc::clone(received), Arc::clone(&stop.0));
     host.start(move || {
-        let socket = UdpSocket::bind((A, 0)).unwrap();
-        socket.connect((B, PORT)).unwrap();
+        let [socket, astray] = [B, C].map(|host| {
+            let socket = UdpSocket::bind((A, 0)).unwrap();
+            socket.connect((host, PORT)).unwrap();
+            socket
+        });
         let mut datagram = [0; PAYLOAD];
         let start = Instant::now();
-        let (mut sent, mut moved) = (0u64, start);
+        let (mut sent, mut failed, mut moved) = (0u64, 0, start);
         while !stop.load(Ordering::Relaxed) && moved.elapsed() < PATIENCE {
             let due = start.elapsed().as_micros() as u64 * RATE / 1_000_000;
             let most = due.min(received.load(Ordering::Relaxed) + WINDOW);
@@ -163,10 +173,14 @@ fn send(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<(u64, D
                 datagram[..8].copy_from_slice(&sent.to_be_bytes());
                 socket.send(&datagram).unwrap();
                 (sent, moved) = (sent + 1, Instant::now());
+                if sent.is_multiple_of(ASTRAY) {
+                    astray.send(&datagram).unwrap();
+                    failed += 1;
+                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        (sent, start.elapsed())
+        (sent, failed, start.elapsed())
     })
 }
 
@@ -264,13 +278,15 @@ impl Numbers {
 fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once() {
     in_netns(|| {
         let place = Place::new();
-        let (a, b) = (Host::new("a"), Host::new("b"));
+        let (a, b, c) = (Host::new("a"), Host::new("b"), Host::new("c"));
         quiet(&a, "p1", A);
         quiet(&b, "p2", B);
+        quiet(&c, "p3", C);
+        c.run(|| ip("link set eth0 down"));
         let (received, stop) = (Arc::new(AtomicU64::new(0)), Stop::new());
         let started = Instant::now();
         let mut agent = Process::start(&place);
-        let entries = program(&a, &b);
+        let entries = program(&a, &b, &c);
         let before = block_on(async {
             let (client, _channel) = connect(1).await;
             until("ports are known", async || {
@@ -321,7 +337,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
         let agent = Process::start(&place);
         block_on(async { drop(connect(1).await) });
         stop.0.store(true, Ordering::Relaxed);
-        let (sent, time) = sent.recv().unwrap();
+        let (sent, failed, time) = sent.recv().unwrap();
         let arrived = arrived.recv().unwrap();
         let (after, read) = block_on(async {
             let (client, _channel) = connect(1).await;
@@ -333,8 +349,8 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
         let rate = sent as f64 / time.as_secs_f64();
         println!(
             "{kills} kills ({replacing} while programs were being replaced), {upgrades} upgrades, \
-             an agent starts in {start_time:.2?}: {sent} packets in {time:.1?}, {rate:.0} a second; \
-             longest pause {:.1?}",
+             an agent starts in {start_time:.2?}: {sent} packets in {time:.1?}, {rate:.0} a second, \
+             and {failed} that could not be sent; longest pause {:.1?}",
             arrived.pause
         );
         let lost: Vec<u64> = (0..sent)
@@ -344,14 +360,24 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
         assert!(arrived.times.iter().all(|times| *times == 1), "some arrived twice");
         for ((counter, (packets, bytes)), (_, was)) in after.into_iter().zip(before) {
             let wanted = match counter {
-                CounterKind::PortRx | CounterKind::PortTx => (sent, sent * FRAME),
-                CounterKind::SliceIn | CounterKind::SliceDelivered => (sent, sent * INNER),
-                CounterKind::Drops | CounterKind::SliceDropped | CounterKind::Hook => (0, 0),
+                CounterKind::PortRx => (sent + failed, (sent + failed) * FRAME),
+                CounterKind::PortTx => (sent, sent * FRAME),
+                CounterKind::PortTxErrors => (failed, failed * FRAME),
+                CounterKind::Drops => (failed, 0),
+                // Delivered is what was given to the endpoint's port.
+                CounterKind::SliceIn | CounterKind::SliceDelivered => {
+                    (sent + failed, (sent + failed) * INNER)
+                }
+                CounterKind::SliceDropped | CounterKind::Hook => (0, 0),
             };
             assert_eq!((packets - was.0, bytes - was.1), wanted, "{counter:?}");
         }
         let errors_after = [transmit_errors(), a.run(transmit_errors), b.run(transmit_errors)];
-        assert_eq!(errors_after, errors, "at the switch, A and B");
+        assert_eq!(
+            errors_after,
+            [errors[0] + failed, errors[1], errors[2]],
+            "at the switch, A and B"
+        );
         assert_eq!(read, entries);
         assert!(rate > 0.9 * RATE as f64, "{rate:.0} packets a second only");
         agent.stop();

@@ -1,4 +1,7 @@
 //! Counters, added up over the CPUs. They start at 0 when the maps are made and wrap never.
+//!
+//! What a port has sent are its `left_*`. `tx_*` are what its device was given: of that, some may
+//! have failed (`failed_*`), and what is missing then is on its way, for as long as a poll takes.
 
 use std::sync::Arc;
 
@@ -21,6 +24,7 @@ pub struct Counters(pub(crate) Arc<Maps>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub received: u64,
+    /// Given to the device of a port, which has not refused it.
     pub forwarded: u64,
     /// Handed to the kernel's stack: LLDP.
     pub passed: u64,
@@ -113,16 +117,18 @@ impl Counters {
 
     /// Read while packets flow, the two sides differ by those under way.
     pub fn totals(&self) -> Result<Totals, Error> {
-        let mut totals = Totals::default();
+        let (mut totals, mut failed_answers) = (Totals::default(), 0);
         debug_assert!(u32::from(MAX_PORT_ID) < u32::from(COMPUTE_PORT));
         for slot in 0..PORT_SLOTS {
             let port = self.port_slot(slot)?;
             totals.received += port.rx_packets;
-            totals.forwarded += port.tx_packets;
+            totals.forwarded += port.tx_packets - port.failed_packets;
+            failed_answers += port.failed_answers;
         }
         totals.dropped = self.drops()?.iter().sum();
         [totals.passed, totals.answered] =
             self.sum("SCRATCH", 0, |scratch: Scratch| [scratch.passed, scratch.answered])?;
+        totals.answered -= failed_answers;
         Ok(totals)
     }
 }
@@ -136,6 +142,11 @@ fn add(a: PortCounters, b: PortCounters) -> PortCounters {
         rx_marked: pairs(a.rx_marked, b.rx_marked),
         tx_marked: pairs(a.tx_marked, b.tx_marked),
         prepaid_bytes: 0,
+        left_packets: a.left_packets.wrapping_add(b.left_packets),
+        left_bytes: a.left_bytes.wrapping_add(b.left_bytes),
+        failed_packets: a.failed_packets.wrapping_add(b.failed_packets),
+        failed_bytes: a.failed_bytes.wrapping_add(b.failed_bytes),
+        failed_answers: a.failed_answers.wrapping_add(b.failed_answers),
     }
 }
 

@@ -41,6 +41,16 @@ pub enum Error {
     #[error("cannot load the embedded eBPF object")]
     Object(#[source] Box<aya::EbpfError>),
 
+    #[error("this kernel does not say what its structures are (CONFIG_DEBUG_INFO_BTF)")]
+    KernelTypes(#[source] io::Error),
+
+    #[error("cannot attach to the kernel's tracepoint {tracepoint:?}")]
+    Tracepoint {
+        tracepoint: &'static str,
+        #[source]
+        source: io::Error,
+    },
+
     /// The source carries the verifier's log.
     #[error("the kernel refuses the eBPF program {program:?}")]
     Program {

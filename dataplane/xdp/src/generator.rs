@@ -8,6 +8,7 @@ use selvedge_ebpf_common::value::{DeviceValue, HeadNext, HeadValue, PatchValue};
 use selvedge_ebpf_common::{GENERATOR_HEAD_LEN, GENERATOR_SHORT_HEAD_LEN, STAGE_UNDER_TEST};
 
 use crate::load::{self, Clock};
+use crate::object::JUMP;
 use crate::switch::{Interface, Switch};
 use crate::{Error, sys};
 
@@ -147,7 +148,7 @@ impl<'a> Generator<'a> {
             UnderTest::Redirect => self.redirect.as_fd(),
             UnderTest::Kernel => self.pass.as_fd(),
         };
-        load::put_stage(self.jump.as_fd(), STAGE_UNDER_TEST, program)?;
+        load::put_stage(self.jump.as_fd(), JUMP, STAGE_UNDER_TEST, program)?;
         sys::live_run(self.generator.as_fd(), frame, ifindex, repeat, BATCH)
             .map(|ns| Duration::from_nanos(ns.into()))
             .map_err(Error::TestRun)

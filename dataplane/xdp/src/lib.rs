@@ -9,6 +9,7 @@
 //! Units: rates are bits per second, sizes are bytes. Port ids are `1..=255`; a hook's compute
 //! port has none.
 
+mod btf;
 mod counters;
 mod error;
 mod events;

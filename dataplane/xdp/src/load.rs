@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use aya::programs::{Program, Xdp};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::map::PINNED;
 
-use crate::object::{self, ENTRY, HOOK_RX, JUMP, STAGES};
+use crate::object::{self, ENTRY, HOOK_RX, JUMP, STAGES, TRACERS};
 use crate::pins::{LinkName, Pins};
-use crate::{Error, sys};
+use crate::{Error, btf, sys};
 
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -17,8 +17,20 @@ pub(crate) struct Programs {
     hook_rx: OwnedFd,
     jump: OwnedFd,
     stages: Vec<(&'static str, OwnedFd)>,
+    tracers: Vec<Tracer>,
     /// Of [`Clock::Set`].
     pub(crate) clock: Option<OwnedFd>,
+}
+
+/// What hears a tracepoint.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    /// Attached, if nothing is yet; it jumps to what is in the tail-call map at `place`.
+    pub(crate) attached: OwnedFd,
+    pub(crate) tracepoint: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) program: OwnedFd,
+    pub(crate) place: u32,
 }
 
 const JUMP_PREFIX: &str = "jump-";
@@ -41,10 +53,18 @@ pub(crate) fn load(pins: &Pins, clock: Clock) -> Result<Programs, Error> {
     let mut stages = Vec::new();
     for (name, index) in STAGES {
         let stage = program(&mut ebpf, name)?;
-        put_stage(jump.as_fd(), index, stage.as_fd())?;
+        put_stage(jump.as_fd(), JUMP, index, stage.as_fd())?;
         stages.push((name, stage));
     }
-    Ok(Programs { entry, hook_rx, jump, stages, clock })
+    let tracers: Result<_, Error> = TRACERS
+        .iter()
+        .map(|&(attached, tracepoint, name, place)| {
+            let attached = program(&mut ebpf, attached)?;
+            let program = program(&mut ebpf, name)?;
+            Ok(Tracer { attached, tracepoint, name, program, place })
+        })
+        .collect();
+    Ok(Programs { entry, hook_rx, jump, stages, tracers: tracers?, clock })
 }
 
 /// The object with its pinned maps: those of `pins`, made if they are not there. `sized`: maps of
@@ -57,6 +77,8 @@ pub(crate) fn object(
     let mut loader = EbpfLoader::new();
     let is_set = u32::from(clock == Clock::Set);
     loader.override_global("CLOCK_IS_SET", &is_set, true);
+    let ifindex = btf::offset("net_device", "ifindex").map_err(Error::KernelTypes)?;
+    loader.override_global("IFINDEX_OFFSET", &ifindex, true);
     for (name, entries) in sized {
         loader.map_max_entries(name, *entries);
     }
@@ -106,6 +128,7 @@ pub(crate) fn tail_calls(ebpf: &Ebpf) -> Result<OwnedFd, Error> {
 
 pub(crate) fn put_stage(
     jump: BorrowedFd<'_>,
+    name: &'static str,
     index: u32,
     stage: BorrowedFd<'_>,
 ) -> Result<(), Error> {
@@ -114,21 +137,21 @@ pub(crate) fn put_stage(
     let result = unsafe {
         sys::update(jump, std::ptr::from_ref(&index).cast(), std::ptr::from_ref(&fd).cast())
     };
-    result.map_err(Error::map("write", JUMP))
+    result.map_err(Error::map("write", name))
 }
 
 pub(crate) fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
     let program = ebpf.program_mut(name).expect("the object has this program");
-    let Program::Xdp(program) = program else { unreachable!("all our programs are XDP") };
-    let load = |program: &mut Xdp| {
-        program.load()?;
+    let load = |program: &mut Program| {
+        match program {
+            Program::Xdp(program) => program.load()?,
+            Program::RawTracePoint(program) => program.load()?,
+            _ => unreachable!("our programs are of these kinds"),
+        }
         Ok(program.fd()?.as_fd().try_clone_to_owned())
     };
     load(program)
-        .map_err(|source: aya::programs::ProgramError| Error::Program {
-            program: name,
-            source: Box::new(source),
-        })?
+        .map_err(|source: ProgramError| Error::Program { program: name, source: Box::new(source) })?
         .map_err(Error::map("open", name))
 }
 
@@ -137,11 +160,17 @@ impl Programs {
         self.entry.as_fd()
     }
 
-    pub(crate) fn for_link(&self, name: LinkName) -> BorrowedFd<'_> {
+    /// What a link carries; `None`: what it has carried from the start.
+    pub(crate) fn for_link(&self, name: LinkName) -> Option<BorrowedFd<'_>> {
         match name {
-            LinkName::Port(_) => self.entry.as_fd(),
-            LinkName::Socket(_) => self.hook_rx.as_fd(),
+            LinkName::Port(_) => Some(self.entry.as_fd()),
+            LinkName::Socket(_) => Some(self.hook_rx.as_fd()),
+            LinkName::Tracer(_) => None,
         }
+    }
+
+    pub(crate) fn tracers(&self) -> impl Iterator<Item = (LinkName, &Tracer)> {
+        (0u16..).map(LinkName::Tracer).zip(&self.tracers)
     }
 
     /// Pins the tail-call map beside those of earlier loads.
@@ -157,7 +186,8 @@ impl Programs {
     pub(crate) fn pin_programs(&self, pins: &Pins) -> Result<(), Error> {
         let named = [(ENTRY, &self.entry), (HOOK_RX, &self.hook_rx)];
         let stages = self.stages.iter().map(|(name, fd)| (*name, fd));
-        for (name, fd) in named.into_iter().chain(stages) {
+        let tracers = self.tracers.iter().map(|tracer| (tracer.name, &tracer.program));
+        for (name, fd) in named.into_iter().chain(stages).chain(tracers) {
             let path = pins.program(name);
             sys::pin(fd.as_fd(), &path).map_err(Error::path("pin a program at", path))?;
         }

@@ -16,6 +16,8 @@ use crate::{Error, sys};
 pub(crate) struct Map {
     fd: OwnedFd,
     pub(crate) spec: &'static Spec,
+    /// Of a per-CPU map, what counts as one CPU more: see [`Map::with_base`].
+    base: Option<Box<Map>>,
 }
 
 /// One entry of a pinned map, as bytes.
@@ -29,7 +31,13 @@ pub struct RawEntry {
 impl Map {
     /// `fd` is a map of exactly this spec; [`mismatch`] has been asked.
     pub(crate) fn new(fd: OwnedFd, spec: &'static Spec) -> Self {
-        Self { fd, spec }
+        Self { fd, spec, base: None }
+    }
+
+    /// Adds to what is read of a per-CPU array what `base`, an array as long, holds.
+    pub(crate) fn with_base(self, base: Map) -> Self {
+        assert_eq!(base.spec.value_bytes, self.spec.value_bytes, "{}", base.spec.name);
+        Self { base: Some(Box::new(base)), ..self }
     }
 
     fn check<K: Plain, V: Plain>(&self) {
@@ -184,7 +192,7 @@ impl Map {
         }
     }
 
-    /// One element of a per-CPU array, for each possible CPU.
+    /// One element of a per-CPU array, for each possible CPU, and after them its base.
     pub(crate) fn per_cpu<V: Plain>(&self, index: u32) -> Result<Vec<V>, Error> {
         self.check_per_cpu::<V>();
         let n_cpus = self.cpus()?;
@@ -198,13 +206,17 @@ impl Map {
             )
         };
         match found.map_err(Error::map("read", self.spec.name))? {
-            // SAFETY: the kernel has written all of them.
-            Some(()) => Ok(values.into_iter().map(|v| unsafe { v.assume_init() }).collect()),
+            Some(()) => {
+                // SAFETY: the kernel has written all of them.
+                let values = values.into_iter().map(|value| unsafe { value.assume_init() });
+                let base = self.base.as_ref().map(|base| base.at(index)).transpose()?;
+                Ok(values.chain(base).collect())
+            }
             None => Ok(Vec::new()),
         }
     }
 
-    /// All elements of a per-CPU array, each added up over the CPUs.
+    /// All elements of a per-CPU array, each added up over the CPUs and its base.
     pub(crate) fn per_cpu_array<V: Plain + Default>(
         &self,
         add: impl Fn(V, V) -> V,
@@ -220,7 +232,14 @@ impl Map {
         };
         let got = got.map_err(Error::map("read", self.spec.name))?;
         let whole = values.chunks_exact(n_cpus).take(got as usize);
-        Ok(whole.map(|cpus| cpus.iter().copied().fold(V::default(), &add)).collect())
+        let mut sums: Vec<V> =
+            whole.map(|cpus| cpus.iter().copied().fold(V::default(), &add)).collect();
+        if let Some(base) = &self.base {
+            for (sum, more) in sums.iter_mut().zip(base.array()?) {
+                *sum = add(*sum, more);
+            }
+        }
+        Ok(sums)
     }
 
     fn check_per_cpu<V: Plain>(&self) {

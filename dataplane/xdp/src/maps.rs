@@ -14,6 +14,9 @@ use crate::exact::{Entry, Exact, Keys, is_mapped};
 use crate::interned::Interned;
 use crate::map::{Map, RawEntry};
 
+/// Ends the names of what earlier layouts have counted.
+pub(crate) const BASE: &str = "_BASE";
+
 #[derive(Debug)]
 pub struct Maps {
     by_name: BTreeMap<&'static str, Map>,
@@ -74,6 +77,12 @@ impl Maps {
     pub(crate) fn new(maps: impl IntoIterator<Item = Map>) -> Result<Self, Error> {
         let by_name: BTreeMap<_, _> = maps.into_iter().map(|map| (map.spec.name, map)).collect();
         assert_eq!(by_name.len(), PINNED.len(), "every pinned map is opened");
+        let (bases, mut by_name): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            by_name.into_iter().partition(|(name, _)| name.ends_with(BASE));
+        for (name, base) in bases {
+            let (name, map) = by_name.remove_entry(name.trim_end_matches(BASE)).expect("its map");
+            by_name.insert(name, map.with_base(base));
+        }
         let exact = |table, keys, map: usize| {
             let [rows, places] = EXACT[map];
             Exact::open(table, keys, &by_name[rows], &by_name[places])
@@ -127,7 +136,10 @@ impl Maps {
         let of_agent = self.by_name.iter().filter(|(name, map)| {
             !KEPT.contains(*name)
                 && !EXACT.as_flattened().contains(*name)
-                && !matches!(map.spec.kind, Kind::PerCpuArray | Kind::RingBuf | Kind::XskMap)
+                && !matches!(
+                    map.spec.kind,
+                    Kind::PerCpuArray | Kind::RingBuf | Kind::XskMap | Kind::ProgramArray
+                )
         });
         let mut all = Vec::new();
         for (_, map) in of_agent {

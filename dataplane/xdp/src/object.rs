@@ -22,6 +22,14 @@ pub(crate) const STAGES: [(&str, u32); 8] = [
     ("tunnel", selvedge_ebpf_common::STAGE_TUNNEL),
     ("icmp", selvedge_ebpf_common::STAGE_ICMP),
 ];
+/// Programs on tracepoints: attached once, their tracepoint, the program they jump to, and its
+/// place in [`TRACE`].
+pub(crate) const TRACERS: [(&str, &str, &str, u32); 2] = [
+    ("on_transmitted", "xdp_devmap_xmit", "transmitted", selvedge_ebpf_common::TRACE_TRANSMITTED),
+    ("on_refused", "xdp_redirect_err", "refused", selvedge_ebpf_common::TRACE_REFUSED),
+];
+/// Pinned: those who jump outlive this load.
+pub(crate) const TRACE: &str = "TRACE";
 pub(crate) const ENTRY: &str = "entry";
 pub(crate) const HOOK_RX: &str = "hook_rx";
 /// The tail-call map. Made anew at each load, so that the stages of two loads never mix.

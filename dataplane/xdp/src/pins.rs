@@ -28,6 +28,8 @@ pub(crate) enum LinkName {
     Port(u16),
     /// The socket end of a hook's compute port.
     Socket(u16),
+    /// A tracepoint, by its place in the object's list.
+    Tracer(u16),
 }
 
 impl LinkName {
@@ -35,6 +37,7 @@ impl LinkName {
         match self {
             Self::Port(port) => format!("port-{port}"),
             Self::Socket(hook) => format!("socket-{hook}"),
+            Self::Tracer(place) => format!("tracer-{place}"),
         }
     }
 
@@ -42,8 +45,10 @@ impl LinkName {
         let text = text.to_str()?;
         if let Some(port) = text.strip_prefix("port-") {
             port.parse().ok().map(Self::Port)
+        } else if let Some(hook) = text.strip_prefix("socket-") {
+            hook.parse().ok().map(Self::Socket)
         } else {
-            text.strip_prefix("socket-")?.parse().ok().map(Self::Socket)
+            text.strip_prefix("tracer-")?.parse().ok().map(Self::Tracer)
         }
     }
 }
@@ -112,10 +117,13 @@ pub(crate) fn unpin(path: &Path) -> Result<bool, Error> {
 }
 
 /// Takes a pinned link's program off its interface, and removes the pin. When this returns
-/// the interface is free.
+/// the interface is free. A tracepoint's goes with its pin.
 pub(crate) fn remove_link(path: &Path) -> Result<(), Error> {
     match sys::open_pin(path) {
-        Ok(link) => sys::detach_link(link.as_fd()).map_err(Error::path("detach", path))?,
+        Ok(link) => match sys::detach_link(link.as_fd()) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            detached => detached.map_err(Error::path("detach", path))?,
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(Error::path("open the pin", path)(source)),
     }

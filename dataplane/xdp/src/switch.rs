@@ -16,7 +16,7 @@ use crate::facts::Facts;
 use crate::load::{self, Clock, Programs};
 use crate::map::{Map, RawEntry, mismatch};
 use crate::maps::Maps;
-use crate::object::JUMP;
+use crate::object::{JUMP, TRACE};
 use crate::pins::{LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
@@ -153,9 +153,12 @@ impl Switch {
     }
 
     fn configure(&self, metering: bool) -> Result<(), Error> {
+        let device_map = sys::map_info(self.maps.get("DEVICE").as_fd());
+        let device_map = device_map.map_err(Error::map("look at", "DEVICE"))?.id;
         let writer = self.maps.write();
         self.maps.set_config(&writer, |config| {
             config.metering = metering.into();
+            config.device_map = device_map;
             if config.source == 0 {
                 config.source = LocalSidTable::initial_source();
             }
@@ -173,7 +176,9 @@ impl Switch {
         // before any link uses it, and the old ones until no packet is under way in programs that
         // were replaced: an agent may die at any of these lines.
         self.programs.pin_jump(&self.pins)?;
+        self.listen()?;
         for name in self.pins.links()? {
+            let Some(program) = self.programs.for_link(name) else { continue };
             let path = self.pins.link(name);
             let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
             let info = sys::link_info(link.as_fd()).map_err(Error::path("look at", &path))?;
@@ -182,7 +187,6 @@ impl Switch {
                 tracing::debug!(link = %path.display(), "its interface is gone");
                 self.forget(name)?;
             } else {
-                let program = self.programs.for_link(name);
                 sys::update_link(link.as_fd(), program)
                     .map_err(Error::path("replace the program of", &path))?;
             }
@@ -196,6 +200,22 @@ impl Switch {
         self.programs.pin_programs(&self.pins)
     }
 
+    /// To what devices make of frames: from before the first that these programs give to one.
+    fn listen(&self) -> Result<(), Error> {
+        for (name, tracer) in self.programs.tracers() {
+            let trace = self.maps.get(TRACE).as_fd();
+            load::put_stage(trace, TRACE, tracer.place, tracer.program.as_fd())?;
+            let path = self.pins.link(name);
+            if !path.exists() {
+                let failed = |source| Error::Tracepoint { tracepoint: tracer.tracepoint, source };
+                let link = sys::link_tracepoint(tracer.attached.as_fd(), tracer.tracepoint);
+                let link = link.map_err(failed)?;
+                sys::pin(link.as_fd(), &path).map_err(Error::path("pin a link at", path))?;
+            }
+        }
+        Ok(())
+    }
+
     fn forget(&mut self, name: LinkName) -> Result<(), Error> {
         match name {
             LinkName::Port(slot) => self.detach_slot(slot),
@@ -203,6 +223,7 @@ impl Switch {
                 self.remove_index("HOOK_BY_IFINDEX", hook.into())?;
                 self.unlink(name)
             }
+            LinkName::Tracer(_) => self.unlink(name),
         }
     }
 
@@ -301,7 +322,7 @@ impl Switch {
     /// Puts the program for `name` on an interface and pins the link, unless it is there.
     pub(crate) fn link(&mut self, name: LinkName, interface: &Interface) -> Result<(), Error> {
         let path = self.pins.link(name);
-        let program = self.programs.for_link(name);
+        let program = self.programs.for_link(name).expect("an interface carries one of these");
         match sys::link_xdp(program, interface.index) {
             Ok(link) => {
                 // A pin of this name is of another interface.

@@ -21,6 +21,7 @@ const OBJ_PIN: c_int = 6;
 const OBJ_GET: c_int = 7;
 const PROG_TEST_RUN: c_int = 10;
 const OBJ_GET_INFO_BY_FD: c_int = 15;
+const RAW_TRACEPOINT_OPEN: c_int = 17;
 const MAP_LOOKUP_BATCH: c_int = 24;
 const MAP_UPDATE_BATCH: c_int = 26;
 const LINK_CREATE: c_int = 28;
@@ -100,6 +101,14 @@ struct LinkUpdateAttr {
     new_prog_fd: u32,
     flags: u32,
     old_prog_fd: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TracepointAttr {
+    name: u64,
+    prog_fd: u32,
+    _pad: u32,
 }
 
 #[repr(C)]
@@ -370,6 +379,15 @@ pub(crate) fn link_xdp(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<Owne
     };
     // SAFETY: no pointers.
     unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)
+}
+
+/// Puts a program on a tracepoint of the kernel. Its program cannot be replaced.
+pub(crate) fn link_tracepoint(program: BorrowedFd<'_>, tracepoint: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(tracepoint).map_err(io::Error::other)?;
+    let mut attr =
+        TracepointAttr { name: name.as_ptr() as u64, prog_fd: raw(program), ..Default::default() };
+    // SAFETY: `name` is a C string that outlives the call.
+    unsafe { bpf(RAW_TRACEPOINT_OPEN, &mut attr) }.map(owned)
 }
 
 /// Replaces a link's program; no packet sees neither.

@@ -30,9 +30,11 @@ pub const GTP_IN_GTP: u8 = 23;
 pub const CORE_ADDRESS: u8 = 24;
 pub const END_MARKER: u8 = 25;
 pub const ERROR_INDICATION: u8 = 26;
+/// Given to the egress port, whose device did not send it.
+pub const TRANSMIT_ERROR: u8 = 27;
 
 /// Number of reasons.
-pub const REASONS: usize = 27;
+pub const REASONS: usize = 28;
 
 /// Names by number, as metrics and traces print them.
 pub const NAMES: [&str; REASONS] = [
@@ -63,4 +65,5 @@ pub const NAMES: [&str; REASONS] = [
     "core_address",
     "end_marker",
     "error_indication",
+    "transmit_error",
 ];

@@ -17,6 +17,7 @@
 
 pub mod drop;
 pub mod exact;
+pub mod flight;
 pub mod key;
 pub mod map;
 pub mod rate;
@@ -101,6 +102,12 @@ pub const STAGE_ICMP: u32 = 7;
 /// Where benches put the program they measure; empty in a switch.
 pub const STAGE_UNDER_TEST: u32 = 8;
 pub const STAGES: u32 = 9;
+
+/// Indices of the `TRACE` map: what devices sent and refused of a bulk, and what did not come to
+/// them.
+pub const TRACE_TRANSMITTED: u32 = 0;
+pub const TRACE_REFUSED: u32 = 1;
+pub const TRACES: u32 = 2;
 
 /// Test packets of STAMP (RFC 8762) between neighbors: where the sender hears, and where the
 /// reflector does. Of the two switches on a link only, so the addresses are nobody's.

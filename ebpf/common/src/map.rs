@@ -8,7 +8,7 @@ use crate::rule::{MAX_RULE_NODES, RuleNode, RuleValue};
 use crate::value::*;
 use crate::{
     BACKUP_SLOTS, MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS,
-    SLICE_SLOTS, drop::REASONS,
+    SLICE_SLOTS, TRACES, drop::REASONS,
 };
 
 /// Prefixes of `endpoint`, `slice_route` and `delivery`, each, that are no whole addresses. Of those
@@ -34,6 +34,7 @@ pub const LOW_IFINDICES: u32 = 4096;
 pub enum Kind {
     Hash = 1,
     Array = 2,
+    ProgramArray = 3,
     PerCpuArray = 6,
     LruHash = 9,
     LpmTrie = 11,
@@ -132,6 +133,13 @@ pub const PINNED: &[Spec] = &[
     per_cpu::<HookCounters>("HOOK_COUNTERS", MAX_HOOKS as u32),
     per_cpu::<u64>("DROPS", REASONS as u32),
     per_cpu::<Scratch>("SCRATCH", 1),
+    array::<PortCounters>("PORT_COUNTERS_BASE", PORT_SLOTS),
+    array::<SliceCounters>("SLICE_COUNTERS_BASE", SLICE_SLOTS),
+    array::<HookCounters>("HOOK_COUNTERS_BASE", MAX_HOOKS as u32),
+    array::<u64>("DROPS_BASE", REASONS as u32),
+    array::<Scratch>("SCRATCH_BASE", 1),
+    per_cpu::<FlightValue>("FLIGHT", PORT_SLOTS),
+    of::<u32, u32>("TRACE", Kind::ProgramArray, TRACES),
     Spec {
         name: "EVENTS",
         kind: Kind::RingBuf,

@@ -32,7 +32,8 @@ plain! {
     QueueValue = 56,
     QueueState = 64,
     HookValue = 16,
-    PortCounters = 72,
+    PortCounters = 112,
+    FlightValue = 272,
     SliceCounters = 104,
     HookCounters = 64,
     Scratch = 80,
@@ -64,7 +65,8 @@ pub struct ConfigValue {
     pub mark: u32,
     /// 0: there is no address in `n3`.
     pub n3_addresses: u32,
-    pub _pad: u32,
+    /// Kernel's id of the map `DEVICE`, by which it says what it could not redirect.
+    pub device_map: u32,
 }
 
 impl ConfigValue {
@@ -433,6 +435,7 @@ pub const HOOK_QUARANTINED: u32 = 3;
 pub struct PortCounters {
     pub rx_packets: u64,
     pub rx_bytes: u64,
+    /// Given to the device.
     pub tx_packets: u64,
     pub tx_bytes: u64,
     /// Of those in an outer header, by its mark. The mark alternates (RFC 9341 §3): packets of
@@ -442,6 +445,30 @@ pub struct PortCounters {
     pub tx_marked: [u64; 2],
     /// Charged to the port's queue and not sent yet. No counter.
     pub prepaid_bytes: u64,
+    /// Of those given to the device: what it sent, and what it did not. The rest is on its way.
+    pub left_packets: u64,
+    pub left_bytes: u64,
+    pub failed_packets: u64,
+    pub failed_bytes: u64,
+    /// Answers from here that the device did not send; in no other count of the port.
+    pub failed_answers: u64,
+}
+
+/// `FLIGHT` by port, for each CPU: frames given to the device of which it is not known yet
+/// whether they were sent. See [`flight`](crate::flight).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlightValue {
+    /// Frames, modulo 2^32.
+    pub given: u32,
+    /// Of them, those whose end is known.
+    pub settled: u32,
+    /// Packets and bytes that the port has counted of those given, modulo 2^32 each: answers are
+    /// not counted.
+    pub counted: [u32; 2],
+    /// The same before each of the last frames, by its number modulo
+    /// [`flight::KEPT`](crate::flight::KEPT).
+    pub before: [[u32; 2]; crate::flight::KEPT as usize],
 }
 
 /// `SLICE_COUNTERS` by slice and direction, for each CPU. Bytes are the user's IP bytes.

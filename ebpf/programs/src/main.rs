@@ -1,4 +1,4 @@
-//! The XDP programs of a switch.
+//! The XDP programs of a switch, and two that hear what devices make of their redirects.
 //!
 //! | program | runs | does |
 //! |---|---|---|
@@ -9,6 +9,8 @@
 //! | `gtp` | by tail call, access ports | what gNBs send to this switch's N3 addresses |
 //! | `tunnel` | by tail call, from `access` and `sid` | puts a UE's packet into its tunnel |
 //! | `hook_rx` | on the socket end of compute ports | hands frames to the hook's socket |
+//! | `on_transmitted`, `on_refused` | on the kernel's tracepoints, for as long as the switch is there | call the next two, which are replaced |
+//! | `transmitted`, `refused` | when a device has sent, or not, what was redirected to it | counts it |
 //! | `redirect`, `pass`, `discard` | nowhere; benches and tests | what they are called |
 //! | `generator` | nowhere; benches | makes frames anew, for the program under test |
 //!

@@ -65,11 +65,14 @@ pub enum DropReason {
     EndMarker = 25,
     /// A gNB does not know a tunnel that we send into.
     ErrorIndication = 26,
+    /// Given to the egress port, whose device did not send it: its ring or queue was full, or it
+    /// was taken down.
+    TransmitError = 27,
 }
 
 impl DropReason {
     /// Every reason, indexed by its value.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
         Self::PortDisabled,
         Self::Unsupported,
@@ -97,6 +100,7 @@ impl DropReason {
         Self::CoreAddress,
         Self::EndMarker,
         Self::ErrorIndication,
+        Self::TransmitError,
     ];
 
     /// The name that counters, traces and documents use.
@@ -129,6 +133,7 @@ impl DropReason {
             Self::CoreAddress => "core_address",
             Self::EndMarker => "end_marker",
             Self::ErrorIndication => "error_indication",
+            Self::TransmitError => "transmit_error",
         }
     }
 
@@ -170,7 +175,7 @@ mod tests {
             assert_eq!(DropReason::from_u8(reason as u8), Some(reason));
             assert_eq!(reason.name().parse(), Ok(reason));
         }
-        assert_eq!(DropReason::from_u8(27), None);
+        assert_eq!(DropReason::from_u8(28), None);
         assert!("Malformed".parse::<DropReason>().is_err());
     }
 }

@@ -161,10 +161,11 @@ pub enum CounterKind {
     SliceDropped,
     Hook,
     SliceDelivered,
+    PortTxErrors,
 }
 
 impl CounterKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PortRx,
         Self::PortTx,
         Self::Drops,
@@ -172,6 +173,7 @@ impl CounterKind {
         Self::SliceDropped,
         Self::Hook,
         Self::SliceDelivered,
+        Self::PortTxErrors,
     ];
 
     pub const fn counter(self) -> &'static Counter {
@@ -509,7 +511,7 @@ static TABLES: [Table; 14] = [
     },
 ];
 
-static COUNTERS: [Counter; 7] = [
+static COUNTERS: [Counter; 8] = [
     Counter {
         id: COUNTER | 1,
         name: "port_rx",
@@ -558,6 +560,14 @@ static COUNTERS: [Counter; 7] = [
         doc: "Delivered here to an endpoint, by slice * 2 + direction; IP bytes.",
         unit: CounterUnit::PacketsAndBytes,
         size: SLICE_CELLS,
+    },
+    Counter {
+        id: COUNTER | 8,
+        name: "port_tx_errors",
+        doc: "Given to the port and not sent by its device, by port; bytes with the Ethernet \
+              header, but for answers of the switch itself, which have none. Not in port_tx.",
+        unit: CounterUnit::PacketsAndBytes,
+        size: 256,
     },
 ];
 

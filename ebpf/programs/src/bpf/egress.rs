@@ -6,7 +6,7 @@ use selvedge_ebpf_common::value::{ConfigValue, PortCounters};
 use selvedge_ebpf_common::{PORT_SLOTS, drop};
 
 use super::Step;
-use super::maps::{DEVICE, PORT_COUNTERS, QUEUE, QUEUE_STATE};
+use super::maps::{DEVICE, FLIGHT, PORT_COUNTERS, QUEUE, QUEUE_STATE};
 use super::meter::{Profile, charge, pay, prepay};
 use super::state::State;
 
@@ -71,6 +71,7 @@ pub(super) fn send(state: State, port: u32, len: u32, mark: Option<u32>) -> Step
     if DEVICE.redirect(port, xdp_action::XDP_DROP.into()).is_err() {
         return Err(drop::PORT_DOWN);
     }
+    give(port, len as u16);
     if port < PORT_SLOTS
         && let Some(counters) = PORT_COUNTERS.get_ptr_mut(port)
     {
@@ -84,4 +85,13 @@ pub(super) fn send(state: State, port: u32, len: u32, mark: Option<u32>) -> Step
         }
     }
     Ok(state.forwarded(port))
+}
+
+/// Remembers a frame until the device of `port` has sent it. `bytes` is 0 of an answer.
+#[inline(always)]
+pub(super) fn give(port: u32, bytes: u16) {
+    if let Some(flight) = FLIGHT.get_ptr_mut(port) {
+        // SAFETY: this CPU's own.
+        unsafe { (*flight).give(bytes) };
+    }
 }

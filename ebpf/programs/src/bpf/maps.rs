@@ -13,7 +13,7 @@ use selvedge_ebpf_common::rule::{MAX_RULE_NODES, RuleNode, RuleValue};
 use selvedge_ebpf_common::value::*;
 use selvedge_ebpf_common::{
     BACKUP_SLOTS, MAX_HOOKS, MAX_PORT_ID, MAX_RULES, POLICY_SLOTS, PORT_SLOTS, SID_SLOTS,
-    SLICE_SLOTS, STAGES,
+    SLICE_SLOTS, STAGES, TRACES,
 };
 
 /// What follows the length in a `PrefixKey`: scope and address.
@@ -135,6 +135,23 @@ pub(super) static HOOK_COUNTERS: PerCpuArray<HookCounters> =
 pub(super) static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS as u32, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+// What was counted in earlier layouts; the agent adds it to the counters of the same name.
+#[cfg_attr(target_arch = "bpf", map)]
+static PORT_COUNTERS_BASE: Array<PortCounters> = Array::with_max_entries(PORT_SLOTS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+static SLICE_COUNTERS_BASE: Array<SliceCounters> = Array::with_max_entries(SLICE_SLOTS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+static HOOK_COUNTERS_BASE: Array<HookCounters> = Array::with_max_entries(MAX_HOOKS as u32, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+static DROPS_BASE: Array<u64> = Array::with_max_entries(REASONS as u32, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+static SCRATCH_BASE: Array<Scratch> = Array::with_max_entries(1, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static FLIGHT: PerCpuArray<FlightValue> = PerCpuArray::with_max_entries(PORT_SLOTS, 0);
+/// Programs of tracepoints, which are attached once and jump here: so they are replaced in one
+/// step, which links of tracepoints are not.
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static TRACE: ProgramArray = ProgramArray::with_max_entries(TRACES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
@@ -164,7 +181,8 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
         ROUTE_V4 ROUTE_V4_AT ROUTE_V6 ROUTE_V6_AT ROUTE_PREFIX METER METER_STATE POLICY SID BACKUP
         DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
         SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
-        SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH EVENTS RECENT EVENT_RATE GTP_RATE ICMP_RATE
-        PROBE
+        SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH PORT_COUNTERS_BASE SLICE_COUNTERS_BASE
+        HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE FLIGHT TRACE EVENTS RECENT EVENT_RATE GTP_RATE
+        ICMP_RATE PROBE
     }
 };

@@ -20,6 +20,8 @@ mod probe;
 mod repair;
 mod sid;
 mod state;
+#[cfg(target_arch = "bpf")]
+mod transmit;
 mod tunnel;
 
 use aya_ebpf::EbpfContext;

@@ -6,7 +6,7 @@ use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_
 use selvedge_ebpf_common::{drop, slice_slot};
 
 use super::maps::{DEVICE, DROPS, SCRATCH, SLICE_COUNTERS};
-use super::{Step, clock};
+use super::{Step, clock, egress};
 
 #[derive(Clone, Copy)]
 pub(super) struct State(*mut Scratch);
@@ -119,6 +119,7 @@ impl State {
         if DEVICE.redirect(self.port(), xdp_action::XDP_DROP.into()).is_err() {
             return Err(drop::PORT_DOWN);
         }
+        egress::give(self.port(), 0);
         self.ends(END_ANSWERED, 0);
         // SAFETY: this CPU's scratch, for as long as the program runs.
         unsafe { (*self.0).answered += 1 };

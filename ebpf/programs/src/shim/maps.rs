@@ -98,6 +98,7 @@ impl Def {
                 }
                 Kind::LpmTrie => Store::Trie(Vec::new()),
                 Kind::RingBuf => Store::Ring(VecDeque::new()),
+                Kind::ProgramArray => unreachable!("the host calls stages itself"),
             }))
         })
     }
@@ -337,19 +338,21 @@ impl RingBuf {
 }
 
 /// Its stages are always there; the host calls them.
-pub(crate) struct ProgramArray {
-    stages: u32,
-}
+pub(crate) struct ProgramArray(Def);
 
 impl ProgramArray {
     pub(crate) const fn with_max_entries(stages: u32, _flags: u32) -> Self {
-        Self { stages }
+        Self(Def { kind: Kind::ProgramArray, key_bytes: 4, value_bytes: 4, entries: stages })
+    }
+
+    pub(crate) const fn def(&self) -> &Def {
+        &self.0
     }
 
     /// # Safety
     /// None needed here; aya's has this signature.
     pub(crate) unsafe fn tail_call<C: EbpfContext>(&self, _ctx: &C, stage: u32) {
-        if !over() && stage < self.stages {
+        if !over() && stage < self.0.entries {
             MACHINE.with(|machine| machine.next.set(Some(stage)));
         }
     }

@@ -1,0 +1,116 @@
+//! What switches of old layouts hold, for tests of what becomes of it: entries of every table,
+//! the same in each layout, which `layouts/vN.txt` has as layout N keeps them.
+
+use selvedge_pipeline::entry::FUNCTION_UDT46;
+use selvedge_pipeline::{
+    BackupEntry, Class, ClassifierAction, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry,
+    Entry, GenerationEntry, GtpSessionEntry, HookId, LocalSidAction, LocalSidEntry, N3AddressEntry,
+    NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortId, PortKind,
+    PortQueueEntry, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, Tunnel,
+};
+
+/// Hosts at `p1` and `p2`, which are ports 1 and 2.
+pub const A: &str = "10.1.0.11";
+pub const B: &str = "10.1.0.12";
+pub const A_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
+pub const B_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
+/// Of the switch itself.
+const NODE: u16 = 5;
+
+/// What A sends to B is encapsulated, and decapsulated, by this switch alone. The rest is one
+/// entry of each other sort, which no packet meets.
+pub fn entries() -> Vec<Entry> {
+    let slice = SliceId::DEFAULT;
+    let slice_set = SliceSet(slice.0);
+    let net = |text: &str| text.parse().unwrap();
+    let port = |port, kind| Entry::Port(PortEntry { port: PortId(port), kind });
+    let endpoint = |port, prefix| {
+        let (port, direction) = (PortId(port), Direction::Uplink);
+        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
+    };
+    let route =
+        |prefix, action| Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action });
+    let delivery = |prefix, port, mac, tunnel| {
+        Entry::Delivery(DeliveryEntry { slice, prefix, port: PortId(port), mac, tunnel })
+    };
+    let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
+    let policy = |id, sids| Entry::Policy(PolicyEntry { policy: PolicyId(id), sids });
+    let tunnel = Tunnel {
+        local: "192.0.2.1".parse().unwrap(),
+        gnb: "192.0.2.9".parse().unwrap(),
+        teid: 0x1234_5678,
+        qfi: 9,
+        mtu: 1500,
+    };
+    let mut entries = vec![
+        port(1, PortKind::Access),
+        port(2, PortKind::Access),
+        port(3, PortKind::Fabric),
+        endpoint(1, net("10.1.0.11/32")),
+        endpoint(2, net("10.1.0.12/32")),
+        endpoint(2, net("fd10::/64")),
+        Entry::Classifier(Box::new(ClassifierEntry {
+            priority: 70,
+            source: Some(net("10.9.0.0/16")),
+            destination: None,
+            protocol: Some(17),
+            source_ports: None,
+            destination_ports: Some([5001, 5003]),
+            dscp: None,
+            action: ClassifierAction::SetSlice(SliceId(9)),
+        })),
+        route(net("10.1.0.11/32"), RouteAction::Local),
+        route(net("10.1.0.12/32"), RouteAction::Policy(PolicyId(1))),
+        route(net("10.8.0.0/16"), RouteAction::Policy(PolicyId(65535))),
+        Entry::SliceMeter(SliceMeterEntry {
+            slice: SliceId(9),
+            direction: Direction::Uplink,
+            class: Class::Urllc,
+            guaranteed_bps: 20_000_000,
+            guaranteed_burst_bytes: 30_000,
+            maximum_bps: 50_000_000,
+            maximum_burst_bytes: 60_000,
+        }),
+        policy(1, vec![NODE, FUNCTION_UDT46]),
+        policy(65535, vec![7, 0xE100, 0xE001]),
+        local(NODE, LocalSidAction::Node),
+        local(FUNCTION_UDT46, LocalSidAction::Decapsulate),
+        local(0xE101, LocalSidAction::Compute { hook: HookId(2), on_failure: OnFailure::Bypass }),
+        Entry::NextHop(NextHopEntry {
+            node: NodeSid(7),
+            port: PortId(3),
+            mac: [2, 0, 0, 0, 0, 3],
+            backup: 4,
+        }),
+        Entry::Backup(BackupEntry {
+            around: PortId(3),
+            backup: 4,
+            port: PortId(2),
+            mac: [2, 0, 0, 0, 0, 4],
+            sids: vec![9, 8],
+        }),
+        delivery(net("10.1.0.11/32"), 1, A_MAC, None),
+        delivery(net("10.1.0.12/32"), 2, B_MAC, None),
+        delivery(net("fd10::/64"), 2, B_MAC, None),
+        delivery(net("10.7.0.1/32"), 3, [2, 0, 0, 0, 0, 7], Some(Box::new(tunnel))),
+        Entry::PortQueue(PortQueueEntry {
+            port: PortId(3),
+            rate_bps: 97_000_000,
+            threshold_bytes: [1000, 2000, 3000],
+        }),
+        Entry::Generation(GenerationEntry { generation: 77 }),
+        Entry::N3Address(N3AddressEntry { address: "192.0.2.1".parse().unwrap() }),
+        Entry::GtpSession(Box::new(GtpSessionEntry {
+            teid: 0x9abc_def0,
+            port: PortId(3),
+            gnb: "192.0.2.9".parse().unwrap(),
+            ue_ipv4: Some("10.7.0.1".parse().unwrap()),
+            ue_ipv6: Some("fd17::/64".parse().unwrap()),
+            slice_set,
+            direction: Direction::Uplink,
+            qfis: 1 << 9,
+        })),
+    ];
+    entries.sort();
+    entries
+}
