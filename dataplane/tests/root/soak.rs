@@ -47,8 +47,8 @@ const WINDOW: u64 = 128;
 /// Bytes of a datagram; its number comes first.
 const PAYLOAD: usize = 120;
 /// Of the frame: Ethernet, IPv4 and UDP before the datagram.
-const FRAME: u64 = 14 + INNER;
-const INNER: u64 = 20 + 8 + PAYLOAD as u64;
+pub(crate) const FRAME: u64 = 14 + INNER;
+pub(crate) const INNER: u64 = 20 + 8 + PAYLOAD as u64;
 /// Where B listens.
 const PORT: u16 = 5001;
 /// Segment id of the switch itself.
@@ -79,31 +79,31 @@ fn an_agent() {
     result.unwrap_or_else(|error| panic!("{}", selvedge_dataplane::ports::chain(&error)));
 }
 
+/// This test program, to be run for one of its tests that others run.
+pub(crate) fn run_again(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--ignored", "--nocapture"]).stdin(Stdio::piped());
+    command
+}
+
 /// An agent's process; killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(place: &Place) -> Self {
-        let this = std::env::current_exe().unwrap();
+    pub(crate) fn start(place: &Place) -> Self {
         let at = format!("{} {}", place.instance, place.run_dir().display());
-        let child = Command::new(this)
-            .args(["soak::an_agent", "--exact", "--ignored", "--nocapture"])
-            .env(AGENT, at)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
+        Self(run_again("soak::an_agent").env(AGENT, at).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// SIGKILL, of a process that runs.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         let status = self.0.wait().unwrap();
         assert_eq!(status.signal(), Some(9), "it had ended by itself: {status}");
     }
 
     /// As SIGTERM does.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         drop(self.0.stdin.take());
         let status = self.0.wait().unwrap();
         assert!(status.success(), "{status}");
@@ -144,7 +144,7 @@ fn program(a: &Host, b: &Host, c: &Host) -> Vec<Entry> {
 }
 
 /// A host that says nothing by itself.
-fn quiet(host: &Host, port: &str, address: &str) {
+pub(crate) fn quiet(host: &Host, port: &str, address: &str) {
     host.cable(port);
     host.run(|| {
         std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap();
@@ -154,11 +154,16 @@ fn quiet(host: &Host, port: &str, address: &str) {
 }
 
 /// Sends numbers from 0 on until told to stop, or until nothing has arrived for [`PATIENCE`]. How
-/// many, to C how many, and in what time.
-fn send(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<(u64, u64, Duration)> {
+/// many, to C how many, and in what time. `astray`: of packets to B, to one that goes to C.
+pub(crate) fn send(
+    host: &Host,
+    received: &Arc<AtomicU64>,
+    stop: &Stop,
+    astray: Option<u64>,
+) -> Receiver<(u64, u64, Duration)> {
     let (received, stop) = (Arc::clone(received), Arc::clone(&stop.0));
     host.start(move || {
-        let [socket, astray] = [B, C].map(|host| {
+        let [socket, other] = [B, C].map(|host| {
             let socket = UdpSocket::bind((A, 0)).unwrap();
             socket.connect((host, PORT)).unwrap();
             socket
@@ -173,8 +178,8 @@ fn send(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<(u64, u
                 datagram[..8].copy_from_slice(&sent.to_be_bytes());
                 socket.send(&datagram).unwrap();
                 (sent, moved) = (sent + 1, Instant::now());
-                if sent.is_multiple_of(ASTRAY) {
-                    astray.send(&datagram).unwrap();
+                if astray.is_some_and(|every| sent.is_multiple_of(every)) {
+                    other.send(&datagram).unwrap();
                     failed += 1;
                 }
             }
@@ -186,15 +191,25 @@ fn send(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<(u64, u
 
 /// What arrived.
 #[derive(Debug, Default)]
-struct Arrived {
+pub(crate) struct Arrived {
     /// By number: how often.
-    times: Vec<u8>,
+    pub(crate) times: Vec<u8>,
     /// Longest time between two of them: the switch's, and the scheduler's.
-    pause: Duration,
+    pub(crate) pause: Duration,
+}
+
+impl Arrived {
+    pub(crate) fn each_once(&self, sent: u64) {
+        let lost: Vec<u64> = (0..sent)
+            .filter(|number| self.times.get(*number as usize).is_none_or(|times| *times == 0))
+            .collect();
+        assert_eq!(lost, [0u64; 0], "of {sent}");
+        assert!(self.times.iter().all(|times| *times == 1), "some arrived twice");
+    }
 }
 
 /// Counts until told to stop and then nothing comes for half a second.
-fn receive(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<Arrived> {
+pub(crate) fn receive(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Receiver<Arrived> {
     let (received, stop) = (Arc::clone(received), Arc::clone(&stop.0));
     let (ready, is_ready) = std::sync::mpsc::channel();
     let arrived = host.start(move || {
@@ -233,7 +248,7 @@ async fn sum(client: &P4Client, counter: CounterKind) -> (u64, u64) {
     cells.iter().fold((0, 0), |(packets, bytes), cell| (packets + cell.packets, bytes + cell.bytes))
 }
 
-async fn counters(client: &P4Client) -> Vec<(CounterKind, (u64, u64))> {
+pub(crate) async fn counters(client: &P4Client) -> Vec<(CounterKind, (u64, u64))> {
     let mut all = Vec::new();
     for counter in CounterKind::ALL {
         all.push((counter, sum(client, counter).await));
@@ -302,7 +317,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
         let errors = [transmit_errors(), a.run(transmit_errors), b.run(transmit_errors)];
 
         let arrived = receive(&b, &received, &stop);
-        let sent = send(&a, &received, &stop);
+        let sent = send(&a, &received, &stop, Some(ASTRAY));
         let (kills, upgrades) = extent();
         let mut numbers = Numbers(5);
         let mut replacing = 0;
@@ -353,11 +368,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
              and {failed} that could not be sent; longest pause {:.1?}",
             arrived.pause
         );
-        let lost: Vec<u64> = (0..sent)
-            .filter(|number| arrived.times.get(*number as usize).is_none_or(|times| *times == 0))
-            .collect();
-        assert_eq!(lost, [0u64; 0], "of {sent}; before {before:?}, after {after:?}");
-        assert!(arrived.times.iter().all(|times| *times == 1), "some arrived twice");
+        arrived.each_once(sent);
         for ((counter, (packets, bytes)), (_, was)) in after.into_iter().zip(before) {
             let wanted = match counter {
                 CounterKind::PortRx => (sent + failed, (sent + failed) * FRAME),

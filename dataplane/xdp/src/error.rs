@@ -9,9 +9,10 @@ use selvedge_ebpf_common::LAYOUT_VERSION;
 pub enum Error {
     /// The pins are of another version of this program.
     #[error(
-        "{path:?} holds the data plane of another version (layout {found}, this program speaks \
-         layout {LAYOUT_VERSION}); to take it off its ports, which stops their traffic, run: \
-         rm -r {path:?}"
+        "{path:?} holds the data plane of another version (layout {found}; this program speaks \
+         layout {LAYOUT_VERSION} and takes over from layout {} alone); to take it off its ports, \
+         which stops their traffic, run: rm -r {path:?}",
+        LAYOUT_VERSION - 1
     )]
     OtherLayout { path: PathBuf, found: String },
 

@@ -22,6 +22,7 @@ mod load;
 mod map;
 mod mapped;
 mod maps;
+mod migrate;
 mod object;
 pub mod offload;
 mod pins;

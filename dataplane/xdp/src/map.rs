@@ -40,6 +40,10 @@ impl Map {
         Self { base: Some(Box::new(base)), ..self }
     }
 
+    pub(crate) fn base(&self) -> &Map {
+        self.base.as_ref().expect("counters have one")
+    }
+
     fn check<K: Plain, V: Plain>(&self) {
         assert_eq!(size_of::<K>(), self.spec.key_bytes, "key of {}", self.spec.name);
         assert_eq!(size_of::<V>(), self.spec.value_bytes, "value of {}", self.spec.name);

@@ -9,10 +9,11 @@ use selvedge_ebpf_common::value::{
     ConfigValue, GnbValue, PrefixValue, ProfileValue, SessionData, TunnelData,
 };
 
-use crate::Error;
 use crate::exact::{Entry, Exact, Keys, is_mapped};
 use crate::interned::Interned;
 use crate::map::{Map, RawEntry};
+use crate::pins::Pins;
+use crate::{Error, sys};
 
 /// Ends the names of what earlier layouts have counted.
 pub(crate) const BASE: &str = "_BASE";
@@ -74,9 +75,21 @@ const EXACT: [[&str; 2]; 8] = [
 ];
 
 impl Maps {
-    pub(crate) fn new(maps: impl IntoIterator<Item = Map>) -> Result<Self, Error> {
+    /// Opens the pins of all maps of this layout; that they are so has been asked.
+    pub(crate) fn open(pins: &Pins) -> Result<Self, Error> {
+        let maps: Result<Vec<_>, _> = PINNED
+            .iter()
+            .map(|spec| {
+                let path = pins.map(spec.name);
+                let fd = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
+                Ok(Map::new(fd, spec))
+            })
+            .collect();
+        Self::new(maps?)
+    }
+
+    fn new(maps: Vec<Map>) -> Result<Self, Error> {
         let by_name: BTreeMap<_, _> = maps.into_iter().map(|map| (map.spec.name, map)).collect();
-        assert_eq!(by_name.len(), PINNED.len(), "every pinned map is opened");
         let (bases, mut by_name): (BTreeMap<_, _>, BTreeMap<_, _>) =
             by_name.into_iter().partition(|(name, _)| name.ends_with(BASE));
         for (name, base) in bases {
@@ -118,7 +131,7 @@ impl Maps {
     }
 
     pub(crate) fn get(&self, name: &str) -> &Map {
-        self.by_name.get(name).expect("a name of `PINNED`")
+        self.by_name.get(name).expect("a map of this layout")
     }
 
     /// What the agent has written, as bytes by map; not what the programs keep there.

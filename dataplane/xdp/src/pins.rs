@@ -1,5 +1,8 @@
 //! Where things are pinned: `<pin dir>/v<layout>/{maps,links,programs}/...` on a BPF file
 //! system. A pin is what keeps a map, a link or a program when its maker is gone.
+//!
+//! While another layout is taken over from there are two of these directories, and `next` and
+//! `gone` beside them: see [`migrate`].
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,10 +14,24 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use selvedge_ebpf_common::LAYOUT_VERSION;
 
+use crate::migrate::{self, BEFORE};
 use crate::{Error, sys};
 
 /// Where every system has its BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
+
+/// Pins of a layout that is not complete, and of one that nothing needs any more.
+const NEXT: &str = "next";
+const GONE: &str = "gone";
+
+/// What there is.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Pins of this layout, or none at all. `before`: some links are still there.
+    Own { own: Pins, before: Option<Pins> },
+    /// Only those of the layout before.
+    Before { before: Pins, next: Pins },
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
@@ -54,26 +71,69 @@ impl LinkName {
 }
 
 impl Pins {
-    /// Makes the directories.
+    /// What is pinned, after what earlier agents left half made or half removed is gone.
     ///
     /// # Errors
-    /// [`Error::OtherLayout`] when the pins are of another layout version.
-    pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
+    /// [`Error::OtherLayout`] when there are pins of a layout that is not taken over from.
+    pub(crate) fn find(pin_dir: &Path) -> Result<Found, Error> {
         mount_bpffs(pin_dir)?;
+        for unfinished in [NEXT, GONE] {
+            migrate::remove(&pin_dir.join(unfinished))?;
+        }
         let own = format!("v{LAYOUT_VERSION}");
+        let (mut has_own, mut before) = (false, None);
         for (name, path) in list(pin_dir)? {
-            if let Some(version) = name.to_str().and_then(|name| name.strip_prefix('v'))
-                && name.to_str() != Some(&own)
-            {
+            let Some(version) = name.to_str().and_then(|name| name.strip_prefix('v')) else {
+                continue;
+            };
+            if name.to_str() == Some(&own) {
+                has_own = true;
+            } else if version == BEFORE.version.to_string() {
+                before = Some(Self { root: path });
+            } else {
                 return Err(Error::OtherLayout { path, found: version.to_owned() });
             }
         }
-        let root = pin_dir.join(own);
+        Ok(match before {
+            Some(before) if !has_own => {
+                Found::Before { before, next: Self { root: pin_dir.join(NEXT) } }
+            }
+            before => Found::Own { own: Self { root: pin_dir.join(own) }, before },
+        })
+    }
+
+    /// Makes the directories.
+    pub(crate) fn make(&self) -> Result<(), Error> {
         for dir in ["maps", "links", "programs"] {
-            let path = root.join(dir);
+            let path = self.root.join(dir);
             fs::create_dir_all(&path).map_err(Error::path("make the directory", &path))?;
         }
-        Ok(Self { root })
+        Ok(())
+    }
+
+    /// Makes them those of this layout: in one step, from where they were prepared.
+    pub(crate) fn commit(&mut self) -> Result<(), Error> {
+        let own = self.root.with_file_name(format!("v{LAYOUT_VERSION}"));
+        fs::rename(&self.root, &own).map_err(Error::path("rename", &self.root))?;
+        self.root = own;
+        Ok(())
+    }
+
+    /// Removes all of them: in one step, as whoever looks for them sees it.
+    pub(crate) fn retire(&self) -> Result<(), Error> {
+        let gone = self.root.with_file_name(GONE);
+        fs::rename(&self.root, &gone).map_err(Error::path("rename", &self.root))?;
+        migrate::remove(&gone)
+    }
+
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        migrate::remove(&self.root)
+    }
+
+    /// Takes over the pin of a link.
+    pub(crate) fn move_link(&self, name: LinkName, to: &Self) -> Result<(), Error> {
+        let path = self.link(name);
+        fs::rename(&path, to.link(name)).map_err(Error::path("rename", &path))
     }
 
     pub(crate) fn root(&self) -> &Path {

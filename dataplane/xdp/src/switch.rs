@@ -1,23 +1,24 @@
 //! A switch's data plane: loading it, adopting one that is running, and its ports.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvedge_ebpf_common::COMPUTE_PORT;
 use selvedge_ebpf_common::mac_word;
 use selvedge_ebpf_common::map::{LOW_IFINDICES, PINNED};
 use selvedge_ebpf_common::value::{DeviceValue, PORT_COMPUTE, PORT_NONE, PortValue};
+use selvedge_ebpf_common::{COMPUTE_PORT, LAYOUT_VERSION};
 
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::facts::Facts;
 use crate::load::{self, Clock, Programs};
-use crate::map::{Map, RawEntry, mismatch};
+use crate::map::{RawEntry, mismatch};
 use crate::maps::Maps;
+use crate::migrate::{self, Step};
 use crate::object::{JUMP, TRACE};
-use crate::pins::{LinkName, Pins, remove_link, unpin};
+use crate::pins::{Found, LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
 use crate::table::{
@@ -80,14 +81,22 @@ pub struct Switch {
 impl Switch {
     /// Loads the programs and makes the maps; where they are pinned already, adopts maps and
     /// links and replaces the running programs, of which no packet notices anything. Links
-    /// whose interface is gone are removed.
+    /// whose interface is gone are removed. From the layout before, entries, counters and links
+    /// are taken over, of which no packet notices anything either.
     ///
     /// # Errors
     /// [`Error::OtherLayout`], [`Error::PinnedMap`]: what is pinned is of another version;
     /// nothing has been changed. [`Error::Program`]: the kernel refuses a program; what runs
     /// goes on running.
     pub fn open(options: &Options) -> Result<Self, Error> {
-        Self::open_with(options, Clock::Kernel)
+        Self::open_with(options, Clock::Kernel, &mut |_| ())
+    }
+
+    /// As [`Switch::open`]; `step` is called, by name, before each step of taking over from the
+    /// layout before. For tests that end it there.
+    #[doc(hidden)]
+    pub fn open_in_steps(options: &Options, step: &mut dyn FnMut(&str)) -> Result<Self, Error> {
+        Self::open_with(options, Clock::Kernel, step)
     }
 
     /// As [`Switch::open`], but that no time passes but by [`Switch::set_clock`]. For benches.
@@ -95,7 +104,7 @@ impl Switch {
     /// # Errors
     /// As [`Switch::open`].
     pub fn open_with_set_clock(options: &Options) -> Result<Self, Error> {
-        Self::open_with(options, Clock::Set)
+        Self::open_with(options, Clock::Set, &mut |_| ())
     }
 
     /// What a switch of [`Switch::open_with_set_clock`] takes for the time.
@@ -107,19 +116,20 @@ impl Switch {
         load::put_element(clock, load::CLOCK, 0, &now_ns)
     }
 
-    fn open_with(options: &Options, clock: Clock) -> Result<Self, Error> {
-        let pins = Pins::open(&options.pin_dir)?;
-        check_pinned_maps(&pins)?;
-        let programs = load::load(&pins, clock)?;
-        let maps: Result<Vec<_>, _> = PINNED
-            .iter()
-            .map(|spec| {
-                let path = pins.map(spec.name);
-                let fd = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
-                Ok(Map::new(fd, spec))
-            })
-            .collect();
-        let maps = Arc::new(Maps::new(maps?)?);
+    fn open_with(options: &Options, clock: Clock, step: Step<'_>) -> Result<Self, Error> {
+        let (pins, before, programs) = match Pins::find(&options.pin_dir)? {
+            Found::Own { own, before } => {
+                own.make()?;
+                check_pinned_maps(&own)?;
+                let programs = load::load(&own, clock)?;
+                (own, before, programs)
+            }
+            Found::Before { before, mut next } => {
+                let programs = migrate::prepare(&before, &mut next, clock, step)?;
+                (next, Some(before), programs)
+            }
+        };
+        let maps = Arc::new(Maps::open(&pins)?);
         let mut switch = Self {
             port: PortTable(Arc::clone(&maps)),
             endpoint: PrefixTable::new(Arc::clone(&maps)),
@@ -143,7 +153,15 @@ impl Switch {
             programs,
         };
         switch.configure(options.metering)?;
-        switch.take_over()?;
+        switch.take_over(before.as_ref(), step)?;
+        if let Some(before) = &before {
+            migrate::finish(before, &switch.maps, step)?;
+            tracing::info!(
+                before = migrate::BEFORE.version,
+                now = LAYOUT_VERSION,
+                "took over from the layout before; entries and counters are kept"
+            );
+        }
         Ok(switch)
     }
 
@@ -169,35 +187,53 @@ impl Switch {
         self.delivery.refresh(&writer)
     }
 
-    /// Puts the programs just loaded in place of those that run.
-    fn take_over(&mut self) -> Result<(), Error> {
-        let before = self.pins.programs()?;
+    /// Puts the programs just loaded in place of those that run, and takes links over from
+    /// `before`. At the end no packet is in the programs that were replaced.
+    fn take_over(&mut self, before: Option<&Pins>, step: Step<'_>) -> Result<(), Error> {
+        let replaced = self.pins.programs()?;
         // A tail-call map is emptied when its last pin and descriptor go. So the new one is pinned
         // before any link uses it, and the old ones until no packet is under way in programs that
         // were replaced: an agent may die at any of these lines.
         self.programs.pin_jump(&self.pins)?;
         self.listen()?;
+        if let Some(before) = before {
+            for name in before.links()? {
+                step("replace a link's program");
+                let path = before.link(name);
+                let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
+                self.replace(name, link.as_fd(), &path)?;
+                step("move a link");
+                before.move_link(name, &self.pins)?;
+            }
+        }
         for name in self.pins.links()? {
-            let Some(program) = self.programs.for_link(name) else { continue };
             let path = self.pins.link(name);
             let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
-            let info = sys::link_info(link.as_fd()).map_err(Error::path("look at", &path))?;
-            if info.ifindex == 0 {
+            if !self.replace(name, link.as_fd(), &path)? {
                 drop(link);
                 tracing::debug!(link = %path.display(), "its interface is gone");
                 self.forget(name)?;
-            } else {
-                sys::update_link(link.as_fd(), program)
-                    .map_err(Error::path("replace the program of", &path))?;
             }
         }
-        if !before.is_empty() {
+        step("wait for packets in old programs");
+        if !replaced.is_empty() || before.is_some() {
             sys::wait_for_programs().map_err(Error::map("wait for the users of", JUMP))?;
         }
-        for path in before {
+        for path in replaced {
             unpin(&path)?;
         }
         self.programs.pin_programs(&self.pins)
+    }
+
+    /// Gives a link the program just loaded; `false`: its interface is gone.
+    fn replace(&self, name: LinkName, link: BorrowedFd<'_>, path: &Path) -> Result<bool, Error> {
+        let Some(program) = self.programs.for_link(name) else { return Ok(true) };
+        let info = sys::link_info(link).map_err(Error::path("look at", path))?;
+        if info.ifindex != 0 {
+            let replaced = sys::update_link(link, program);
+            replaced.map_err(Error::path("replace the program of", path))?;
+        }
+        Ok(info.ifindex != 0)
     }
 
     /// To what devices make of frames: from before the first that these programs give to one.

@@ -19,8 +19,8 @@ pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
 pub use path::{Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
 pub(crate) use port::check_port;
 pub use port::{PortKind, PortTable};
-pub(crate) use prefix::address_of;
 pub use prefix::{Delivery, Endpoint, PrefixTable, Route, RouteAction};
+pub(crate) use prefix::{Row, address_of, bytes, net};
 
 use crate::Error;
 

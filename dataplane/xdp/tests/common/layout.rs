@@ -1,6 +1,13 @@
 //! What switches of old layouts hold, for tests of what becomes of it: entries of every table,
-//! the same in each layout, which `layouts/vN.txt` has as layout N keeps them.
+//! the same in each layout, which `layouts/vN.txt` has as layout N keeps them; and a switch of
+//! layout 5, whose programs `layouts/v5.o` are.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use aya::maps::{MapData, ProgramArray};
+use aya::programs::links::FdLink;
+use aya::programs::{Xdp, XdpMode};
 use selvedge_pipeline::entry::FUNCTION_UDT46;
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry,
@@ -113,4 +120,71 @@ pub fn entries() -> Vec<Entry> {
     ];
     entries.sort();
     entries
+}
+
+/// A switch of layout 5 at `pin_dir`: its own programs and maps, pinned as its agent pinned them,
+/// with [`entries`] and an election id, and ports 1 and 2 on these interfaces.
+pub fn make_v5(pin_dir: &Path, ports: [(u32, [u8; 6]); 2]) {
+    const OBJECT: &[u8] = include_bytes!("../layouts/v5.o");
+    const ENTRIES: &str = include_str!("../layouts/v5.txt");
+    const STAGES: [&str; 7] =
+        ["access", "sid", "answer", "extensions", "classify", "gtp", "tunnel"];
+    /// Of benches.
+    const OWN: [&str; 3] = ["CLOCK", "HEAD", "HEAD_NEXT"];
+    let root = pin_dir.join("v5");
+    for dir in ["maps", "links", "programs"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    let mut ebpf = aya::Ebpf::load(OBJECT).unwrap();
+    for (name, map) in ebpf.maps() {
+        match name {
+            "JUMP" => map.pin(root.join("programs/jump-0")).unwrap(),
+            name if OWN.contains(&name) || name.starts_with('.') => {}
+            name => map.pin(root.join("maps").join(name)).unwrap(),
+        }
+    }
+    let mut jump: ProgramArray<_> = ebpf.take_map("JUMP").unwrap().try_into().unwrap();
+    for (place, name) in (0..).zip(STAGES) {
+        let stage: &mut Xdp = ebpf.program_mut(name).unwrap().try_into().unwrap();
+        stage.load().unwrap();
+        jump.set(place, stage.fd().unwrap(), 0).unwrap();
+    }
+    let put = |map: &str, key: &[u8], value: &[u8]| {
+        let map = MapData::from_pin(root.join("maps").join(map)).unwrap();
+        update(map.fd().as_fd(), key, value);
+    };
+    for line in ENTRIES.lines() {
+        let [map, key, value] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        put(map, &bytes(key), &bytes(value));
+    }
+    for (port, (ifindex, mac)) in (1u32..).zip(ports) {
+        let (port, ifindex) = (port.to_ne_bytes(), ifindex.to_ne_bytes());
+        let access = [1, 0, 0, 0];
+        put("PORT", &port, &[&mac[..], &[0, 0], &ifindex, &access].concat());
+        put("PORT_BY_LOW_IFINDEX", &ifindex, &port);
+        put("PORT_BY_IFINDEX", &ifindex, &port);
+        put("DEVICE", &port, &[ifindex, [0; 4]].concat());
+    }
+    let entry: &mut Xdp = ebpf.program_mut("entry").unwrap().try_into().unwrap();
+    entry.load().unwrap();
+    for (port, (ifindex, _)) in (1..).zip(ports) {
+        let link = entry.attach_to_if_index(ifindex, XdpMode::Driver).unwrap();
+        let link: FdLink = entry.take_link(link).unwrap().try_into().unwrap();
+        link.pin(root.join(format!("links/port-{port}"))).unwrap();
+    }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+/// `BPF_MAP_UPDATE_ELEM`, of any map.
+fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) {
+    let fd = u64::try_from(map.as_raw_fd()).unwrap();
+    let attr = [fd, key.as_ptr() as u64, value.as_ptr() as u64, 0];
+    // SAFETY: `union bpf_attr` for this command is these words; the kernel reads as many bytes as
+    // the map's keys and values have, which the files were written with.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, 2, attr.as_ptr(), size_of_val(&attr)) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
