@@ -1,6 +1,7 @@
 //! Agents that are killed, and upgraded, under [`RATE`] packets a second. Every packet arrives
 //! exactly once, and the switch's counters are exactly what was sent. One packet in [`ASTRAY`] more
-//! goes to a host whose interface is down: each of them is a transmit error, and no more.
+//! goes to a host whose interface is down: each of them is a transmit error, and no more. Meanwhile
+//! a client inserts and deletes entries of every table that packets meet, of other hosts.
 //!
 //! An agent here is a process, this test program run again ([`an_agent`]), and it is killed with
 //! SIGKILL: at any moment of its start, and in particular while it replaces programs. Packets
@@ -26,7 +27,7 @@ use selvedge_pipeline::entry::FUNCTION_UDT46;
 use selvedge_pipeline::{
     CounterKind, Entry, LocalSidAction, LocalSidEntry, PolicyEntry, PolicyId, RouteAction,
 };
-use selvedge_southbound::client::P4Client;
+use selvedge_southbound::client::{P4Client, Update};
 use tokio::sync::oneshot;
 
 use super::forwarding::{A, B, Stop};
@@ -242,6 +243,35 @@ pub(crate) fn receive(host: &Host, received: &Arc<AtomicU64>, stop: &Stop) -> Re
     arrived
 }
 
+/// Inserts and deletes what three tables say of other hosts, until told to stop, whatever becomes
+/// of agents. How many updates an agent said were made; then none of those entries is there.
+fn write_on(stop: &Stop) -> std::thread::JoinHandle<u64> {
+    let stop = Arc::clone(&stop.0);
+    let others = (1..=60).flat_map(|n| endpoint(2, &format!("10.1.1.{n}"), [2, 0, 0, 0, 1, n]));
+    let others: Vec<Entry> = others.collect();
+    let deletes: Vec<_> = others.iter().cloned().map(Update::Delete).collect();
+    // In the namespace of this thread.
+    std::thread::spawn(move || {
+        block_on(async {
+            let mut made = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let (client, _channel) = connect(2).await;
+                while !stop.load(Ordering::Relaxed)
+                    && client.write(&inserts(others.clone())).await.is_ok()
+                    && client.write(&deletes).await.is_ok()
+                {
+                    made += 2 * others.len() as u64;
+                }
+                // It was killed halfway: what is there of them goes, and not all of it is there.
+                let _ = client.write(&deletes).await;
+            }
+            let (client, _channel) = connect(2).await;
+            let _ = client.write(&deletes).await;
+            made
+        })
+    })
+}
+
 /// Packets and bytes that a counter has in all its cells.
 async fn sum(client: &P4Client, counter: CounterKind) -> (u64, u64) {
     let cells = client.read_counter(counter).await.unwrap();
@@ -318,6 +348,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
 
         let arrived = receive(&b, &received, &stop);
         let sent = send(&a, &received, &stop, Some(ASTRAY));
+        let writes = write_on(&stop);
         let (kills, upgrades) = extent();
         let mut numbers = Numbers(5);
         let mut replacing = 0;
@@ -344,7 +375,8 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
                     let (client, _channel) = connect(1).await;
                     client.read_entries().await.unwrap()
                 });
-                assert_eq!(read.len(), entries.len(), "upgrade after kill {n}");
+                let missing = entries.iter().find(|entry| !read.contains(entry));
+                assert_eq!(missing, None, "upgrade after kill {n}");
                 assert_eq!(jumps(&place).len(), 1, "what was replaced is gone");
             }
         }
@@ -352,6 +384,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
         let agent = Process::start(&place);
         block_on(async { drop(connect(1).await) });
         stop.0.store(true, Ordering::Relaxed);
+        let made = writes.join().unwrap();
         let (sent, failed, time) = sent.recv().unwrap();
         let arrived = arrived.recv().unwrap();
         let (after, read) = block_on(async {
@@ -365,7 +398,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
         println!(
             "{kills} kills ({replacing} while programs were being replaced), {upgrades} upgrades, \
              an agent starts in {start_time:.2?}: {sent} packets in {time:.1?}, {rate:.0} a second, \
-             and {failed} that could not be sent; longest pause {:.1?}",
+             and {failed} that could not be sent; {made} updates of tables; longest pause {:.1?}",
             arrived.pause
         );
         arrived.each_once(sent);
@@ -390,6 +423,7 @@ fn agents_are_killed_and_upgraded_and_every_packet_arrives_and_is_counted_once()
             "at the switch, A and B"
         );
         assert_eq!(read, entries);
+        assert!(made > 0);
         assert!(rate > 0.9 * RATE as f64, "{rate:.0} packets a second only");
         agent.stop();
     });

@@ -195,16 +195,15 @@ impl Switch {
         // before any link uses it, and the old ones until no packet is under way in programs that
         // were replaced: an agent may die at any of these lines.
         self.programs.pin_jump(&self.pins)?;
+        if let Some(before) = before {
+            // First what is on tracepoints: `listen` puts there only what is not.
+            let links = before.links()?;
+            let tracers = links.into_iter().filter(|name| matches!(name, LinkName::Tracer(_)));
+            self.take_links(before, tracers, step)?;
+        }
         self.listen()?;
         if let Some(before) = before {
-            for name in before.links()? {
-                step("replace a link's program");
-                let path = before.link(name);
-                let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
-                self.replace(name, link.as_fd(), &path)?;
-                step("move a link");
-                before.move_link(name, &self.pins)?;
-            }
+            self.take_links(before, before.links()?, step)?;
         }
         for name in self.pins.links()? {
             let path = self.pins.link(name);
@@ -223,6 +222,24 @@ impl Switch {
             unpin(&path)?;
         }
         self.programs.pin_programs(&self.pins)
+    }
+
+    /// Each with its new program before it has its new pin, so that one that has has both.
+    fn take_links(
+        &self,
+        before: &Pins,
+        names: impl IntoIterator<Item = LinkName>,
+        step: Step<'_>,
+    ) -> Result<(), Error> {
+        for name in names {
+            step("replace a link's program");
+            let path = before.link(name);
+            let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
+            self.replace(name, link.as_fd(), &path)?;
+            step("move a link");
+            before.move_link(name, &self.pins)?;
+        }
+        Ok(())
     }
 
     /// Gives a link the program just loaded; `false`: its interface is gone.
