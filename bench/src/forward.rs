@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use selvedge_xdp::{
     Class, Delivery, Direction, Endpoint, Generator, Interface, LocalSid, Meter, NextHop, Options,
-    PortKind, Queue, Route, RouteAction, Switch, Table, UnderTest,
+    Policy, PortKind, Queue, Route, RouteAction, Switch, Table, UnderTest,
 };
 
 use self::flows::{DESTINATIONS, FLOWS, Flow, RULES, SOURCES, rule};
@@ -291,7 +291,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     switch.local_sid.put(OWN_NODE, &LocalSid::Node)?;
     switch.local_sid.put(DECAPSULATE, &LocalSid::Decapsulate)?;
     switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC, backup: 0 })?;
-    switch.policy.put(POLICY, &vec![NEXT_NODE, DECAPSULATE])?;
+    switch.policy.put(POLICY, &Policy::one(&[NEXT_NODE, DECAPSULATE]))?;
 
     let endpoint = Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink };
     for number in 0..SOURCES {

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use selvedge_xdp::{
-    Class, Direction, Endpoint, Interface, LocalSid, Meter, NextHop, Options, PortKind, Route,
-    RouteAction, Switch, Table, Verdict,
+    Class, Direction, Endpoint, Interface, LocalSid, Meter, NextHop, Options, Policy, PortKind,
+    Route, RouteAction, Switch, Table, Verdict,
 };
 use serde_json::Value;
 
@@ -124,7 +124,7 @@ fn switch() -> Result<(Switch, Interface)> {
     switch.port.put(FABRIC, &PortKind::Fabric)?;
     switch.local_sid.put(1, &LocalSid::Node)?;
     switch.next_hop.put(NODE, &NextHop { port: FABRIC, mac: FAR_MAC, backup: 0 })?;
-    switch.policy.put(1, &vec![NODE, DECAPSULATE])?;
+    switch.policy.put(1, &Policy::one(&[NODE, DECAPSULATE]))?;
     let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink };
     switch.endpoint.put((ACCESS, "10.1.0.1/32".parse()?), &endpoint)?;
     let route = Route { slice: SLICE, action: RouteAction::Policy(1) };

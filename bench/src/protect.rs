@@ -22,7 +22,7 @@ use selvedge_dataplane::ports::table::{Link, Port};
 use selvedge_pipeline::PortId;
 use selvedge_xdp::{
     Backup, Delivery, Direction, Endpoint, Generator, Interface, LocalSid, NextHop, Options,
-    PortKind, Route, RouteAction, Switch, Table,
+    Policy, PortKind, Route, RouteAction, Switch, Table,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -141,7 +141,7 @@ fn near() -> Result<Switch> {
     switch.next_hop.put(FAR_NODE, &NextHop { port: FIRST, mac: mac(FAR[0].1), backup: 1 })?;
     let around = Backup { port: SECOND, mac: mac(FAR[1].1), sids: Vec::new() };
     switch.backup.put((FIRST, 1), &around)?;
-    switch.policy.put(1, &vec![FAR_NODE, DECAPSULATE])?;
+    switch.policy.put(1, &Policy::one(&[FAR_NODE, DECAPSULATE]))?;
     let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink };
     switch.endpoint.put((ACCESS, ipnet(SOURCE)), &endpoint)?;
     let route = Route { slice: SLICE, action: RouteAction::Policy(1) };

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use selvedge_pipeline::{
     Class, ClassifierAction, ClassifierEntry, Direction, Entry, GtpSessionEntry, LocalSidAction,
-    OnFailure, PortKind, RouteAction, SliceMeterEntry,
+    OnFailure, Path, PortKind, RouteAction, SliceMeterEntry,
 };
 use selvedge_slices::rules;
 
@@ -33,6 +33,17 @@ fn sids(sids: &[u16]) -> String {
     sids.join(":")
 }
 
+/// Of several the weight of each.
+fn paths(paths: &[Path]) -> String {
+    match paths {
+        [path] => sids(&path.sids),
+        paths => {
+            let each = paths.iter().map(|path| format!("{} x {}", path.weight, sids(&path.sids)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
 /// What it does.
 pub(crate) fn value(entry: &Entry) -> String {
     match entry {
@@ -51,7 +62,7 @@ pub(crate) fn value(entry: &Entry) -> String {
             RouteAction::Policy(policy) => format!("slice {}, policy {}", e.slice.0, policy.0),
         },
         Entry::SliceMeter(e) => meter(e),
-        Entry::Policy(e) => sids(&e.sids),
+        Entry::Policy(e) => paths(&e.paths),
         Entry::LocalSid(e) => match e.action {
             LocalSidAction::Node => "this node".to_owned(),
             LocalSidAction::Decapsulate => "decapsulate".to_owned(),

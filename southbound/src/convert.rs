@@ -4,7 +4,9 @@
 
 use selvedge_pipeline::{Code, CodecError, Entry, Key, codec, raw};
 
-use crate::p4::v1::{self as p4v1, field_match::FieldMatchType, table_action};
+use crate::p4::v1::{
+    self as p4v1, action_profile_action::WatchKind, field_match::FieldMatchType, table_action,
+};
 
 /// The entry as P4Runtime carries it.
 ///
@@ -59,17 +61,45 @@ pub fn raw_from_wire(wire: &p4v1::TableEntry) -> Result<raw::TableEntry, Convert
     }
     let action = match wire.action.as_ref().and_then(|action| action.r#type.as_ref()) {
         None => None,
-        Some(table_action::Type::Action(action)) => Some(raw::Action {
-            action_id: action.action_id,
-            params: action
-                .params
-                .iter()
-                .map(|param| raw::Param { param_id: param.param_id, value: param.value.clone() })
-                .collect(),
-        }),
-        Some(_) => return Err(ConvertError::Indirect),
+        Some(table_action::Type::Action(action)) => {
+            Some(raw::TableAction::One(action_from_wire(action)))
+        }
+        Some(table_action::Type::ActionProfileActionSet(set)) => {
+            Some(raw::TableAction::Set(set_from_wire(set)?))
+        }
+        Some(
+            table_action::Type::ActionProfileMemberId(_)
+            | table_action::Type::ActionProfileGroupId(_),
+        ) => return Err(ConvertError::Indirect),
     };
     Ok(raw::TableEntry { action, ..match_from_wire(wire)? })
+}
+
+fn action_from_wire(action: &p4v1::Action) -> raw::Action {
+    let params = action.params.iter();
+    let params =
+        params.map(|param| raw::Param { param_id: param.param_id, value: param.value.clone() });
+    raw::Action { action_id: action.action_id, params: params.collect() }
+}
+
+/// Of a set's settings only those that every target has (P4Runtime 1.5 §9.2.3).
+fn set_from_wire(
+    set: &p4v1::ActionProfileActionSet,
+) -> Result<Vec<raw::WeightedAction>, ConvertError> {
+    if set.action_selection_mode != 0 || set.size_semantics != 0 || set.group_action.is_some() {
+        return Err(ConvertError::SetSettings);
+    }
+    let actions = set.action_profile_actions.iter().map(|weighted| {
+        match &weighted.watch_kind {
+            // An empty one is none (§9.2.2).
+            Some(WatchKind::WatchPort(port)) if port.is_empty() => {}
+            None => {}
+            Some(_) => return Err(ConvertError::WatchPort),
+        }
+        let action = weighted.action.as_ref().ok_or(ConvertError::SetWithoutAction)?;
+        Ok(raw::WeightedAction { action: action_from_wire(action), weight: weighted.weight })
+    });
+    actions.collect()
 }
 
 /// Match and priority alone.
@@ -127,14 +157,20 @@ pub fn raw_to_wire(raw: raw::TableEntry) -> p4v1::TableEntry {
         p4v1::FieldMatch { field_id: field.field_id, field_match_type: Some(value) }
     });
     let action = raw.action.map(|action| p4v1::TableAction {
-        r#type: Some(table_action::Type::Action(p4v1::Action {
-            action_id: action.action_id,
-            params: action
-                .params
-                .into_iter()
-                .map(|param| p4v1::action::Param { param_id: param.param_id, value: param.value })
-                .collect(),
-        })),
+        r#type: Some(match action {
+            raw::TableAction::One(action) => table_action::Type::Action(action_to_wire(action)),
+            raw::TableAction::Set(set) => {
+                let actions = set.into_iter().map(|weighted| p4v1::ActionProfileAction {
+                    action: Some(action_to_wire(weighted.action)),
+                    weight: weighted.weight,
+                    watch_kind: None,
+                });
+                table_action::Type::ActionProfileActionSet(p4v1::ActionProfileActionSet {
+                    action_profile_actions: actions.collect(),
+                    ..Default::default()
+                })
+            }
+        }),
     });
     p4v1::TableEntry {
         table_id: raw.table_id,
@@ -143,6 +179,13 @@ pub fn raw_to_wire(raw: raw::TableEntry) -> p4v1::TableEntry {
         priority: raw.priority,
         ..Default::default()
     }
+}
+
+fn action_to_wire(action: raw::Action) -> p4v1::Action {
+    let params = action.params.into_iter();
+    let params =
+        params.map(|param| p4v1::action::Param { param_id: param.param_id, value: param.value });
+    p4v1::Action { action_id: action.action_id, params: params.collect() }
 }
 
 /// Why a `TableEntry` is none of ours.
@@ -154,8 +197,14 @@ pub enum ConvertError {
     NoMatchValue { field_id: u32 },
     #[error("no table has a default entry that can be set")]
     DefaultEntry,
-    #[error("no table has an action profile")]
+    #[error("there are no members and groups; the table policy takes a set of actions in one shot")]
     Indirect,
+    #[error("a set's paths are chosen by hash, and its size is that of its members; no others")]
+    SetSettings,
+    #[error("no path watches a port; switches lead packets around ports that are down")]
+    WatchPort,
+    #[error("an element of the set has no action")]
+    SetWithoutAction,
     #[error("no table has a direct meter; rates are parameters of slice_meter")]
     NoDirectMeter,
     #[error("no table has a direct counter")]
@@ -171,8 +220,11 @@ impl ConvertError {
         match self {
             Self::Codec(error) => error.code(),
             Self::DefaultEntry => Code::PermissionDenied, // as for an action out of scope, §9.1.2
+            // Well-formed P4Runtime that this switch cannot do.
+            Self::SetSettings | Self::WatchPort => Code::Unimplemented,
             Self::NoMatchValue { .. }
             | Self::Indirect
+            | Self::SetWithoutAction
             | Self::NoDirectMeter
             | Self::NoDirectCounter
             | Self::NoIdleTimeout

@@ -7,9 +7,10 @@ use selvedge_pipeline::{
 };
 
 use crate::p4::config::v1::{
-    Action, ActionRef, ControllerPacketMetadata, Counter, CounterSpec, Documentation, MatchField,
-    P4Info, PkgInfo, Preamble, Table, action, action_ref, controller_packet_metadata, counter_spec,
-    match_field,
+    Action, ActionProfile, ActionRef, ControllerPacketMetadata, Counter, CounterSpec,
+    Documentation, MatchField, P4Info, PkgInfo, Preamble, Table, action,
+    action_profile::{SelectorSizeSemantics, SumOfMembers},
+    action_ref, controller_packet_metadata, counter_spec, match_field,
 };
 
 /// What any P4Runtime client needs to read and program a Selvedge switch. The same bytes on
@@ -58,7 +59,23 @@ pub fn p4info() -> P4Info {
                         ..Default::default()
                     })
                     .collect(),
+                implementation_id: table.selector().map_or(0, |selector| selector.id),
                 size: i64::from(table.size),
+                ..Default::default()
+            })
+            .collect(),
+        action_profiles: all
+            .iter()
+            .filter_map(|table| table.selector().map(|selector| (table, selector)))
+            .map(|(table, selector)| ActionProfile {
+                preamble: Some(preamble(selector.id, selector.name, selector.doc)),
+                table_ids: vec![table.id],
+                with_selector: true,
+                size: i64::from(table.size) * i64::from(selector.max_group_size),
+                max_group_size: selector.max_group_size as i32, // a handful
+                selector_size_semantics: Some(SelectorSizeSemantics::SumOfMembers(SumOfMembers {
+                    max_member_weight: selector.max_weight as i32, // a byte
+                })),
                 ..Default::default()
             })
             .collect(),
@@ -145,6 +162,12 @@ mod tests {
         assert_eq!(ids, refs);
         assert_eq!(info.tables.len(), TableKind::ALL.len());
         assert_eq!(info.counters.len(), CounterKind::ALL.len());
+        let [profile] = &info.action_profiles[..] else { panic!("one action profile") };
+        let by_profile = info.tables.iter().filter(|table| table.implementation_id != 0);
+        let by_profile: Vec<&str> =
+            by_profile.map(|table| table.preamble.as_ref().unwrap().name.as_str()).collect();
+        assert_eq!(by_profile, ["policy"]);
+        assert_eq!(profile.table_ids, [TableKind::Policy.table().id]);
         assert_eq!(cookie(), cookie());
     }
 }

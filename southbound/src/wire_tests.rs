@@ -97,6 +97,61 @@ fn ternary_optional_and_priority() {
 }
 
 #[test]
+fn a_policy_is_a_set_in_one_shot() {
+    let paths = [(7, 3), (9, 1)].map(|(sid, weight)| Path { sids: vec![sid], weight });
+    let entry = Entry::Policy(PolicyEntry { policy: PolicyId(5), paths: paths.to_vec() });
+    let param = |id, value: &[u8]| field(4, &[varint(2, id), field(3, value)].concat());
+    let path = |sid, weight| {
+        let ids = (1..).zip([sid, 0, 0, 0, 0, 0]);
+        let params: Vec<u8> = ids.flat_map(|(id, sid)| param(id, &[sid])).collect();
+        let action = [&[0x08, 0x8a, 0x80, 0x80, 0x08][..], &params].concat();
+        field(1, &[field(1, &action), varint(2, weight)].concat())
+    };
+    let key = field(2, &[varint(1, 1), field(2, &field(1, &[5]))].concat());
+    let set = [path(7, 3), path(9, 1)].concat();
+    let action = field(3, &field(4, &set));
+    let expected = [&[0x08, 0x86, 0x80, 0x80, 0x10][..], &key, &action].concat();
+    let wire = convert::entry_to_wire(&entry).unwrap();
+    assert_eq!(wire.encode_to_vec(), expected);
+    assert_eq!(convert::entry_from_wire(&wire), Ok(entry));
+}
+
+/// What P4Runtime has for sets and this switch does not.
+#[test]
+fn what_our_sets_do_not_have() {
+    use convert::ConvertError::{Indirect, SetSettings, SetWithoutAction, WatchPort};
+    use p4v1::{action_profile_action::WatchKind, table_action::Type};
+    let policy = Entry::Policy(PolicyEntry::one(PolicyId(5), vec![7]));
+    let good = convert::entry_to_wire(&policy).unwrap();
+    let set = |edit: fn(&mut p4v1::ActionProfileActionSet)| {
+        let mut wire = good.clone();
+        match wire.action.as_mut().unwrap().r#type.as_mut() {
+            Some(Type::ActionProfileActionSet(set)) => edit(set),
+            other => panic!("{other:?}"),
+        }
+        convert::entry_from_wire(&wire)
+    };
+    assert_eq!(set(|set| set.action_selection_mode = 2), Err(SetSettings));
+    assert_eq!(set(|set| set.size_semantics = 1), Err(SetSettings));
+    assert_eq!(set(|set| set.group_action = Some(Default::default())), Err(SetSettings));
+    assert_eq!(set(|set| set.action_profile_actions[0].action = None), Err(SetWithoutAction));
+    assert_eq!(
+        set(|set| set.action_profile_actions[0].watch_kind = Some(WatchKind::WatchPort(vec![1]))),
+        Err(WatchPort)
+    );
+    assert_eq!(
+        set(|set| set.action_profile_actions[0].watch_kind = Some(WatchKind::WatchPort(vec![]))),
+        Ok(policy.clone())
+    );
+    let mut wire = good.clone();
+    wire.action = Some(p4v1::TableAction { r#type: Some(Type::ActionProfileGroupId(1)) });
+    assert_eq!(convert::entry_from_wire(&wire), Err(Indirect));
+    let codes = [Indirect, SetSettings, WatchPort, SetWithoutAction].map(|error| error.code());
+    use Code::{InvalidArgument, Unimplemented};
+    assert_eq!(codes, [InvalidArgument, Unimplemented, Unimplemented, InvalidArgument]);
+}
+
+#[test]
 fn arbitration() {
     let role = field(3, b"r");
     let status = varint(1, 6);

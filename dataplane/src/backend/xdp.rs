@@ -3,9 +3,9 @@
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, CounterKind, DeliveryEntry, Direction,
     EndpointEntry, Entry, GenerationEntry, GtpSessionEntry, HookId, Key, LocalSidAction,
-    LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId,
+    LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, Path, PolicyEntry, PolicyId,
     PortEntry, PortId, PortKind, PortQueueEntry, RouteAction, SliceId, SliceMeterEntry,
-    SliceRouteEntry, SliceSet, TableKind, Tunnel,
+    SliceRouteEntry, SliceSet, TableKind, Tunnel, paths,
 };
 use selvedge_xdp::{self as xdp, Table};
 
@@ -79,7 +79,7 @@ impl Tables for XdpTables {
                 self.meter.get(at)?.map(|meter| entry::meter(at, meter))
             }
             Key::Policy(policy) => {
-                self.policy.get(policy.0)?.map(|sids| entry::policy(policy.0, sids))
+                self.policy.get(policy.0)?.map(|held| entry::policy(policy.0, held))
             }
             Key::LocalSid(sid) => self.local_sid.get(sid)?.map(|sort| entry::local_sid(sid, sort)),
             Key::NextHop(node) => {
@@ -160,7 +160,7 @@ impl Tables for XdpTables {
                 };
                 self.meter.put((e.slice.0, to_direction(e.direction)), &meter)?;
             }
-            Entry::Policy(e) => self.policy.put(e.policy.0, &e.sids)?,
+            Entry::Policy(e) => self.policy.put(e.policy.0, &to_policy(&e.paths)?)?,
             Entry::LocalSid(e) => {
                 let local = match e.action {
                     LocalSidAction::Node => xdp::LocalSid::Node,
@@ -330,6 +330,18 @@ fn all<T: Table>(
     Ok(table.entries()?.into_iter().map(|(key, value)| entry(key, value)).collect())
 }
 
+fn to_policy(paths: &[Path]) -> Result<xdp::Policy, BackendError> {
+    let count = paths.len() as u64;
+    if !(1..=paths::MAX_PATHS as u64).contains(&count) {
+        let (field, most) = ("number of paths", paths::MAX_PATHS as u64);
+        return Err(BackendError::Range { field, value: count, least: 1, most });
+    }
+    let buckets = paths::buckets(paths);
+    let paths =
+        paths.iter().map(|Path { sids, weight }| xdp::Path { sids: sids.clone(), weight: *weight });
+    Ok(xdp::Policy { paths: paths.collect(), buckets })
+}
+
 fn to_direction(direction: Direction) -> xdp::Direction {
     match direction {
         Direction::Downlink => xdp::Direction::Downlink,
@@ -431,8 +443,9 @@ mod entry {
         })
     }
 
-    pub(super) fn policy(policy: u32, sids: Vec<u16>) -> Entry {
-        Entry::Policy(PolicyEntry { policy: PolicyId(policy), sids })
+    pub(super) fn policy(policy: u32, held: xdp::Policy) -> Entry {
+        let paths = held.paths.into_iter().map(|xdp::Path { sids, weight }| Path { sids, weight });
+        Entry::Policy(PolicyEntry { policy: PolicyId(policy), paths: paths.collect() })
     }
 
     pub(super) fn local_sid(sid: u16, local: xdp::LocalSid) -> Entry {

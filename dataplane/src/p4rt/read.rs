@@ -16,6 +16,7 @@ pub fn read(tables: &impl Tables, wanted: &p4v1::Entity) -> Result<Vec<p4v1::Ent
         Some(Entity::TableEntry(wanted)) => table_entries(tables, wanted),
         Some(Entity::CounterEntry(wanted)) => counter_entries(tables, wanted),
         None => Err(UpdateError::new(Code::InvalidArgument, "the request names no entity")),
+        Some(Entity::ActionProfileMember(_) | Entity::ActionProfileGroup(_)) => Err(no_members()),
         Some(other) if asks_for_all(other) => Ok(Vec::new()),
         Some(_) => {
             let what = "this switch has table entries and counters, nothing else";
@@ -33,7 +34,7 @@ fn table_entries(
         None => None,
         Some(table_action::Type::Action(action)) => Some(action.action_id),
         Some(_) => {
-            let what = "no table has an action profile";
+            let what = "entries are selected by an action's id, of tables without a selector";
             return Err(UpdateError::new(Code::InvalidArgument, what));
         }
     };
@@ -138,13 +139,20 @@ fn counter_entity(counter: CounterKind, index: u32, packets: u64, bytes: u64) ->
     p4v1::Entity { entity: Some(Entity::CounterEntry(entry)) }
 }
 
+/// Members and groups are optional; who has none says so to each message (§9.2.3).
+pub(super) fn no_members() -> UpdateError {
+    let what = "there are no members and groups: the table policy takes sets in one shot";
+    UpdateError::new(Code::Unimplemented, what)
+}
+
 /// Whether a request for entities that we do not have is a wildcard, which nothing answers.
 fn asks_for_all(wanted: &Entity) -> bool {
     match wanted {
-        Entity::TableEntry(_) | Entity::CounterEntry(_) => false,
+        Entity::TableEntry(_)
+        | Entity::CounterEntry(_)
+        | Entity::ActionProfileMember(_)
+        | Entity::ActionProfileGroup(_) => false,
         Entity::ExternEntry(e) => e.extern_type_id == 0,
-        Entity::ActionProfileMember(e) => e.action_profile_id == 0,
-        Entity::ActionProfileGroup(e) => e.action_profile_id == 0,
         Entity::MeterEntry(e) => e.meter_id == 0,
         Entity::DirectMeterEntry(e) => e.table_entry.as_ref().is_none_or(|t| t.table_id == 0),
         Entity::DirectCounterEntry(e) => e.table_entry.as_ref().is_none_or(|t| t.table_id == 0),
@@ -187,7 +195,7 @@ mod tests {
 
     fn tables() -> MemoryTables {
         let tables = MemoryTables::default();
-        let policy = Entry::Policy(PolicyEntry { policy: PolicyId(9), sids: vec![2, 0xE001] });
+        let policy = Entry::Policy(PolicyEntry::one(PolicyId(9), vec![2, 0xE001]));
         for entry in
             [port(1, PortKind::Access), port(2, PortKind::Fabric), rule(5), rule(6), policy]
         {
@@ -268,5 +276,9 @@ mod tests {
         let meter = |meter_id| p4v1::MeterEntry { meter_id, ..Default::default() };
         assert_eq!(ask(Some(Entity::MeterEntry(meter(0)))), Ok(vec![]));
         assert_eq!(ask(Some(Entity::MeterEntry(meter(1)))), Err(Code::NotFound));
+        let group = Entity::ActionProfileGroup(Default::default());
+        assert_eq!(ask(Some(group)), Err(Code::Unimplemented));
+        let member = Entity::ActionProfileMember(Default::default());
+        assert_eq!(ask(Some(member)), Err(Code::Unimplemented));
     }
 }

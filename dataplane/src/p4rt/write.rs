@@ -29,6 +29,9 @@ fn update(
         Some(Entity::CounterEntry(_)) => {
             return Err(UpdateError::new(Code::Unimplemented, "counters can be read only"));
         }
+        Some(Entity::ActionProfileMember(_) | Entity::ActionProfileGroup(_)) => {
+            return Err(super::read::no_members());
+        }
         Some(_) => {
             let what = "this switch has table entries and counters, nothing else";
             return Err(UpdateError::new(Code::Unimplemented, what));

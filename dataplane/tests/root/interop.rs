@@ -87,7 +87,7 @@ fn endpoint(port: u16, prefix: &str, mac: [u8; 6]) -> [Entry; 3] {
 
 fn program(a: &Host, b: &Host, linux: &Host) -> Vec<Entry> {
     let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
-    let policy = |policy, sids: &[u16]| Entry::Policy(PolicyEntry { policy, sids: sids.into() });
+    let policy = |policy, sids: &[u16]| Entry::Policy(PolicyEntry::one(policy, sids.into()));
     let mut entries = vec![
         local(OURS, LocalSidAction::Node),
         local(FUNCTION_UDT46, LocalSidAction::Decapsulate),

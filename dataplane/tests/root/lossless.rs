@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::{IpNet, Ipv6Net};
 use proptest::prelude::*;
@@ -61,6 +60,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         Just(ClassifierAction::Pass),
         slice().prop_map(ClassifierAction::SetSlice)
     ];
+    let path = (prop::collection::vec(1u16.., 1..=6), 1u8..=128)
+        .prop_map(|(sids, weight)| Path { sids, weight });
     let nets = (prop::option::of(net()), prop::option::of(net()));
     let fields = (any::<Option<u8>>(), ports(), ports(), prop::option::of(0u8..64));
     prop_oneof![
@@ -98,8 +99,8 @@ fn entry() -> impl Strategy<Value = Entry> {
                 })
             }
         ),
-        (policy(), prop::collection::vec(1u16.., 1..=6))
-            .prop_map(|(policy, sids)| Entry::Policy(PolicyEntry { policy, sids })),
+        (policy(), prop::collection::vec(path, 1..=8))
+            .prop_map(|(policy, paths)| Entry::Policy(PolicyEntry { policy, paths })),
         (0xE000u16.., local)
             .prop_map(|(sid, action)| { Entry::LocalSid(LocalSidEntry { sid, action }) }),
         (1u16..=4095).prop_map(|sid| {
@@ -196,7 +197,7 @@ fn all(tables: &XdpTables) -> BTreeMap<Key, Entry> {
 fn what_is_put_is_what_is_read_also_by_the_next_agent() {
     in_netns(|| {
         let place = Place::new();
-        let pin_dir = Path::new("/sys/fs/bpf/selvedge").join(&place.instance);
+        let pin_dir = std::path::Path::new("/sys/fs/bpf/selvedge").join(&place.instance);
         let options = selvedge_xdp::Options { pin_dir, metering: true };
         let mut switch = selvedge_xdp::Switch::open(&options).unwrap();
         let mut runner = TestRunner::new(Config { cases: 24, ..Config::default() });
@@ -279,7 +280,7 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
 fn tables_hold_what_p4info_promises_and_say_when_they_are_full() {
     in_netns(|| {
         let place = Place::new();
-        let pin_dir = Path::new("/sys/fs/bpf/selvedge").join(&place.instance);
+        let pin_dir = std::path::Path::new("/sys/fs/bpf/selvedge").join(&place.instance);
         let options = selvedge_xdp::Options { pin_dir, metering: true };
         let switch = selvedge_xdp::Switch::open(&options).unwrap();
         let tables = XdpTables::of(&switch);

@@ -129,7 +129,7 @@ fn program(a: &Host, b: &Host, c: &Host) -> Vec<Entry> {
         access(3),
         local(NODE, LocalSidAction::Node),
         local(FUNCTION_UDT46, LocalSidAction::Decapsulate),
-        Entry::Policy(PolicyEntry { policy, sids: vec![NODE, FUNCTION_UDT46] }),
+        Entry::Policy(PolicyEntry::one(policy, vec![NODE, FUNCTION_UDT46])),
     ];
     entries.extend(endpoint(1, A, a.mac()));
     entries.extend(endpoint(3, C, c.mac()));

@@ -50,6 +50,6 @@ pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{
     Backup, BackupTable, Class, Classifier, Delivery, DeliveryTable, Direction, END_MARKERS,
     Endpoint, Entries, LocalSid, LocalSidTable, Meter, MeterTable, N3Table, NextHop, NextHopTable,
-    PolicyTable, PortKind, PortTable, PrefixTable, Queue, QueueTable, Route, RouteAction, Rule,
-    RuleAction, Session, SessionTable, Table, Tunnel,
+    Path, Policy, PolicyTable, PortKind, PortTable, PrefixTable, Queue, QueueTable, Route,
+    RouteAction, Rule, RuleAction, Session, SessionTable, Table, Tunnel,
 };

@@ -9,8 +9,8 @@ use selvedge_xdp::common::{
     PROBE_PORT, PROBE_REFLECTOR, PROBE_SENDER, PROBE_SENDER_PORT, drop, slice_slot,
 };
 use selvedge_xdp::{
-    Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, PortKind, Route, RouteAction,
-    Switch, Table, Verdict,
+    Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, Policy, PortKind, Route,
+    RouteAction, Switch, Table, Verdict,
 };
 
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
@@ -47,7 +47,7 @@ fn bed() -> Bed {
     }
     let route = Route { slice: SLICE, action: RouteAction::Policy(1) };
     switch.route.put((SLICE, "10.2.0.0/16".parse().unwrap()), &route).unwrap();
-    switch.policy.put(1, &vec![9, 0xE001]).unwrap();
+    switch.policy.put(1, &Policy::one(&[9, 0xE001])).unwrap();
     switch.local_sid.put(7, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE001, &LocalSid::Decapsulate).unwrap();
     switch.next_hop.put(9, &NextHop { port: 2, mac: NEIGHBOR, backup: 0 }).unwrap();

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use common::{PinDir, chain, in_netns, interface, ip, mac, veth};
 use selvedge_xdp::common::map::PINNED;
 use selvedge_xdp::{
-    Backup, Class, Delivery, Direction, Endpoint, Error, HookState, LocalSid, Meter, NextHop,
-    PortKind, Queue, Route, RouteAction, Rule, RuleAction, Session, Switch, Table, Tunnel,
+    Backup, Class, Delivery, Direction, Endpoint, Error, HookState, LocalSid, Meter, NextHop, Path,
+    Policy, PortKind, Queue, Route, RouteAction, Rule, RuleAction, Session, Switch, Table, Tunnel,
     remove_all,
 };
 
@@ -44,7 +44,8 @@ fn fill(switch: &Switch) {
         maximum_burst_bytes: 7,
     };
     switch.meter.put((16_383, Direction::Uplink), &meter).unwrap();
-    switch.policy.put(65535, &vec![7, 0xE100, 0xE001]).unwrap();
+    switch.policy.put(65535, &Policy::one(&[7, 0xE100, 0xE001])).unwrap();
+    switch.policy.put(1, &several()).unwrap();
     switch.local_sid.put(5, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE101, &LocalSid::Compute { hook: 255, bypass: true }).unwrap();
     let mac = [2, 0, 0, 0, 0, 1];
@@ -61,6 +62,13 @@ fn fill(switch: &Switch) {
     assert_eq!(switch.facts.port_id("p1").unwrap(), 1);
     assert_eq!(switch.facts.port_id("eth0.100").unwrap(), 2);
     switch.set_hook_state(3, Some(HookState::Quarantined)).unwrap();
+}
+
+/// As many paths as there can be, the longest first.
+fn several() -> Policy {
+    let path = |n: u8| Path { sids: vec![u16::from(n) + 1; usize::from(6 - n % 6)], weight: n + 1 };
+    let buckets = std::array::from_fn(|bucket| (bucket % 8) as u8);
+    Policy { paths: (0..8).map(path).collect(), buckets }
 }
 
 /// Everything that can be read, as text.
@@ -145,11 +153,20 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         };
         range(switch.port.put(0, &PortKind::Access), "port");
         range(switch.port.put(256, &PortKind::Access), "port");
-        range(switch.policy.put(0, &vec![1]), "policy");
-        range(switch.policy.put(65536, &vec![1]), "policy");
-        range(switch.policy.put(1, &vec![]), "number of segment ids");
-        range(switch.policy.put(1, &vec![1; 7]), "number of segment ids");
-        range(switch.policy.put(1, &vec![1, 0]), "segment id");
+        range(switch.policy.put(0, &Policy::one(&[1])), "policy");
+        range(switch.policy.put(65536, &Policy::one(&[1])), "policy");
+        range(switch.policy.put(1, &Policy::one(&[])), "number of segment ids");
+        range(switch.policy.put(1, &Policy::one(&[1; 7])), "number of segment ids");
+        range(switch.policy.put(1, &Policy::one(&[1, 0])), "segment id");
+        let many = Policy { paths: vec![several().paths[0].clone(); 9], ..several() };
+        range(switch.policy.put(1, &many), "number of paths");
+        range(switch.policy.put(1, &Policy { paths: vec![], ..several() }), "number of paths");
+        let few = Policy { paths: several().paths[..7].to_vec(), ..several() };
+        range(switch.policy.put(1, &few), "path of a bucket");
+        let mut light = several();
+        light.paths[3].weight = 0;
+        range(switch.policy.put(1, &light), "weight");
+        assert_eq!(switch.policy.entries().unwrap(), [], "what is refused leaves nothing");
         range(switch.local_sid.put(4096, &LocalSid::Decapsulate), "segment id");
         range(switch.local_sid.put(0xE000, &LocalSid::Node), "node id");
         range(switch.next_hop.put(4096, &NextHop { port: 1, mac: [0; 6], backup: 0 }), "node id");

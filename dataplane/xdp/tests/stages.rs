@@ -12,8 +12,8 @@ use common::{PinDir, in_netns, veth};
 use etherparse::{Ethernet2Header, IpNumber, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
 use selvedge_xdp::common::drop;
 use selvedge_xdp::{
-    Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, PortKind, Queue, Route,
-    RouteAction, Switch, Table, Verdict,
+    Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, Path, Policy, PortKind, Queue,
+    Route, RouteAction, Switch, Table, Verdict,
 };
 
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
@@ -48,7 +48,7 @@ fn bed() -> Bed {
         let route = Route { slice: 3, action: RouteAction::Policy(1) };
         switch.route.put((3, prefix.parse().unwrap()), &route).unwrap();
     }
-    switch.policy.put(1, &vec![9, 0xE001]).unwrap();
+    switch.policy.put(1, &Policy::one(&[9, 0xE001])).unwrap();
     switch.local_sid.put(7, &LocalSid::Node).unwrap();
     switch.local_sid.put(0xE001, &LocalSid::Decapsulate).unwrap();
     switch.next_hop.put(9, &NextHop { port: 2, mac: NEIGHBOR, backup: 0 }).unwrap();
@@ -234,6 +234,95 @@ fn packets_find_their_entries_while_others_come_and_go() {
             churn.join().unwrap()
         });
         assert!(rounds > 0);
+    });
+}
+
+/// Ids that a packet leaves with from the access port, by its UDP source port.
+fn path_of(bed: &Bed, flow: u16) -> [u8; 12] {
+    let mut frame = v4(64, 0, 128);
+    frame[34..36].copy_from_slice(&flow.to_be_bytes());
+    let (_, sent) = bed.sent(bed.access, &frame);
+    *sent[42..].first_chunk().unwrap()
+}
+
+fn policy(paths: &[&[u16]], buckets: impl Fn(usize) -> u8) -> Policy {
+    let path = |sids: &&[u16]| Path { sids: sids.to_vec(), weight: 1 };
+    Policy { paths: paths.iter().map(path).collect(), buckets: std::array::from_fn(buckets) }
+}
+
+#[test]
+fn flows_take_the_paths_of_their_buckets() {
+    in_netns(|| {
+        let bed = bed();
+        let paths: Vec<Vec<u16>> = (1..=8).map(|n| vec![9, n, 0xE001]).collect();
+        let paths: Vec<&[u16]> = paths.iter().map(Vec::as_slice).collect();
+        // What a bucket leads to is not the bucket's number, nor the same for neighbors.
+        let path_in = |bucket: usize| (bucket * 5 / 16 % 8) as u8;
+        bed.switch.policy.put(1, &policy(&paths, path_in)).unwrap();
+        let ends = ["::ffff:10.1.0.11", "::ffff:10.2.0.5"].map(|text| text.parse().unwrap());
+        let mut met = [0; 8];
+        for flow in 4000..4300u16 {
+            let label = label(ends[0], ends[1], u32::from(flow) << 16 | 5001, 17);
+            let path = path_in(label as usize % 128);
+            met[usize::from(path)] += 1;
+            let mut want = [0; 12];
+            want[..6].copy_from_slice(&[0, 9, 0, path + 1, 0xE0, 1]);
+            assert_eq!(path_of(&bed, flow), want, "flow {flow}");
+        }
+        assert!(met.iter().all(|count| *count > 10), "{met:?}");
+    });
+}
+
+/// While a policy changes between two sets and a single path, every packet takes a path of one
+/// of them, whole.
+#[test]
+fn a_set_of_paths_changes_as_a_whole() {
+    in_netns(|| {
+        let bed = bed();
+        let all: [&[&[u16]]; 3] = [
+            &[&[9, 0x1111, 0x1111, 0x1111, 0x1111, 0xE001], &[9, 0x2222, 0x2222, 0xE001]],
+            &[&[9, 0x3333, 0x3333, 0x3333, 0x3333, 0x3333], &[9, 0xE001], &[9, 0x4444, 0x4444]],
+            &[&[9, 0x5555, 0x5555, 0x5555, 0x5555, 0xE001]],
+        ];
+        let policies = all.map(|paths| policy(paths, |bucket| (bucket % paths.len()) as u8));
+        let octets = |sids: &&[u16]| {
+            let mut octets = [0; 12];
+            let bytes: Vec<u8> = sids.iter().flat_map(|sid| sid.to_be_bytes()).collect();
+            octets[..bytes.len()].copy_from_slice(&bytes);
+            octets
+        };
+        let right: Vec<[u8; 12]> = all.iter().flat_map(|paths| paths.iter().map(octets)).collect();
+        let table = bed.switch.policy.clone();
+        table.put(1, &policies[0]).unwrap();
+        let done = AtomicBool::new(false);
+        let done = &done;
+        std::thread::scope(|scope| {
+            let changes = scope.spawn(move || {
+                let mut count = 0;
+                while !done.load(Ordering::Relaxed) {
+                    table.put(1, &policies[count % 3]).unwrap();
+                    count += 1;
+                }
+                count
+            });
+            let mut met = vec![0; right.len()];
+            let end = Instant::now() + Duration::from_secs(2);
+            let mut wrong = None;
+            for flow in (4000..4100u16).cycle() {
+                let path = path_of(&bed, flow);
+                match right.iter().position(|known| *known == path) {
+                    Some(known) => met[known] += 1,
+                    None => wrong = Some(path),
+                }
+                if wrong.is_some() || Instant::now() > end {
+                    break;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            let changes = changes.join().unwrap();
+            assert_eq!(wrong, None, "neither before nor after");
+            assert!(changes > 1_000 && met.iter().all(|count| *count > 0), "{changes}, {met:?}");
+        });
     });
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::{PinDir, in_netns, interface, ip};
 use nix::sched::{CloneFlags, setns, unshare};
 use selvedge_xdp::{
-    Delivery, Direction, Endpoint, EndpointSeen, LocalSid, NextHop, PortKind, Route, RouteAction,
-    Switch, Table, offload,
+    Delivery, Direction, Endpoint, EndpointSeen, LocalSid, NextHop, Policy, PortKind, Route,
+    RouteAction, Switch, Table, offload,
 };
 
 /// A namespace held open by a thread, with one interface whose other end is a port.
@@ -157,7 +157,7 @@ fn pair() -> Pair {
         switch.local_sid.put(0xE001, &LocalSid::Decapsulate).unwrap();
         let mac = interface(neighbor).mac;
         switch.next_hop.put(other, &NextHop { port: 2, mac, backup: 0 }).unwrap();
-        switch.policy.put(1, &vec![other, 0xE001]).unwrap();
+        switch.policy.put(1, &Policy::one(&[other, 0xE001])).unwrap();
         route(switch, here, RouteAction::Local);
         route(switch, there, RouteAction::Policy(1));
     }

@@ -18,6 +18,9 @@ pub const MAX_PREFIXES: u32 = 131_072;
 /// Ends of tunnels to UEs, and kinds of PDU sessions (3 MiB each).
 pub const MAX_GNBS: u32 = 65_536;
 pub const MAX_PROFILES: u32 = 65_536;
+/// Policies with several paths, in a hash map that grows with them: all of them. 1 MiB while there
+/// are none.
+pub const MAX_PATH_SETS: u32 = POLICY_SLOTS;
 /// Bytes of the event ring.
 pub const EVENT_BYTES: u32 = 64 * 1024;
 /// Sources whose events are remembered, so that each is told once a second.
@@ -111,6 +114,7 @@ pub const PINNED: &[Spec] = &[
     array::<MeterValue>("METER", SLICE_SLOTS),
     array::<MeterState>("METER_STATE", SLICE_SLOTS),
     array::<PolicyValue>("POLICY", POLICY_SLOTS),
+    of::<u32, PathSetValue>("PATH_SET", Kind::Hash, MAX_PATH_SETS),
     array::<SidValue>("SID", SID_SLOTS),
     array::<BackupValue>("BACKUP", BACKUP_SLOTS),
     narrow("DELIVERY_V4"),

@@ -25,6 +25,7 @@ plain! {
     MeterValue = 64,
     MeterState = 64,
     PolicyValue = 40,
+    PathSetValue = 272,
     SidValue = 16,
     BackupValue = 40,
     GnbValue = 48,
@@ -273,9 +274,39 @@ pub struct PolicyValue {
     pub destination: [[u64; 2]; 2],
     /// The bank in force.
     pub active: u32,
-    /// Ids in each bank's address; 0: no entry.
+    /// Ids in each bank's address; 0: no entry. [`SEVERAL`]: there are several paths, in
+    /// `PATH_SET`. The address is the first one's, for packets that no longer find the set.
     pub sids: [u8; 2],
-    pub _pad: [u8; 2],
+    /// Of the only path. It has no meaning here, and is read back.
+    pub weight: [u8; 2],
+}
+
+/// In [`PolicyValue::sids`].
+pub const SEVERAL: u8 = 0xff;
+
+/// `PATH_SET` by policy id: the paths of a policy that has several. A hash map's element is
+/// replaced as a whole, so each packet sees the set before or after.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathSetValue {
+    /// Outer destination addresses, in wire order.
+    pub destination: [[u64; 2]; MAX_PATHS],
+    /// Which path the flows of a bucket take; see [`flow_bucket`].
+    pub buckets: [u8; FLOW_BUCKETS],
+    /// Ids in each address; 0 behind the last path.
+    pub sids: [u8; MAX_PATHS],
+    pub weight: [u8; MAX_PATHS],
+}
+
+/// Paths of one policy.
+pub const MAX_PATHS: usize = 8;
+/// What the flows of a policy with several paths are divided into; a power of two.
+pub const FLOW_BUCKETS: usize = 128;
+
+/// By the flow's label, as the outer header carries it.
+#[inline(always)]
+pub const fn flow_bucket(label: u32) -> usize {
+    label as usize & (FLOW_BUCKETS - 1)
 }
 
 /// `SID` by [`sid_slot`](crate::sid_slot): entries of `local_sid` and `next_hop`.

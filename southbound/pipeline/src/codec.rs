@@ -167,6 +167,16 @@ pub enum CodecError {
     MaskNotPrefix { table: &'static str, name: &'static str },
     #[error("table {table}: no action")]
     NoAction { table: &'static str },
+    #[error("table {table}: has an action selector, and takes a set of actions in one shot")]
+    SetNeeded { table: &'static str },
+    #[error("table {table}: has no action selector, and takes one action")]
+    SetRefused { table: &'static str },
+    #[error("table {table}: a set without an action")]
+    EmptySet { table: &'static str },
+    #[error("table {table}: {count} actions in a set, at most {most}")]
+    SetSize { table: &'static str, count: usize, most: u32 },
+    #[error("table {table}: weight {weight} is not within 1..={most}")]
+    Weight { table: &'static str, weight: i32, most: u32 },
     #[error("table {table}: action {action_id:#010x} is not one of its own")]
     UnknownAction { table: &'static str, action_id: u32 },
     #[error("table {table}, action {action}: there is no parameter {param_id}")]
@@ -207,7 +217,7 @@ impl CodecError {
             | Self::OutOfRange { .. }
             | Self::SegmentCount { .. } => Code::OutOfRange,
             // Well-formed P4Runtime that this switch cannot do.
-            Self::MaskNotPrefix { .. } => Code::Unimplemented,
+            Self::MaskNotPrefix { .. } | Self::EmptySet { .. } => Code::Unimplemented,
             Self::UnknownField { .. }
             | Self::FieldTwice { .. }
             | Self::MissingField { .. }
@@ -217,6 +227,10 @@ impl CodecError {
             | Self::PrefixLength { .. }
             | Self::BitsOutsideMask { .. }
             | Self::NoAction { .. }
+            | Self::SetNeeded { .. }
+            | Self::SetRefused { .. }
+            | Self::SetSize { .. }
+            | Self::Weight { .. }
             | Self::UnknownAction { .. }
             | Self::UnknownParam { .. }
             | Self::ParamTwice { .. }

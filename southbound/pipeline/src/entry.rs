@@ -151,12 +151,29 @@ pub struct SliceMeterEntry {
     pub maximum_burst_bytes: u32,
 }
 
-/// Key `policy`. Up to six 16-bit ids after the block, in travelling order; the last two are
-/// the egress node and its function.
+/// Key `policy`. One to eight paths, of which each flow takes one and stays on it; see
+/// [`crate::paths`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyEntry {
     pub policy: PolicyId,
+    pub paths: Vec<Path>,
+}
+
+impl PolicyEntry {
+    /// All packets take one path.
+    pub fn one(policy: PolicyId, sids: Vec<u16>) -> Self {
+        Self { policy, paths: vec![Path { sids, weight: 1 }] }
+    }
+}
+
+/// Up to six 16-bit ids after the block, in travelling order; the last two are the egress node
+/// and its function.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
     pub sids: Vec<u16>,
+    /// `1..=128`. A path gets its weight's share of the flows, to the nearest of 128 parts, and
+    /// one part at least.
+    pub weight: u8,
 }
 
 /// Key `sid`: what this switch does when the active 16-bit id is its own.

@@ -11,6 +11,7 @@ pub mod codec;
 mod drop_reason;
 pub mod entry;
 pub mod model;
+pub mod paths;
 pub mod prefix;
 pub mod raw;
 pub mod tables;

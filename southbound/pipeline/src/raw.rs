@@ -11,7 +11,7 @@ pub struct TableEntry {
     /// By rising field id; a field that matches anything is left out.
     pub matches: Vec<FieldMatch>,
     /// `None` where only the key counts: a deletion, a read.
-    pub action: Option<Action>,
+    pub action: Option<TableAction>,
     /// Larger wins; `0` in tables without priorities.
     pub priority: i32,
 }
@@ -42,6 +42,20 @@ impl MatchValue {
             Self::Optional(_) => "optional",
         }
     }
+}
+
+/// What an entry says that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TableAction {
+    One(Action),
+    /// One-shot programming of an action selector (P4Runtime §9.2.3), in the order given.
+    Set(Vec<WeightedAction>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WeightedAction {
+    pub action: Action,
+    pub weight: i32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

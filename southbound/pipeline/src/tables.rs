@@ -8,7 +8,8 @@
 //! - An IP prefix is `bit<128>`; IPv4 is mapped into `::ffff:0:0/96` (RFC 4291 §2.5.5.2), so
 //!   `10.1.0.0/16` is `::ffff:10.1.0.0/112`. It is one key space: an IPv6 prefix short enough
 //!   to cover the mapped block (`::/0` to `::/80`) matches IPv4 too.
-//! - A policy's segments are `sid1`..`sid6`, 0 behind the last.
+//! - A path's segments are `sid1`..`sid6`, 0 behind the last. A policy's paths are the actions of
+//!   one action set ([`PATHS`]).
 //! - An enum is a number, named at its parameter.
 
 /// A table, in the order in which a packet meets them; those from `Backup` on came later.
@@ -85,7 +86,35 @@ impl Table {
         };
         self.fields.iter().any(may_overlap)
     }
+
+    /// That its entries' actions are chosen by; `None`: each has one action.
+    pub fn selector(&self) -> Option<&'static Selector> {
+        Some(&PATHS).filter(|selector| selector.table.table().id == self.id)
+    }
 }
+
+/// An action selector that is programmed in one shot (P4Runtime §9.2.3).
+#[derive(Debug)]
+pub struct Selector {
+    pub id: u32,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub table: TableKind,
+    /// Actions of one entry.
+    pub max_group_size: u32,
+    /// Of one action.
+    pub max_weight: u32,
+}
+
+/// Chooses a policy's path.
+pub const PATHS: Selector = Selector {
+    id: ACTION_PROFILE | 1,
+    name: "paths",
+    doc: "By the flow label of the outer header, a hash of the user's flow.",
+    table: TableKind::Policy,
+    max_group_size: crate::paths::MAX_PATHS as u32,
+    max_weight: crate::paths::MAX_WEIGHT as u32,
+};
 
 #[derive(Debug)]
 pub struct Field {
@@ -221,6 +250,7 @@ const SLICE_CELLS: u32 = slice_counter_index(crate::SliceId::MAX, crate::Directi
 
 const TABLE: u32 = 0x02 << 24;
 const ACTION: u32 = 0x01 << 24;
+const ACTION_PROFILE: u32 = 0x11 << 24;
 const COUNTER: u32 = 0x12 << 24;
 const CONTROLLER_HEADER: u32 = 0x81 << 24;
 
@@ -343,7 +373,7 @@ static TABLES: [Table; 14] = [
     Table {
         id: TABLE | 6,
         name: "policy",
-        doc: "A path: the segments that an encapsulated packet travels.",
+        doc: "Paths, each the segments that an encapsulated packet travels.",
         fields: &[exact(1, "policy", 16, "1..=65535")],
         actions: &[action(
             10,

@@ -38,7 +38,7 @@ fn port(id: u16, kind: PortKind) -> Entry {
 }
 
 fn policy(id: u32) -> Entry {
-    Entry::Policy(PolicyEntry { policy: PolicyId(id), sids: vec![0x12, 0xe001] })
+    Entry::Policy(PolicyEntry::one(PolicyId(id), vec![0x12, 0xe001]))
 }
 
 #[tokio::test]

@@ -36,8 +36,9 @@ ENTRIES = {
     "n3_address": ({"address": "::ffff:192.0.2.1"}, "end_tunnels", {}, {}),
     "next_hop": ({"node": "9"}, "forward", {"port": "1", "mac": A[2], "backup": "0"},
                  {"backup": "1"}),
-    "policy": ({"policy": "9"}, "segments", {"sid1": "9", "sid2": "57345", "sid3": "0",
-               "sid4": "0", "sid5": "0", "sid6": "0"}, {"sid1": "10"}),
+    # Its action is a set: weights and paths.
+    "policy": ({"policy": "9"}, "segments", [(1, [9, 0xe001])],
+               [(3, [9, 0xe001]), (1, [8, 9, 0xe001]), (3, [9, 0xe001])]),
     "port": ({"port": "1"}, "fabric", {}, {}),
     "port_queue": ({"port": "1"}, "limit", {"rate_bps": "1000000000", "best_effort_bytes": "1000",
                    "guaranteed_bytes": "2000", "urllc_bytes": "3000"}, {"urllc_bytes": "4000"}),
@@ -58,6 +59,23 @@ def entry(table, action, match, priority=None, **parameters):
         row.action[name] = value
     if priority:
         row.priority = priority
+    return row
+
+
+def one_shot(paths, table="policy", action="segments"):
+    chosen = sh.Oneshot(table)
+    for weight, sids in paths:
+        path = sh.Action(action)
+        for n in range(6):
+            path[f"sid{n + 1}"] = str(sids[n] if n < len(sids) else 0)
+        chosen.add(path, weight=weight)
+    return chosen
+
+
+def policy(number, paths):
+    row = sh.TableEntry("policy")
+    row.match["policy"] = str(number)
+    row.oneshot = one_shot(paths)
     return row
 
 
@@ -121,12 +139,19 @@ class Tables(Switch):
     def runTest(self):
         assert sorted(ENTRIES) == sorted(t.preamble.name for t in sh.context.p4info.tables)
         for table, (match, action, parameters, change) in ENTRIES.items():
-            row = entry(table, action, match, 7 if table == "classifier" else None, **parameters)
+            if table == "policy":
+                row = policy(match["policy"], parameters)
+            else:
+                priority = 7 if table == "classifier" else None
+                row = entry(table, action, match, priority, **parameters)
             row.insert()
             [held] = list(sh.TableEntry(table).read())
             assert held.msg() == row.msg(), f"{table}: {held} is not {row}"
-            for name, value in change.items():
-                row.action[name] = value
+            if table == "policy":
+                row.oneshot = one_shot(change)
+            else:
+                for name, value in change.items():
+                    row.action[name] = value
             row.modify()
             [held] = list(sh.TableEntry(table).read())
             assert held.msg() == row.msg(), f"{table}, modified: {held} is not {row}"
@@ -153,6 +178,42 @@ class Deliver(Switch):
         testutils.send_packet(self, 1, udp(stranger, B, GATEWAY))
         testutils.verify_no_packet(self, wanted, 2)
         assert sum(cell.packet_count for cell in sh.CounterEntry("drops").read()) == drops + 1
+
+
+class Paths(Switch):
+    """Flows are spread over the paths of a policy by weight, and stay where they are; when a path
+    comes, those that move go there."""
+
+    def taken(self, flows=128):
+        """Active segment of the outer header, by flow, each of which is sent twice."""
+        found = {}
+        for n in 2 * list(range(flows)):
+            testutils.send_packet(self, 1, udp(A, B, GATEWAY, udp_sport=4000 + n))
+            poll = self.dataplane.poll(device_number=0, port_number=2, timeout=2)
+            assert isinstance(poll, self.dataplane.PollSuccess), f"flow {n} did not come out"
+            # The third group of the outer destination.
+            sid = int.from_bytes(poll.packet[14 + 24 + 4:14 + 24 + 6], "big")
+            assert found.setdefault(n, sid) == sid, f"flow {n} went by {found[n]} and {sid}"
+        return list(found.values())
+
+    def runTest(self):
+        self.insert([entry("port", "access", {"port": "1"}), entry("port", "fabric", {"port": "2"})])
+        self.insert([entry("endpoint", "bind", {"port": "1", "prefix": mapped(A[1])},
+                           slice_set=SLICE, direction="1")])
+        self.insert([entry("next_hop", "forward", {"node": str(node)}, port="2", mac=B[2],
+                           backup="0") for node in (8, 9, 10)])
+        row = policy(5, [(3, [8, 0xe001]), (1, [9, 0xe001])])
+        self.insert([row, entry("slice_route", "to_policy", {"slice_set": SLICE,
+                                "prefix": mapped(B[1])}, slice=SLICE, policy="5")])
+        before = self.taken()
+        assert set(before) == {8, 9} and 80 <= before.count(8) <= 112, before
+
+        row.oneshot = one_shot([(3, [8, 0xe001]), (1, [9, 0xe001]), (1, [10, 0xe001])])
+        row.modify()
+        after = self.taken()
+        moved = [new for old, new in zip(before, after) if old != new]
+        assert 10 <= after.count(10) <= 50, after
+        assert moved.count(10) == after.count(10) and len(moved) <= after.count(10) + 16, moved
 
 
 class Meter(Switch):

@@ -118,7 +118,7 @@ pub(crate) fn slices(
             }
         }
         for (policy, sids) in policies {
-            put(table, Entry::Policy(PolicyEntry { policy, sids }));
+            put(table, Entry::Policy(PolicyEntry::one(policy, sids)));
         }
     }
     ways.functions(scope, tables);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, Entry, HookId, Key, PortId, PortKind, RouteAction, SliceId, SliceSet,
-    Tunnel,
+    DeliveryEntry, Direction, Entry, HookId, Key, PortId, PortKind, RouteAction, SliceId,
+    SliceRouteEntry, SliceSet, Tunnel,
 };
 
 use super::Defect;
@@ -242,15 +242,23 @@ impl View {
         let world = &self.world;
         let towards = world.endpoint(to)?;
         let shared = world.shared(member, &towards.member);
-        let fate = self.fate(node, set, destination);
-        let (defect, detail) = self.verdict(node, to, shared, &fate)?;
+        // A set of paths is right if all are: which one a packet takes is its flow's.
+        let fates = self.fates(node, set, destination);
+        let judged = |fate| self.verdict(node, to, shared, fate);
+        let wrong = fates.iter().enumerate().find_map(|(path, fate)| Some((path, judged(fate)?)));
+        let (path, (defect, detail)) = wrong?;
         if let Some(text) = text {
             let name = shared.map_or("no slice", |(_, slice)| slice.name.as_str());
             text.subject = self.subject(source, destination, (from, to), name);
-            text.detail = detail();
+            text.detail = match fates.len() {
+                1 => detail(),
+                of => format!("on path {} of {of}: {}", path + 1, detail()),
+            };
             // A leak is helped at its ingress.
-            text.nodes =
-                if shared.is_some() { self.nodes_of(node, set, destination) } else { vec![node] };
+            text.nodes = match shared {
+                Some(_) => self.nodes_of(node, set, destination, path),
+                None => vec![node],
+            };
         }
         Some(defect)
     }
@@ -304,23 +312,32 @@ impl View {
         }
     }
 
-    fn fate(&self, node: usize, set: SliceSet, destination: IpAddr) -> Fate {
-        let end = FateEnd::NoRoute;
-        let mut fate = Fate { slice: None, route: None, at: node, hooks: Vec::new(), end };
-        let Some(route) = self.nodes[node].route(set, destination) else { return fate };
-        (fate.slice, fate.route) = (Some(route.slice), Some(route.prefix));
-        if let RouteAction::Policy(policy) = route.action {
-            let Sent { at, hooks, end } = self.sent(node, policy, None);
-            (fate.at, fate.hooks) = (at, hooks);
-            fate.end = match end {
-                End::Decapsulated => FateEnd::NoDelivery,
-                End::Unknown => FateEnd::Unknown,
-                End::Loop => FateEnd::Loop,
-                End::Lost(why) => FateEnd::Lost(why),
-            };
-            if !matches!(fate.end, FateEnd::NoDelivery) {
-                return fate;
+    /// By path, where the route leads to a policy of several; one at least.
+    fn fates(&self, node: usize, set: SliceSet, destination: IpAddr) -> Vec<Fate> {
+        let Some(route) = self.nodes[node].route(set, destination) else {
+            let end = FateEnd::NoRoute;
+            return vec![Fate { slice: None, route: None, at: node, hooks: Vec::new(), end }];
+        };
+        let sent = match route.action {
+            RouteAction::Policy(policy) => self.sent(node, policy, None),
+            RouteAction::Local => {
+                vec![Sent { at: node, hooks: Vec::new(), end: End::Decapsulated }]
             }
+        };
+        sent.into_iter().map(|sent| self.fate(route, sent, destination)).collect()
+    }
+
+    fn fate(&self, route: &SliceRouteEntry, sent: Sent, destination: IpAddr) -> Fate {
+        let Sent { at, hooks, end } = sent;
+        let end = match end {
+            End::Decapsulated => FateEnd::NoDelivery,
+            End::Unknown => FateEnd::Unknown,
+            End::Loop => FateEnd::Loop,
+            End::Lost(why) => FateEnd::Lost(why),
+        };
+        let mut fate = Fate { slice: Some(route.slice), route: Some(route.prefix), at, hooks, end };
+        if !matches!(fate.end, FateEnd::NoDelivery) {
+            return fate;
         }
         let egress = &self.nodes[fate.at];
         fate.end = match egress.delivery(route.slice, destination) {
@@ -412,13 +429,15 @@ impl View {
         format!("{source} -> {destination} ({from} -> {to}) in {slice}")
     }
 
-    /// The switches that a packet is at, in order.
-    fn nodes_of(&self, node: usize, set: SliceSet, destination: IpAddr) -> Vec<usize> {
+    /// The switches that a packet on one of the paths is at, in order.
+    fn nodes_of(&self, node: usize, set: SliceSet, destination: IpAddr, path: usize) -> Vec<usize> {
         let mut nodes = vec![node];
         let action = self.nodes[node].route(set, destination).map(|route| route.action);
         if let Some(RouteAction::Policy(policy)) = action {
             let mut sent_from = Vec::new();
-            let sent = self.sent(node, policy, Some(&mut |node, _| sent_from.push(node)));
+            let mut crossed = |of, node, _| sent_from.extend((of == path).then_some(node));
+            let mut sent = self.sent(node, policy, Some(&mut crossed));
+            let sent = sent.swap_remove(path);
             nodes.extend(sent_from.into_iter().skip(1));
             if nodes.last() != Some(&sent.at) {
                 nodes.push(sent.at);

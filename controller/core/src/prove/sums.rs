@@ -109,7 +109,8 @@ impl View {
     }
 
     /// What a slice guarantees in one direction from one ingress, on each arc that its packets
-    /// may take: the meter's share, as often as one path crosses the arc.
+    /// may take: the meter's share, as often as one path crosses the arc. Each path of a policy
+    /// counts whole: one flow may be all there is.
     pub(super) fn carried(
         &self,
         node: usize,
@@ -122,15 +123,16 @@ impl View {
         }
         let mut most: BTreeMap<(usize, PortId), u64> = BTreeMap::new();
         for policy in self.policies(node, slice, direction) {
-            let mut arcs: Vec<(usize, PortId)> = Vec::new();
-            let sent = self.sent(node, policy, Some(&mut |node, port| arcs.push((node, port))));
-            if sent.end != End::Decapsulated {
-                continue; // found elsewhere
-            }
+            let mut arcs: Vec<(usize, usize, PortId)> = Vec::new();
+            let mut cross = |path, node, port| arcs.push((path, node, port));
+            let sent = self.sent(node, policy, Some(&mut cross));
+            // What does not arrive is found elsewhere.
+            arcs.retain(|(path, ..)| sent[*path].end == End::Decapsulated);
             // A path that crosses an arc twice, to a hook and back, counts twice.
             arcs.sort_unstable();
             for crossed in arcs.chunk_by(|a, b| a == b) {
-                let most = most.entry(crossed[0]).or_default();
+                let (_, node, port) = crossed[0];
+                let most = most.entry((node, port)).or_default();
                 *most = (*most).max(crossed.len() as u64);
             }
         }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use selvedge_pipeline::{Direction, PortId, SliceId};
 
 use super::sums::{frames, is_over};
-use super::view::{End, Text, View};
+use super::view::{End, Sent, Text, View};
 use super::world::{Backup, Level, Protected, Slice, Wire};
 use super::{DIRECTIONS, Defect};
 
@@ -51,10 +51,18 @@ impl View {
     /// is found elsewhere.
     fn walks(&self, from: usize, slice: SliceId, direction: Direction) -> Vec<Walk> {
         let policies = self.policies(from, slice, direction).into_iter();
-        let walks = policies.filter_map(|policy| {
-            let mut arcs = Vec::new();
-            let sent = self.sent(from, policy, Some(&mut |node, port| arcs.push((node, port))));
-            (sent.end == End::Decapsulated).then_some(Walk { from, to: sent.at, arcs })
+        let walks = policies.flat_map(|policy| {
+            let mut arcs: Vec<(usize, usize, PortId)> = Vec::new();
+            let mut cross = |path, node, port| arcs.push((path, node, port));
+            let sent = self.sent(from, policy, Some(&mut cross));
+            let each =
+                sent.into_iter().enumerate().filter(|(_, sent)| sent.end == End::Decapsulated);
+            let walk = |(place, sent): (usize, Sent)| {
+                let own = arcs.iter().filter(|(path, ..)| *path == place);
+                let arcs = own.map(|(_, node, port)| (*node, *port)).collect();
+                Walk { from, to: sent.at, arcs }
+            };
+            each.map(walk).collect::<Vec<_>>()
         });
         walks.collect()
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use selvedge_pipeline::{
-    ClassifierAction, ClassifierEntry, Entry, FUNCTION_UDT46, Key, LocalSidAction, PortKind,
-    SliceId,
+    ClassifierAction, ClassifierEntry, Entry, FUNCTION_UDT46, Key, LocalSidAction, PolicyEntry,
+    PortKind, SliceId,
 };
 use selvedge_topology::{Node, NodeName, read};
 
@@ -35,6 +35,10 @@ const OBJECTS: &str = "apiVersion: selvedge/v1\nkind: Hook\nmetadata: { name: ma
 fn core(with_objects: bool) -> Core {
     let text = include_str!("../../../../examples/metro/topology.yaml");
     core_of(text, if with_objects { OBJECTS } else { "" })
+}
+
+fn has_hook(policy: &PolicyEntry) -> bool {
+    policy.paths.iter().any(|path| path.sids.iter().any(|sid| *sid >= 0xE100))
 }
 
 /// A network with everybody there, and what objects ask for.
@@ -271,9 +275,32 @@ fn planted_defects_are_found() {
         }),
         ("a policy past the hook", Defect::HookMissed, |tables, _| {
             edit(tables, "gnb1", |entry| match entry {
-                Entry::Policy(policy) if policy.sids.iter().any(|sid| *sid >= 0xE100) => {
+                Entry::Policy(policy) if has_hook(policy) => {
                     let mut policy = policy.clone();
-                    policy.sids.retain(|sid| *sid < 0xE100);
+                    policy.paths[0].sids.retain(|sid| *sid < 0xE100);
+                    Some(Entry::Policy(policy))
+                }
+                _ => None,
+            });
+        }),
+        ("one path of several past the hook", Defect::HookMissed, |tables, _| {
+            edit(tables, "gnb1", |entry| match entry {
+                Entry::Policy(policy) if has_hook(policy) => {
+                    let mut policy = policy.clone();
+                    let mut past = policy.paths[0].clone();
+                    past.sids.retain(|sid| *sid < 0xE100);
+                    policy.paths.push(past);
+                    Some(Entry::Policy(policy))
+                }
+                _ => None,
+            });
+        }),
+        ("one path of several to nowhere", Defect::BlackHole, |tables, _| {
+            edit(tables, "gnb1", |entry| match entry {
+                Entry::Policy(policy) => {
+                    let mut policy = policy.clone();
+                    policy.paths.insert(0, policy.paths[0].clone());
+                    policy.paths[1].sids = vec![999, 0xE001];
                     Some(Entry::Policy(policy))
                 }
                 _ => None,

@@ -33,7 +33,7 @@ fn generation(generation: u64) -> Entry {
 }
 
 fn policy(sids: &[u16]) -> Entry {
-    Entry::Policy(PolicyEntry { policy: PolicyId(1), sids: sids.to_vec() })
+    Entry::Policy(PolicyEntry::one(PolicyId(1), sids.to_vec()))
 }
 
 #[test]
@@ -155,6 +155,12 @@ fn what_is_no_table_entry_is_refused() {
         (entity(None), Code::InvalidArgument, "no entity"),
         (entity(Some(Entity::CounterEntry(Default::default()))), Code::Unimplemented, "counters"),
         (entity(Some(Entity::MeterEntry(Default::default()))), Code::Unimplemented, "nothing"),
+        (entity(Some(Entity::ActionProfileGroup(Default::default()))), Code::Unimplemented, "shot"),
+        (
+            entity(Some(Entity::ActionProfileMember(Default::default()))),
+            Code::Unimplemented,
+            "shot",
+        ),
         (table(|e| e.table_id = 77), Code::NotFound, "no table 0x0000004d"),
         (table(|e| e.metadata = vec![1]), Code::Unimplemented, "table delivery: entries carry no"),
         (table(|e| e.priority = 3), Code::InvalidArgument, "priority"),

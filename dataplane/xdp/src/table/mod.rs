@@ -16,7 +16,9 @@ pub use classifier::{Classifier, Rule, RuleAction};
 pub use delivery::{DeliveryTable, END_MARKERS};
 pub use gtp::{N3Table, Session, SessionTable, Tunnel};
 pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
-pub use path::{Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, PolicyTable};
+pub use path::{
+    Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, Path, Policy, PolicyTable,
+};
 pub(crate) use port::check_port;
 pub use port::{PortKind, PortTable};
 pub use prefix::{Delivery, Endpoint, PrefixTable, Route, RouteAction};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use selvedge_ebpf_common::value::{
-    BackupValue, PolicyValue, SID_COMPUTE, SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, backed,
-    way, way_backup, way_mac, way_port,
+    BackupValue, FLOW_BUCKETS, MAX_PATHS, PathSetValue, PolicyValue, SEVERAL, SID_COMPUTE,
+    SID_DECAPSULATE, SID_NODE, SID_NONE, SidValue, backed, way, way_backup, way_mac, way_port,
 };
 use selvedge_ebpf_common::{
     FIRST_FUNCTION, MAX_BACKUP, MAX_HOOKS, MAX_NODE_SID, MAX_REPAIR_SIDS, MAX_SIDS, POLICY_SLOTS,
@@ -17,12 +17,53 @@ use crate::Error;
 use crate::error::within;
 use crate::maps::Maps;
 
-/// By policy id; the value is the ids in travelling order.
+/// One way that packets of a policy may take.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// In travelling order, at most six.
+    pub sids: Vec<u16>,
+    /// `1..=128`; its share is for whoever fills the buckets.
+    pub weight: u8,
+}
+
+/// What a policy does: at most eight paths, and which of them the flows of each bucket take.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    pub paths: Vec<Path>,
+    /// Each a place in `paths`.
+    pub buckets: [u8; FLOW_BUCKETS],
+}
+
+impl Policy {
+    /// All packets take one path.
+    pub fn one(sids: &[u16]) -> Self {
+        let path = Path { sids: sids.to_vec(), weight: 1 };
+        Self { paths: vec![path], buckets: [0; FLOW_BUCKETS] }
+    }
+}
+
+/// By policy id.
 #[derive(Clone, Debug)]
 pub struct PolicyTable(pub(crate) Arc<Maps>);
 
 fn check_policy(id: u32) -> Result<(), Error> {
     within("policy", id, 1, u64::from(POLICY_SLOTS) - 1)
+}
+
+fn check_paths(policy: &Policy) -> Result<(), Error> {
+    let count = policy.paths.len() as u64;
+    within("number of paths", count, 1, MAX_PATHS as u64)?;
+    for path in &policy.paths {
+        within("weight", path.weight, 1, FLOW_BUCKETS as u64)?;
+        within("number of segment ids", path.sids.len() as u64, 1, MAX_SIDS as u64)?;
+        for sid in &path.sids {
+            within("segment id", *sid, 1, 0xffff)?;
+        }
+    }
+    for path in policy.buckets {
+        within("path of a bucket", path, 0, count - 1)?;
+    }
+    Ok(())
 }
 
 /// `5f00:0:<sid1>:..:<sid6>` as two words in wire order.
@@ -35,35 +76,82 @@ fn destination(sids: &[u16]) -> [u64; 2] {
     super::prefix::address_words(std::net::IpAddr::from(octets))
 }
 
-fn decode(value: &PolicyValue) -> Option<Vec<u16>> {
-    let bank = usize::from(value.active & 1 == 1);
-    let octets: Vec<u8> =
-        value.destination[bank].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let count = usize::from(value.sids[bank]);
-    let sids = octets[4..].chunks_exact(2).take(count);
-    (count > 0).then(|| sids.map(|sid| u16::from_be_bytes([sid[0], sid[1]])).collect())
+/// The first `count` ids of an outer destination.
+fn sids(destination: [u64; 2], count: u8) -> Vec<u16> {
+    let octets: Vec<u8> = destination.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let sids = octets[4..].chunks_exact(2).take(count.into());
+    sids.map(|sid| u16::from_be_bytes([sid[0], sid[1]])).collect()
+}
+
+fn encode_set(policy: &Policy) -> PathSetValue {
+    let mut value = PathSetValue {
+        destination: [[0; 2]; MAX_PATHS],
+        buckets: policy.buckets,
+        sids: [0; MAX_PATHS],
+        weight: [0; MAX_PATHS],
+    };
+    for (at, path) in policy.paths.iter().enumerate() {
+        value.destination[at] = destination(&path.sids);
+        value.sids[at] = u8::try_from(path.sids.len()).expect("at most six");
+        value.weight[at] = path.weight;
+    }
+    value
+}
+
+fn decode_set(value: &PathSetValue) -> Policy {
+    let paths = (0..MAX_PATHS).filter(|at| value.sids[*at] > 0).map(|at| {
+        let sids = sids(value.destination[at], value.sids[at]);
+        Path { sids, weight: value.weight[at] }
+    });
+    Policy { paths: paths.collect(), buckets: value.buckets }
+}
+
+impl PolicyTable {
+    fn decode(&self, id: u32, value: &PolicyValue) -> Result<Option<Policy>, Error> {
+        let bank = usize::from(value.active & 1 == 1);
+        Ok(match value.sids[bank] {
+            0 => None,
+            SEVERAL => self.0.get("PATH_SET").get(&id)?.as_ref().map(decode_set),
+            count => {
+                let sids = sids(value.destination[bank], count);
+                let path = Path { sids, weight: value.weight[bank] };
+                Some(Policy { paths: vec![path], buckets: [0; FLOW_BUCKETS] })
+            }
+        })
+    }
 }
 
 impl Table for PolicyTable {
     type Key = u32;
-    type Value = Vec<u16>;
+    type Value = Policy;
 
-    /// A policy's path changes for each packet as a whole.
-    fn put(&self, id: u32, sids: &Vec<u16>) -> Result<(), Error> {
+    /// Changes for each packet as a whole: it takes a path of the policy before or of the new
+    /// one. One that has seen that there are several, and looks for them when they are gone,
+    /// takes the first of those that were.
+    fn put(&self, id: u32, policy: &Policy) -> Result<(), Error> {
         check_policy(id)?;
-        within("number of segment ids", sids.len() as u64, 1, MAX_SIDS as u64)?;
-        for sid in sids {
-            within("segment id", *sid, 1, 0xffff)?;
-        }
+        check_paths(policy)?;
         let _writer = self.0.write();
-        let map = self.0.get("POLICY");
+        let (map, sets) = (self.0.get("POLICY"), self.0.get("PATH_SET"));
         let mut value: PolicyValue = map.at(id)?;
         let idle = usize::from(value.active & 1 == 0);
-        value.destination[idle] = destination(sids);
-        value.sids[idle] = u8::try_from(sids.len()).expect("at most six");
+        let first = &policy.paths[0];
+        value.destination[idle] = destination(&first.sids);
+        value.weight[idle] = first.weight;
+        value.sids[idle] = match policy.paths.len() {
+            1 => u8::try_from(first.sids.len()).expect("at most six"),
+            _ => SEVERAL,
+        };
+        if value.sids[idle] == SEVERAL {
+            sets.put(&id, &encode_set(policy))?;
+        }
         map.put(&id, &value)?;
         value.active = u32::from(idle == 1);
-        map.put(&id, &value)
+        map.put(&id, &value)?;
+        if value.sids[idle] != SEVERAL {
+            sets.remove(&id)?;
+        }
+        Ok(())
     }
 
     fn remove(&self, id: u32) -> Result<bool, Error> {
@@ -71,23 +159,28 @@ impl Table for PolicyTable {
         let _writer = self.0.write();
         let map = self.0.get("POLICY");
         let mut value: PolicyValue = map.at(id)?;
-        let present = decode(&value).is_some();
+        let present = value.sids[usize::from(value.active & 1 == 1)] != 0;
         if present {
             // The addresses stay, so that a packet that has seen the count finds a path.
             value.sids = [0; 2];
             map.put(&id, &value)?;
+            self.0.get("PATH_SET").remove(&id)?;
         }
         Ok(present)
     }
 
-    fn get(&self, id: u32) -> Result<Option<Vec<u16>>, Error> {
+    fn get(&self, id: u32) -> Result<Option<Policy>, Error> {
         check_policy(id)?;
-        Ok(decode(&self.0.get("POLICY").at(id)?))
+        let _writer = self.0.write();
+        self.decode(id, &self.0.get("POLICY").at(id)?)
     }
 
-    fn entries(&self) -> Result<Vec<(u32, Vec<u16>)>, Error> {
+    fn entries(&self) -> Result<Vec<(u32, Policy)>, Error> {
+        let _writer = self.0.write();
         let policies = self.0.get("POLICY").array::<PolicyValue>()?;
-        Ok((0u32..).zip(&policies).filter_map(|(id, v)| Some((id, decode(v)?))).collect())
+        let numbered = (0u32..).zip(&policies);
+        let held = numbered.map(|(id, value)| Ok(self.decode(id, value)?.map(|held| (id, held))));
+        held.filter_map(Result::transpose).collect()
     }
 }
 
@@ -356,15 +449,10 @@ mod tests {
 
     #[test]
     fn destinations_carry_ids_in_order() {
-        let sids = vec![7, 0xE101, 9, 0xE001];
-        let value = PolicyValue {
-            destination: [[0; 2], destination(&sids)],
-            active: 1,
-            sids: [0, 4],
-            _pad: [0; 2],
-        };
-        assert_eq!(decode(&value), Some(sids));
-        let octets: Vec<u8> = value.destination[1].iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let ids = vec![7, 0xE101, 9, 0xE001];
+        let words = destination(&ids);
+        assert_eq!(sids(words, 4), ids);
+        let octets: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         assert_eq!(octets, [0x5f, 0, 0, 0, 0, 7, 0xE1, 1, 0, 9, 0xE0, 1, 0, 0, 0, 0]);
     }
 }

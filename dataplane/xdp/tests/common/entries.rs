@@ -66,7 +66,12 @@ pub fn put(switch: &Switch, entry: &Entry) {
             };
             switch.meter.put((e.slice.0, direction(e.direction)), &value)
         }
-        Entry::Policy(e) => switch.policy.put(e.policy.0, &e.sids),
+        Entry::Policy(e) => {
+            let each = e.paths.iter();
+            let each = each.map(|path| xdp::Path { sids: path.sids.clone(), weight: path.weight });
+            let buckets = selvedge_pipeline::paths::buckets(&e.paths);
+            switch.policy.put(e.policy.0, &xdp::Policy { paths: each.collect(), buckets })
+        }
         Entry::LocalSid(e) => {
             let action = match e.action {
                 LocalSidAction::Node => xdp::LocalSid::Node,

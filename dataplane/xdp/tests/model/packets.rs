@@ -223,10 +223,16 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
         }
     }
     for policy in POLICIES {
-        let n = random.below(6) + 1;
-        let sids = (0..n).map(|_| random.of(&SIDS)).collect();
+        // Half have one path, as most policies do.
+        let count = if random.chance(50) { 1 } else { random.below(8) + 1 };
+        let path = |random: &mut Random| {
+            let n = random.below(6) + 1;
+            let sids = (0..n).map(|_| random.of(&SIDS)).collect();
+            Path { sids, weight: random.of(&[1, 1, 2, 5, 128]) }
+        };
+        let paths = (0..count).map(|_| path(random)).collect();
         if random.chance(85) {
-            entries.push(Entry::Policy(PolicyEntry { policy: PolicyId(policy), sids }));
+            entries.push(Entry::Policy(PolicyEntry { policy: PolicyId(policy), paths }));
         }
     }
     let compute = |hook, on_failure| LocalSidAction::Compute { hook: HookId(hook), on_failure };

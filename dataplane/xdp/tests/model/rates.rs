@@ -306,7 +306,7 @@ fn entries() -> Vec<Entry> {
         port(ACCESS[1], PortKind::Access),
         port(FABRIC[0], PortKind::Fabric),
         port(FABRIC[1], PortKind::Fabric),
-        Entry::Policy(PolicyEntry { policy: PolicyId(1), sids: vec![NODE] }),
+        Entry::Policy(PolicyEntry::one(PolicyId(1), vec![NODE])),
         Entry::NextHop(next_hop),
         Entry::LocalSid(LocalSidEntry { sid: DECAPSULATE, action }),
     ]

@@ -3,7 +3,9 @@
 
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::rule::{RULE_DROP, RULE_SET_SLICE};
-use selvedge_ebpf_common::value::{ConfigValue, PortValue, way_port};
+use selvedge_ebpf_common::value::{
+    ConfigValue, MAX_PATHS, PortValue, SEVERAL, flow_bucket, way_port,
+};
 use selvedge_ebpf_common::{
     FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, OUTER_HOP_LIMIT, OUTER_LEN, REPAIRED, STAGE_ANSWER,
     STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_SID, STAGE_TUNNEL, drop, mac_word, sid_slot,
@@ -283,15 +285,23 @@ fn encapsulate(
     inner: &Packet,
     version: u8,
     profile: Profile,
-    policy: u32,
+    id: u32,
 ) -> Step {
-    let policy = POLICY.get(policy).ok_or(drop::NO_POLICY)?;
+    let policy = POLICY.get(id).ok_or(drop::NO_POLICY)?;
     let second = policy.active & 1 != 0;
     let sids = if second { policy.sids[1] } else { policy.sids[0] };
     if sids == 0 {
         return Err(drop::NO_POLICY);
     }
-    let destination = if second { policy.destination[1] } else { policy.destination[0] };
+    let mut destination = if second { policy.destination[1] } else { policy.destination[0] };
+    let (ports, protocol) = inner.flow();
+    let label = flow_label(inner.source, inner.destination, ports, protocol);
+    if sids == SEVERAL
+        && let Some(set) = lookup::path_set(id)
+    {
+        let path = set.buckets[flow_bucket(state.forgotten(label))];
+        destination = set.destination[usize::from(path) & (MAX_PATHS - 1)];
+    }
 
     // Most first segments are another node's, and the frame can leave from here.
     let container = Container::from_raw(destination);
@@ -330,8 +340,6 @@ fn encapsulate(
         packet::write_ethernet(outer, way, source, ETHERTYPE_IPV6);
     }
     let class = u32::from(profile.dscp() << 2 | ecn);
-    let (ports, protocol) = inner.flow();
-    let label = flow_label(inner.source, inner.destination, ports, protocol);
     outer.set_raw32::<14>((6 << 28 | class << 20 | label).to_be());
     let protocol = if version == 4 { IPIP } else { IPV6 };
     // Payload length, next header and hop limit are one word.

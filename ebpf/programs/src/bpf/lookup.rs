@@ -2,21 +2,22 @@
 //! is empty, a trie of the shorter prefixes.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, LpmTrie};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie};
 use selvedge_ebpf_common::exact::{
     self, COMPARED, LIVE, NARROW, NarrowLine, NarrowRow, WIDE, WideLine, WideRow, narrow_hash,
     narrow_key, wide_hash,
 };
 use selvedge_ebpf_common::key::PREFIX_KEY_BITS;
 use selvedge_ebpf_common::value::{
-    ConfigValue, EndpointData, GnbValue, PrefixValue, ProfileValue, RouteData, SessionData,
+    ConfigValue, EndpointData, GnbValue, PathSetValue, PrefixValue, ProfileValue, RouteData,
+    SessionData,
 };
 
 use super::maps::{
     CONFIG, DELIVERY_PREFIX, DELIVERY_V4, DELIVERY_V4_AT, DELIVERY_V6, DELIVERY_V6_AT,
-    ENDPOINT_PREFIX, ENDPOINT_V4, ENDPOINT_V4_AT, ENDPOINT_V6, ENDPOINT_V6_AT, GNB, PROFILE,
-    PrefixData, ROUTE_PREFIX, ROUTE_V4, ROUTE_V4_AT, ROUTE_V6, ROUTE_V6_AT, SESSION, SESSION_AT,
-    SESSION_V6, SESSION_V6_AT,
+    ENDPOINT_PREFIX, ENDPOINT_V4, ENDPOINT_V4_AT, ENDPOINT_V6, ENDPOINT_V6_AT, GNB, PATH_SET,
+    PROFILE, PrefixData, ROUTE_PREFIX, ROUTE_V4, ROUTE_V4_AT, ROUTE_V6, ROUTE_V6_AT, SESSION,
+    SESSION_AT, SESSION_V6, SESSION_V6_AT,
 };
 
 /// Looks at a row, where the group's displacement or the row itself changes meanwhile.
@@ -156,6 +157,13 @@ fn one_less(mut count: u32) -> u32 {
 #[cfg(not(target_arch = "bpf"))]
 fn one_less(count: u32) -> u32 {
     count - 1
+}
+
+#[inline(always)]
+pub(super) fn path_set(policy: u32) -> Option<&'static PathSetValue> {
+    let sets: &'static HashMap<u32, PathSetValue> = &PATH_SET;
+    // SAFETY: the value is read at once; one replaced meanwhile is freed after this program.
+    unsafe { sets.get(policy) }
 }
 
 #[inline(always)]

@@ -66,6 +66,15 @@ impl State {
     field!(dscp, set_dscp, dscp: u8);
     field!(notice, set_notice, notice: u8);
 
+    /// The same number, of which the verifier no longer knows where it came from: an index has it
+    /// tell apart all that an index was worked out from, on every way from there on.
+    #[inline(always)]
+    pub(super) fn forgotten(self, number: u32) -> u32 {
+        self.set_label(number);
+        // SAFETY: this CPU's scratch, for as long as the program runs.
+        unsafe { (&raw const (*self.0).label).read_volatile() }
+    }
+
     /// Picoseconds, read once for each packet: the clock costs as much as a look-up or two.
     #[inline(always)]
     pub(super) fn now(self) -> u64 {

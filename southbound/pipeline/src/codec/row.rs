@@ -13,8 +13,17 @@ pub(super) struct Row {
     pub(super) kind: TableKind,
     /// One for each field of the table.
     pub(super) fields: Vec<FieldValue>,
-    pub(super) action: Option<(&'static Action, Vec<u128>)>,
+    /// None in a key; one, or in a table with a selector several.
+    pub(super) calls: Vec<Call>,
     pub(super) priority: i32,
+}
+
+/// An action with its parameters, in the order of their definition.
+pub(super) struct Call {
+    pub(super) action: &'static Action,
+    pub(super) values: Vec<u128>,
+    /// 0 where the table has no selector.
+    pub(super) weight: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +75,8 @@ impl Row {
         let fields = fields
             .map(|(field, value)| read_field(table, field, value))
             .collect::<Result<_, _>>()?;
-        let action = raw.action.as_ref().map(|action| read_action(table, action)).transpose()?;
-        Ok(Self { kind, fields, action, priority: raw.priority })
+        let calls = raw.action.as_ref().map_or(Ok(Vec::new()), |action| read_calls(table, action));
+        Ok(Self { kind, fields, calls: calls?, priority: raw.priority })
     }
 
     pub(super) fn to_raw(&self) -> raw::TableEntry {
@@ -75,24 +84,34 @@ impl Row {
         raw::TableEntry {
             table_id: self.table().id,
             matches: fields.filter_map(|(field, value)| write_field(field, *value)).collect(),
-            action: self.action.as_ref().map(|(action, params)| raw::Action {
-                action_id: action.id,
-                params: action
-                    .params
-                    .iter()
-                    .zip(params)
-                    .map(|(param, value)| raw::Param {
-                        param_id: param.id,
-                        value: raw::canonical(*value),
-                    })
-                    .collect(),
-            }),
+            action: match (&self.calls[..], self.table().selector()) {
+                ([], _) => None,
+                ([call, ..], None) => Some(raw::TableAction::One(call.to_raw())),
+                (calls, Some(_)) => Some(raw::TableAction::Set(
+                    calls
+                        .iter()
+                        .map(|call| raw::WeightedAction {
+                            action: call.to_raw(),
+                            weight: i32::try_from(call.weight).expect("of the selector's range"),
+                        })
+                        .collect(),
+                )),
+            },
             priority: self.priority,
         }
     }
 
     pub(super) fn table(&self) -> &'static Table {
         self.kind.table()
+    }
+}
+
+impl Call {
+    fn to_raw(&self) -> raw::Action {
+        let params = self.action.params.iter().zip(&self.values);
+        let params = params
+            .map(|(param, value)| raw::Param { param_id: param.id, value: raw::canonical(*value) });
+        raw::Action { action_id: self.action.id, params: params.collect() }
     }
 }
 
@@ -182,10 +201,33 @@ fn write_field(field: &Field, value: FieldValue) -> Option<raw::FieldMatch> {
     Some(raw::FieldMatch { field_id: field.id, value })
 }
 
-fn read_action(
-    table: &'static Table,
-    raw: &raw::Action,
-) -> Result<(&'static Action, Vec<u128>), CodecError> {
+/// P4Runtime 1.4 §9.1.2 says which kind of action a table takes, §9.2.3 what a set may be.
+fn read_calls(table: &'static Table, raw: &raw::TableAction) -> Result<Vec<Call>, CodecError> {
+    let name = table.name;
+    match (raw, table.selector()) {
+        (raw::TableAction::One(action), None) => Ok(vec![read_action(table, action, 0)?]),
+        (raw::TableAction::One(_), Some(_)) => Err(CodecError::SetNeeded { table: name }),
+        (raw::TableAction::Set(_), None) => Err(CodecError::SetRefused { table: name }),
+        (raw::TableAction::Set(set), Some(selector)) => {
+            let (count, most) = (set.len(), selector.max_group_size);
+            if count == 0 {
+                return Err(CodecError::EmptySet { table: name });
+            }
+            if count > most as usize {
+                return Err(CodecError::SetSize { table: name, count, most });
+            }
+            let calls = set.iter().map(|weighted| {
+                let (weight, most) = (weighted.weight, selector.max_weight);
+                let good = u32::try_from(weight).ok().filter(|w| (1..=most).contains(w));
+                let good = good.ok_or(CodecError::Weight { table: name, weight, most })?;
+                read_action(table, &weighted.action, good)
+            });
+            calls.collect()
+        }
+    }
+}
+
+fn read_action(table: &'static Table, raw: &raw::Action, weight: u32) -> Result<Call, CodecError> {
     let action = table
         .actions
         .iter()
@@ -209,7 +251,7 @@ fn read_action(
     let values = action.params.iter().zip(values).map(|(param, value)| {
         value.ok_or(CodecError::MissingParam { table: table.name, name: param.name })
     });
-    Ok((action, values.collect::<Result<_, _>>()?))
+    Ok(Call { action, values: values.collect::<Result<_, _>>()?, weight })
 }
 
 fn number(

@@ -91,6 +91,11 @@ fn class() -> impl Strategy<Value = Class> {
     prop_oneof![Just(Class::BestEffort), Just(Class::Guaranteed), Just(Class::Urllc)]
 }
 
+fn path() -> impl Strategy<Value = Path> {
+    (prop::collection::vec(1u16.., 1..=6), 1u8..=128)
+        .prop_map(|(sids, weight)| Path { sids, weight })
+}
+
 fn policy() -> impl Strategy<Value = PolicyId> {
     (1u32..=65_535).prop_map(PolicyId)
 }
@@ -157,8 +162,8 @@ fn entry() -> impl Strategy<Value = Entry> {
                 maximum_burst_bytes: rates.3,
             })
         ),
-        (policy(), prop::collection::vec(1u16.., 1..=6))
-            .prop_map(|(policy, sids)| Entry::Policy(PolicyEntry { policy, sids })),
+        (policy(), prop::collection::vec(path(), 1..=8))
+            .prop_map(|(policy, paths)| Entry::Policy(PolicyEntry { policy, paths })),
         (1u16.., local_sid)
             .prop_map(|(sid, action)| Entry::LocalSid(LocalSidEntry { sid, action })),
         (1u16..=4095, port(), any::<[u8; 6]>(), 0u8..=127).prop_map(|(node, port, mac, backup)| {
@@ -206,9 +211,18 @@ fn raw_match() -> impl Strategy<Value = raw::FieldMatch> {
 }
 
 fn raw_entry() -> impl Strategy<Value = raw::TableEntry> {
-    let param = (0u32..8, raw_value()).prop_map(|(param_id, value)| raw::Param { param_id, value });
-    let action = (0u32..23, prop::collection::vec(param, 0..9))
-        .prop_map(|(id, params)| raw::Action { action_id: 1 << 24 | id, params });
+    let param =
+        || (0u32..8, raw_value()).prop_map(|(param_id, value)| raw::Param { param_id, value });
+    let action = || {
+        (0u32..23, prop::collection::vec(param(), 0..9))
+            .prop_map(|(id, params)| raw::Action { action_id: 1 << 24 | id, params })
+    };
+    let weighted =
+        (action(), -1i32..130).prop_map(|(action, weight)| raw::WeightedAction { action, weight });
+    let action = prop_oneof![
+        action().prop_map(raw::TableAction::One),
+        prop::collection::vec(weighted, 0..10).prop_map(raw::TableAction::Set),
+    ];
     (0u32..16, prop::collection::vec(raw_match(), 0..7), option::of(action), -1i32..3).prop_map(
         |(table, matches, action, priority)| raw::TableEntry {
             table_id: 2 << 24 | table,
@@ -217,6 +231,15 @@ fn raw_entry() -> impl Strategy<Value = raw::TableEntry> {
             priority,
         },
     )
+}
+
+/// The one action, or those of a set.
+fn actions(raw: &mut raw::TableEntry) -> Vec<&mut raw::Action> {
+    match raw.action.as_mut() {
+        None => Vec::new(),
+        Some(raw::TableAction::One(action)) => vec![action],
+        Some(raw::TableAction::Set(set)) => set.iter_mut().map(|one| &mut one.action).collect(),
+    }
 }
 
 proptest! {
@@ -246,11 +269,11 @@ proptest! {
                 raw::MatchValue::Range { low, high } => { pad(low); pad(high) }
             }
         }
-        for param in &mut raw.action.as_mut().unwrap().params {
-            pad(&mut param.value);
+        for action in actions(&mut raw) {
+            action.params.iter_mut().for_each(|param| pad(&mut param.value));
+            action.params.reverse();
         }
         raw.matches.reverse();
-        raw.action.as_mut().unwrap().params.reverse();
         prop_assert_eq!(decode(&raw).unwrap(), entry.clone());
         prop_assert_eq!(encode(&decode(&raw).unwrap()).unwrap(), canonical);
     }
@@ -278,8 +301,8 @@ proptest! {
         change_id in any::<bool>(),
     ) {
         let mut raw = encode(&entry).unwrap();
-        let action = raw.action.as_mut().unwrap();
-        let count = raw.matches.len() + action.params.len();
+        let params: usize = actions(&mut raw).iter().map(|action| action.params.len()).sum();
+        let count = raw.matches.len() + params;
         prop_assume!(count > 0);
         let at = which.index(count);
         if let Some(field) = raw.matches.get_mut(at) {
@@ -292,7 +315,9 @@ proptest! {
                 | raw::MatchValue::Range { low: old, .. } => *old = value,
             }
         } else {
-            let param = &mut action.params[at - raw.matches.len()];
+            let at = at - raw.matches.len();
+            let mut params = actions(&mut raw).into_iter().flat_map(|action| &mut action.params);
+            let param = params.nth(at).unwrap();
             if change_id { param.param_id = id } else { param.value = value }
         }
         match decode(&raw) {
@@ -325,7 +350,7 @@ fn widths_are_what_the_largest_values_need() {
             mac: [0xff; 6],
             backup: 127,
         }),
-        Entry::Policy(PolicyEntry { policy: PolicyId(65_535), sids: vec![u16::MAX; 6] }),
+        Entry::Policy(PolicyEntry::one(PolicyId(65_535), vec![u16::MAX; 6])),
         Entry::Generation(GenerationEntry { generation: u64::MAX }),
     ];
     for entry in largest {
@@ -367,12 +392,20 @@ fn raw(
     raw::TableEntry {
         table_id: table_id(kind),
         matches: matches.iter().map(field).collect(),
-        action: Some(raw::Action {
+        action: Some(raw::TableAction::One(raw::Action {
             action_id: 1 << 24 | action.0,
             params: action.1.iter().map(param).collect(),
-        }),
+        })),
         priority,
     }
+}
+
+/// The same with sets of the action, by weight.
+fn weighted(mut raw: raw::TableEntry, weights: &[i32]) -> raw::TableEntry {
+    let Some(raw::TableAction::One(action)) = raw.action.take() else { panic!("one action") };
+    let one = |weight: &i32| raw::WeightedAction { action: action.clone(), weight: *weight };
+    raw.action = Some(raw::TableAction::Set(weights.iter().map(one).collect()));
+    raw
 }
 
 #[test]
@@ -385,10 +418,12 @@ fn what_is_refused_and_how() {
     let port1 = [(1, exact(&[1]))];
     let endpoint = |prefix| raw(TableKind::Endpoint, &[port1[0].clone(), (2, prefix)], bind, 0);
     let rule = |m: raw::MatchValue| raw(TableKind::Classifier, &[(1, m)], (4, &[]), 1);
-    let sids = |sids: [&'static [u8]; 6]| {
+    let path = |sids: [&'static [u8]; 6]| {
         let params: Vec<(u32, &[u8])> = (1..).zip(sids).collect();
         raw(TableKind::Policy, &[(1, exact(&[9]))], (10, &params), 0)
     };
+    let sids = |sids| weighted(path(sids), &[1]);
+    let set = |weights| weighted(path([&[1], &[0], &[0], &[0], &[0], &[0]]), weights);
     let port = |m: &[(u32, raw::MatchValue)], action| raw(TableKind::Port, m, action, 0);
     let none: &[(u32, &[u8])] = &[];
 
@@ -469,6 +504,18 @@ fn what_is_refused_and_how() {
             "class: 3 is not within 0..=2",
         ),
         (sids([&[0]; 6]), Code::OutOfRange, "0 segments"),
+        (path([&[1]; 6]), Code::InvalidArgument, "takes a set of actions"),
+        (weighted(port(&port1, (1, none)), &[1]), Code::InvalidArgument, "takes one action"),
+        (set(&[]), Code::Unimplemented, "without an action"),
+        (set(&[1; 9]), Code::InvalidArgument, "9 actions in a set, at most 8"),
+        (set(&[1, 0]), Code::InvalidArgument, "weight 0 is not within 1..=128"),
+        (set(&[1, -1]), Code::InvalidArgument, "weight -1"),
+        (set(&[129]), Code::InvalidArgument, "weight 129"),
+        (
+            weighted(raw(TableKind::Policy, &[(1, exact(&[9]))], (1, none), 0), &[1]),
+            Code::InvalidArgument,
+            "not one of its own",
+        ),
         (
             sids([&[1], &[0], &[2], &[0], &[0], &[0]]),
             Code::InvalidArgument,
@@ -509,7 +556,11 @@ fn what_cannot_be_written_down() {
             action: ClassifierAction::Drop,
         }))
     };
-    let policy = |sids| Entry::Policy(PolicyEntry { policy: PolicyId(1), sids });
+    let policy = |sids| Entry::Policy(PolicyEntry::one(PolicyId(1), sids));
+    let paths = |count, weight| {
+        let paths = vec![Path { sids: vec![1], weight }; count];
+        Entry::Policy(PolicyEntry { policy: PolicyId(1), paths })
+    };
     let backup = |backup, sids| {
         let (around, port) = (PortId(1), PortId(2));
         Entry::Backup(BackupEntry { around, backup, port, mac: [0; 6], sids })
@@ -554,6 +605,10 @@ fn what_cannot_be_written_down() {
         (rule(1 << 31, "10.0.0.0/8"), "got 2147483648"),
         (policy(vec![]), "0 segments"),
         (policy(vec![1; 7]), "7 segments"),
+        (paths(0, 1), "without an action"),
+        (paths(9, 1), "9 actions in a set"),
+        (paths(2, 0), "weight 0 is not within"),
+        (paths(1, 129), "weight 129 is not within"),
         (backup(0, vec![]), "0 is not within 1..=127"),
         (backup(127, vec![1; 5]), "5 segments"),
         (policy(vec![1, 0, 2]), "sid2: 0 is not within"),
@@ -578,7 +633,8 @@ fn what_cannot_be_written_down() {
 fn a_deletion_needs_the_match_alone() {
     let entry = Entry::Port(PortEntry { port: PortId(7), kind: PortKind::Fabric });
     let mut raw = encode(&entry).unwrap();
-    raw.action = Some(raw::Action { action_id: 12_345, params: Vec::new() });
+    let nonsense = raw::Action { action_id: 12_345, params: Vec::new() };
+    raw.action = Some(raw::TableAction::One(nonsense));
     assert_eq!(decode_key(&raw), Ok(Key::Port(PortId(7))));
     raw.action = None;
     assert_eq!(decode_key(&raw), Ok(Key::Port(PortId(7))));
@@ -660,4 +716,5 @@ fn ids_stay() {
             "gtp_session=14: decapsulate_gtp=21",
         ]
     );
+    assert_eq!((tables::PATHS.id, tables::PATHS.name), (0x1100_0001, "paths"));
 }

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     CodecError,
-    row::{FieldValue, Row},
+    row::{Call, FieldValue, Row},
 };
 use crate::{entry::*, prefix, tables::TableKind};
 
@@ -128,9 +128,13 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             maximum_burst_bytes: row.param("maximum_burst_bytes", &U32)? as u32,
         }),
         Key::Policy(policy) => {
-            let sids = segments(row, &SEGMENTS)?;
-            check_path(&sids)?;
-            Entry::Policy(PolicyEntry { policy, sids })
+            let paths = row.calls.iter().map(|call| {
+                let sids = segments(row, call, &SEGMENTS)?;
+                check_path(&sids)?;
+                Ok(Path { sids, weight: call.weight as u8 })
+            });
+            let paths = paths.collect::<Result<Vec<_>, _>>()?;
+            Entry::Policy(PolicyEntry { policy, paths })
         }
         Key::LocalSid(sid) => Entry::LocalSid(LocalSidEntry {
             sid,
@@ -156,7 +160,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             backup,
             port: row.port_param()?,
             mac: row.mac()?,
-            sids: segments(row, &REPAIR)?,
+            sids: segments(row, row.call(), &REPAIR)?,
         }),
         Key::Delivery(slice, prefix) => Entry::Delivery(DeliveryEntry {
             slice,
@@ -258,9 +262,12 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         }
         Entry::Policy(e) => {
             row.exact("policy", &POLICY, e.policy.0)?;
-            row.action("segments");
-            check_path(&e.sids)?;
-            row.segments(&SEGMENTS, &e.sids)?;
+            row.check_set(e.paths.len())?;
+            for path in &e.paths {
+                row.weighted_action("segments", path.weight)?;
+                check_path(&path.sids)?;
+                row.segments(&SEGMENTS, &path.sids)?;
+            }
         }
         Entry::LocalSid(e) => {
             row.exact("sid", &SID, e.sid)?;
@@ -385,11 +392,11 @@ fn check_path(sids: &[u16]) -> Result<(), CodecError> {
     Err(CodecError::SegmentCount { table, count, allowed: "1..=6" })
 }
 
-fn segments(row: &Row, names: &[&'static str]) -> Result<Vec<u16>, CodecError> {
+fn segments(row: &Row, call: &Call, names: &[&'static str]) -> Result<Vec<u16>, CodecError> {
     let mut sids = Vec::with_capacity(names.len());
     let mut ended = false;
     for &name in names {
-        match row.param(name, &U16)? as u16 {
+        match row.param_of(call, name, &U16)? as u16 {
             0 => ended = true,
             _ if ended => {
                 return Err(CodecError::SegmentGap { table: row.table().name, name });
@@ -480,16 +487,21 @@ impl Row {
     }
 
     fn action(&self) -> Result<&'static str, CodecError> {
-        let action = self.action.as_ref();
-        action
-            .map(|(action, _)| action.name)
-            .ok_or(CodecError::NoAction { table: self.table().name })
+        let call = self.calls.first();
+        call.map(|call| call.action.name).ok_or(CodecError::NoAction { table: self.table().name })
+    }
+
+    fn call(&self) -> &Call {
+        self.calls.first().expect("`entry` has asked for the action")
     }
 
     fn param(&self, name: &'static str, range: &Range) -> Result<u128, CodecError> {
-        let (action, values) = self.action.as_ref().expect("`entry` has asked for the action");
-        let index = action.params.iter().position(|param| param.name == name);
-        let value = values[index.expect("a parameter of this action")];
+        self.param_of(self.call(), name, range)
+    }
+
+    fn param_of(&self, call: &Call, name: &'static str, range: &Range) -> Result<u128, CodecError> {
+        let index = call.action.params.iter().position(|param| param.name == name);
+        let value = call.values[index.expect("a parameter of this action")];
         range.check(self.table().name, name, value)
     }
 
@@ -550,7 +562,7 @@ impl Builder {
             MatchKind::Optional => FieldValue::Optional(None),
             MatchKind::Range => FieldValue::Range(None),
         });
-        Self { row: Row { kind, fields: fields.collect(), action: None, priority: 0 } }
+        Self { row: Row { kind, fields: fields.collect(), calls: Vec::new(), priority: 0 } }
     }
 
     /// No more than there are names; zeros behind the last.
@@ -564,9 +576,8 @@ impl Builder {
     }
 
     fn finish(self) -> Row {
-        debug_assert!(
-            self.row.action.as_ref().is_some_and(|(action, v)| action.params.len() == v.len())
-        );
+        let whole = |call: &Call| call.action.params.len() == call.values.len();
+        debug_assert!(!self.row.calls.is_empty() && self.row.calls.iter().all(whole));
         self.row
     }
 
@@ -662,8 +673,34 @@ impl Builder {
     }
 
     fn action(&mut self, name: &'static str) {
+        self.call(name, 0);
+    }
+
+    fn call(&mut self, name: &'static str, weight: u32) {
         let action = self.row.table().actions.iter().find(|action| action.name == name);
-        self.row.action = Some((action.expect("an action of this table"), Vec::new()));
+        let action = action.expect("an action of this table");
+        self.row.calls.push(Call { action, values: Vec::new(), weight });
+    }
+
+    fn check_set(&self, count: usize) -> Result<(), CodecError> {
+        let table = self.row.table().name;
+        let most = self.row.table().selector().expect("a table with a selector").max_group_size;
+        match count {
+            0 => Err(CodecError::EmptySet { table }),
+            count if count > most as usize => Err(CodecError::SetSize { table, count, most }),
+            _ => Ok(()),
+        }
+    }
+
+    /// One more of a set.
+    fn weighted_action(&mut self, name: &'static str, weight: u8) -> Result<(), CodecError> {
+        let table = self.row.table().name;
+        let most = self.row.table().selector().expect("a table with a selector").max_weight;
+        if !(1..=most).contains(&u32::from(weight)) {
+            return Err(CodecError::Weight { table, weight: weight.into(), most });
+        }
+        self.call(name, weight.into());
+        Ok(())
     }
 
     /// Parameters are given in the order of the definition.
@@ -674,9 +711,9 @@ impl Builder {
         value: impl Into<u128>,
     ) -> Result<(), CodecError> {
         let value = range.check(self.row.table().name, name, value.into())?;
-        let (action, values) = self.row.action.as_mut().expect("`action` comes first");
-        assert_eq!(action.params[values.len()].name, name, "parameters in order");
-        values.push(value);
+        let call = self.row.calls.last_mut().expect("`action` comes first");
+        assert_eq!(call.action.params[call.values.len()].name, name, "parameters in order");
+        call.values.push(value);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, PortId, RouteAction,
-    SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, prefix,
+    SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, paths, prefix,
 };
 
 const ICMPV6: u8 = 58;
@@ -174,9 +174,14 @@ impl Run<'_> {
                     self.miss(TableKind::Policy, key);
                     return Err(DropReason::NoPolicy);
                 };
-                let sids = policy.sids.clone();
+                let (ports, protocol) = packet.flow();
+                let label = wire::flow_label(packet.source, packet.destination, ports, protocol);
+                let (at, of) = (paths::choose(&policy.paths, label), policy.paths.len());
+                let sids = policy.paths[at].sids.clone();
                 let ids = sids.iter().map(|sid| format!("{sid:x}")).collect::<Vec<_>>().join(":");
-                self.hit(TableKind::Policy, key, format_args!("segments {ids}"));
+                let which =
+                    if of > 1 { format!("path {} of {of}, ", at + 1) } else { String::new() };
+                self.hit(TableKind::Policy, key, format_args!("{which}segments {ids}"));
                 let outer = self.encapsulate(&packet, &sids, profile, (route.slice, direction));
                 // A fresh header is not counted down by the switch that wrote it.
                 self.segments(outer, Link { addresses: frame::addresses(frame)?, fresh: true })

@@ -67,7 +67,7 @@ fn next_hop(node: u16, port: PortId) -> Entry {
 }
 
 fn policy(id: u32, sids: &[u16]) -> Entry {
-    Entry::Policy(PolicyEntry { policy: PolicyId(id), sids: sids.to_vec() })
+    Entry::Policy(PolicyEntry::one(PolicyId(id), sids.to_vec()))
 }
 
 fn meter(slice: SliceId, direction: Direction, class: Class, guaranteed_bps: u64) -> Entry {

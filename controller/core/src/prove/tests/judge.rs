@@ -99,11 +99,19 @@ impl Truth {
         let mut wrong = Wrong::new();
         let switches = self.switches(tables);
         let mut load = Load::new();
+        // Enough flows that each path of a set is taken by some.
+        let many = tables
+            .values()
+            .flat_map(|table| table.values())
+            .any(|entry| matches!(entry, Entry::Policy(policy) if policy.paths.len() > 1));
+        let flows = if many { 4000..4040 } else { 4000..4001 };
+        let ports = [9, 5000].map(|to| flows.clone().map(move |from| (from, to)));
+        let ports: Vec<(u16, u16)> = ports.into_iter().flatten().collect();
         for from in &self.hosts {
             for to in self.hosts.iter().filter(|to| to.name != from.name) {
                 for (source, destination) in families(from, to) {
-                    for port in [9, 5000] {
-                        let sent = frame(from.mac, source, destination, port);
+                    for (from_port, port) in ports.iter().copied() {
+                        let sent = frame(from.mac, source, destination, (from_port, port));
                         let fate = self.send(&switches, &from.at, sent);
                         let rule = !self.core.intent.applications.is_empty();
                         let blocked = rule && port == 9 && source == IpAddr::from([10, 1, 0, 12]);
@@ -363,8 +371,8 @@ fn families(from: &Host, to: &Host) -> Vec<(IpAddr, IpAddr)> {
     both.filter(|(s, d)| s.is_ipv4() == d.is_ipv4()).collect()
 }
 
-/// A UDP packet of no bytes, from port 4000.
-fn frame(mac: [u8; 6], source: IpAddr, destination: IpAddr, port: u16) -> Vec<u8> {
+/// A UDP packet of no bytes.
+fn frame(mac: [u8; 6], source: IpAddr, destination: IpAddr, (from, to): (u16, u16)) -> Vec<u8> {
     let mut frame = [&gateway::MAC[..], &mac].concat();
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -383,6 +391,6 @@ fn frame(mac: [u8; 6], source: IpAddr, destination: IpAddr, port: u16) -> Vec<u8
         }
         _ => panic!("two families"),
     }
-    frame.extend([&4000u16.to_be_bytes()[..], &port.to_be_bytes(), &[0, 8, 0, 0]].concat());
+    frame.extend([&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 8, 0, 0]].concat());
     frame
 }

@@ -154,11 +154,16 @@ impl Case {
                 _ => e.class = Class::BestEffort,
             },
             Entry::Policy(e) => {
-                let (a, b) = (random.below(e.sids.len()), random.below(e.sids.len()));
+                // In place of the right path, or beside it.
+                if random.below(2) == 0 {
+                    e.paths.push(e.paths[0].clone());
+                }
+                let sids = &mut e.paths.last_mut().expect("one at least").sids;
+                let (a, b) = (random.below(sids.len()), random.below(sids.len()));
                 match random.below(3) {
-                    0 => e.sids.swap(a, b),
-                    1 => e.sids[a] = sid,
-                    _ => drop(e.sids.remove(a)),
+                    0 => sids.swap(a, b),
+                    1 => sids[a] = sid,
+                    _ => drop(sids.remove(a)),
                 }
             }
             Entry::LocalSid(e) => match random.below(2) {

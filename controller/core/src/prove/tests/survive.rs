@@ -183,12 +183,12 @@ fn what_a_level_does_not_cover_is_no_defect() {
 fn over_the_backup(core: &Core, tables: &Tables) -> (Entry, Entry) {
     let s2 = core.numbers.known_node(&"s2".parse().unwrap()).unwrap().0;
     let policies = tables["gnb1"].values().find_map(|entry| match entry {
-        Entry::Policy(policy) if policy.sids.iter().any(|sid| *sid >= 0xE100) => Some(policy),
+        Entry::Policy(policy) if has_hook(policy) => Some(policy),
         _ => None,
     });
     let right = policies.expect("a policy with a hook").clone();
-    let sids = [s2].into_iter().chain(right.sids.iter().copied()).collect();
-    let wrong = PolicyEntry { sids, ..right.clone() };
+    let sids = [s2].into_iter().chain(right.paths[0].sids.iter().copied()).collect();
+    let wrong = PolicyEntry::one(right.policy, sids);
     (Entry::Policy(right), Entry::Policy(wrong))
 }
 
@@ -295,7 +295,7 @@ fn by_way_of_m_and_n(core: &Core, tables: &mut Tables) {
         // Those of named slices.
         Entry::Policy(policy) if policy.policy.0 >= 4096 => {
             let mut policy = policy.clone();
-            policy.sids.splice(0..0, ["m", "n"].map(sid));
+            policy.paths[0].sids.splice(0..0, ["m", "n"].map(sid));
             Some(Entry::Policy(policy))
         }
         _ => None,

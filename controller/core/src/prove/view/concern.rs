@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use selvedge_pipeline::{Direction, Entry, Key, PolicyId, PortId, SliceId, SliceSet};
+use selvedge_pipeline::{Direction, Entry, Key, Path, PolicyId, PortId, SliceId, SliceSet};
 
 use super::super::DIRECTIONS;
 use super::super::class::Class;
@@ -33,6 +33,19 @@ pub(super) struct Dirty {
     pub(super) everything: bool,
 }
 
+/// Ids of nodes that paths lead to, and whether one begins there.
+type Uses = BTreeSet<(u16, bool)>;
+
+/// Of all paths of a policy.
+fn uses(entry: Option<&Entry>) -> Uses {
+    let Some(Entry::Policy(policy)) = entry else { return Uses::new() };
+    let of = |path: &Path| -> Vec<(u16, bool)> {
+        let each = path.sids.iter().filter(|sid| **sid < FIRST_FUNCTION);
+        each.map(|sid| (*sid, path.sids.first() == Some(sid))).collect()
+    };
+    policy.paths.iter().flat_map(of).collect()
+}
+
 impl View {
     pub(super) fn known_changed(&mut self, node: usize, dirty: &mut Dirty) {
         dirty.ports.insert(node);
@@ -57,10 +70,7 @@ impl View {
                 class.hop[node] = hop;
                 dirty.hops.push((sid.0, node));
             }
-            let sids_after = match &entry {
-                Some(Entry::Policy(policy)) => policy.sids.clone(),
-                _ => Vec::new(),
-            };
+            let used_after = uses(entry.as_ref());
             let old = Arc::make_mut(&mut self.nodes[node]).set(key, entry);
             match key {
                 Key::NextHop(_) | Key::Backup(..) | Key::PortQueue(_) | Key::Generation => {}
@@ -101,11 +111,7 @@ impl View {
                 }
                 Key::Policy(policy) => {
                     dirty.policies.insert((node, policy));
-                    let before = match &old {
-                        Some(Entry::Policy(policy)) => policy.sids.as_slice(),
-                        _ => &[],
-                    };
-                    self.used(node, policy, before, &sids_after);
+                    self.used(node, policy, &uses(old.as_ref()), &used_after);
                 }
                 Key::LocalSid(sid) => {
                     if sid < FIRST_FUNCTION {
@@ -153,14 +159,9 @@ impl View {
     }
 
     /// A policy has other ids.
-    fn used(&mut self, node: usize, policy: PolicyId, before: &[u16], after: &[u16]) {
+    fn used(&mut self, node: usize, policy: PolicyId, before: &Uses, after: &Uses) {
         let node = u32::try_from(node).expect("nodes are limited");
-        let uses = |sids: &[u16]| -> BTreeSet<(u16, bool)> {
-            let each = sids.iter().filter(|sid| **sid < FIRST_FUNCTION);
-            each.map(|sid| (*sid, sids.first() == Some(sid))).collect()
-        };
-        let (before, after) = (uses(before), uses(after));
-        for (sid, first) in before.difference(&after) {
+        for (sid, first) in before.difference(after) {
             self.class(*sid);
             let users = Arc::make_mut(&mut self.users[usize::from(*sid)]);
             let user = (node, policy, *first);
@@ -168,7 +169,7 @@ impl View {
                 users.swap_remove(at);
             }
         }
-        for (sid, first) in after.difference(&before) {
+        for (sid, first) in after.difference(before) {
             self.class(*sid);
             Arc::make_mut(&mut self.users[usize::from(*sid)]).push((node, policy, *first));
         }

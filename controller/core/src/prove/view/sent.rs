@@ -44,29 +44,46 @@ const IDS: usize = 6;
 const HOPS: usize = 64;
 
 impl View {
-    /// What becomes of packets that `policy` sends off at `ingress`: steps C.3 of the pipeline,
-    /// from one end of a class to the next. `arcs`: given each link on the way.
+    /// What becomes of packets that `policy` sends off at `ingress`: of those on each of its
+    /// paths, one at least. `arcs`: given each path's place and each link on its way.
     pub(crate) fn sent(
         &self,
         ingress: usize,
         policy: PolicyId,
+        mut arcs: Option<&mut dyn FnMut(usize, usize, PortId)>,
+    ) -> Vec<Sent> {
+        let lost = |end| vec![Sent { at: ingress, hooks: Vec::new(), end }];
+        if !self.nodes[ingress].known() {
+            return lost(End::Unknown);
+        }
+        let paths = match self.nodes[ingress].get(&Key::Policy(policy)) {
+            Some(Entry::Policy(entry)) if !entry.paths.is_empty() => &entry.paths,
+            _ => return lost(End::Lost(Why::NoPolicy(policy))),
+        };
+        let each = paths.iter().enumerate().map(|(place, path)| {
+            if path.sids.len() > IDS {
+                let end = End::Lost(Why::TooManyIds(policy));
+                return Sent { at: ingress, hooks: Vec::new(), end };
+            }
+            match &mut arcs {
+                None => self.sent_along(ingress, &path.sids, None),
+                Some(arcs) => {
+                    let mut of_path = |node, port| arcs(place, node, port);
+                    self.sent_along(ingress, &path.sids, Some(&mut of_path))
+                }
+            }
+        });
+        each.collect()
+    }
+
+    /// Steps C.3 of the pipeline, from one end of a class to the next.
+    fn sent_along(
+        &self,
+        ingress: usize,
+        sids: &[u16],
         mut arcs: Option<&mut dyn FnMut(usize, PortId)>,
     ) -> Sent {
         let mut sent = Sent { at: ingress, hooks: Vec::new(), end: End::Unknown };
-        if !self.nodes[ingress].known() {
-            return sent;
-        }
-        let sids = match self.nodes[ingress].get(&Key::Policy(policy)) {
-            Some(Entry::Policy(entry)) if entry.sids.len() <= IDS => entry.sids.as_slice(),
-            Some(_) => {
-                sent.end = End::Lost(Why::TooManyIds(policy));
-                return sent;
-            }
-            None => {
-                sent.end = End::Lost(Why::NoPolicy(policy));
-                return sent;
-            }
-        };
         let mut ids = sids.iter().copied().chain(std::iter::repeat(0));
         let mut active = ids.next().expect("endless");
         let (mut rounds, mut hops) = (0, 0);
