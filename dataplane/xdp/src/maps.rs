@@ -1,6 +1,6 @@
 //! The pinned maps of one switch, opened, and what is written to more than one place at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use selvedge_ebpf_common::key::PrefixKey;
@@ -23,6 +23,9 @@ pub struct Maps {
     by_name: BTreeMap<&'static str, Map>,
     /// Held over every read-modify-write of a map, `CONFIG` among them.
     writer: Mutex<()>,
+    /// Elements with two banks that have changed since programs were last waited for, by map and
+    /// index: as many as there are of them, at most.
+    changed: Mutex<BTreeSet<(&'static str, u32)>>,
     pub(crate) endpoint: Mutex<Addresses>,
     pub(crate) route: Mutex<Addresses>,
     pub(crate) delivery: Mutex<Addresses>,
@@ -121,6 +124,7 @@ impl Maps {
         Ok(Self {
             by_name,
             writer: Mutex::new(()),
+            changed: Mutex::default(),
             endpoint: Mutex::new(endpoint),
             route: Mutex::new(route),
             delivery: Mutex::new(delivery),
@@ -172,6 +176,18 @@ impl Maps {
     pub(crate) fn write(&self) -> MutexGuard<'_, ()> {
         // A panic elsewhere left maps that are whole: each write is one system call.
         self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Before a bank of an element is written that is not in force, and the other one made so:
+    /// until no packet is left that looks at it since before the last change. Nothing has to be
+    /// waited for unless that was a moment ago.
+    pub(crate) fn wait_for_idle_bank(&self, map: &'static str, index: u32) -> Result<(), Error> {
+        let mut changed = self.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !changed.insert((map, index)) {
+            sys::wait_for_programs().map_err(Error::map("wait for the readers of", map))?;
+            *changed = BTreeSet::from([(map, index)]);
+        }
+        Ok(())
     }
 
     pub(crate) fn config(&self) -> Result<ConfigValue, Error> {

@@ -321,7 +321,7 @@ fn a_set_of_paths_changes_as_a_whole() {
             done.store(true, Ordering::Relaxed);
             let changes = changes.join().unwrap();
             assert_eq!(wrong, None, "neither before nor after");
-            assert!(changes > 1_000 && met.iter().all(|count| *count > 0), "{changes}, {met:?}");
+            assert!(changes > 10 && met.iter().all(|count| *count > 0), "{changes}, {met:?}");
         });
     });
 }

@@ -266,7 +266,8 @@ pub struct MeterState {
 /// `POLICY` by policy id.
 ///
 /// A syscall writes an array element word by word, so a new path is written to the idle bank
-/// first and made the active one by a second write: each packet takes one path whole.
+/// first and made the active one by a second write: each packet takes one path whole. The agent
+/// waits for packets that may still look at a bank before it writes there again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyValue {

@@ -132,6 +132,7 @@ impl Table for PolicyTable {
         check_policy(id)?;
         check_paths(policy)?;
         let _writer = self.0.write();
+        self.0.wait_for_idle_bank("POLICY", id)?;
         let (map, sets) = (self.0.get("POLICY"), self.0.get("PATH_SET"));
         let mut value: PolicyValue = map.at(id)?;
         let idle = usize::from(value.active & 1 == 0);
@@ -397,6 +398,7 @@ impl Table for BackupTable {
             repair |= u64::from(*sid) << shift;
         }
         let _writer = self.0.write();
+        self.0.wait_for_idle_bank("BACKUP", slot)?;
         let map = self.0.get("BACKUP");
         let mut value: BackupValue = map.at(slot)?;
         let idle = usize::from(value.active & 1 == 0);
