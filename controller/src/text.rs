@@ -56,6 +56,8 @@ pub(crate) fn value(entry: &Entry) -> String {
             ClassifierAction::Drop => "drop".to_owned(),
             ClassifierAction::Pass => "pass".to_owned(),
             ClassifierAction::SetSlice(slice) => format!("slice {}", slice.0),
+            ClassifierAction::Mark(dscp) => format!("mark with dscp {dscp}"),
+            ClassifierAction::Steer(policy) => format!("steer to policy {}", policy.0),
         },
         Entry::SliceRoute(e) => match e.action {
             RouteAction::Local => format!("slice {}, local", e.slice.0),
@@ -129,6 +131,7 @@ fn classifier_key(entry: &ClassifierEntry) -> String {
     add("source port", some(&entry.source_ports.map(rules::ports_text)));
     add("destination port", some(&entry.destination_ports.map(rules::ports_text)));
     add("dscp", some(&entry.dscp));
+    add("set", some(&entry.slice_set.map(|set| set.0)));
     text
 }
 

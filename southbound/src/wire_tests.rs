@@ -79,6 +79,7 @@ fn ternary_optional_and_priority() {
         source_ports: None,
         destination_ports: None,
         dscp: None,
+        slice_set: None,
         action: ClassifierAction::Drop,
     }));
     let bits = |first| [&[first][..], &[0; 15]].concat();

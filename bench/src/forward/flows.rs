@@ -67,6 +67,7 @@ pub(super) fn rule(number: u32, set: u16) -> (Rule, Flow) {
         source_ports: None,
         destination_ports: None,
         dscp: None,
+        slice_set: None,
         action: RuleAction::SetSlice(set),
     };
     let flow = |ports| Flow { source: n % SOURCES, destination: host, ports };

@@ -125,6 +125,13 @@ impl Tables for XdpTables {
                     ClassifierAction::Drop => xdp::RuleAction::Drop,
                     ClassifierAction::Pass => xdp::RuleAction::Pass,
                     ClassifierAction::SetSlice(slice) => xdp::RuleAction::SetSlice(slice.0),
+                    ClassifierAction::Mark(dscp) => xdp::RuleAction::Mark(dscp),
+                    ClassifierAction::Steer(PolicyId(policy)) => {
+                        xdp::RuleAction::Steer(policy.try_into().map_err(|_| {
+                            let (field, value, most) = ("policy", policy.into(), u16::MAX.into());
+                            BackendError::Range { field, value, least: 1, most }
+                        })?)
+                    }
                 };
                 let rule = xdp::Rule {
                     source: e.source,
@@ -133,6 +140,7 @@ impl Tables for XdpTables {
                     source_ports: e.source_ports,
                     destination_ports: e.destination_ports,
                     dscp: e.dscp,
+                    slice_set: e.slice_set.map(|set| set.0),
                     action,
                 };
                 self.classifier.put(e.priority, &rule)?;
@@ -400,6 +408,8 @@ mod entry {
             xdp::RuleAction::Drop => ClassifierAction::Drop,
             xdp::RuleAction::Pass => ClassifierAction::Pass,
             xdp::RuleAction::SetSlice(slice) => ClassifierAction::SetSlice(SliceId(slice)),
+            xdp::RuleAction::Mark(dscp) => ClassifierAction::Mark(dscp),
+            xdp::RuleAction::Steer(policy) => ClassifierAction::Steer(PolicyId(policy.into())),
         };
         Entry::Classifier(Box::new(ClassifierEntry {
             priority,
@@ -409,6 +419,7 @@ mod entry {
             source_ports: rule.source_ports,
             destination_ports: rule.destination_ports,
             dscp: rule.dscp,
+            slice_set: rule.slice_set.map(SliceSet),
             action,
         }))
     }

@@ -306,9 +306,11 @@ impl<T: Tables> Core<T> {
         let all_or_none = match request.atomicity() {
             Atomicity::ContinueOnError => false,
             Atomicity::RollbackOnError => true,
+            Atomicity::DataplaneAtomic if write::is_atomic(&request.updates) => true,
             Atomicity::DataplaneAtomic => {
-                let what = "DATAPLANE_ATOMIC: packets may meet some of a batch's entries and not \
-                            yet the others; CONTINUE_ON_ERROR and ROLLBACK_ON_ERROR are offered";
+                let what = "DATAPLANE_ATOMIC: packets would meet some of this batch's entries and \
+                            not yet the others; it is offered for rules of classifier alone and \
+                            for one policy, CONTINUE_ON_ERROR and ROLLBACK_ON_ERROR for all";
                 return Err(Status::unimplemented(what));
             }
         };

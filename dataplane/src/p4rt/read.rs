@@ -189,6 +189,7 @@ mod tests {
             source_ports: None,
             destination_ports: None,
             dscp: None,
+            slice_set: None,
             action: ClassifierAction::Drop,
         }))
     }

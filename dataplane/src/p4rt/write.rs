@@ -32,6 +32,10 @@ fn update(
         Some(Entity::ActionProfileMember(_) | Entity::ActionProfileGroup(_)) => {
             return Err(super::read::no_members());
         }
+        Some(Entity::PacketReplicationEngineEntry(_)) => {
+            let what = "packets are not copied: XDP redirects one packet, to one port";
+            return Err(UpdateError::new(Code::Unimplemented, what));
+        }
         Some(_) => {
             let what = "this switch has table entries and counters, nothing else";
             return Err(UpdateError::new(Code::Unimplemented, what));
@@ -55,6 +59,19 @@ fn update(
             table => UpdateError::new(error.code, format!("table {table}: {}", error.message)),
         }
     })
+}
+
+/// Whether packets see all of a batch or none: rules come into force together, and so do the
+/// paths of one policy.
+pub fn is_atomic(updates: &[p4v1::Update]) -> bool {
+    let table = |update: &p4v1::Update| match update.entity.as_ref()?.entity.as_ref()? {
+        Entity::TableEntry(wire) => TableKind::from_id(wire.table_id),
+        _ => None,
+    };
+    match updates {
+        [one] if table(one) == Some(TableKind::Policy) => true,
+        all => all.iter().all(|one| table(one) == Some(TableKind::Classifier)),
+    }
 }
 
 /// The updates in their order, and what each ends with.
@@ -155,6 +172,11 @@ fn modify(
     generations: Generations,
     wire: &p4v1::TableEntry,
 ) -> Result<(), UpdateError> {
+    if wire.action.is_none() {
+        // Changes nothing (§9.1), of an entry that is there.
+        let key = convert::key_from_wire(wire)?;
+        return matching(tables, &key, wire).map(drop);
+    }
     let entry = writable(tables, wire)?;
     let held = matching(tables, &entry.key(), wire)?;
     if let (Entry::Generation(held), Entry::Generation(new), Generations::Guarded) =

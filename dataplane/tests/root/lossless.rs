@@ -58,12 +58,15 @@ fn entry() -> impl Strategy<Value = Entry> {
     let action = prop_oneof![
         Just(ClassifierAction::Drop),
         Just(ClassifierAction::Pass),
-        slice().prop_map(ClassifierAction::SetSlice)
+        slice().prop_map(ClassifierAction::SetSlice),
+        (0u8..64).prop_map(ClassifierAction::Mark),
+        policy().prop_map(ClassifierAction::Steer),
     ];
     let path = (prop::collection::vec(1u16.., 1..=6), 1u8..=128)
         .prop_map(|(sids, weight)| Path { sids, weight });
     let nets = (prop::option::of(net()), prop::option::of(net()));
-    let fields = (any::<Option<u8>>(), ports(), ports(), prop::option::of(0u8..64));
+    let fields =
+        (any::<Option<u8>>(), ports(), ports(), prop::option::of(0u8..64), prop::option::of(set()));
     prop_oneof![
         (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
         (port(), net(), set(), direction()).prop_map(|(port, prefix, slice_set, direction)| {
@@ -79,6 +82,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 source_ports: fields.1,
                 destination_ports: fields.2,
                 dscp: fields.3,
+                slice_set: fields.4,
                 action,
             }))
         }),

@@ -28,10 +28,16 @@ fn fill(switch: &Switch) {
         source_ports: None,
         destination_ports: Some([5001, 5001]),
         dscp: None,
+        slice_set: None,
         action: RuleAction::SetSlice(9),
     };
     switch.classifier.put(70, &rule).unwrap();
     switch.classifier.put(u32::MAX, &Rule { action: RuleAction::Drop, ..rule }).unwrap();
+    let more = [(71, RuleAction::Mark(63)), (72, RuleAction::Steer(0xffff))];
+    for (priority, action) in more {
+        let rule = Rule { slice_set: Some(16_384), action, ..rule };
+        switch.classifier.put(priority, &rule).unwrap();
+    }
     let route = Route { slice: 16_383, action: RouteAction::Policy(65535) };
     switch.route.put((65535, "0.0.0.0/0".parse().unwrap()), &route).unwrap();
     let local = Route { slice: 1, action: RouteAction::Local };
@@ -233,6 +239,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
             source_ports: None,
             destination_ports: None,
             dscp: None,
+            slice_set: None,
             action: RuleAction::Pass,
         };
         let (put, ended) = switch.classifier.batch(|| {

@@ -13,7 +13,7 @@ use etherparse::{Ethernet2Header, IpNumber, Ipv6FlowLabel, Ipv6Header, PacketBui
 use selvedge_xdp::common::drop;
 use selvedge_xdp::{
     Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, Path, Policy, PortKind, Queue,
-    Route, RouteAction, Switch, Table, Verdict,
+    Route, RouteAction, Rule, RuleAction, Switch, Table, Verdict,
 };
 
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
@@ -321,8 +321,65 @@ fn a_set_of_paths_changes_as_a_whole() {
             done.store(true, Ordering::Relaxed);
             let changes = changes.join().unwrap();
             assert_eq!(wrong, None, "neither before nor after");
+            println!("{changes} changes");
             assert!(changes > 10 && met.iter().all(|count| *count > 0), "{changes}, {met:?}");
         });
+    });
+}
+
+fn rule(action: RuleAction) -> Rule {
+    Rule {
+        source: None,
+        destination: None,
+        protocol: Some(17),
+        source_ports: None,
+        destination_ports: Some([5001, 5001]),
+        dscp: None,
+        slice_set: Some(3),
+        action,
+    }
+}
+
+#[test]
+fn a_rule_marks_the_packet_inside() {
+    in_netns(|| {
+        let bed = bed();
+        let (_, plain) = bed.sent(bed.access, &v4(64, 1, 128));
+        bed.switch.classifier.put(7, &rule(RuleAction::Mark(34))).unwrap();
+        let (_, marked) = bed.sent(bed.access, &v4(64, 1, 128));
+        // ECN, checksum and all else as etherparse makes it; the outer header as it was.
+        assert_eq!(marked, [&plain[..54], &v4(63, 34 << 2 | 1, 128)[14..]].concat());
+        // To a neighbor on this switch as well.
+        let mut own = v4(64, 2, 128);
+        own[30..34].copy_from_slice(&[10, 1, 0, 11]);
+        let (port, sent) = bed.sent(bed.access, &own);
+        let ip = etherparse::Ipv4HeaderSlice::from_slice(&sent[14..]).unwrap();
+        assert_eq!((port, ip.dcp().value(), ip.ecn().value()), (1, 34, 2));
+        // Another slice set is not marked.
+        let others = Rule { slice_set: Some(4), ..rule(RuleAction::Mark(34)) };
+        bed.switch.classifier.put(7, &others).unwrap();
+        assert_eq!(bed.sent(bed.access, &v4(64, 1, 128)).1, plain);
+    });
+}
+
+#[test]
+fn a_rule_steers_to_a_policy() {
+    in_netns(|| {
+        let bed = bed();
+        bed.switch.policy.put(2, &Policy::one(&[9, 0x77, 0xE001])).unwrap();
+        bed.switch.classifier.put(7, &rule(RuleAction::Steer(2))).unwrap();
+        let steered: [u8; 12] = [0, 9, 0, 0x77, 0xE0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(path_of(&bed, 4000), steered);
+        // What the slice has no route to is not sent anywhere.
+        let mut stray = v4(64, 0, 128);
+        stray[30..34].copy_from_slice(&[10, 9, 9, 9]);
+        assert_eq!(bed.dropped(bed.access, &stray), drop::NO_ROUTE);
+        // Also what would stay on this switch.
+        let mut own = v4(64, 0, 128);
+        own[30..34].copy_from_slice(&[10, 1, 0, 11]);
+        assert_eq!(bed.sent(bed.access, &own).1[42..54], steered);
+        bed.switch.classifier.put(7, &rule(RuleAction::Steer(3))).unwrap();
+        assert_eq!(bed.dropped(bed.access, &v4(64, 0, 128)), drop::NO_POLICY);
     });
 }
 

@@ -30,7 +30,8 @@ pub struct RuleValue {
     pub source_ports: [u16; 2],
     pub destination_ports: [u16; 2],
     pub priority: u32,
-    pub slice: u16,
+    /// Of the action: a slice, a DSCP or a policy.
+    pub argument: u16,
     /// `RULE_*`.
     pub action: u8,
     /// Prefix lengths in bits of 128; [`RULE_ANY`] matches anything.
@@ -49,6 +50,8 @@ unsafe impl Plain for RuleValue {}
 pub const RULE_DROP: u8 = 0;
 pub const RULE_PASS: u8 = 1;
 pub const RULE_SET_SLICE: u8 = 2;
+pub const RULE_MARK: u8 = 3;
+pub const RULE_STEER: u8 = 4;
 /// In place of a prefix length.
 pub const RULE_ANY: u8 = 0xff;
 
@@ -60,10 +63,20 @@ pub const RULE_NAMES_DESTINATION_PORT: u8 = 2;
 pub const FIELDS_PORTS: u64 = 1;
 
 /// What rules compare besides addresses, in one word: source port (63..48), destination port
-/// (47..32), protocol (31..24), DSCP (23..16), [`FIELDS_PORTS`] (0).
+/// (47..32), protocol (31..24), DSCP (23..18), slice set (17..2), [`FIELDS_PORTS`] (0).
 #[inline(always)]
-pub const fn rule_fields(ports: u32, has_ports: bool, protocol: u8, dscp: u8) -> u64 {
-    (ports as u64) << 32 | (protocol as u64) << 24 | (dscp as u64) << 16 | has_ports as u64
+pub const fn rule_fields(
+    ports: u32,
+    has_ports: bool,
+    protocol: u8,
+    dscp: u8,
+    slice_set: u16,
+) -> u64 {
+    (ports as u64) << 32
+        | (protocol as u64) << 24
+        | (dscp as u64) << 18
+        | (slice_set as u64) << 2
+        | has_ports as u64
 }
 
 /// As given. A compiler that knew how it was worked out would compare each part by itself, and the

@@ -559,7 +559,7 @@ pub struct Scratch {
     /// whether there are ports (40), the protocol (39..32), the ports (31..0). 0: nobody has looked.
     pub transport: u64,
     /// What the classifier came to: 1 for no rule, else the place of a rule plus 2 (31..0); or
-    /// the leaf that comes next (63..32). 0: nobody has looked.
+    /// the leaf that comes next (63..32) and the slice set (15..0). 0: nobody has looked.
     pub classified: u64,
     /// Ingress port.
     pub port: u32,

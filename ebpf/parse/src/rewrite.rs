@@ -49,6 +49,23 @@ pub fn set_ecn_ipv6<const N: usize>(header: Window<N>, ecn: u8) {
     header.set8::<1>(header.u8::<1>() & !0x30 | ecn << 4);
 }
 
+/// Sets an IPv4 header's DSCP (RFC 2474 §3), 0 to 63.
+#[inline(always)]
+pub fn set_dscp_ipv4<const N: usize>(header: Window<N>, dscp: u8) {
+    let old = header.raw16::<0>();
+    let new = old & !0xfc00 | u16::from(dscp) << 10;
+    header.set_raw16::<0>(new);
+    header.set_raw16::<10>(checksum_after(header.raw16::<10>(), old, new));
+}
+
+/// Sets an IPv6 header's DSCP, 0 to 63: the first six bits of the traffic class, which begins in
+/// the middle of the first byte.
+#[inline(always)]
+pub fn set_dscp_ipv6<const N: usize>(header: Window<N>, dscp: u8) {
+    header.set8::<0>(header.u8::<0>() & 0xf0 | dscp >> 2);
+    header.set8::<1>(header.u8::<1>() & 0x3f | dscp << 6);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +85,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn checksums_stay_right(mut bytes in prop::array::uniform20(any::<u8>()), ecn in 0u8..4) {
+        fn checksums_stay_right(
+            mut bytes in prop::array::uniform20(any::<u8>()),
+            ecn in 0u8..4,
+            dscp in 0u8..64,
+        ) {
             bytes[8] = bytes[8].max(1);
             bytes[10..12].fill(0);
             let sum = bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
@@ -83,17 +104,26 @@ mod tests {
             set_ecn_ipv4(header(&mut bytes), ecn);
             prop_assert_eq!(bytes[1], before[1] & !3 | ecn);
             prop_assert!(valid(&bytes));
+
+            set_dscp_ipv4(header(&mut bytes), dscp);
+            prop_assert_eq!((bytes[0], bytes[1]), (before[0], dscp << 2 | ecn));
+            prop_assert!(valid(&bytes));
         }
 
         #[test]
-        fn only_the_ecn_field_of_ipv6_changes(
+        fn only_the_traffic_class_of_ipv6_changes(
             mut bytes in prop::array::uniform20(any::<u8>()),
             ecn in 0u8..4,
+            dscp in 0u8..64,
         ) {
             let before = bytes;
             set_ecn_ipv6(header(&mut bytes), ecn);
             prop_assert_eq!(bytes[1], before[1] & !0x30 | ecn << 4);
             prop_assert_eq!(bytes[0], before[0]);
+            set_dscp_ipv6(header(&mut bytes), dscp);
+            let word = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+            let class = u16::from(dscp << 2 | ecn) << 4;
+            prop_assert_eq!(word(&bytes), word(&before) & 0xf00f | class);
             prop_assert_eq!(&bytes[2..], &before[2..]);
         }
     }

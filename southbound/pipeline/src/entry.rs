@@ -108,6 +108,8 @@ pub struct ClassifierEntry {
     pub source_ports: Option<[u16; 2]>,
     pub destination_ports: Option<[u16; 2]>,
     pub dscp: Option<u8>,
+    /// What the sender is bound to, by `endpoint` or `gtp_session`.
+    pub slice_set: Option<SliceSet>,
     pub action: ClassifierAction,
 }
 
@@ -117,6 +119,11 @@ pub enum ClassifierAction {
     Pass,
     /// Route in this slice instead of the endpoint's own set.
     SetSlice(SliceId),
+    /// Give the user's packet this DSCP, `0..=63`, and route it in the endpoint's own slices.
+    Mark(u8),
+    /// Route in the endpoint's own slices, but go by this policy in place of the route's, also
+    /// where the route says that the destination is on this switch.
+    Steer(PolicyId),
 }
 
 /// Key `slice_set, prefix` (longest prefix). Where a destination is.

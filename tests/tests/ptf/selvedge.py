@@ -127,6 +127,21 @@ class Switch(BaseTest):
         self.insert(endpoint(*A) + endpoint(*B))
 
 
+class Fabric(Switch):
+    """Port 2 leads to another switch."""
+
+    def first_segment(self, frame):
+        """Of the outer destination that a frame from A leaves in."""
+        testutils.send_packet(self, 1, frame)
+        outer = b""
+        # The switch has test packets of its own there.
+        while outer[38:42] != b"\x5f\0\0\0":
+            poll = self.dataplane.poll(device_number=0, port_number=2, timeout=2)
+            assert isinstance(poll, self.dataplane.PollSuccess), "it did not come out"
+            outer = poll.packet
+        return int.from_bytes(outer[42:44], "big")
+
+
 def udp(source, destination, to, ttl=64, **more):
     """As a host sends it, or as it comes to one."""
     return testutils.simple_udp_packet(
@@ -180,19 +195,15 @@ class Deliver(Switch):
         assert sum(cell.packet_count for cell in sh.CounterEntry("drops").read()) == drops + 1
 
 
-class Paths(Switch):
+class Paths(Fabric):
     """Flows are spread over the paths of a policy by weight, and stay where they are; when a path
     comes, those that move go there."""
 
     def taken(self, flows=128):
-        """Active segment of the outer header, by flow, each of which is sent twice."""
+        """First segment in the outer destination, by flow, each of which is sent twice."""
         found = {}
         for n in 2 * list(range(flows)):
-            testutils.send_packet(self, 1, udp(A, B, GATEWAY, udp_sport=4000 + n))
-            poll = self.dataplane.poll(device_number=0, port_number=2, timeout=2)
-            assert isinstance(poll, self.dataplane.PollSuccess), f"flow {n} did not come out"
-            # The third group of the outer destination.
-            sid = int.from_bytes(poll.packet[14 + 24 + 4:14 + 24 + 6], "big")
+            sid = self.first_segment(udp(A, B, GATEWAY, udp_sport=4000 + n))
             assert found.setdefault(n, sid) == sid, f"flow {n} went by {found[n]} and {sid}"
         return list(found.values())
 
@@ -214,6 +225,24 @@ class Paths(Switch):
         moved = [new for old, new in zip(before, after) if old != new]
         assert 10 <= after.count(10) <= 50, after
         assert moved.count(10) == after.count(10) and len(moved) <= after.count(10) + 16, moved
+
+
+class Rules(Fabric):
+    """A rule gives packets a DSCP; then it steers them to a policy that no route leads to."""
+
+    def runTest(self):
+        self.program()
+        match = {"protocol": "17", "slice_set": SLICE}
+        self.insert([entry("classifier", "mark", match, priority=7, dscp="46")])
+        testutils.send_packet(self, 1, udp(A, B, GATEWAY, ip_dscp=10, ip_ecn=1))
+        wanted = udp(A, (0, B[1], GATEWAY), B[2], ttl=63, ip_dscp=46, ip_ecn=1)
+        wanted["Ethernet"].src = GATEWAY
+        testutils.verify_packet(self, wanted, 2)
+
+        self.insert([entry("next_hop", "forward", {"node": "8"}, port="2", mac=B[2], backup="0"),
+                     policy(5, [(1, [8, 0xe001])])])
+        entry("classifier", "steer", match, priority=7, policy="5").modify()
+        assert self.first_segment(udp(A, B, GATEWAY)) == 8
 
 
 class Meter(Switch):

@@ -48,6 +48,7 @@ pub(crate) fn rules(
                     source_ports: one.source_ports,
                     destination_ports: one.destination_ports,
                     dscp: one.dscp,
+                    slice_set: None,
                     action: match rule.action {
                         RuleAction::Drop => ClassifierAction::Drop,
                         RuleAction::Passthrough => ClassifierAction::Pass,

@@ -250,6 +250,7 @@ fn asks_for(rule: &Rule, entry: &ClassifierEntry) -> bool {
         && one(&rule.source_ports, entry.source_ports)
         && one(&rule.destination_ports, entry.destination_ports)
         && one(&rule.dscps, entry.dscp)
+        && entry.slice_set.is_none()
         && rule.action == Some(entry.action)
 }
 

@@ -338,6 +338,7 @@ fn planted_defects_are_found() {
                 source_ports: None,
                 destination_ports: None,
                 dscp: None,
+                slice_set: None,
                 action: ClassifierAction::Drop,
             }));
             table(tables, "s1").insert(entry);

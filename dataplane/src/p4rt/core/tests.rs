@@ -1,5 +1,8 @@
 use super::*;
-use selvedge_pipeline::{Entry, GenerationEntry, PortEntry, PortId, PortKind, TableKind};
+use selvedge_pipeline::{
+    ClassifierAction, ClassifierEntry, Entry, GenerationEntry, PolicyEntry, PolicyId, PortEntry,
+    PortId, PortKind, SliceSet, TableKind,
+};
 use selvedge_southbound::convert;
 use selvedge_southbound::p4::v1::stream_message_response::Update as Said;
 
@@ -97,7 +100,7 @@ fn only_the_primary_writes() {
         (write("x", Some(2), &[port(2)]), tonic::Code::NotFound),
         (p4v1::WriteRequest { device_id: 2, ..write("", Some(2), &[]) }, tonic::Code::NotFound),
         (
-            p4v1::WriteRequest { atomicity: 2, ..write("", Some(2), &[]) },
+            p4v1::WriteRequest { atomicity: 2, ..write("", Some(2), &[port(2)]) },
             tonic::Code::Unimplemented,
         ),
     ];
@@ -137,6 +140,46 @@ fn a_batch_that_is_to_be_undone_is_so_with_its_first_error() {
     core.write(&request).unwrap();
     let held = [1, 2, 3, 4].map(port);
     assert_eq!(core.tables().entries(TableKind::Port).unwrap(), held);
+}
+
+#[test]
+fn only_what_packets_see_at_once_is_taken_for_it() {
+    let mut core = core(Mode::Unmanaged);
+    let client = Client::new(&mut core);
+    core.hear(client.id, bid(1, "", Some(1))).unwrap();
+    let mut at_once = |entries: &[Entry]| {
+        let mut request = write("", Some(1), entries);
+        request.atomicity = p4v1::write_request::Atomicity::DataplaneAtomic.into();
+        core.write(&request)
+    };
+    let policy = |id| Entry::Policy(PolicyEntry::one(PolicyId(id), vec![7]));
+    let rule = |priority, action| {
+        Entry::Classifier(Box::new(ClassifierEntry {
+            priority,
+            source: None,
+            destination: None,
+            protocol: Some(17),
+            source_ports: None,
+            destination_ports: None,
+            dscp: None,
+            slice_set: Some(SliceSet(3)),
+            action,
+        }))
+    };
+    let mark = |priority| rule(priority, ClassifierAction::Mark(46));
+    let refused = [vec![port(1)], vec![policy(1), policy(2)], vec![mark(1), policy(1)]];
+    for entries in refused {
+        assert_eq!(code(at_once(&entries)), tonic::Code::Unimplemented, "{entries:?}");
+    }
+    at_once(&[mark(1), mark(2)]).unwrap();
+    at_once(&[policy(1)]).unwrap();
+    // All or none.
+    let again = codes(at_once(&[mark(3), rule(2, ClassifierAction::Drop)]));
+    assert_eq!(again, [Code::Aborted, Code::AlreadyExists]);
+    let held = |table| core.tables().entries(table).unwrap();
+    assert_eq!(held(TableKind::Port), []);
+    assert_eq!(held(TableKind::Classifier), [mark(1), mark(2)]);
+    assert_eq!(held(TableKind::Policy), [policy(1)]);
 }
 
 #[test]

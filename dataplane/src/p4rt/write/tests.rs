@@ -11,6 +11,15 @@ fn wire(kind: Type, entry: &Entry) -> p4v1::Update {
     p4v1::Update { r#type: kind.into(), entity: Some(convert::entity(entry)) }
 }
 
+fn without_action(kind: Type, entry: &Entry) -> p4v1::Update {
+    let mut update = wire(kind, entry);
+    match update.entity.as_mut().and_then(|entity| entity.entity.as_mut()) {
+        Some(Entity::TableEntry(entry)) => entry.action = None,
+        other => panic!("{other:?}"),
+    }
+    update
+}
+
 fn port(port: u16) -> Entry {
     Entry::Port(PortEntry { port: PortId(port), kind: PortKind::Access })
 }
@@ -24,6 +33,7 @@ fn rule(priority: u32, dscp: Option<u8>, action: ClassifierAction) -> Entry {
         source_ports: None,
         destination_ports: None,
         dscp,
+        slice_set: None,
         action,
     }))
 }
@@ -70,6 +80,9 @@ fn updates_and_what_they_end_with() {
         (wire(Unspecified, &next_hop(8)), Code::InvalidArgument, true),
         (wire(Insert, &policy(&[2, 0xE001])), Code::Ok, true),
         (wire(Modify, &policy(&[3, 2, 0xE001])), Code::Ok, true),
+        (without_action(Modify, &policy(&[1])), Code::Ok, true),
+        (without_action(Modify, &port(1)), Code::NotFound, false),
+        (without_action(Insert, &port(1)), Code::InvalidArgument, false),
         (wire(Insert, &meter), Code::Ok, true),
         // One rule a priority; a deletion must name the rule that is there.
         (wire(Insert, &rule(7, None, ClassifierAction::Drop)), Code::Ok, true),
@@ -154,6 +167,11 @@ fn what_is_no_table_entry_is_refused() {
         (None, Code::InvalidArgument, "no entity"),
         (entity(None), Code::InvalidArgument, "no entity"),
         (entity(Some(Entity::CounterEntry(Default::default()))), Code::Unimplemented, "counters"),
+        (
+            entity(Some(Entity::PacketReplicationEngineEntry(Default::default()))),
+            Code::Unimplemented,
+            "not copied",
+        ),
         (entity(Some(Entity::MeterEntry(Default::default()))), Code::Unimplemented, "nothing"),
         (entity(Some(Entity::ActionProfileGroup(Default::default()))), Code::Unimplemented, "shot"),
         (

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use selvedge_ebpf_common::rule::{
-    MAX_RULE_NODES, RULE_ANY, RULE_DROP, RULE_NAMES_DESTINATION_PORT, RULE_NAMES_SOURCE_PORT,
-    RULE_PASS, RULE_SET_SLICE, RuleValue, rule_fields,
+    MAX_RULE_NODES, RULE_ANY, RULE_DROP, RULE_MARK, RULE_NAMES_DESTINATION_PORT,
+    RULE_NAMES_SOURCE_PORT, RULE_PASS, RULE_SET_SLICE, RULE_STEER, RuleValue, rule_fields,
 };
 use selvedge_ebpf_common::value::{ConfigValue, rules_in_force};
 use selvedge_ebpf_common::{MAX_RULES, MAX_SLICE_ID};
@@ -34,6 +34,8 @@ pub struct Rule {
     pub source_ports: Option<[u16; 2]>,
     pub destination_ports: Option<[u16; 2]>,
     pub dscp: Option<u8>,
+    /// Of the endpoint or the PDU session.
+    pub slice_set: Option<u16>,
     pub action: RuleAction,
 }
 
@@ -42,6 +44,10 @@ pub enum RuleAction {
     Drop,
     Pass,
     SetSlice(u16),
+    /// DSCP.
+    Mark(u8),
+    /// Policy id.
+    Steer(u16),
 }
 
 /// By priority.
@@ -174,12 +180,23 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
     if let Some(dscp) = rule.dscp {
         within("DSCP", dscp, 0, 63)?;
     }
-    let (action, slice) = match rule.action {
+    if let Some(set) = rule.slice_set {
+        within("slice set", set, 1, u16::MAX.into())?;
+    }
+    let (action, argument) = match rule.action {
         RuleAction::Drop => (RULE_DROP, 0),
         RuleAction::Pass => (RULE_PASS, 0),
         RuleAction::SetSlice(slice) => {
             within("slice", slice, 1, MAX_SLICE_ID.into())?;
             (RULE_SET_SLICE, slice)
+        }
+        RuleAction::Mark(dscp) => {
+            within("DSCP", dscp, 0, 63)?;
+            (RULE_MARK, dscp.into())
+        }
+        RuleAction::Steer(policy) => {
+            within("policy", policy, 1, u16::MAX.into())?;
+            (RULE_STEER, policy)
         }
     };
     let (source, source_mask, source_bits) = words(rule.source);
@@ -200,20 +217,22 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
         range(RULE_NAMES_DESTINATION_PORT, "last destination port", rule.destination_ports)?;
     // A packet without ports matches no rule that names one.
     let needs_ports = ports != 0;
-    let byte_mask = |field: Option<u8>| field.map_or(0, |_| 0xff);
-    let (protocol, dscp) = (rule.protocol.unwrap_or(0), rule.dscp.unwrap_or(0));
-    let (protocol_mask, dscp_mask) = (byte_mask(rule.protocol), byte_mask(rule.dscp));
+    let fields = [(rule.protocol, 0xff), (rule.dscp, 0x3f)];
+    let [(protocol, protocol_mask), (dscp, dscp_mask)] =
+        fields.map(|(field, mask)| field.map_or((0, 0), |value| (value, mask)));
+    let (set, set_mask) = rule.slice_set.map_or((0, 0), |set| (set, u16::MAX));
+    let (from_to, from_to_mask) = (from << 16 | to, from_mask << 16 | to_mask);
     Ok(RuleValue {
         source,
         source_mask,
         destination,
         destination_mask,
-        fields: rule_fields(from << 16 | to, needs_ports, protocol, dscp),
-        fields_mask: rule_fields(from_mask << 16 | to_mask, needs_ports, protocol_mask, dscp_mask),
+        fields: rule_fields(from_to, needs_ports, protocol, dscp, set),
+        fields_mask: rule_fields(from_to_mask, needs_ports, protocol_mask, dscp_mask, set_mask),
         source_ports,
         destination_ports,
         priority,
-        slice,
+        argument,
         action,
         source_bits,
         destination_bits,
@@ -225,21 +244,28 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
 fn decode(rule: &RuleValue) -> Rule {
     let prefix =
         |words: [u64; 2], bits: u8| (bits != RULE_ANY).then(|| net(bytes(words), u32::from(bits)));
-    let byte = |shift: u32| {
-        let field = |word: u64| u8::try_from(word >> shift & 0xff).expect("masked");
+    let field = |shift: u32, mask: u16| {
+        let field = |word: u64| (word >> shift) as u16 & mask;
         (field(rule.fields_mask) != 0).then(|| field(rule.fields))
     };
+    let byte = |shift, mask| {
+        field(shift, mask).map(|value| u8::try_from(value).expect("the mask is a byte's"))
+    };
+    let dscp = |argument: u16| u8::try_from(argument & 0x3f).expect("six bits");
     let ports = |names: u8, range: [u16; 2]| (rule.ports & names != 0).then_some(range);
     Rule {
         source: prefix(rule.source, rule.source_bits),
         destination: prefix(rule.destination, rule.destination_bits),
-        protocol: byte(24),
+        protocol: byte(24, 0xff),
         source_ports: ports(RULE_NAMES_SOURCE_PORT, rule.source_ports),
         destination_ports: ports(RULE_NAMES_DESTINATION_PORT, rule.destination_ports),
-        dscp: byte(16),
+        dscp: byte(18, 0x3f),
+        slice_set: field(2, u16::MAX),
         action: match rule.action {
             RULE_PASS => RuleAction::Pass,
-            RULE_SET_SLICE => RuleAction::SetSlice(rule.slice),
+            RULE_SET_SLICE => RuleAction::SetSlice(rule.argument),
+            RULE_MARK => RuleAction::Mark(dscp(rule.argument)),
+            RULE_STEER => RuleAction::Steer(rule.argument),
             _ => RuleAction::Drop,
         },
     }
@@ -257,6 +283,7 @@ mod tests {
             source_ports: None,
             destination_ports: None,
             dscp: None,
+            slice_set: None,
             action: RuleAction::Drop,
         }
     }
@@ -275,6 +302,10 @@ mod tests {
             Rule { destination_ports: Some([0, 65535]), dscp: Some(63), ..rule() },
             Rule { source_ports: Some([1, 2]), destination_ports: Some([80, 8080]), ..rule() },
             Rule { action: RuleAction::SetSlice(4095), ..rule() },
+            Rule { action: RuleAction::Mark(0), slice_set: Some(1), ..rule() },
+            Rule { action: RuleAction::Mark(63), slice_set: Some(0xffff), ..rule() },
+            Rule { action: RuleAction::Steer(1), dscp: Some(63), slice_set: Some(1), ..rule() },
+            Rule { action: RuleAction::Steer(0xffff), protocol: Some(0xff), ..rule() },
             Rule { action: RuleAction::Pass, source_ports: Some([1, 1]), ..rule() },
         ];
         for case in cases {
@@ -291,5 +322,11 @@ mod tests {
         assert!(matches!(why, Err(Error::Range { field: "last source port", .. })));
         let slice = Rule { action: RuleAction::SetSlice(0), ..rule() };
         assert!(matches!(encode(1, &slice), Err(Error::Range { field: "slice", .. })));
+        let mark = Rule { action: RuleAction::Mark(64), ..rule() };
+        assert!(matches!(encode(1, &mark), Err(Error::Range { field: "DSCP", .. })));
+        let steer = Rule { action: RuleAction::Steer(0), ..rule() };
+        assert!(matches!(encode(1, &steer), Err(Error::Range { field: "policy", .. })));
+        let set = Rule { slice_set: Some(0), ..rule() };
+        assert!(matches!(encode(1, &set), Err(Error::Range { field: "slice set", .. })));
     }
 }

@@ -31,6 +31,10 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 ClassifierAction::Drop => xdp::RuleAction::Drop,
                 ClassifierAction::Pass => xdp::RuleAction::Pass,
                 ClassifierAction::SetSlice(slice) => xdp::RuleAction::SetSlice(slice.0),
+                ClassifierAction::Mark(dscp) => xdp::RuleAction::Mark(dscp),
+                ClassifierAction::Steer(policy) => {
+                    xdp::RuleAction::Steer(policy.0.try_into().expect("at most 65,535"))
+                }
             };
             let rule = xdp::Rule {
                 source: e.source,
@@ -39,6 +43,7 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 source_ports: e.source_ports,
                 destination_ports: e.destination_ports,
                 dscp: e.dscp,
+                slice_set: e.slice_set.map(|set| set.0),
                 action,
             };
             switch.classifier.put(e.priority, &rule)

@@ -139,6 +139,7 @@ fn any_rule(priority: u32, action: ClassifierAction) -> ClassifierEntry {
         source_ports: None,
         destination_ports: None,
         dscp: None,
+        slice_set: None,
         action,
     }
 }
@@ -174,10 +175,15 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             source_ports: optional(random, 20, |r| r.of(&[[1, 1], [1, 2], [0, 1], [2, 700]])),
             destination_ports: optional(random, 40, |r| r.of(&[[1, 1], [2, 2], [2, 9], [0, 80]])),
             dscp: optional(random, 20, |r| r.of(&[0, 46])),
+            slice_set: optional(random, 20, |r| SliceSet(r.of(&SETS))),
             action: random.of(&[
                 ClassifierAction::Drop,
                 ClassifierAction::Pass,
                 ClassifierAction::SetSlice(SliceId(2)),
+                ClassifierAction::Mark(46),
+                ClassifierAction::Mark(21),
+                ClassifierAction::Steer(PolicyId(1)),
+                ClassifierAction::Steer(PolicyId(65_535)),
             ]),
         })));
     }

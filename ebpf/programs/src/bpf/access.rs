@@ -2,7 +2,7 @@
 //! delivered or encapsulated.
 
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::rule::{RULE_DROP, RULE_SET_SLICE};
+use selvedge_ebpf_common::rule::{RULE_DROP, RULE_MARK, RULE_SET_SLICE, RULE_STEER};
 use selvedge_ebpf_common::value::{
     ConfigValue, MAX_PATHS, PortValue, SEVERAL, flow_bucket, way_port,
 };
@@ -175,15 +175,23 @@ fn ingress(
             false => icmp::tell(ctx, state, Notice::TimeExceeded, 0),
         };
     }
-    match classify::rule(config, state, &inner) {
-        Found::Rule(rule) if rule.action == RULE_DROP => return Err(drop::CLASSIFIER_DROP),
-        Found::Rule(rule) if rule.action == RULE_SET_SLICE => slice_set = rule.slice,
-        Found::Rule(_) | Found::None => {}
+    let mut steered = 0;
+    match classify::rule(config, state, &inner, slice_set) {
+        Found::Rule(rule) => match rule.action {
+            RULE_DROP => return Err(drop::CLASSIFIER_DROP),
+            RULE_SET_SLICE => slice_set = rule.argument,
+            RULE_STEER => steered = u32::from(rule.argument),
+            RULE_MARK => mark_packet(ctx, version, rule.argument as u8)?,
+            _ => {}
+        },
+        Found::None => {}
         Found::Later => return jump(ctx, STAGE_CLASSIFY),
     }
     let route = lookup::route(config, slice_set, inner.destination, version);
     let route = route.ok_or(drop::NO_ROUTE)?;
-    let (slice, policy) = (route.slice, route.policy);
+    let slice = route.slice;
+    // The route says that there is a way in the slice, the rule which one it is.
+    let policy = if steered != 0 { steered } else { route.policy };
 
     state.in_slice(slice, direction, inner.len);
     // Once: it may be another the next time.
@@ -212,6 +220,19 @@ fn ingress(
     } else {
         encapsulate(ctx, state, config, &inner, version, profile, policy)
     }
+}
+
+/// Gives a user's packet another DSCP (RFC 2474 §3).
+#[inline(always)]
+fn mark_packet(ctx: &XdpContext, version: u8, dscp: u8) -> Result<(), u8> {
+    let mut cursor = packet::cursor(ctx);
+    cursor.take::<ETHERNET_LEN>().ok_or(drop::MALFORMED)?;
+    if version == 4 {
+        rewrite::set_dscp_ipv4(cursor.peek::<IPV4_LEN>().ok_or(drop::MALFORMED)?, dscp);
+    } else {
+        rewrite::set_dscp_ipv6(cursor.peek::<IPV6_LEN>().ok_or(drop::MALFORMED)?, dscp);
+    }
+    Ok(())
 }
 
 /// Cuts off what the frame has beyond its packet: padding of short frames, mostly.

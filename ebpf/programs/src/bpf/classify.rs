@@ -31,7 +31,7 @@ pub(super) enum Found {
 }
 
 #[inline(always)]
-pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet) -> Found {
+pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet, slice_set: u16) -> Found {
     let seen = state.classified();
     if seen != 0 {
         // 1: none; else the place of a rule, plus 2.
@@ -46,7 +46,7 @@ pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet) -> Found
     if count == 0 {
         return Found::None;
     }
-    let fields = fields(packet);
+    let fields = fields(packet, slice_set);
     let (source, destination) = (packet.source, packet.destination);
     let [s0, s1, d0, d1] = [source[0], source[1], destination[0], destination[1]];
     let [s0, s1, d0, d1] = [s0, s1, d0, d1].map(u64::swap_bytes);
@@ -65,7 +65,7 @@ pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet) -> Found
             None => Found::None,
         },
         Scan::More(place) if place != 0 => {
-            state.set_classified(u64::from(place) << 32);
+            state.set_classified(u64::from(place) << 32 | u64::from(slice_set));
             Found::Later
         }
         Scan::More(_) | Scan::End => Found::None,
@@ -73,8 +73,9 @@ pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet) -> Found
 }
 
 #[inline(always)]
-fn fields(packet: &Packet) -> u64 {
-    rule_fields(packet.ports, packet.has_ports, packet.protocol, packet.traffic_class >> 2)
+fn fields(packet: &Packet, slice_set: u16) -> u64 {
+    let dscp = packet.traffic_class >> 2;
+    rule_fields(packet.ports, packet.has_ports, packet.protocol, dscp, slice_set)
 }
 
 #[inline(always)]
@@ -105,14 +106,14 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
 
 #[inline(always)]
 fn rest(ctx: &XdpContext, state: State, inner: &Packet) -> Step {
-    let place = (state.classified() >> 32) as u32;
+    let (place, slice_set) = ((state.classified() >> 32) as u32, state.classified() as u16);
     let bank = u32::from(place >= MAX_RULE_NODES);
-    let fields = fields(inner);
+    let fields = fields(inner, slice_set);
     let seen = scan(place, MANY, node, |number| is_match(bank, number, inner, fields));
     let (known, stage) = match seen {
         Scan::Found(number) => (u64::from(bank * MAX_RULES + number) + 2, STAGE_ACCESS),
         Scan::End => (1, STAGE_ACCESS),
-        Scan::More(place) => (u64::from(place) << 32, STAGE_CLASSIFY),
+        Scan::More(place) => (u64::from(place) << 32 | u64::from(slice_set), STAGE_CLASSIFY),
     };
     state.set_classified(known);
     jump(ctx, stage)

@@ -106,16 +106,18 @@ fn classifier() -> impl Strategy<Value = Entry> {
     let action = prop_oneof![
         Just(ClassifierAction::Drop),
         Just(ClassifierAction::Pass),
-        slice().prop_map(ClassifierAction::SetSlice)
+        slice().prop_map(ClassifierAction::SetSlice),
+        (0u8..64).prop_map(ClassifierAction::Mark),
+        policy().prop_map(ClassifierAction::Steer),
     ];
     let range = || {
         let range = (any::<u16>(), any::<u16>()).prop_map(|(a, b)| [a.min(b), a.max(b)]);
         option::of(range.prop_filter("says None", |range| *range != [0, u16::MAX]))
     };
     let ports = (range(), range());
-    let dscp = option::of(0u8..64);
-    (1..=i32::MAX as u32, rule_net(), rule_net(), any::<Option<u8>>(), ports, dscp, action)
-        .prop_map(|(priority, source, destination, protocol, ports, dscp, action)| {
+    let more = (option::of(0u8..64), option::of(slice_set()));
+    (1..=i32::MAX as u32, rule_net(), rule_net(), any::<Option<u8>>(), ports, more, action)
+        .prop_map(|(priority, source, destination, protocol, ports, (dscp, slice_set), action)| {
             Entry::Classifier(Box::new(ClassifierEntry {
                 priority,
                 source,
@@ -124,6 +126,7 @@ fn classifier() -> impl Strategy<Value = Entry> {
                 source_ports: ports.0,
                 destination_ports: ports.1,
                 dscp,
+                slice_set,
                 action,
             }))
         })
@@ -214,7 +217,7 @@ fn raw_entry() -> impl Strategy<Value = raw::TableEntry> {
     let param =
         || (0u32..8, raw_value()).prop_map(|(param_id, value)| raw::Param { param_id, value });
     let action = || {
-        (0u32..23, prop::collection::vec(param(), 0..9))
+        (0u32..25, prop::collection::vec(param(), 0..9))
             .prop_map(|(id, params)| raw::Action { action_id: 1 << 24 | id, params })
     };
     let weighted =
@@ -503,6 +506,21 @@ fn what_is_refused_and_how() {
             Code::OutOfRange,
             "class: 3 is not within 0..=2",
         ),
+        (
+            raw(TableKind::Classifier, &[], (22, &[(1, &[64])]), 1),
+            Code::OutOfRange,
+            "dscp: does not fit 6 bits",
+        ),
+        (
+            raw(TableKind::Classifier, &[], (23, &[(1, &[0])]), 1),
+            Code::OutOfRange,
+            "policy: 0 is not within",
+        ),
+        (
+            raw(TableKind::Classifier, &[(7, Optional(vec![0]))], (4, none), 1),
+            Code::OutOfRange,
+            "slice_set: 0 is not within",
+        ),
         (sids([&[0]; 6]), Code::OutOfRange, "0 segments"),
         (path([&[1]; 6]), Code::InvalidArgument, "takes a set of actions"),
         (weighted(port(&port1, (1, none)), &[1]), Code::InvalidArgument, "takes one action"),
@@ -553,6 +571,7 @@ fn what_cannot_be_written_down() {
             source_ports: None,
             destination_ports: None,
             dscp: None,
+            slice_set: None,
             action: ClassifierAction::Drop,
         }))
     };
@@ -651,6 +670,7 @@ fn a_rule_of_another_match_is_another_rule() {
             source_ports: None,
             destination_ports: None,
             dscp: None,
+            slice_set: None,
             action: ClassifierAction::Pass,
         }))
     };
@@ -702,7 +722,7 @@ fn ids_stay() {
         [
             "port=1: access=1 fabric=2",
             "endpoint=2: bind=3",
-            "classifier=3: drop=4 pass=5 set_slice=6",
+            "classifier=3: drop=4 pass=5 set_slice=6 mark=22 steer=23",
             "slice_route=4: local=7 to_policy=8",
             "slice_meter=5: meter=9",
             "policy=6: segments=10",

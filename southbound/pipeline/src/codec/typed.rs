@@ -99,9 +99,12 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             source_ports: row.ports("source_port"),
             destination_ports: row.ports("destination_port"),
             dscp: row.optional("dscp", &DSCP)?.map(|value| value as u8),
+            slice_set: row.optional("slice_set", &SLICE_SET)?.map(|set| SliceSet(set as u16)),
             action: match action {
                 "drop" => ClassifierAction::Drop,
                 "pass" => ClassifierAction::Pass,
+                "mark" => ClassifierAction::Mark(row.param("dscp", &DSCP)? as u8),
+                "steer" => ClassifierAction::Steer(PolicyId(row.param("policy", &POLICY)? as u32)),
                 _ => ClassifierAction::SetSlice(row.slice_param()?),
             },
         })),
@@ -226,12 +229,21 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.ports("source_port", e.source_ports)?;
             row.ports("destination_port", e.destination_ports)?;
             row.optional("dscp", &DSCP, e.dscp)?;
+            row.optional("slice_set", &SLICE_SET, e.slice_set.map(|set| set.0))?;
             match e.action {
                 ClassifierAction::Drop => row.action("drop"),
                 ClassifierAction::Pass => row.action("pass"),
                 ClassifierAction::SetSlice(slice) => {
                     row.action("set_slice");
                     row.param("slice", &SLICE, slice.0)?;
+                }
+                ClassifierAction::Mark(dscp) => {
+                    row.action("mark");
+                    row.param("dscp", &DSCP, dscp)?;
+                }
+                ClassifierAction::Steer(policy) => {
+                    row.action("steer");
+                    row.param("policy", &POLICY, policy.0)?;
                 }
             }
         }

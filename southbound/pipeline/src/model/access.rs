@@ -125,15 +125,19 @@ impl Run<'_> {
                 }
             };
         }
-        let came = packet.clone();
+        let mut came = packet.clone();
         packet.decrement_hop_limit();
 
-        let rule = self.switch.rules().find(|rule| matches(rule, &packet)).copied();
+        let mut rules = self.switch.rules();
+        let rule = rules.find(|rule| matches(rule, &packet, slice_set)).copied();
+        let mut steered = None;
         if let Some(rule) = rule {
             let detail = match rule.action {
                 ClassifierAction::Drop => "drop".to_owned(),
                 ClassifierAction::Pass => "pass".to_owned(),
                 ClassifierAction::SetSlice(slice) => format!("slice {}", slice.0),
+                ClassifierAction::Mark(dscp) => format!("mark with DSCP {dscp}"),
+                ClassifierAction::Steer(policy) => format!("steer to policy {}", policy.0),
             };
             self.hit(
                 TableKind::Classifier,
@@ -144,6 +148,12 @@ impl Run<'_> {
                 ClassifierAction::Drop => return Err(DropReason::ClassifierDrop),
                 ClassifierAction::Pass => {}
                 ClassifierAction::SetSlice(slice) => slice_set = SliceSet(slice.0),
+                ClassifierAction::Mark(dscp) => {
+                    packet.set_dscp(dscp);
+                    // Who is told of it sees it so (RFC 1812 §4.3.2.3).
+                    came.set_dscp(dscp);
+                }
+                ClassifierAction::Steer(policy) => steered = Some(RouteAction::Policy(policy)),
             }
         }
 
@@ -163,7 +173,7 @@ impl Run<'_> {
         );
         let profile = self.meter(route.slice, direction).unwrap_or(Profile::BEST_EFFORT);
 
-        match route.action {
+        match steered.unwrap_or(route.action) {
             RouteAction::Local => {
                 let told = Told { packet: &came, sender };
                 self.deliver(route.slice, profile, &packet, told)
@@ -368,7 +378,7 @@ pub(super) fn routable(address: IpAddr) -> bool {
     }
 }
 
-fn matches(rule: &ClassifierEntry, packet: &Packet) -> bool {
+fn matches(rule: &ClassifierEntry, packet: &Packet, slice_set: SliceSet) -> bool {
     let any = |prefix: Option<ipnet::IpNet>, address| {
         prefix.is_none_or(|prefix| prefix::contains(prefix, address))
     };
@@ -381,6 +391,7 @@ fn matches(rule: &ClassifierEntry, packet: &Packet) -> bool {
         && port(rule.source_ports, packet.ports.map(|(source, _)| source))
         && port(rule.destination_ports, packet.ports.map(|(_, destination)| destination))
         && rule.dscp.is_none_or(|dscp| dscp == packet.traffic_class() >> 2)
+        && rule.slice_set.is_none_or(|set| set == slice_set)
 }
 
 fn flow(packet: &Packet) -> String {

@@ -177,6 +177,19 @@ impl Packet {
         }
     }
 
+    pub(super) fn set_dscp(&mut self, dscp: u8) {
+        match self.version {
+            Version::V4 => {
+                let [version, class] = [self.bytes[0], self.bytes[1]];
+                self.ipv4_word(0, u16::from_be_bytes([version, dscp << 2 | class & 3]));
+            }
+            Version::V6 => {
+                self.bytes[0] = 0x60 | dscp >> 2;
+                self.bytes[1] = dscp << 6 | self.bytes[1] & 0x3f;
+            }
+        }
+    }
+
     pub(super) fn hop_limit(&self) -> u8 {
         match self.version {
             Version::V4 => self.bytes[8],

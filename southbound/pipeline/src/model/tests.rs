@@ -91,6 +91,7 @@ fn rule(priority: u32, action: crate::ClassifierAction) -> ClassifierEntry {
         source_ports: None,
         destination_ports: None,
         dscp: None,
+        slice_set: None,
         action,
     }
 }

@@ -261,6 +261,7 @@ impl Truth {
                         let source: Option<ipnet::IpNet> = "10.1.0.12/32".parse().ok();
                         let right = (e.source, e.destination, e.protocol) == (source, None, None)
                             && (e.source_ports, e.destination_ports) == (None, Some([9, 9]))
+                            && e.slice_set.is_none()
                             && e.action == selvedge_pipeline::ClassifierAction::Drop
                             && self.core.intent.applications.len() == 1;
                         if !right {

@@ -138,8 +138,11 @@ impl Case {
                     e.direction = if down { Direction::Uplink } else { Direction::Downlink };
                 }
             },
-            Entry::Classifier(e) => match random.below(2) {
+            Entry::Classifier(e) => match random.below(5) {
                 0 => e.action = ClassifierAction::Pass,
+                1 => e.action = ClassifierAction::Mark(10),
+                2 => e.action = ClassifierAction::Steer(PolicyId(u32::from(sid))),
+                3 => e.slice_set = Some(SliceSet(slice.0)),
                 _ => e.destination_ports = None,
             },
             Entry::SliceRoute(e) => match random.below(4) {

@@ -235,6 +235,18 @@ fn the_highest_rule_that_matches_decides() {
         ("dscp", vec![ClassifierEntry { dscp: Some(46), ..rule(1, drop) }], &packet, true),
         ("other dscp", vec![ClassifierEntry { dscp: Some(0), ..rule(1, drop) }], &packet, false),
         (
+            "slice set",
+            vec![ClassifierEntry { slice_set: Some(SliceSet(FACTORY.0)), ..rule(1, drop) }],
+            &packet,
+            true,
+        ),
+        (
+            "other slice set",
+            vec![ClassifierEntry { slice_set: Some(BOTH), ..rule(1, drop) }],
+            &packet,
+            false,
+        ),
+        (
             "source prefix",
             vec![ClassifierEntry { source: Some(net("10.1.0.0/16")), ..rule(1, drop) }],
             &packet,
@@ -269,6 +281,40 @@ fn a_rule_can_choose_the_slice() {
     assert_eq!(run(&switch), Verdict::Drop(DropReason::NoRoute));
     switch.insert(Entry::Classifier(rule(1, ClassifierAction::SetSlice(FACTORY)).into()));
     assert_eq!(out(run(&switch)).0, PLC_PORT);
+}
+
+#[test]
+fn a_rule_can_mark() {
+    for (from, to) in [(ROBOT, VIDEO), (ROBOT6, VIDEO6)] {
+        let packet = Ip { class: 46 << 2 | 1, ..Ip::udp(from, to) };
+        let mut switch = switch();
+        let run = |switch: &Switch| out(process(switch, ROBOT_PORT, &packet.frame()).verdict);
+        let (port, plain) = run(&switch);
+        switch.insert(Entry::Classifier(rule(1, ClassifierAction::Mark(10)).into()));
+        let marked = run(&switch);
+        let want = Ip { class: 10 << 2 | 1, hop_limit: 63, ..packet.clone() }.bytes();
+        assert_eq!(marked, (port, [&plain[..54], &want].concat()), "the outer header is as it was");
+        let _: IpHeaders = parse_ip(&marked.1[54..]); // its checksum is right
+    }
+}
+
+#[test]
+fn a_rule_can_steer() {
+    let mut switch = switch();
+    let run = |switch: &Switch, to: &str| {
+        process(switch, ROBOT_PORT, &Ip::udp(ROBOT, to).frame()).verdict
+    };
+    let steer = |policy| Entry::Classifier(rule(1, ClassifierAction::Steer(policy)).into());
+    // Through a hook, which no route leads to.
+    switch.insert(steer(PolicyId(8)));
+    for to in [VIDEO, PLC] {
+        let hooked = run(&switch, to);
+        assert!(matches!(hooked, Verdict::ToHook { hook: HookId(5), .. }), "{to}: {hooked:?}");
+    }
+    // No way where the slice has none, nor by a policy that is not there.
+    assert_eq!(run(&switch, "192.0.2.1"), Verdict::Drop(DropReason::NoRoute));
+    switch.insert(steer(PolicyId(404)));
+    assert_eq!(run(&switch, VIDEO), Verdict::Drop(DropReason::NoPolicy));
 }
 
 #[test]

@@ -15,13 +15,15 @@ struct Shown {
     protocol: u8,
     ports: [u16; 2],
     dscp: u8,
+    slice_set: u16,
 }
 
 impl Shown {
     fn fields(self) -> u64 {
         let has_ports = self.protocol == 17;
         let ports = u32::from(self.ports[0]) << 16 | u32::from(self.ports[1]);
-        rule_fields(if has_ports { ports } else { 0 }, has_ports, self.protocol, self.dscp)
+        let ports = if has_ports { ports } else { 0 };
+        rule_fields(ports, has_ports, self.protocol, self.dscp, self.slice_set)
     }
 
     /// In wire order.
@@ -99,10 +101,18 @@ prop_compose! {
         source_ports in range(),
         destination_ports in range(),
         dscp in proptest::option::of(0u8..4),
+        slice_set in proptest::option::of(1u16..4),
     ) -> RuleValue {
-        let action = RuleAction::Drop;
-        let rule =
-            Rule { source, destination, protocol, source_ports, destination_ports, dscp, action };
+        let rule = Rule {
+            source,
+            destination,
+            protocol,
+            source_ports,
+            destination_ports,
+            dscp,
+            slice_set,
+            action: RuleAction::Drop,
+        };
         encode(1, &rule).unwrap()
     }
 }
@@ -114,8 +124,9 @@ prop_compose! {
         protocol in prop_oneof![3 => Just(17u8), 1 => Just(6u8)],
         ports in [port(), port()],
         dscp in 0u8..4,
+        slice_set in 1u16..4,
     ) -> Shown {
-        Shown { source, destination, protocol, ports, dscp }
+        Shown { source, destination, protocol, ports, dscp, slice_set }
     }
 }
 
@@ -134,7 +145,11 @@ fn hit(rule: &RuleValue, other: Shown) -> Shown {
             port(rule.source_ports, other.ports[0]),
             port(rule.destination_ports, other.ports[1]),
         ],
-        dscp: if rule.fields_mask >> 16 & 0xff == 0 { 0 } else { (rule.fields >> 16) as u8 },
+        dscp: if rule.fields_mask >> 18 & 0x3f == 0 { 0 } else { (rule.fields >> 18) as u8 & 63 },
+        slice_set: match rule.fields_mask >> 2 & 0xffff {
+            0 => other.slice_set,
+            _ => (rule.fields >> 2) as u16,
+        },
     }
 }
 
@@ -188,6 +203,7 @@ fn a_full_table_of_rules_that_overlap_has_room() {
                 source_ports: Some([n, 65535 - n]),
                 destination_ports: Some([n * 2, 65535 - n]),
                 dscp: None,
+                slice_set: None,
                 action: RuleAction::Drop,
             };
             encode(1, &rule).unwrap()
@@ -197,7 +213,14 @@ fn a_full_table_of_rules_that_overlap_has_room() {
     let nodes = nodes(&rules, BASE);
     assert!(nodes.len() <= MAX_RULE_NODES as usize, "{} nodes", nodes.len());
     for n in [0, 1, 500, 1022, 1023] {
-        let packet = Shown { source: 1, destination: 2, protocol: 17, ports: [n, n * 2], dscp: 0 };
+        let packet = Shown {
+            source: 1,
+            destination: 2,
+            protocol: 17,
+            ports: [n, n * 2],
+            dscp: 0,
+            slice_set: 1,
+        };
         assert_eq!(packet.found(&rules, &nodes), packet.first(&rules), "{n}");
     }
 }
