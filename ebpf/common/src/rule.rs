@@ -63,7 +63,10 @@ pub const RULE_NAMES_DESTINATION_PORT: u8 = 2;
 pub const FIELDS_PORTS: u64 = 1;
 
 /// What rules compare besides addresses, in one word: source port (63..48), destination port
-/// (47..32), protocol (31..24), DSCP (23..18), slice set (17..2), [`FIELDS_PORTS`] (0).
+/// (47..32), protocol (31..24), DSCP (21..16), slice set (22 and 15..1), [`FIELDS_PORTS`] (0).
+///
+/// Rules of layout 5 stay as they are: they compare eight bits as the DSCP, so one that names it
+/// does not match in sets from 32768 up until it is written anew.
 #[inline(always)]
 pub const fn rule_fields(
     ports: u32,
@@ -74,9 +77,15 @@ pub const fn rule_fields(
 ) -> u64 {
     (ports as u64) << 32
         | (protocol as u64) << 24
-        | (dscp as u64) << 18
-        | (slice_set as u64) << 2
+        | (dscp as u64) << 16
+        | (slice_set as u64 >> 15) << 22
+        | (slice_set as u64 & 0x7fff) << 1
         | has_ports as u64
+}
+
+/// The slice set of [`rule_fields`].
+pub const fn slice_set_of(fields: u64) -> u16 {
+    (fields >> 22 & 1) as u16 * 0x8000 + ((fields >> 1) as u16 & 0x7fff)
 }
 
 /// As given. A compiler that knew how it was worked out would compare each part by itself, and the

@@ -278,8 +278,8 @@ pub struct PolicyValue {
     /// Ids in each bank's address; 0: no entry. [`SEVERAL`]: there are several paths, in
     /// `PATH_SET`. The address is the first one's, for packets that no longer find the set.
     pub sids: [u8; 2],
-    /// Of the only path. It has no meaning here, and is read back.
-    pub weight: [u8; 2],
+    /// One less than that of the only path. It has no meaning here, and is read back.
+    pub more_weight: [u8; 2],
 }
 
 /// In [`PolicyValue::sids`].

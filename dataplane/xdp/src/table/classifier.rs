@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use selvedge_ebpf_common::rule::{
     MAX_RULE_NODES, RULE_ANY, RULE_DROP, RULE_MARK, RULE_NAMES_DESTINATION_PORT,
     RULE_NAMES_SOURCE_PORT, RULE_PASS, RULE_SET_SLICE, RULE_STEER, RuleValue, rule_fields,
+    slice_set_of,
 };
 use selvedge_ebpf_common::value::{ConfigValue, rules_in_force};
 use selvedge_ebpf_common::{MAX_RULES, MAX_SLICE_ID};
@@ -244,13 +245,11 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
 fn decode(rule: &RuleValue) -> Rule {
     let prefix =
         |words: [u64; 2], bits: u8| (bits != RULE_ANY).then(|| net(bytes(words), u32::from(bits)));
-    let field = |shift: u32, mask: u16| {
-        let field = |word: u64| (word >> shift) as u16 & mask;
+    let byte = |shift: u32, mask: u8| {
+        let field = |word: u64| (word >> shift) as u8 & mask;
         (field(rule.fields_mask) != 0).then(|| field(rule.fields))
     };
-    let byte = |shift, mask| {
-        field(shift, mask).map(|value| u8::try_from(value).expect("the mask is a byte's"))
-    };
+    let names_set = slice_set_of(rule.fields_mask & !(0xff << 16)) != 0;
     let dscp = |argument: u16| u8::try_from(argument & 0x3f).expect("six bits");
     let ports = |names: u8, range: [u16; 2]| (rule.ports & names != 0).then_some(range);
     Rule {
@@ -259,8 +258,8 @@ fn decode(rule: &RuleValue) -> Rule {
         protocol: byte(24, 0xff),
         source_ports: ports(RULE_NAMES_SOURCE_PORT, rule.source_ports),
         destination_ports: ports(RULE_NAMES_DESTINATION_PORT, rule.destination_ports),
-        dscp: byte(18, 0x3f),
-        slice_set: field(2, u16::MAX),
+        dscp: byte(16, 0x3f),
+        slice_set: names_set.then(|| slice_set_of(rule.fields)),
         action: match rule.action {
             RULE_PASS => RuleAction::Pass,
             RULE_SET_SLICE => RuleAction::SetSlice(rule.argument),

@@ -114,7 +114,7 @@ impl PolicyTable {
             SEVERAL => self.0.get("PATH_SET").get(&id)?.as_ref().map(decode_set),
             count => {
                 let sids = sids(value.destination[bank], count);
-                let path = Path { sids, weight: value.weight[bank] };
+                let path = Path { sids, weight: value.more_weight[bank].saturating_add(1) };
                 Some(Policy { paths: vec![path], buckets: [0; FLOW_BUCKETS] })
             }
         })
@@ -138,7 +138,7 @@ impl Table for PolicyTable {
         let idle = usize::from(value.active & 1 == 0);
         let first = &policy.paths[0];
         value.destination[idle] = destination(&first.sids);
-        value.weight[idle] = first.weight;
+        value.more_weight[idle] = first.weight - 1;
         value.sids[idle] = match policy.paths.len() {
             1 => u8::try_from(first.sids.len()).expect("at most six"),
             _ => SEVERAL,

@@ -41,7 +41,7 @@ pub fn entries() -> Vec<Entry> {
         Entry::Delivery(DeliveryEntry { slice, prefix, port: PortId(port), mac, tunnel })
     };
     let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
-    let policy = |id, sids| Entry::Policy(PolicyEntry { policy: PolicyId(id), sids });
+    let policy = |id, sids| Entry::Policy(PolicyEntry::one(PolicyId(id), sids));
     let tunnel = Tunnel {
         local: "192.0.2.1".parse().unwrap(),
         gnb: "192.0.2.9".parse().unwrap(),
@@ -64,6 +64,7 @@ pub fn entries() -> Vec<Entry> {
             source_ports: None,
             destination_ports: Some([5001, 5003]),
             dscp: None,
+            slice_set: None,
             action: ClassifierAction::SetSlice(SliceId(9)),
         })),
         route(net("10.1.0.11/32"), RouteAction::Local),

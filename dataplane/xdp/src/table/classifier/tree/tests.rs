@@ -1,5 +1,7 @@
 use proptest::prelude::*;
-use selvedge_ebpf_common::rule::{RuleWords, Scan, reach, rule_fields, scan, scan_leaf};
+use selvedge_ebpf_common::rule::{
+    RuleWords, Scan, reach, rule_fields, scan, scan_leaf, slice_set_of,
+};
 
 use super::*;
 use crate::table::classifier::{Rule, RuleAction, encode};
@@ -145,10 +147,10 @@ fn hit(rule: &RuleValue, other: Shown) -> Shown {
             port(rule.source_ports, other.ports[0]),
             port(rule.destination_ports, other.ports[1]),
         ],
-        dscp: if rule.fields_mask >> 18 & 0x3f == 0 { 0 } else { (rule.fields >> 18) as u8 & 63 },
-        slice_set: match rule.fields_mask >> 2 & 0xffff {
+        dscp: if rule.fields_mask >> 16 & 0x3f == 0 { 0 } else { (rule.fields >> 16) as u8 & 63 },
+        slice_set: match slice_set_of(rule.fields_mask) {
             0 => other.slice_set,
-            _ => (rule.fields >> 2) as u16,
+            _ => slice_set_of(rule.fields),
         },
     }
 }
