@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{PinDir, chain, entries, in_netns, layout, veth};
 use selvedge_ebpf_common::LAYOUT_VERSION;
-use selvedge_xdp::{Error, Switch};
+use selvedge_xdp::{Error, Switch, Table};
 
 /// Writes what the present layout keeps of [`layout::entries`]. To be run, by
 /// `cargo test -p selvedge-xdp --test migrate -- --ignored`, before `LAYOUT_VERSION` is raised;
@@ -85,5 +85,14 @@ fn a_layout_that_is_broken_or_older_is_left_as_it_is() {
         assert_eq!(switch.attached().unwrap().len(), 2);
         assert_ne!(attached(switch.pin_root()), before);
         assert_eq!(switch.facts.election().unwrap(), Some(u128::MAX - 1));
+        // Rules are as if they had been written now: written again, they change nothing.
+        let lies = || switch.raw_entries().unwrap().into_iter().filter(|e| e.map == "RULE");
+        let before: Vec<_> = lies().collect();
+        let rules = switch.classifier.entries().unwrap();
+        assert!(rules.iter().any(|(_, rule)| rule.dscp.is_some()));
+        for (priority, rule) in rules {
+            switch.classifier.put(priority, &rule).unwrap();
+        }
+        assert_eq!(lies().collect::<Vec<_>>(), before);
     });
 }

@@ -64,9 +64,6 @@ pub const FIELDS_PORTS: u64 = 1;
 
 /// What rules compare besides addresses, in one word: source port (63..48), destination port
 /// (47..32), protocol (31..24), DSCP (21..16), slice set (22 and 15..1), [`FIELDS_PORTS`] (0).
-///
-/// Rules of layout 5 stay as they are: they compare eight bits as the DSCP, so one that names it
-/// does not match in sets from 32768 up until it is written anew.
 #[inline(always)]
 pub const fn rule_fields(
     ports: u32,

@@ -5,17 +5,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::Ipv6Net;
-use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::key::{AddressKey, PrefixKey};
 use selvedge_ebpf_common::map::Kind;
+use selvedge_ebpf_common::rule::RuleValue;
 use selvedge_ebpf_common::value;
+use selvedge_ebpf_common::{MAX_RULES, Plain};
 
 use super::{Becomes, Layout, Old, OldMaps, old};
 use crate::Error;
 use crate::maps::Maps;
 use crate::table::{
-    Delivery, Direction, Endpoint, PrefixTable, Route, RouteAction, Row, Session, SessionTable,
-    Table, Tunnel, address_of, bytes, net,
+    Classifier, Delivery, Direction, Endpoint, PrefixTable, Route, RouteAction, Row, Session,
+    SessionTable, Table, Tunnel, address_of, bytes, net,
 };
 
 pub(crate) const LAYOUT: Layout = Layout { version: 5, maps: MAPS };
@@ -32,8 +33,8 @@ const MAPS: &[Old] = &[
     old("DEVICE", Kind::DevMap, 4, 8, 512, Becomes::Same),
     old("ENDPOINT_EXACT", Kind::Hash, 24, 4, 131_072, Becomes::Converted(endpoints)),
     old("ENDPOINT_PREFIX", Kind::LpmTrie, 24, 4, 131_072, Becomes::Converted(endpoint_prefixes)),
-    old("RULE", Kind::Array, 4, 104, 2048, Becomes::Same),
-    old("RULE_NODE", Kind::Array, 4, 8, 131_072, Becomes::Same),
+    old("RULE", Kind::Array, 4, 104, 2048, Becomes::Converted(rules)),
+    old("RULE_NODE", Kind::Array, 4, 8, 131_072, Becomes::Converted(rules)),
     old("ROUTE_EXACT", Kind::Hash, 24, 8, 131_072, Becomes::Converted(routes)),
     old("ROUTE_PREFIX", Kind::LpmTrie, 24, 8, 131_072, Becomes::Converted(route_prefixes)),
     old("METER", Kind::Array, 4, 64, 32_768, Becomes::Same),
@@ -214,6 +215,20 @@ fn sessions(old: &OldMaps, new: &Arc<Maps>) -> Result<(), Error> {
         table.put(teid, &session)?;
     }
     Ok(())
+}
+
+/// Rules had the word of their fields without a slice set, and a DSCP that names took all of its
+/// byte. In the half that `CONFIG`, which both layouts share, says to be in force.
+fn rules(old: &OldMaps, new: &Arc<Maps>) -> Result<(), Error> {
+    const OF_NO_DSCP: u64 = 0b11 << 22;
+    let config: value::ConfigValue = old.get("CONFIG").at(0)?;
+    let (bank, count) = value::rules_in_force(config.rules);
+    let all: Vec<RuleValue> = old.get("RULE").array()?;
+    let (first, count) = ((bank * MAX_RULES) as usize, count as usize);
+    let amended =
+        |rule: RuleValue| RuleValue { fields_mask: rule.fields_mask & !OF_NO_DSCP, ..rule };
+    let rules: Vec<_> = all.into_iter().skip(first).take(count).map(amended).collect();
+    Classifier::new(Arc::clone(new)).fill(bank, &rules)
 }
 
 #[repr(C)]

@@ -127,15 +127,20 @@ impl Classifier {
         Ok(held)
     }
 
+    /// Writes a half that no packet looks at.
+    pub(crate) fn fill(&self, bank: u32, rules: &[RuleValue]) -> Result<(), Error> {
+        let base = bank * MAX_RULE_NODES;
+        let nodes = if rules.is_empty() { Vec::new() } else { tree::nodes(rules, base) };
+        self.maps.get("RULE").put_array(bank * MAX_RULES, rules)?;
+        self.maps.get("RULE_NODE").put_array(base, &nodes)
+    }
+
     fn write(&self, rules: &[RuleValue]) -> Result<(), Error> {
         let writer = self.maps.write();
         let idle = 1 - rules_in_force(self.maps.config()?.rules).0;
-        let base = idle * MAX_RULE_NODES;
-        let nodes = if rules.is_empty() { Vec::new() } else { tree::nodes(rules, base) };
         // Packets that came before the last change may be on this half yet.
         sys::wait_for_programs().map_err(Error::map("wait for the readers of", "RULE"))?;
-        self.maps.get("RULE").put_array(idle * MAX_RULES, rules)?;
-        self.maps.get("RULE_NODE").put_array(base, &nodes)?;
+        self.fill(idle, rules)?;
         let count = u32::try_from(rules.len()).expect("checked when they were put");
         self.maps.set_config(&writer, |config| config.rules = ConfigValue::rules(idle, count))
     }

@@ -63,7 +63,7 @@ pub fn entries() -> Vec<Entry> {
             protocol: Some(17),
             source_ports: None,
             destination_ports: Some([5001, 5003]),
-            dscp: None,
+            dscp: Some(46),
             slice_set: None,
             action: ClassifierAction::SetSlice(SliceId(9)),
         })),
