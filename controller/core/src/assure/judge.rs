@@ -7,7 +7,7 @@ use selvedge_slices::admission::{Explanation, Placed};
 use selvedge_slices::{NetworkSlice, ObjectName};
 use selvedge_topology::{ArcIx, LinkIx, NodeName};
 
-use super::track::{BEGIN_SECONDS, Breach, Change, Kind, LOSS_UNAVAILABLE_PPM, Promise};
+use super::track::{BEGIN_SECONDS, Breach, Change, Kind, LOSS_UNAVAILABLE_PPM, Promise, Track};
 use super::window::Sum;
 use super::{Assurance, LINK_SECONDS, LinkSecond, Said};
 use crate::Core;
@@ -41,8 +41,8 @@ struct Total {
 }
 
 /// What all switches told of one second.
-#[derive(Debug, Default)]
-struct Second {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Second {
     /// Switches that told it, and of those the ones whose marked packets are this second's.
     told: BTreeSet<NodeName>,
     exact: BTreeSet<NodeName>,
@@ -61,6 +61,8 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let second = self.add_up(state, at, said);
+        state.recent.retain(|(second, _)| second + BEGIN_SECONDS > at);
+        state.recent.push_back((at, second));
         state.slices.retain(|name, _| self.intent.slices.contains_key(name));
         let names: Vec<ObjectName> = self.intent.slices.keys().cloned().collect();
         for name in names {
@@ -68,11 +70,13 @@ impl Core {
                 let Some(slice) = self.intent.slices.get(&name).map(|stored| &stored.object) else {
                     continue;
                 };
-                let sum = self.second_of(state, slice, direction, &second);
+                let sum = self.second_of(state, slice, direction);
                 let promise = promise(slice, direction);
-                let tracks = state.slices.entry(name.clone()).or_default();
-                for change in tracks[which].take(at, &sum, promise, now_ms) {
-                    self.tell(state, &name, direction, &second, change, now_ms, out);
+                let paths = self.paths(name.as_str(), direction);
+                let track = &mut state.slices.entry(name.clone()).or_default()[which];
+                track.goes_over(at, paths.iter().flat_map(|path| path.path.arcs.iter().copied()));
+                for change in track.take(at, &sum, promise, now_ms) {
+                    self.tell(state, &name, direction, change, now_ms, out);
                 }
             }
         }
@@ -159,13 +163,7 @@ impl Core {
         placed.unwrap_or_default().iter().filter(|path| path.direction == wanted).collect()
     }
 
-    fn second_of(
-        &self,
-        state: &Assurance,
-        slice: &NetworkSlice,
-        direction: Direction,
-        second: &Second,
-    ) -> Sum {
+    fn second_of(&self, state: &Assurance, slice: &NetworkSlice, direction: Direction) -> Sum {
         let name = slice.name.as_str();
         let paths = self.paths(name, direction);
         let ends = |set: &BTreeSet<NodeName>| {
@@ -174,6 +172,7 @@ impl Core {
             ends.into_iter().all(|node| set.contains(snapshot.name(node)))
         };
         let mut sum = Sum::default();
+        let Some((_, second)) = state.recent.back() else { return sum };
         let key = self.numbers.known_slice(name).map(|id| (id, index(direction)));
         let total = key.and_then(|key| second.slices.get(&key)).cloned().unwrap_or_default();
         if !paths.is_empty() && ends(&second.told) {
@@ -217,13 +216,11 @@ impl Core {
     }
 
     /// A breach into the event log, and into the track with what is to blame.
-    #[expect(clippy::too_many_arguments, reason = "what is told, of what, when and where to")]
     fn tell(
         &mut self,
         state: &mut Assurance,
         name: &ObjectName,
         direction: Direction,
-        second: &Second,
         change: Change,
         now_ms: u64,
         out: &mut Vec<Effect>,
@@ -231,7 +228,7 @@ impl Core {
         let side = of_slices(direction);
         match change {
             Change::Begins(kind) => {
-                let (hop, text) = self.breach(state, name, direction, second, kind);
+                let (hop, text) = self.breach(state, name, direction, kind);
                 let place = hop.as_ref().map(|hop| format!("; {hop}")).unwrap_or_default();
                 let line = format!("{side} {}: {text}{place}", kind.as_str());
                 self.log(Severity::Error, "slice-breach", name, line, now_ms, out);
@@ -255,7 +252,6 @@ impl Core {
         state: &Assurance,
         name: &ObjectName,
         direction: Direction,
-        second: &Second,
         kind: Kind,
     ) -> (Option<String>, String) {
         let Some(slice) = self.intent.slices.get(name).map(|stored| &stored.object) else {
@@ -271,7 +267,7 @@ impl Core {
                     "{share} of the packets within its guarantee of {rate} are lost ({} of {})",
                     recent.lost, recent.entered
                 );
-                (self.who_loses(state, name, direction, second), text)
+                (self.who_loses(state, name, direction), text)
             }
             Kind::Delay => {
                 let measured = in_time(recent.mean_delay_ns().unwrap_or(0));
@@ -287,48 +283,53 @@ impl Core {
                     whole.unwrap_or_default().unavailable,
                     percent(promised.into())
                 );
-                let silent = self.paths(name.as_str(), direction).into_iter();
-                let silent = silent.flat_map(|path| &path.path.arcs).find(|arc| {
+                let silent = recent_links(state, name, direction).find(|arc| {
                     let last = state.links.get(arc).and_then(|seconds| seconds.back());
                     last.is_some_and(|(_, link)| link.silent())
                 });
-                let hop = silent.map(|arc| format!("{} is silent", self.arc_text(*arc)));
-                (hop.or_else(|| self.who_loses(state, name, direction, second)), text)
+                let hop = silent.map(|arc| format!("{} is silent", self.arc_text(arc)));
+                (hop.or_else(|| self.who_loses(state, name, direction)), text)
             }
         }
     }
 
-    /// The link, switch or hook that loses most of a slice's packets. Links are shared, so they
-    /// are asked last: only what no switch and no hook of the slice accounts for.
+    /// The link, switch or hook that lost most of a slice's packets in the last
+    /// [`BEGIN_SECONDS`]. Links are shared, so they are asked last: only what no switch and no
+    /// hook of the slice accounts for.
     fn who_loses(
         &self,
         state: &Assurance,
         name: &ObjectName,
         direction: Direction,
-        second: &Second,
     ) -> Option<String> {
         let key = (self.numbers.known_slice(name.as_str())?, index(direction));
-        let total = second.slices.get(&key).cloned().unwrap_or_default();
-        let lost = total.entered.saturating_sub(total.left);
-        let at_switch = total.drops.iter().max_by_key(|(_, lost, _)| *lost);
-        let at_switch = at_switch.map(|(switch, count, reason)| {
+        let mut lost = 0;
+        let mut drops: BTreeMap<(&NodeName, Option<DropReason>), u64> = BTreeMap::new();
+        let mut hooks: BTreeMap<&(NodeName, HookId), u64> = BTreeMap::new();
+        for (_, second) in &state.recent {
+            if let Some(total) = second.slices.get(&key) {
+                lost += total.entered.saturating_sub(total.left);
+                for (switch, count, reason) in &total.drops {
+                    *drops.entry((switch, *reason)).or_default() += count;
+                }
+            }
+            for (hook, kept) in &second.hooks {
+                if self.derived.hooks.get(hook).is_some_and(|wanted| wanted.slice == *name) {
+                    *hooks.entry(hook).or_default() += kept;
+                }
+            }
+        }
+        let at_switch = drops.into_iter().max_by_key(|(_, count)| *count);
+        let at_switch = at_switch.map(|((switch, reason), count)| {
             let reason = reason.map_or("unknown", DropReason::name);
-            (*count, format!("{switch} dropped {count} of them ({reason})"))
+            (count, format!("{switch} dropped {count} of them ({reason})"))
         });
-        let in_hook = second.hooks.iter().filter(|(key, _)| {
-            self.derived.hooks.get(*key).is_some_and(|wanted| wanted.slice == *name)
-        });
-        let in_hook = in_hook.max_by_key(|(_, kept)| **kept).map(|((switch, hook), kept)| {
-            let called = self.derived.hooks.get(&(switch.clone(), *hook));
+        let in_hook = hooks.into_iter().max_by_key(|(_, kept)| *kept).map(|(key, kept)| {
+            let called = self.derived.hooks.get(key);
             let called = called.map_or_else(String::new, |wanted| wanted.hook.to_string());
-            (*kept, format!("hook {called} on {switch} kept {kept}"))
+            (kept, format!("hook {called} on {} kept {kept}", key.0))
         });
-        let arcs: BTreeSet<ArcIx> = self
-            .paths(name.as_str(), direction)
-            .into_iter()
-            .flat_map(|path| path.path.arcs.iter().copied())
-            .collect();
-        let on_link = arcs.into_iter().filter_map(|arc| {
+        let on_link = recent_links(state, name, direction).filter_map(|arc| {
             let seconds = state.links.get(&arc)?.iter().rev().take(BEGIN_SECONDS as usize);
             let (mut lost, mut sent) = (0, 0);
             for (_, link) in seconds {
@@ -359,11 +360,10 @@ impl Core {
         direction: Direction,
     ) -> Option<String> {
         let bounds = self.hop_bounds(name.as_str());
-        let arcs = self.paths(name.as_str(), direction).into_iter().flat_map(|p| &p.path.arcs);
-        let excess = arcs.filter_map(|arc| {
-            let delay_ns = recent_delay_ns(state, *arc)?;
-            let bound_ns = bounds.get(arc).copied().flatten().unwrap_or(0);
-            Some((delay_ns.saturating_sub(bound_ns), delay_ns, *arc))
+        let excess = recent_links(state, name, direction).filter_map(|arc| {
+            let delay_ns = recent_delay_ns(state, arc)?;
+            let bound_ns = bounds.get(&arc).copied().flatten().unwrap_or(0);
+            Some((delay_ns.saturating_sub(bound_ns), delay_ns, arc))
         });
         let (excess, delay_ns, arc) = excess.max()?;
         let (link, takes, more) = (self.arc_text(arc), in_time(delay_ns), in_time(excess));
@@ -393,6 +393,16 @@ impl Core {
         let (near, far) = self.derived.snapshot.ends(arc);
         format!("{near} -> {far}")
     }
+}
+
+/// Links of a slice's paths in the last [`BEGIN_SECONDS`].
+fn recent_links(
+    state: &Assurance,
+    name: &ObjectName,
+    direction: Direction,
+) -> impl Iterator<Item = ArcIx> {
+    let track = state.slices.get(name).map(|tracks| &tracks[index(direction)]);
+    track.into_iter().flat_map(Track::recent_links)
 }
 
 /// One way, nanoseconds: the mean of the last few seconds.

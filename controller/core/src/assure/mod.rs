@@ -35,6 +35,7 @@ pub use view::{BreachView, DirectionView, HopView, SliceAssurance, WindowView};
 use crate::Core;
 use crate::effect::{Effect, Severity};
 use crate::event::Measured;
+use judge::Second;
 use track::Track;
 
 /// Seconds that wait for switches to tell them.
@@ -53,6 +54,8 @@ pub(crate) struct Assurance {
     open: BTreeMap<u64, BTreeMap<NodeName, Said>>,
     /// The last that was.
     judged: Option<u64>,
+    /// The last [`BEGIN_SECONDS`] that were, oldest first.
+    recent: VecDeque<(u64, Second)>,
     /// By the direction that packets travel: the last seconds, oldest first.
     links: BTreeMap<ArcIx, VecDeque<(u64, LinkSecond)>>,
     /// Links on which a test packet was ever answered: one that never was may lead to a switch

@@ -1,5 +1,7 @@
 //! When a breach begins and ends.
 
+use selvedge_topology::ArcIx;
+
 use super::window::{LONGEST, Sum, WINDOWS, Windows};
 
 /// Share of packets within the guarantee that may be lost before its rate counts as not kept, in
@@ -66,6 +68,9 @@ pub(crate) struct Track {
     /// In the order of [`Kind::ALL`].
     pub(crate) breaches: [Option<Breach>; Kind::ALL.len()],
     good: [u32; Kind::ALL.len()],
+    /// Links of its paths in the last [`BEGIN_SECONDS`], and the last second of each: what is to
+    /// blame may have been left for another path already.
+    links: Vec<(ArcIx, u64)>,
 }
 
 /// Seconds of the longest window in which a slice of this availability need not work.
@@ -75,6 +80,21 @@ pub(crate) fn allowed_seconds(availability_ppm: u32) -> u64 {
 }
 
 impl Track {
+    /// Notes the links that its paths have in a second.
+    pub(crate) fn goes_over(&mut self, second: u64, arcs: impl Iterator<Item = ArcIx>) {
+        self.links.retain(|(_, last)| last + BEGIN_SECONDS > second);
+        for arc in arcs {
+            match self.links.iter_mut().find(|(link, _)| *link == arc) {
+                Some((_, last)) => *last = second,
+                None => self.links.push((arc, second)),
+            }
+        }
+    }
+
+    pub(crate) fn recent_links(&self) -> impl Iterator<Item = ArcIx> {
+        self.links.iter().map(|(arc, _)| *arc)
+    }
+
     /// Takes in a second. A breach that begins has no text yet: the caller knows the network.
     pub(crate) fn take(
         &mut self,

@@ -29,6 +29,8 @@ struct Like {
     /// Packets of the slice's uplink that enter at gnb1, and how many of them are lost.
     entered: u64,
     lost: u64,
+    /// What the switch of `at` tells as dropped, if not just what is lost.
+    dropped: u64,
     /// Where the lost ones are: a link, by its near and far port; else a switch drops them.
     on: Option<(&'static str, &'static str)>,
     at: Option<(&'static str, DropReason)>,
@@ -117,7 +119,8 @@ impl Bench {
         if let Some((at, reason)) = like.at
             && at == switch.as_str()
         {
-            slices.push(SliceCount { lost: like.lost, lost_reason: Some(reason), ..count });
+            let lost = like.lost.max(like.dropped);
+            slices.push(SliceCount { lost, lost_reason: Some(reason), ..count });
         }
         Measured {
             second: self.second,
@@ -203,6 +206,38 @@ fn a_switch_that_drops_is_named_with_its_reason() {
     let breaches = bench.breaches();
     assert_eq!(breaches.len(), 1, "{breaches:?}");
     assert!(breaches[0].ends_with("; s3 dropped 500 of them (no_next_hop)"), "{breaches:?}");
+}
+
+#[test]
+fn a_link_is_named_also_when_its_slice_has_left_it() {
+    let mut bench = Bench::up();
+    bench.run(6, &good());
+    bench.lab.link("gnb1", "s1", false);
+    bench.lab.settle();
+    // The second is told after the switch of paths, as every second is.
+    let second = bench.second;
+    bench.run(1, &Like { lost: 100, on: Some(("gnb1:p1", "s1:p3")), ..good() });
+    let view = bench.lab.core.assurance("control").expect("it is there");
+    assert_eq!(view.second, Some(second));
+    let hops = &view.directions[1].hops;
+    assert!(hops.iter().all(|hop| !hop.link.starts_with("gnb1:p1")), "{hops:?}");
+    let breaches = bench.breaches();
+    assert_eq!(breaches.len(), 1, "{breaches:?}");
+    assert!(breaches[0].ends_with("; gnb1:p1 -> s1:p3 lost 100 of 15000 packets"), "{breaches:?}");
+}
+
+#[test]
+fn a_drop_is_named_also_when_it_was_told_a_second_before_its_loss() {
+    let mut bench = Bench::up();
+    bench.run(6, &good());
+    let at = Some(("s3", DropReason::NoNextHop));
+    // Drops are counted between readings, half a second after the loss begins to be.
+    bench.run(1, &Like { dropped: 100, at, ..good() });
+    assert_eq!(bench.breaches(), [""; 0]);
+    bench.run(1, &Like { lost: 100, ..good() });
+    let breaches = bench.breaches();
+    assert_eq!(breaches.len(), 1, "{breaches:?}");
+    assert!(breaches[0].ends_with("; s3 dropped 100 of them (no_next_hop)"), "{breaches:?}");
 }
 
 #[test]
