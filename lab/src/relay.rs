@@ -1,7 +1,7 @@
 //! The relay of a wire that delays or loses frames: a process in the wire's namespace.
 //!
 //! A frame is sent on no earlier than its delay after it was read, and as much later as the
-//! process is scheduled late (about 0.1 ms on an idle machine). What waits is bounded by
+//! process is scheduled late (about 0.1 ms: it runs before whatever else the machine does). What waits is bounded by
 //! [`MAX_WAITING`] in each direction; beyond it frames are dropped, and counted.
 
 use std::collections::VecDeque;
@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use selvedge_topology::{Delay, Loss};
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 use crate::cable::{RELAY_ENDS, WIRE_ENDS};
 use crate::packet::{PacketSocket, Way};
@@ -38,6 +42,13 @@ pub struct Relay {
 pub fn run(relay: Relay) -> io::Result<std::convert::Infallible> {
     // The default of 50 us would add to every delay.
     nix::sys::prctl::set_timerslack(1_000)?;
+    // A wire waits for no processor, however busy the lab's machine is. Without the right to it,
+    // the relay waits its turn.
+    let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let first = ThreadPriority::Crossplatform(1u8.try_into().expect("a priority"));
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), first, fifo) {
+        eprintln!("the relay runs in turn with others: {error:?}");
+    }
     let mut ways = [
         Direction::open(RELAY_ENDS.0, WIRE_ENDS.1, relay, relay.seed)?,
         Direction::open(RELAY_ENDS.1, WIRE_ENDS.0, relay, !relay.seed)?,
