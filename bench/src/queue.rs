@@ -9,19 +9,21 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::socket::{MsgFlags, bind, recv, sendto, setsockopt, sockopt};
-use selvedge_slices::Class as SliceClass;
-use selvedge_topology::BitRate;
+use selvedge_slices::{Class as SliceClass, Direction as SliceDirection, Ledger, Object, parse};
+use selvedge_topology::{BitRate, Snapshot, read};
 use selvedge_xdp::{
     Class, Delivery, Direction, Endpoint, Meter, Options, PortKind, Queue, Route, RouteAction,
     Switch, Table, offload,
 };
 use serde_json::Value;
 
+use crate::admission::Net;
 use crate::net::{self, Far, interface, ip, mac_text};
 use crate::report::row;
 
@@ -39,6 +41,23 @@ const PACKET: usize = 1500;
 const ETHERNET_LEN: usize = 14;
 /// Between looks at what is due.
 const TICK: Duration = Duration::from_micros(200);
+
+/// What the switch has before it, as its controller would see it.
+const WIRE: &str = "\
+name: wire
+topology:
+  nodes: { near: { kind: switch }, far: { kind: switch } }
+  links: [{ endpoints: [near:p1, far:p1], capacity: 100Mbps }]
+";
+const SLICE_FILE: &str = "\
+apiVersion: selvedge/v1
+kind: NetworkSlice
+metadata: { name: wire }
+spec:
+  sNssai: { sst: 2 }
+  uplink: { guaranteed: 20Mbps }
+  endpoints: [{ ue: h0 }, { dn: h1 }]
+";
 
 const ACCESS: u16 = 1;
 const OUT: u16 = 2;
@@ -59,10 +78,7 @@ pub(crate) fn run() -> Result<Vec<Value>> {
     let urllc = SliceClass::Urllc;
     let burst = urllc.default_burst(BitRate(GUARANTEED_BPS)).0;
     let _switch = switch(u32::try_from(burst)?)?;
-    // As admission has it: behind a burst, the most that excess may have waiting, and a packet.
-    let waiting = urllc.threshold(BitRate(USABLE_BPS)).0;
-    let bytes = burst + waiting + (PACKET + ETHERNET_LEN) as u64;
-    let bound_ms = bytes as f64 * 8e3 / USABLE_BPS as f64;
+    let bound_ms = promised_ms()?;
 
     let (mut kept, mut over) = (f64::INFINITY, f64::NEG_INFINITY);
     println!(
@@ -92,6 +108,23 @@ pub(crate) fn run() -> Result<Vec<Value>> {
         row("idle_reused", used, "of the port", "higher", ("target", 0.95)),
         row("flooded_delay_over_bound_ms", over, "ms", "lower", ("target", 1.0)),
     ])
+}
+
+/// The delay bound that `explain` prints of a slice like this one over a wire like this one.
+fn promised_ms() -> Result<f64> {
+    let read = read::from_str("wire.yaml", WIRE, read::Format::Selvedge);
+    let topology = read.map_err(|problems| anyhow!("{problems}"))?.topology;
+    let net = Net::of(Snapshot::new(Arc::new(topology), 1));
+    let objects = parse("slice.yaml", SLICE_FILE).map_err(|problems| anyhow!("{problems}"))?;
+    let mut ledger = Ledger::new();
+    for object in &objects {
+        let Object::NetworkSlice(slice) = object else { bail!("{object:?} is no slice") };
+        ledger.admit(&net.network(), slice).map_err(|refusal| anyhow!("{refusal}"))?;
+    }
+    let explained = ledger.explain(&net.network(), "wire").context("a slice of that name")?;
+    let mut uplink = explained.paths.into_iter().filter(|p| p.direction == SliceDirection::Uplink);
+    let bound = uplink.next().and_then(|path| path.delay).context("a bound of the uplink")?;
+    Ok(bound.total.us() as f64 / 1e3)
 }
 
 /// host - in, out - far [redirect] w0 [token bucket] - w1.
