@@ -141,12 +141,16 @@ fn add(a: PortCounters, b: PortCounters) -> PortCounters {
         tx_bytes: a.tx_bytes.wrapping_add(b.tx_bytes),
         rx_marked: pairs(a.rx_marked, b.rx_marked),
         tx_marked: pairs(a.tx_marked, b.tx_marked),
-        prepaid_bytes: 0,
         left_packets: a.left_packets.wrapping_add(b.left_packets),
         left_bytes: a.left_bytes.wrapping_add(b.left_bytes),
         failed_packets: a.failed_packets.wrapping_add(b.failed_packets),
         failed_bytes: a.failed_bytes.wrapping_add(b.failed_bytes),
         failed_answers: a.failed_answers.wrapping_add(b.failed_answers),
+        // Of one CPU.
+        prepaid_bytes: 0,
+        given: 0,
+        settled: 0,
+        lengths: Default::default(),
     }
 }
 

@@ -3,35 +3,27 @@
 //!
 //! The kernel collects what one CPU redirects to a device and hands it over [`BULK`] at a time;
 //! of each bulk the device sends the first and refuses the rest. The tracepoint that tells
-//! (`xdp:xdp_devmap_xmit`) has how many, and not which: so what had been counted before each of the
-//! last frames is kept, and a difference is what is between two of them.
+//! (`xdp:xdp_devmap_xmit`) has how many, and not which: so the lengths of the last frames are kept.
 
-use crate::value::FlightValue;
+use crate::value::PortCounters;
 
 /// `DEV_MAP_BULK_SIZE` of kernel/bpf/devmap.c.
 pub const BULK: u32 = 16;
-/// Frames that are kept: a full bulk, the frame that found it full, and room for what was given
-/// while nobody listened.
+/// Frames that are kept: a full bulk, the frame that found it full, and room. A power of two.
 pub const KEPT: u32 = 32;
 
-/// What has become of frames.
+/// What a device has refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
-    pub left_packets: u64,
-    pub left_bytes: u64,
-    pub failed_packets: u64,
-    pub failed_bytes: u64,
-    pub failed_answers: u64,
+pub struct Refused {
+    pub packets: u64,
+    pub answers: u64,
 }
 
-impl FlightValue {
+impl PortCounters {
     /// A frame is given to the device. `bytes` is 0 for one that no port counts, an answer.
     #[inline(always)]
     pub fn give(&mut self, bytes: u16) {
-        self.before[(self.given % KEPT) as usize] = self.counted;
-        let [packets, sum] = self.counted;
-        let packet = if bytes == 0 { 0 } else { 1 };
-        self.counted = [packets.wrapping_add(packet), sum.wrapping_add(u32::from(bytes))];
+        self.lengths[(self.given % KEPT) as usize] = bytes;
         self.given = self.given.wrapping_add(1);
     }
 
@@ -41,51 +33,58 @@ impl FlightValue {
     /// it; or at the end of the poll, with all in it. So what else is in flight was sent when
     /// nobody listened.
     #[inline(always)]
-    pub fn settle(&mut self, sent: u32, refused: u32) -> Settled {
+    pub fn settle(&mut self, sent: u32, refused: u32) -> Refused {
         let flying = self.given.wrapping_sub(self.settled);
         let full = sent.wrapping_add(refused) >= BULK;
-        let count = if full && flying > BULK { flying - 1 } else { flying };
-        let end = self.settled.wrapping_add(count);
+        let waiting = u32::from(full && flying > BULK);
+        let count = flying - waiting;
         let failed = if refused < count { refused } else { count };
-        let known = if count < KEPT { count } else { KEPT };
-        let [start_packets, start_bytes] = self.before(end.wrapping_sub(known));
-        let [middle_packets, middle_bytes] = self.before(end.wrapping_sub(failed));
-        let [end_packets, end_bytes] = self.before(end);
-        self.settled = end;
-        let failed_packets = end_packets.wrapping_sub(middle_packets);
-        Settled {
-            left_packets: u64::from(middle_packets.wrapping_sub(start_packets)),
-            left_bytes: u64::from(middle_bytes.wrapping_sub(start_bytes)),
-            failed_packets: u64::from(failed_packets),
-            failed_bytes: u64::from(end_bytes.wrapping_sub(middle_bytes)),
-            failed_answers: u64::from(failed.wrapping_sub(failed_packets)),
+        let end = self.given.wrapping_sub(waiting);
+        let mut sum = Refused::default();
+        let mut back = 1;
+        while back <= KEPT && back <= failed {
+            self.fail(end.wrapping_sub(back), &mut sum);
+            back += 1;
         }
+        self.settled = end;
+        let mut left = [self.tx_packets, self.tx_bytes];
+        if waiting != 0 {
+            let bytes = self.length(end);
+            left = [left[0] - u64::from(bytes != 0), left[1] - bytes];
+        }
+        self.left_packets = left[0].wrapping_sub(self.failed_packets);
+        self.left_bytes = left[1].wrapping_sub(self.failed_bytes);
+        sum
     }
 
     /// The last frame was refused before it came to the device: that is down, or the frame too
     /// long for it.
     #[inline(always)]
-    pub fn refuse(&mut self) -> Settled {
-        if self.given == self.settled {
-            return Settled::default();
+    pub fn refuse(&mut self) -> Refused {
+        let mut sum = Refused::default();
+        if self.given != self.settled {
+            self.given = self.given.wrapping_sub(1);
+            self.fail(self.given, &mut sum);
         }
-        let [end_packets, end_bytes] = self.counted;
-        self.given = self.given.wrapping_sub(1);
-        self.counted = self.before[(self.given % KEPT) as usize];
-        let [packets, bytes] = self.counted;
-        let failed_packets = u64::from(end_packets.wrapping_sub(packets));
-        Settled {
-            failed_packets,
-            failed_bytes: u64::from(end_bytes.wrapping_sub(bytes)),
-            failed_answers: 1 - failed_packets,
-            ..Settled::default()
-        }
+        sum
     }
 
-    /// What had been counted before frame `number`, the one to come or one of the last.
+    /// Of frame `number`, one of the last.
     #[inline(always)]
-    fn before(&self, number: u32) -> [u32; 2] {
-        if number == self.given { self.counted } else { self.before[(number % KEPT) as usize] }
+    fn length(&self, number: u32) -> u64 {
+        self.lengths[(number % KEPT) as usize].into()
+    }
+
+    #[inline(always)]
+    fn fail(&mut self, number: u32, sum: &mut Refused) {
+        let bytes = self.length(number);
+        // 0 of an answer, else 1: the verifier would follow each branch for each frame.
+        let packet = (bytes + u64::from(u16::MAX)) >> 16;
+        self.failed_packets += packet;
+        self.failed_bytes += bytes;
+        self.failed_answers += 1 - packet;
+        sum.packets += packet;
+        sum.answers += 1 - packet;
     }
 }
 
@@ -93,54 +92,76 @@ impl FlightValue {
 mod tests {
     use super::*;
 
-    fn given(lengths: impl IntoIterator<Item = u16>) -> FlightValue {
-        let (given, counted) = (u32::MAX - 7, [u32::MAX; 2]);
-        let mut flight = FlightValue { given, settled: given, counted, before: [[9; 2]; 32] };
-        lengths.into_iter().for_each(|bytes| flight.give(bytes));
-        flight
+    /// A port that has sent so much.
+    fn given(lengths: impl IntoIterator<Item = u16>) -> PortCounters {
+        let given = u32::MAX - 7;
+        let (tx_packets, tx_bytes) = (1000, 70_000);
+        let mut port =
+            PortCounters { given, settled: given, tx_packets, tx_bytes, ..Default::default() };
+        (port.left_packets, port.left_bytes) = (tx_packets, tx_bytes);
+        lengths.into_iter().for_each(|bytes| give(&mut port, bytes));
+        port
     }
 
-    /// `[packets, bytes]` left, the same failed, answers failed.
-    fn figures(settled: Settled) -> [u64; 5] {
-        let Settled { left_packets, left_bytes, failed_packets, failed_bytes, failed_answers } =
-            settled;
-        [left_packets, left_bytes, failed_packets, failed_bytes, failed_answers]
+    fn give(port: &mut PortCounters, bytes: u16) {
+        port.tx_packets += u64::from(bytes != 0);
+        port.tx_bytes += u64::from(bytes);
+        port.give(bytes);
+    }
+
+    /// `[packets, bytes]` left and failed, and answers failed, by what `step` did.
+    fn change(port: &mut PortCounters, step: impl Fn(&mut PortCounters) -> Refused) -> [u64; 5] {
+        let before = *port;
+        let refused = step(port);
+        let change = [
+            port.left_packets - before.left_packets,
+            port.left_bytes - before.left_bytes,
+            port.failed_packets - before.failed_packets,
+            port.failed_bytes - before.failed_bytes,
+            port.failed_answers - before.failed_answers,
+        ];
+        assert_eq!([refused.packets, refused.answers], [change[2], change[4]]);
+        change
+    }
+
+    fn settle(port: &mut PortCounters, sent: u32, refused: u32) -> [u64; 5] {
+        change(port, |port| port.settle(sent, refused))
     }
 
     #[test]
     fn the_last_of_a_bulk_are_those_that_failed() {
-        let mut flight = given([100, 200, 0, 400]);
-        assert_eq!(figures(flight.settle(1, 3)), [1, 100, 2, 600, 1]);
-        assert_eq!(figures(flight.settle(0, 4)), [0; 5], "not ours");
-        let mut flight = given([100, 0, 300]);
-        assert_eq!(figures(flight.settle(3, 0)), [2, 400, 0, 0, 0]);
+        let mut port = given([100, 200, 0, 400]);
+        assert_eq!(settle(&mut port, 1, 3), [1, 100, 2, 600, 1]);
+        assert_eq!(settle(&mut port, 0, 4), [0; 5], "not ours");
+        let mut port = given([100, 0, 300]);
+        assert_eq!(settle(&mut port, 3, 0), [2, 400, 0, 0, 0]);
     }
 
     #[test]
     fn the_frame_that_finds_a_bulk_full_is_in_the_next() {
-        let mut flight = given((1..=17).map(|n| n * 100));
-        assert_eq!(figures(flight.settle(14, 2)), [14, 10_500, 2, 3_100, 0]);
-        assert_eq!(figures(flight.settle(0, 1)), [0, 0, 1, 1_700, 0]);
-        let mut flight = given((1..=16).map(|n| n * 100));
-        assert_eq!(figures(flight.settle(15, 1)), [15, 12_000, 1, 1_600, 0], "the poll's end");
+        let mut port = given((1..=17).map(|n| n * 100));
+        assert_eq!(settle(&mut port, 14, 2), [14, 10_500, 2, 3_100, 0]);
+        assert_eq!(settle(&mut port, 0, 1), [0, 0, 1, 1_700, 0]);
+        let mut port = given((1..=16).map(|n| n * 100));
+        assert_eq!(settle(&mut port, 15, 1), [15, 12_000, 1, 1_600, 0], "the poll's end");
     }
 
     #[test]
     fn what_never_came_to_the_device_is_not_in_its_bulk() {
-        let mut flight = given([100, 200]);
-        assert_eq!(figures(flight.refuse()), [0, 0, 1, 200, 0]);
-        flight.give(300);
-        assert_eq!(figures(flight.settle(2, 0)), [2, 400, 0, 0, 0]);
-        assert_eq!(figures(flight.refuse()), [0; 5]);
+        let mut port = given([100, 200]);
+        assert_eq!(change(&mut port, PortCounters::refuse), [0, 0, 1, 200, 0]);
+        give(&mut port, 300);
+        assert_eq!(settle(&mut port, 2, 0), [2, 400, 0, 0, 0]);
+        assert_eq!(change(&mut port, PortCounters::refuse), [0; 5]);
     }
 
     #[test]
     fn frames_that_nobody_saw_go_count_as_sent() {
         // Of 40 test runs, of which no device hears; then a poll's two frames.
-        let mut flight = given([60; 40]);
-        flight.give(100);
-        flight.give(200);
-        assert_eq!(figures(flight.settle(1, 1)), [31, 30 * 60 + 100, 1, 200, 0], "as many as kept");
-        assert_eq!(flight.given, flight.settled);
+        let mut port = given([60; 40]);
+        give(&mut port, 100);
+        give(&mut port, 200);
+        assert_eq!(settle(&mut port, 1, 1), [41, 40 * 60 + 100, 1, 200, 0]);
+        assert_eq!(port.given, port.settled);
     }
 }

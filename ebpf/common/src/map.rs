@@ -142,7 +142,6 @@ pub const PINNED: &[Spec] = &[
     array::<HookCounters>("HOOK_COUNTERS_BASE", MAX_HOOKS as u32),
     array::<u64>("DROPS_BASE", REASONS as u32),
     array::<Scratch>("SCRATCH_BASE", 1),
-    per_cpu::<FlightValue>("FLIGHT", PORT_SLOTS),
     of::<u32, u32>("TRACE", Kind::ProgramArray, TRACES),
     Spec {
         name: "EVENTS",

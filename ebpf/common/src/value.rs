@@ -33,8 +33,7 @@ plain! {
     QueueValue = 56,
     QueueState = 64,
     HookValue = 16,
-    PortCounters = 112,
-    FlightValue = 272,
+    PortCounters = 184,
     SliceCounters = 104,
     HookCounters = 64,
     Scratch = 80,
@@ -477,6 +476,10 @@ pub struct PortCounters {
     pub tx_marked: [u64; 2],
     /// Charged to the port's queue and not sent yet. No counter.
     pub prepaid_bytes: u64,
+    /// Frames given to the device, and of them those whose end is known, modulo 2^32: see
+    /// [`flight`](crate::flight). No counters.
+    pub given: u32,
+    pub settled: u32,
     /// Of those given to the device: what it sent, and what it did not. The rest is on its way.
     pub left_packets: u64,
     pub left_bytes: u64,
@@ -484,23 +487,9 @@ pub struct PortCounters {
     pub failed_bytes: u64,
     /// Answers from here that the device did not send; in no other count of the port.
     pub failed_answers: u64,
-}
-
-/// `FLIGHT` by port, for each CPU: frames given to the device of which it is not known yet
-/// whether they were sent. See [`flight`](crate::flight).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlightValue {
-    /// Frames, modulo 2^32.
-    pub given: u32,
-    /// Of them, those whose end is known.
-    pub settled: u32,
-    /// Packets and bytes that the port has counted of those given, modulo 2^32 each: answers are
-    /// not counted.
-    pub counted: [u32; 2],
-    /// The same before each of the last frames, by its number modulo
-    /// [`flight::KEPT`](crate::flight::KEPT).
-    pub before: [[u32; 2]; crate::flight::KEPT as usize],
+    /// Bytes of the last frames given, by their number modulo [`flight::KEPT`](crate::flight::KEPT);
+    /// 0 of an answer.
+    pub lengths: [u16; crate::flight::KEPT as usize],
 }
 
 /// `SLICE_COUNTERS` by slice and direction, for each CPU. Bytes are the user's IP bytes.

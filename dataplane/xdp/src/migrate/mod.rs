@@ -21,8 +21,8 @@
 //! programs write there (meters, queues, hooks' states, counters) is whole at any moment.
 //!
 //! Frames that old programs have given to a device are settled by what listens then, which is
-//! new: exact as long as `FLIGHT`, `TRACE` and `PORT_COUNTERS` are the same, or no device refuses
-//! any in these milliseconds.
+//! new: exact as long as `TRACE` and `PORT_COUNTERS` are the same, or no device refuses any in these
+//! milliseconds.
 //!
 //! Who changes a layout: raises `LAYOUT_VERSION`; keeps the table of the one before in `vN.rs`
 //! in place of the last one, with the old types of what has changed; and writes one function

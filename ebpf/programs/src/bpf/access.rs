@@ -259,9 +259,10 @@ fn local(
         Prepared::TooBig(mtu) => return icmp::tell(ctx, state, Notice::TooBig, mtu),
     };
     let port = u32::from(way_port(way));
+    let counters = egress::counters(port).ok_or(drop::PORT_DOWN)?;
     trim(ctx, inner)?;
     let len = ETHERNET_LEN as u32 + overhead + inner.len;
-    let mark = egress::queue(config, state, port, profile, len)? && ecn_capable(inner);
+    let mark = egress::queue(config, state, port, counters, profile, len)? && ecn_capable(inner);
 
     let mut cursor = packet::cursor(ctx);
     let ethernet = cursor.take::<ETHERNET_LEN>().ok_or(drop::MALFORMED)?;
@@ -284,7 +285,7 @@ fn local(
     if overhead != 0 {
         return jump(ctx, STAGE_TUNNEL);
     }
-    let action = egress::send(state, port, len, None)?;
+    let action = egress::send(state, port, counters, len, None)?;
     state.delivered(state.mark().into());
     Ok(action)
 }
@@ -342,9 +343,10 @@ fn encapsulate(
         (way, destination, repaired) = (other, ids.raw(), u64::from(REPAIRED));
     }
     let port = u32::from(way_port(way));
+    let counters = egress::counters(port).ok_or(drop::PORT_DOWN)?;
     let len = (ETHERNET_LEN + OUTER_LEN) as u32 + inner.len;
     let mut ecn = inner.traffic_class & 3; // RFC 6040 §4.1
-    if !own && egress::queue(config, state, port, profile, len)? && ecn_capable(inner) {
+    if !own && egress::queue(config, state, port, counters, profile, len)? && ecn_capable(inner) {
         ecn = ip::ECN_CE;
     }
 
@@ -384,7 +386,7 @@ fn encapsulate(
         state.set_fresh(1);
         return jump(ctx, STAGE_SID);
     }
-    egress::send(state, port, len, Some(mark))
+    egress::send(state, port, counters, len, Some(mark))
 }
 
 /// Whether `source` is bound to the packet's port; tells the agent when it is not.

@@ -1,14 +1,20 @@
 //! Steps D's end and E: the virtual queue of the egress port, and out.
 
 use aya_ebpf::bindings::xdp_action;
+use selvedge_ebpf_common::drop;
 use selvedge_ebpf_common::rate::{MAX_BACKLOG_PS, span_ps, until};
 use selvedge_ebpf_common::value::{ConfigValue, PortCounters};
-use selvedge_ebpf_common::{PORT_SLOTS, drop};
 
 use super::Step;
-use super::maps::{DEVICE, FLIGHT, PORT_COUNTERS, QUEUE, QUEUE_STATE};
+use super::maps::{DEVICE, PORT_COUNTERS, QUEUE, QUEUE_STATE};
 use super::meter::{Profile, charge, pay, prepay};
 use super::state::State;
+
+/// This CPU's counters of a port; `None`: there is no such port.
+#[inline(always)]
+pub(super) fn counters(port: u32) -> Option<*mut PortCounters> {
+    PORT_COUNTERS.get_ptr_mut(port)
+}
 
 /// Charges a frame of `len` bytes to the port's virtual queue. `Ok(true)`: it is to be marked
 /// if it is ECN-capable. In profile it always passes.
@@ -17,6 +23,7 @@ pub(super) fn queue(
     config: &ConfigValue,
     state: State,
     port: u32,
+    counters: *mut PortCounters,
     profile: Profile,
     len: u32,
 ) -> Result<bool, u8> {
@@ -31,11 +38,9 @@ pub(super) fn queue(
     let mut prepaid = None;
     if !profile.excess && queue.prepay_bytes != 0 {
         // SAFETY: this CPU's own.
-        let word = |counters: *mut PortCounters| unsafe { &raw mut (*counters).prepaid_bytes };
-        prepaid = PORT_COUNTERS.get_ptr_mut(port).map(word);
-        let more = if prepaid.is_some() { queue.prepay_bytes } else { 0 };
-        let Some(lacking) = pay(prepaid, more, len) else { return Ok(false) };
-        charged = lacking + more;
+        prepaid = Some(unsafe { &raw mut (*counters).prepaid_bytes });
+        let Some(lacking) = pay(prepaid, queue.prepay_bytes, len) else { return Ok(false) };
+        charged = lacking + queue.prepay_bytes;
     }
     let Some(words) = QUEUE_STATE.get_ptr_mut(port) else { return Ok(false) };
     // SAFETY: a field of a map value.
@@ -65,33 +70,27 @@ pub(super) fn queue(
     Ok(mark)
 }
 
-/// Sends the frame of `len` bytes out of `port`. `mark`: its outer header's, if it has one.
+/// Sends the frame of `len` bytes out of `port`, whose `counters` these are. `mark`: its outer
+/// header's, if it has one.
 #[inline(always)]
-pub(super) fn send(state: State, port: u32, len: u32, mark: Option<u32>) -> Step {
+pub(super) fn send(
+    state: State,
+    port: u32,
+    counters: *mut PortCounters,
+    len: u32,
+    mark: Option<u32>,
+) -> Step {
     if DEVICE.redirect(port, xdp_action::XDP_DROP.into()).is_err() {
         return Err(drop::PORT_DOWN);
     }
-    give(port, len as u16);
-    if port < PORT_SLOTS
-        && let Some(counters) = PORT_COUNTERS.get_ptr_mut(port)
-    {
-        // SAFETY: this CPU's own counters.
-        unsafe {
-            (*counters).tx_packets += 1;
-            (*counters).tx_bytes += u64::from(len);
-            if let Some(mark) = mark {
-                (*counters).tx_marked[(mark & 1) as usize] += 1;
-            }
+    // SAFETY: this CPU's own counters.
+    unsafe {
+        (*counters).tx_packets += 1;
+        (*counters).tx_bytes += u64::from(len);
+        if let Some(mark) = mark {
+            (*counters).tx_marked[(mark & 1) as usize] += 1;
         }
+        (*counters).give(len as u16);
     }
     Ok(state.forwarded(port))
-}
-
-/// Remembers a frame until the device of `port` has sent it. `bytes` is 0 of an answer.
-#[inline(always)]
-pub(super) fn give(port: u32, bytes: u16) {
-    if let Some(flight) = FLIGHT.get_ptr_mut(port) {
-        // SAFETY: this CPU's own.
-        unsafe { (*flight).give(bytes) };
-    }
 }

@@ -149,8 +149,6 @@ static HOOK_COUNTERS_BASE: Array<HookCounters> = Array::with_max_entries(MAX_HOO
 static DROPS_BASE: Array<u64> = Array::with_max_entries(REASONS as u32, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 static SCRATCH_BASE: Array<Scratch> = Array::with_max_entries(1, 0);
-#[cfg_attr(target_arch = "bpf", map)]
-pub(super) static FLIGHT: PerCpuArray<FlightValue> = PerCpuArray::with_max_entries(PORT_SLOTS, 0);
 /// Programs of tracepoints, which are attached once and jump here: so they are replaced in one
 /// step, which links of tracepoints are not.
 #[cfg_attr(target_arch = "bpf", map)]
@@ -185,7 +183,7 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
         DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
         SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH PORT_COUNTERS_BASE SLICE_COUNTERS_BASE
-        HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE FLIGHT TRACE EVENTS RECENT EVENT_RATE GTP_RATE
+        HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE TRACE EVENTS RECENT EVENT_RATE GTP_RATE
         ICMP_RATE PROBE
     }
 };

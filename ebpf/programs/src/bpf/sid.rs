@@ -170,7 +170,9 @@ fn follow(mut container: Container) -> Result<(Way, Container), u8> {
 fn to_hook(state: State, hook: u8, len: u32, mark: u32) -> Step {
     let port = u32::from(COMPUTE_PORT) + u32::from(hook);
     // A hook that runs has its device; one that is just losing it is down.
-    let action = egress::send(state, port, len, Some(mark)).map_err(|_| drop::HOOK_DOWN)?;
+    let counters = egress::counters(port).ok_or(drop::HOOK_DOWN)?;
+    let sent = egress::send(state, port, counters, len, Some(mark));
+    let action = sent.map_err(|_| drop::HOOK_DOWN)?;
     if let Some(counters) = HOOK_COUNTERS.get_ptr_mut(hook.into()) {
         // SAFETY: this CPU's own counters.
         unsafe {
@@ -199,16 +201,17 @@ fn forward(
         outer.set8::<21>(hop_limit - 1);
     }
     let port = u32::from(way_port(way));
+    let counters = egress::counters(port).ok_or(drop::PORT_DOWN)?;
     let source = PORT.get(port).map_or(0, |value: &PortValue| value.mac);
     packet::write_ethernet(outer, way, source, ETHERTYPE_IPV6);
-    if egress::queue(config, state, port, profile, len)? {
+    if egress::queue(config, state, port, counters, profile, len)? {
         let second = outer.u8::<15>();
         let ecn = second >> 4 & 3;
         if ecn == 1 || ecn == 2 {
             outer.set8::<15>(second | ECN_CE << 4);
         }
     }
-    egress::send(state, port, len, Some(mark))
+    egress::send(state, port, counters, len, Some(mark))
 }
 
 /// `uDT46`, then step D.
@@ -249,8 +252,9 @@ fn decapsulate(
         Prepared::TooBig(mtu) => return icmp::tell(ctx, state, Notice::TooBig, mtu),
     };
     let port = u32::from(way_port(way));
+    let counters = egress::counters(port).ok_or(drop::PORT_DOWN)?;
     let len = ETHERNET_LEN as u32 + overhead + inner.len;
-    if egress::queue(config, state, port, profile, len)? {
+    if egress::queue(config, state, port, counters, profile, len)? {
         told = ECN_CE;
     }
     let changes = capable && (told == ECN_CE || told == ECN_ECT_1) && told != ecn;
@@ -274,7 +278,7 @@ fn decapsulate(
         state.set_mark(mark as u8);
         return jump(ctx, STAGE_TUNNEL);
     }
-    let action = egress::send(state, port, len, None)?;
+    let action = egress::send(state, port, counters, len, None)?;
     state.delivered(mark);
     Ok(action)
 }

@@ -128,7 +128,10 @@ impl State {
         if DEVICE.redirect(self.port(), xdp_action::XDP_DROP.into()).is_err() {
             return Err(drop::PORT_DOWN);
         }
-        egress::give(self.port(), 0);
+        if let Some(counters) = egress::counters(self.port()) {
+            // SAFETY: this CPU's own counters.
+            unsafe { (*counters).give(0) };
+        }
         self.ends(END_ANSWERED, 0);
         // SAFETY: this CPU's scratch, for as long as the program runs.
         unsafe { (*self.0).answered += 1 };

@@ -9,10 +9,10 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use selvedge_ebpf_common::flight::Settled;
-use selvedge_ebpf_common::{PORT_SLOTS, TRACE_REFUSED, TRACE_TRANSMITTED, drop};
+use selvedge_ebpf_common::flight::Refused;
+use selvedge_ebpf_common::{TRACE_REFUSED, TRACE_TRANSMITTED, drop};
 
-use super::maps::{CONFIG, DROPS, FLIGHT, PORT_COUNTERS, TRACE};
+use super::maps::{CONFIG, DROPS, PORT_COUNTERS, TRACE};
 use super::port_of;
 
 /// Where `struct net_device` of this kernel has its `ifindex`, given when the programs are loaded.
@@ -52,10 +52,10 @@ pub(crate) fn transmitted(ctx: RawTracePointContext) -> i32 {
     let port = port_of(ifindex);
     let (sent, refused) = (argument::<2>(&ctx) as u32, argument::<3>(&ctx) as u32);
     if port != 0
-        && let Some(flight) = FLIGHT.get_ptr_mut(port)
+        && let Some(counters) = PORT_COUNTERS.get_ptr_mut(port)
     {
         // SAFETY: this CPU's own.
-        count(port, unsafe { (*flight).settle(sent, refused) });
+        count(unsafe { (*counters).settle(sent, refused) });
     }
     0
 }
@@ -65,29 +65,18 @@ pub(crate) fn transmitted(ctx: RawTracePointContext) -> i32 {
 pub(crate) fn refused(ctx: RawTracePointContext) -> i32 {
     let (map, port) = (argument::<5>(&ctx) as u32, argument::<6>(&ctx) as u32);
     if CONFIG.get(0).is_some_and(|config| config.device_map == map)
-        && let Some(flight) = FLIGHT.get_ptr_mut(port)
+        && let Some(counters) = PORT_COUNTERS.get_ptr_mut(port)
     {
         // SAFETY: this CPU's own.
-        count(port, unsafe { (*flight).refuse() });
+        count(unsafe { (*counters).refuse() });
     }
     0
 }
 
+/// Of the port they are counted already.
 #[inline(always)]
-fn count(port: u32, settled: Settled) {
-    if port < PORT_SLOTS
-        && let Some(counters) = PORT_COUNTERS.get_ptr_mut(port)
-    {
-        // SAFETY: this CPU's own counters.
-        unsafe {
-            (*counters).left_packets += settled.left_packets;
-            (*counters).left_bytes += settled.left_bytes;
-            (*counters).failed_packets += settled.failed_packets;
-            (*counters).failed_bytes += settled.failed_bytes;
-            (*counters).failed_answers += settled.failed_answers;
-        }
-    }
-    let failed = settled.failed_packets + settled.failed_answers;
+fn count(refused: Refused) {
+    let failed = refused.packets + refused.answers;
     if failed != 0
         && let Some(count) = DROPS.get_ptr_mut(drop::TRANSMIT_ERROR.into())
     {

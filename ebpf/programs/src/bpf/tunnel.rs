@@ -69,7 +69,9 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     } else {
         v6(ctx, state, tunnel, gnb, class)
     }?;
-    let action = egress::send(state, way_port(gnb.way).into(), frame_len, None)?;
+    let port = way_port(gnb.way).into();
+    let counters = egress::counters(port).ok_or(drop::PORT_DOWN)?;
+    let action = egress::send(state, port, counters, frame_len, None)?;
     state.delivered(state.mark().into());
     Ok(action)
 }
