@@ -126,7 +126,7 @@ pub async fn run_until(
 
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let guarding = guard.start().map_err(AgentError::system("start a thread"))?;
-    tasks.spawn(async move { ended("guard", Some(guarding.await)) });
+    tasks.spawn(async move { ended("guard", guarding.await.err()) });
     let around = || seen::Around {
         tables: tables.clone(),
         ports: ports.current(),
@@ -210,10 +210,8 @@ pub async fn run_until(
             keys,
         };
         let measured = Measured { counters, probes, probing };
-        tasks.spawn(async move {
-            let Err(error) = measured.run(told).await;
-            ended("assurance", Some(error))
-        });
+        let measuring = measured.start(told).map_err(AgentError::system("start a thread"))?;
+        tasks.spawn(async move { ended("assurance", measuring.await.err()) });
         tasks.spawn(async move {
             // A controller that heard of half the ports would route around the other half. Not
             // told: the ports' task has ended, and so will the agent.

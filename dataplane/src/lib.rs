@@ -16,7 +16,7 @@
 //! | [`lldp`] | frames, when to send, who is a neighbor | AF_PACKET |
 //! | [`report`] | what the controller has to be told | [`session`] dials it |
 //! | [`guard`] | which fabric ports packets go around | a thread: rtnetlink, AF_PACKET, maps |
-//! | [`assure`] | counts of each second | maps |
+//! | [`assure`] | counts of each second | a thread: maps |
 //! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |
 
 mod agent;
@@ -35,6 +35,7 @@ pub mod ports;
 pub mod report;
 pub mod seen;
 pub mod session;
+mod urgent;
 
 pub use agent::{remove, run, run_until};
 pub use error::AgentError;

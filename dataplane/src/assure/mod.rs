@@ -10,6 +10,8 @@
 
 pub mod count;
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +20,7 @@ use selvedge_xdp as xdp;
 use tokio::sync::watch;
 
 use crate::guard;
+use crate::urgent::{self, UrgentError};
 use count::{Periods, Reading};
 
 /// From the end of a second until its packets are counted.
@@ -31,6 +34,8 @@ pub type Told = Arc<Vec<v1::Telemetry>>;
 pub enum AssureError {
     #[error("cannot read or mark what is counted")]
     Maps(#[from] xdp::Error),
+    #[error(transparent)]
+    Thread(#[from] UrgentError),
 }
 
 /// A switch's data plane, as far as it is measured.
@@ -42,14 +47,19 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Runs for ever.
+    /// Starts a thread, which goes on for ever: a mark that is set too late, or a count that is read
+    /// too late, is of no use. Ready when it has ended.
     ///
     /// # Errors
-    /// See [`AssureError`].
-    pub async fn run(
+    /// There can be no further thread.
+    pub fn start(
         self,
         told: watch::Sender<Told>,
-    ) -> Result<std::convert::Infallible, AssureError> {
+    ) -> io::Result<impl Future<Output = Result<Infallible, AssureError>> + use<>> {
+        urgent::run("counts", urgent::COUNTS, move || self.run(told))
+    }
+
+    async fn run(self, told: watch::Sender<Told>) -> Result<Infallible, AssureError> {
         let mut periods = Periods::default();
         let (mut begun, mut read) = (0, 0);
         loop {

@@ -18,16 +18,13 @@ use nix::sys::socket::LinkAddr;
 use nix::time::{ClockId, clock_gettime};
 use selvedge_pipeline::{Entry, PortEntry, PortId, PortKind, TableKind};
 use selvedge_xdp as xdp;
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::backend::{BackendError, Tables};
 use crate::gateway::{self, Sender};
 use crate::ports::netlink::{Change, Monitor, Netlink};
 use crate::ports::table::Port;
+use crate::urgent::{self, UrgentError};
 use health::{Health, Why};
 use probe::Probing;
 
@@ -41,8 +38,6 @@ pub type Probes = Arc<Mutex<Probing>>;
 pub enum GuardError {
     #[error("cannot open a packet socket for test packets")]
     Socket(#[source] io::Error),
-    #[error("cannot start the thread's runtime")]
-    Runtime(#[source] io::Error),
     #[error("cannot hear of links")]
     Monitor(#[source] io::Error),
     #[error("cannot list interfaces")]
@@ -55,8 +50,8 @@ pub enum GuardError {
     Maps(#[from] xdp::Error),
     #[error("cannot read which ports are fabric ports")]
     Tables(#[from] BackendError),
-    #[error("its thread has ended")]
-    Ended,
+    #[error(transparent)]
+    Thread(#[from] UrgentError),
 }
 
 /// What is to be guarded.
@@ -85,33 +80,11 @@ struct Guarded {
 
 impl<T: Tables + Send + 'static> Guard<T> {
     /// Starts the thread, in this one's network namespace. Ready when it has ended.
-    pub fn start(self) -> io::Result<impl Future<Output = GuardError>> {
-        let (end, ended) = oneshot::channel();
-        std::thread::Builder::new().name("guard".to_owned()).spawn(move || {
-            // SCHED_FIFO (sched(7)): before whatever else this machine does. Without the right
-            // to it, in turn with the others.
-            let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-            if let Err(error) = set_thread_priority_and_policy(
-                thread_native_id(),
-                ThreadPriority::Crossplatform(1u8.try_into().expect("a priority")),
-                fifo,
-            ) {
-                tracing::debug!(?error, "the guard runs in turn with others");
-            }
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let result = match runtime {
-                Ok(runtime) => runtime.block_on(self.run()),
-                Err(error) => Err(GuardError::Runtime(error)),
-            };
-            // Nobody is there to hear of it where it was told to end.
-            drop(end.send(result));
-        })?;
-        Ok(async move {
-            match ended.await {
-                Ok(Err(error)) => error,
-                Ok(Ok(())) | Err(_) => GuardError::Ended,
-            }
-        })
+    ///
+    /// # Errors
+    /// There can be no further thread.
+    pub fn start(self) -> io::Result<impl Future<Output = Result<(), GuardError>> + use<T>> {
+        urgent::run("guard", urgent::GUARD, move || self.run())
     }
 
     async fn run(mut self) -> Result<(), GuardError> {
