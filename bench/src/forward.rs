@@ -293,7 +293,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC, backup: 0 })?;
     switch.policy.put(POLICY, &Policy::one(&[NEXT_NODE, DECAPSULATE]))?;
 
-    let endpoint = Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink };
+    let endpoint = Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink, endpoint: 0 };
     for number in 0..SOURCES {
         let prefix = IpAddr::from(flows::source(number)).into();
         switch.endpoint.put((ACCESS, prefix), &endpoint)?;
@@ -303,7 +303,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     });
     put.and(ended)?;
     // Only in the set that rules give: without one a packet would have no route.
-    let route = Route { slice: SLICE, action: RouteAction::Policy(POLICY) };
+    let route = Route { slice: SLICE, action: RouteAction::Policy(POLICY), endpoint: 0 };
     for number in 0..DESTINATIONS {
         let prefix = IpAddr::from(flows::destination(number)).into();
         switch.route.put((RULE_SET, prefix), &route)?;

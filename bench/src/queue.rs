@@ -181,11 +181,11 @@ fn switch(burst_bytes: u32) -> Result<Switch> {
     switch.port.put(OUT, &PortKind::Access)?;
     let to = std::net::IpAddr::V4(DESTINATION).into();
     for (slice, sources) in [(SLICE, vec![SOURCE]), (OTHERS, (0..100).map(neighbor).collect())] {
-        let route = Route { slice, action: RouteAction::Local };
+        let route = Route { slice, action: RouteAction::Local, endpoint: 0 };
         switch.route.put((slice, to), &route)?;
         let delivery = Delivery { port: OUT, mac: mac(6), tunnel: None };
         switch.delivery.put((slice, to), &delivery)?;
-        let endpoint = Endpoint { slice_set: slice, direction: Direction::Uplink };
+        let endpoint = Endpoint { slice_set: slice, direction: Direction::Uplink, endpoint: 0 };
         for source in sources {
             let source = std::net::IpAddr::V4(source).into();
             switch.endpoint.put((ACCESS, source), &endpoint)?;

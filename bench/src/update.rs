@@ -15,7 +15,9 @@ use anyhow::{Context, Result, ensure};
 use selvedge_dataplane::backend::xdp::XdpTables;
 use selvedge_dataplane::p4rt::core::{Core, Mode};
 use selvedge_dataplane::p4rt::server::{Service, listen};
-use selvedge_pipeline::{Entry, PolicyId, RouteAction, SliceId, SliceRouteEntry, SliceSet};
+use selvedge_pipeline::{
+    EndpointId, Entry, PolicyId, RouteAction, SliceId, SliceRouteEntry, SliceSet,
+};
 use selvedge_southbound::client::{P4Client, Target, Update};
 use selvedge_xdp::Switch;
 use serde_json::Value;
@@ -107,6 +109,7 @@ fn routes(policy: u32) -> impl Iterator<Item = Entry> {
             prefix: std::net::IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n)).into(),
             slice: SliceId(3),
             action: RouteAction::Policy(PolicyId(policy)),
+            endpoint: EndpointId::NONE,
         })
     })
 }

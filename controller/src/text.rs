@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use selvedge_pipeline::{
-    Class, ClassifierAction, ClassifierEntry, Direction, Entry, GtpSessionEntry, LocalSidAction,
-    OnFailure, Path, PortKind, RouteAction, SliceMeterEntry,
+    Class, ClassifierAction, ClassifierEntry, Direction, EndpointId, Entry, GtpSessionEntry,
+    LocalSidAction, OnFailure, Path, PortKind, RouteAction, SliceMeterEntry,
 };
 use selvedge_slices::rules;
 
@@ -16,6 +16,9 @@ pub(crate) fn key(entry: &Entry) -> String {
         Entry::Classifier(e) => classifier_key(e),
         Entry::SliceRoute(e) => format!("set {}, to {}", e.slice_set.0, e.prefix),
         Entry::SliceMeter(e) => format!("slice {}, {}", e.slice.0, direction(e.direction)),
+        Entry::EndpointMeter(e) => {
+            format!("slice {}, {}, endpoint {}", e.slice.0, direction(e.direction), e.endpoint.0)
+        }
         Entry::Policy(e) => format!("policy {}", e.policy.0),
         Entry::LocalSid(e) => format!("sid {:#06x}", e.sid),
         Entry::NextHop(e) => format!("node {}", e.node.0),
@@ -51,7 +54,9 @@ pub(crate) fn value(entry: &Entry) -> String {
             PortKind::Access => "access".to_owned(),
             PortKind::Fabric => "fabric".to_owned(),
         },
-        Entry::Endpoint(e) => format!("set {}, {}", e.slice_set.0, direction(e.direction)),
+        Entry::Endpoint(e) => {
+            format!("set {}, {}{}", e.slice_set.0, direction(e.direction), rated(e.endpoint))
+        }
         Entry::Classifier(e) => match e.action {
             ClassifierAction::Drop => "drop".to_owned(),
             ClassifierAction::Pass => "pass".to_owned(),
@@ -60,10 +65,16 @@ pub(crate) fn value(entry: &Entry) -> String {
             ClassifierAction::Steer(policy) => format!("steer to policy {}", policy.0),
         },
         Entry::SliceRoute(e) => match e.action {
-            RouteAction::Local => format!("slice {}, local", e.slice.0),
-            RouteAction::Policy(policy) => format!("slice {}, policy {}", e.slice.0, policy.0),
+            RouteAction::Local => format!("slice {}, local{}", e.slice.0, rated(e.endpoint)),
+            RouteAction::Policy(policy) => {
+                format!("slice {}, policy {}{}", e.slice.0, policy.0, rated(e.endpoint))
+            }
         },
         Entry::SliceMeter(e) => meter(e),
+        Entry::EndpointMeter(e) => {
+            let guaranteed = (e.guaranteed_bps, e.guaranteed_burst_bytes);
+            rates(guaranteed, (e.maximum_bps, e.maximum_burst_bytes)).join(", ")
+        }
         Entry::Policy(e) => paths(&e.paths),
         Entry::LocalSid(e) => match e.action {
             LocalSidAction::Node => "this node".to_owned(),
@@ -110,9 +121,9 @@ fn session(entry: &GtpSessionEntry) -> String {
     let ue = [entry.ue_ipv4.map(|v4| v4.to_string()), entry.ue_ipv6.map(|v6| v6.to_string())];
     let ue: Vec<String> = ue.into_iter().flatten().collect();
     let GtpSessionEntry { port, gnb, slice_set, qfis, .. } = entry;
-    let way = direction(entry.direction);
+    let (way, rated) = (direction(entry.direction), rated(entry.endpoint));
     let (port, set, ue) = (port.0, slice_set.0, ue.join(" and "));
-    format!("port {port}, gNB {gnb}, UE {ue}: set {set}, {way}, qfis {qfis:#x}")
+    format!("port {port}, gNB {gnb}, UE {ue}: set {set}, {way}{rated}, qfis {qfis:#x}")
 }
 
 fn classifier_key(entry: &ClassifierEntry) -> String {
@@ -141,16 +152,23 @@ fn meter(entry: &SliceMeterEntry) -> String {
         Class::Guaranteed => "guaranteed",
         Class::Urllc => "urllc",
     };
-    let mut text = class.to_owned();
-    if entry.guaranteed_bps > 0 {
-        let (bps, burst) = (rate(entry.guaranteed_bps), entry.guaranteed_burst_bytes);
-        text += &format!(", {bps} guaranteed (burst {burst} B)");
+    let guaranteed = (entry.guaranteed_bps, entry.guaranteed_burst_bytes);
+    let rates = rates(guaranteed, (entry.maximum_bps, entry.maximum_burst_bytes));
+    [vec![class.to_owned()], rates].concat().join(", ")
+}
+
+/// A guaranteed rate and a maximum with their bursts, those that are not 0.
+fn rates(guaranteed: (u64, u32), maximum: (u64, u32)) -> Vec<String> {
+    let some = [(guaranteed, "guaranteed"), (maximum, "at most")];
+    let some = some.into_iter().filter(|((bps, _), _)| *bps > 0);
+    some.map(|((bps, burst), what)| format!("{} {what} (burst {burst} B)", rate(bps))).collect()
+}
+
+fn rated(endpoint: EndpointId) -> String {
+    match endpoint {
+        EndpointId::NONE => String::new(),
+        EndpointId(number) => format!(", endpoint {number}"),
     }
-    if entry.maximum_bps > 0 {
-        let (bps, burst) = (rate(entry.maximum_bps), entry.maximum_burst_bytes);
-        text += &format!(", {bps} at most (burst {burst} B)");
-    }
-    text
 }
 
 pub(crate) fn direction(direction: Direction) -> &'static str {

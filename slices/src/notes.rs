@@ -33,16 +33,6 @@ impl NetworkSlice {
     /// As [`Object::not_enforced`].
     pub fn not_enforced(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let with_rates = self.endpoints.iter().filter(|endpoint| endpoint.has_rates());
-        let with_rates: Vec<&str> = with_rates.map(|endpoint| endpoint.name.as_str()).collect();
-        if !with_rates.is_empty() {
-            lines.push(format!(
-                "slice {}: the rates of endpoints {} are not enforced: switches meter the slice's \
-                 total, not an endpoint",
-                self.name,
-                with_rates.join(", ")
-            ));
-        }
         if self.resource_sharing_level == ResourceSharingLevel::NonShared {
             lines.push(format!(
                 "slice {}: resourceSharingLevel non-shared is enforced for what is guaranteed and \

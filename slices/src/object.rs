@@ -127,6 +127,11 @@ impl Rates {
         self.burst_of(self.maximum, class)
     }
 
+    /// Whether anything is stated.
+    pub fn is_some(&self) -> bool {
+        self.guaranteed.is_some() || self.maximum.is_some()
+    }
+
     fn burst_of(&self, rate: Option<BitRate>, class: Class) -> Bytes {
         let Some(rate) = rate else { return Bytes(0) };
         let burst = self.burst.unwrap_or_else(|| class.default_burst(rate));
@@ -184,7 +189,7 @@ impl Endpoint {
     }
 
     pub fn has_rates(&self) -> bool {
-        Direction::ALL.iter().any(|&direction| *self.rates(direction) != Rates::default())
+        Direction::ALL.iter().any(|&direction| self.rates(direction).is_some())
     }
 }
 
@@ -262,6 +267,11 @@ impl NetworkSlice {
 
     pub fn endpoints_on(&self, side: Side) -> impl Iterator<Item = &NodeName> {
         self.endpoints.iter().filter(move |e| e.side == side).map(|e| &e.name)
+    }
+
+    /// Endpoints with rates of their own.
+    pub fn rated(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|endpoint| endpoint.has_rates())
     }
 
     /// Who talks with whom, as (sender, receiver, direction): every `ue` with every `dn`, both

@@ -175,11 +175,6 @@ fn what_is_not_enforced_is_said() {
     let object = |text: &str| parse("f.yaml", text).unwrap().remove(0);
     let quiet = object(&text("NetworkSlice", "endpoints: [{ ue: x }, { dn: y }]"));
     assert_eq!(quiet.not_enforced(), Vec::<String>::new());
-    let rates = object(&text(
-        "NetworkSlice",
-        "endpoints: [{ ue: x, uplink: { maximum: 1Mbps } }, { dn: y }]",
-    ));
-    assert!(rates.not_enforced()[0].contains("rates of endpoints x are not enforced"));
     let spec = "resourceSharingLevel: non-shared, endpoints: [{ ue: x }, { dn: y }]";
     let alone = object(&text("NetworkSlice", spec)).not_enforced();
     assert!(alone[0].contains("excess of other slices"), "{alone:?}");

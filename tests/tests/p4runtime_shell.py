@@ -15,8 +15,9 @@ from p4runtime_sh.p4runtime import P4RuntimeWriteException
 
 ADDRESS = "127.0.0.1:9559"
 TABLES = [
-    "backup", "classifier", "delivery", "endpoint", "generation", "gtp_session", "local_sid",
-    "n3_address", "next_hop", "policy", "port", "port_queue", "slice_meter", "slice_route",
+    "backup", "classifier", "delivery", "endpoint", "endpoint_meter", "generation", "gtp_session",
+    "local_sid", "n3_address", "next_hop", "policy", "port", "port_queue", "slice_meter",
+    "slice_route",
 ]
 
 

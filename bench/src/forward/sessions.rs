@@ -99,7 +99,7 @@ pub(super) fn install(switch: &Switch) -> Result<()> {
         .batch(|| (1..=RULES).try_for_each(|n| switch.classifier.remove(n).map(drop)));
     removed.and(ended).context("take the rules out")?;
     switch.n3.put(N3.into(), &())?;
-    let route = Route { slice: SLICE, action: RouteAction::Policy(POLICY) };
+    let route = Route { slice: SLICE, action: RouteAction::Policy(POLICY), endpoint: 0 };
     switch.route.put((SET, IpAddr::from(SERVER).into()), &route)?;
     for number in 0..SESSIONS {
         let session = Session {
@@ -110,6 +110,7 @@ pub(super) fn install(switch: &Switch) -> Result<()> {
             slice_set: SET,
             direction: Direction::Uplink,
             qfis: 1 << QFI,
+            endpoint: 0,
         };
         switch.session.put(teid(number), &session)?;
         let tunnel =

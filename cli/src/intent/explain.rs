@@ -58,14 +58,19 @@ fn show(explanation: &Explanation) {
     }
     if !meters.is_empty() {
         println!("\nmetered, by the user's IP bytes, at");
-        let mut table = new(["switch", "direction", "class", "guaranteed", "maximum"]);
+        let mut table = new(["switch", "direction", "endpoint", "class", "guaranteed", "maximum"]);
         for meter in meters {
             let maximum = (meter.maximum_bps > 0).then_some(meter.maximum_bps);
+            let guaranteed = match (&meter.endpoint, meter.guaranteed_bps) {
+                (Some(_), 0) => "the slice's".to_owned(),
+                (_, bps) => rate(bps),
+            };
             table.add_row([
                 meter.switch.clone(),
                 meter.direction.clone(),
+                meter.endpoint.clone().unwrap_or_else(|| "all".to_owned()),
                 meter.class.clone(),
-                rate(meter.guaranteed_bps),
+                guaranteed,
                 optional_rate(maximum),
             ]);
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use selvedge_pipeline::{Direction, HookId, NodeSid, PolicyId, SliceId, SliceSet};
+use selvedge_pipeline::{Direction, EndpointId, HookId, NodeSid, PolicyId, SliceId, SliceSet};
 use selvedge_slices::ObjectName;
 use selvedge_topology::NodeName;
 use selvedge_topology::sorted::Sorted;
@@ -159,6 +159,8 @@ pub(crate) struct Numbers {
     sets: Arc<Pool>,
     /// By application, rule and fields.
     rules: Arc<Pool>,
+    /// Of endpoints with rates of their own, by host.
+    endpoints: Arc<Pool>,
     /// Of one ingress switch; by slice and path.
     policies: Sorted<NodeName, Arc<Pool>>,
     /// Of one switch; by slice and hook.
@@ -185,6 +187,7 @@ impl Numbers {
             slices: Arc::new(slices),
             sets: Arc::new(Pool::new(FIRST_SET, 65_535)),
             rules: Arc::new(Pool::new(0, 0xFFFF)),
+            endpoints: Arc::new(Pool::new(1, 65_535)),
             policies: Sorted::new(),
             hooks: Sorted::new(),
         }
@@ -252,6 +255,16 @@ impl Numbers {
         number(&mut self.rules, name, "traffic rules")
     }
 
+    pub(crate) fn endpoint(&mut self, host: &NodeName) -> Result<EndpointId, Refusal> {
+        number(&mut self.endpoints, host.as_str(), "endpoints with rates of their own")
+            .map(EndpointId)
+    }
+
+    /// The host of a number.
+    pub(crate) fn endpoint_name(&self, endpoint: EndpointId) -> Option<&str> {
+        self.endpoints.names.get(&u32::from(endpoint.0)).map(|name| &**name)
+    }
+
     /// A node that has a number, by it.
     pub(crate) fn known_node(&self, name: &NodeName) -> Option<NodeSid> {
         self.nodes.numbers.get(name.as_str()).map(|number| NodeSid(narrow(*number)))
@@ -302,6 +315,15 @@ impl Numbers {
         keep(&mut self.rules, lives);
     }
 
+    /// Gives back the numbers of endpoints that have no rates of their own any more.
+    pub(crate) fn release_endpoints<'a>(&mut self, gone: impl Iterator<Item = &'a NodeName>) {
+        for host in gone {
+            if self.endpoints.numbers.contains_key(host.as_str()) {
+                Arc::make_mut(&mut self.endpoints).give_back(host.as_str());
+            }
+        }
+    }
+
     /// Records that are others than those of `before`: what follows `number/` in their keys.
     pub(crate) fn records_since(&self, before: &Self) -> Vec<(String, Option<Vec<u8>>)> {
         let mut records = Vec::new();
@@ -316,6 +338,7 @@ impl Numbers {
             ("slice", &before.slices, &self.slices),
             ("set", &before.sets, &self.sets),
             ("rule", &before.rules, &self.rules),
+            ("endpoint", &before.endpoints, &self.endpoints),
         ] {
             pool(name.to_owned(), Some(old), new);
         }
@@ -344,6 +367,7 @@ impl Numbers {
                 "slice" => &mut self.slices,
                 "set" => &mut self.sets,
                 "rule" => &mut self.rules,
+                "endpoint" => &mut self.endpoints,
                 _ => return Err(unsound()),
             },
             Some((kind, node)) => {

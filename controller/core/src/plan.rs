@@ -214,6 +214,13 @@ fn stage_of_put(old: Option<&Entry>, new: &Entry) -> Stage {
         {
             Stage::Removal
         }
+        // What is an endpoint's own is part of a share, which has grown by then.
+        (Some(Entry::EndpointMeter(old)), Entry::EndpointMeter(new))
+            if new.guaranteed_bps > old.guaranteed_bps =>
+        {
+            Stage::Removal
+        }
+        (None, Entry::EndpointMeter(new)) if new.guaranteed_bps > 0 => Stage::Removal,
         (
             _,
             Entry::Policy(_)
@@ -233,7 +240,7 @@ fn stage_of_removal(entry: &Entry) -> Stage {
         // back to an earlier set of slices finds no route of before.
         Entry::Classifier(_) | Entry::SliceRoute(_) => Stage::Ingress,
         // A promise ends before another takes its place.
-        Entry::SliceMeter(_) => Stage::Fabric,
+        Entry::SliceMeter(_) | Entry::EndpointMeter(_) => Stage::Fabric,
         _ => Stage::Removal,
     }
 }
@@ -254,6 +261,7 @@ fn serves_others(entry: &Entry) -> bool {
         | Entry::Classifier(_)
         | Entry::SliceRoute(_)
         | Entry::SliceMeter(_)
+        | Entry::EndpointMeter(_)
         | Entry::Policy(_) => false,
     }
 }
@@ -263,7 +271,7 @@ fn rank(update: &Update) -> i8 {
     let place = |entry: &Entry| match entry {
         Entry::Port(_) => 0,
         Entry::PortQueue(_) | Entry::N3Address(_) => 1,
-        Entry::SliceMeter(_) => 2,
+        Entry::SliceMeter(_) | Entry::EndpointMeter(_) => 2,
         Entry::Backup(_) => 3,
         Entry::NextHop(_) => 4,
         Entry::LocalSid(_) => 5,

@@ -184,6 +184,15 @@ impl Core {
         let slices = before.slices.since(&intent.slices);
         let gone = slices.iter().filter(|(_, _, new)| new.is_none());
         self.numbers.release_slices(&gone.map(|(name, ..)| name.as_str()).collect());
+        let has_rates = |slice: &ObjectName, host: &NodeName| {
+            let stored = intent.slices.get(slice).map(|stored| stored.object.rated());
+            stored.is_some_and(|mut rated| rated.any(|endpoint| endpoint.name == *host))
+        };
+        let were = slices.iter().filter_map(|(_, old, _)| *old).flat_map(|old| old.object.rated());
+        let ended = were.map(|endpoint| &endpoint.name).filter(|host| {
+            !intent.slices.naming(host).iter().any(|(slice, _)| has_rates(slice, host))
+        });
+        self.numbers.release_endpoints(ended);
         if before.applications == intent.applications {
             return;
         }

@@ -279,6 +279,9 @@ pub struct MeterView {
     pub switch: NodeName,
     /// `downlink` or `uplink`.
     pub direction: &'static str,
+    /// Whose own rates these are; `None`: the slice's.
+    pub endpoint: Option<String>,
+    /// Of the slice.
     pub class: &'static str,
     pub guaranteed_bps: u64,
     pub maximum_bps: u64,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use selvedge_pipeline::{Class, Direction, Entry};
+use selvedge_pipeline::{Class, Direction, Entry, Key, SliceMeterEntry};
 use selvedge_slices::admission::{Protection, usable};
 use selvedge_slices::rules::RuleState;
 use selvedge_slices::{
@@ -352,24 +352,35 @@ impl Core {
         let mut meters = Vec::new();
         for (switch, table) in &self.derived.tables {
             for entry in table.values() {
-                if let Entry::SliceMeter(meter) = entry
-                    && meter.slice == id
-                {
-                    meters.push(MeterView {
-                        switch: switch.clone(),
-                        direction: match meter.direction {
-                            Direction::Downlink => "downlink",
-                            Direction::Uplink => "uplink",
-                        },
-                        class: match meter.class {
-                            Class::BestEffort => "best-effort",
-                            Class::Guaranteed => "guaranteed",
-                            Class::Urllc => "urllc",
-                        },
-                        guaranteed_bps: meter.guaranteed_bps,
-                        maximum_bps: meter.maximum_bps,
-                    });
-                }
+                let (endpoint, direction, rates) = match entry {
+                    Entry::SliceMeter(m) if m.slice == id => {
+                        (None, m.direction, (m.guaranteed_bps, m.maximum_bps))
+                    }
+                    Entry::EndpointMeter(m) if m.slice == id => {
+                        let name = self.numbers.endpoint_name(m.endpoint);
+                        (name, m.direction, (m.guaranteed_bps, m.maximum_bps))
+                    }
+                    _ => continue,
+                };
+                let class = match table.get(&Key::SliceMeter(id, direction)) {
+                    Some(Entry::SliceMeter(SliceMeterEntry { class, .. })) => *class,
+                    _ => Class::BestEffort,
+                };
+                meters.push(MeterView {
+                    switch: switch.clone(),
+                    direction: match direction {
+                        Direction::Downlink => "downlink",
+                        Direction::Uplink => "uplink",
+                    },
+                    endpoint: endpoint.map(str::to_owned),
+                    class: match class {
+                        Class::BestEffort => "best-effort",
+                        Class::Guaranteed => "guaranteed",
+                        Class::Urllc => "urllc",
+                    },
+                    guaranteed_bps: rates.0,
+                    maximum_bps: rates.1,
+                });
             }
         }
         let protection = after_failure(Protection::of(stored.object.availability)).to_owned();

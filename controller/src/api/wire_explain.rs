@@ -99,11 +99,15 @@ pub struct QueueTerm {
     pub delay_ns: u64,
 }
 
-/// A share of the slice's total, where its traffic enters.
+/// A share of the slice's total, where its traffic enters, or an endpoint's own rates there.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Meter {
     pub switch: String,
     pub direction: String,
+    /// Whose own rates these are; absent: the slice's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Of the slice.
     pub class: String,
     pub guaranteed_bps: u64,
     /// `0`: none.
@@ -132,6 +136,7 @@ impl From<view::MeterView> for Meter {
         Self {
             switch: view.switch.to_string(),
             direction: view.direction.to_owned(),
+            endpoint: view.endpoint,
             class: view.class.to_owned(),
             guaranteed_bps: view.guaranteed_bps,
             maximum_bps: view.maximum_bps,

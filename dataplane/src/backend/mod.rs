@@ -86,6 +86,7 @@ pub fn port_of(entry: &Entry) -> Option<PortId> {
         Entry::Classifier(_)
         | Entry::SliceRoute(_)
         | Entry::SliceMeter(_)
+        | Entry::EndpointMeter(_)
         | Entry::Policy(_)
         | Entry::LocalSid(_)
         | Entry::Generation(_)

@@ -2,10 +2,10 @@
 
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, CounterKind, DeliveryEntry, Direction,
-    EndpointEntry, Entry, GenerationEntry, GtpSessionEntry, HookId, Key, LocalSidAction,
-    LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, Path, PolicyEntry, PolicyId,
-    PortEntry, PortId, PortKind, PortQueueEntry, RouteAction, SliceId, SliceMeterEntry,
-    SliceRouteEntry, SliceSet, TableKind, Tunnel, paths,
+    EndpointEntry, EndpointId, EndpointMeterEntry, Entry, GenerationEntry, GtpSessionEntry, HookId,
+    Key, LocalSidAction, LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, Path,
+    PolicyEntry, PolicyId, PortEntry, PortId, PortKind, PortQueueEntry, RouteAction, SliceId,
+    SliceMeterEntry, SliceRouteEntry, SliceSet, TableKind, Tunnel, paths,
 };
 use selvedge_xdp::{self as xdp, Table};
 
@@ -20,6 +20,7 @@ pub struct XdpTables {
     classifier: xdp::Classifier,
     route: xdp::PrefixTable<xdp::Route>,
     meter: xdp::MeterTable,
+    endpoint_meter: xdp::EndpointMeterTable,
     policy: xdp::PolicyTable,
     local_sid: xdp::LocalSidTable,
     next_hop: xdp::NextHopTable,
@@ -40,6 +41,7 @@ impl XdpTables {
             classifier: switch.classifier.clone(),
             route: switch.route.clone(),
             meter: switch.meter.clone(),
+            endpoint_meter: switch.endpoint_meter.clone(),
             policy: switch.policy.clone(),
             local_sid: switch.local_sid.clone(),
             next_hop: switch.next_hop.clone(),
@@ -100,6 +102,10 @@ impl Tables for XdpTables {
             Key::N3Address(address) => {
                 self.n3.get(address)?.map(|()| entry::n3_address(address, ()))
             }
+            Key::EndpointMeter(slice, direction, endpoint) => {
+                let at = (slice.0, to_direction(direction), endpoint.0);
+                self.endpoint_meter.get(at)?.map(|meter| entry::endpoint_meter(at, meter))
+            }
             Key::GtpSession(teid) => {
                 self.session.get(teid)?.map(|session| entry::session(teid, session))
             }
@@ -116,8 +122,8 @@ impl Tables for XdpTables {
                 self.port.put(e.port.0, &kind)?;
             }
             Entry::Endpoint(e) => {
-                let direction = to_direction(e.direction);
-                let endpoint = xdp::Endpoint { slice_set: e.slice_set.0, direction };
+                let (direction, endpoint) = (to_direction(e.direction), e.endpoint.0);
+                let endpoint = xdp::Endpoint { slice_set: e.slice_set.0, direction, endpoint };
                 self.endpoint.put((e.port.0, e.prefix), &endpoint)?;
             }
             Entry::Classifier(e) => {
@@ -150,7 +156,7 @@ impl Tables for XdpTables {
                     RouteAction::Local => xdp::RouteAction::Local,
                     RouteAction::Policy(policy) => xdp::RouteAction::Policy(policy.0),
                 };
-                let route = xdp::Route { slice: e.slice.0, action };
+                let route = xdp::Route { slice: e.slice.0, action, endpoint: e.endpoint.0 };
                 self.route.put((e.slice_set.0, e.prefix), &route)?;
             }
             Entry::SliceMeter(e) => {
@@ -167,6 +173,16 @@ impl Tables for XdpTables {
                     maximum_burst_bytes: e.maximum_burst_bytes,
                 };
                 self.meter.put((e.slice.0, to_direction(e.direction)), &meter)?;
+            }
+            Entry::EndpointMeter(e) => {
+                let at = (e.slice.0, to_direction(e.direction), e.endpoint.0);
+                let meter = xdp::EndpointMeter {
+                    guaranteed_bps: e.guaranteed_bps,
+                    guaranteed_burst_bytes: e.guaranteed_burst_bytes,
+                    maximum_bps: e.maximum_bps,
+                    maximum_burst_bytes: e.maximum_burst_bytes,
+                };
+                self.endpoint_meter.put(at, &meter)?;
             }
             Entry::Policy(e) => self.policy.put(e.policy.0, &to_policy(&e.paths)?)?,
             Entry::LocalSid(e) => {
@@ -211,6 +227,7 @@ impl Tables for XdpTables {
                     slice_set: e.slice_set.0,
                     direction: to_direction(e.direction),
                     qfis: e.qfis,
+                    endpoint: e.endpoint.0,
                 };
                 self.session.put(e.teid, &session)?;
             }
@@ -235,6 +252,9 @@ impl Tables for XdpTables {
             Key::PortQueue(port) => self.queue.remove(port.0)?,
             Key::N3Address(address) => self.n3.remove(address)?,
             Key::GtpSession(teid) => self.session.remove(teid)?,
+            Key::EndpointMeter(slice, direction, endpoint) => {
+                self.endpoint_meter.remove((slice.0, to_direction(direction), endpoint.0))?
+            }
             Key::Generation => {
                 let held = self.facts.generation()?.is_some();
                 self.facts.set_generation(None)?;
@@ -258,6 +278,7 @@ impl Tables for XdpTables {
             TableKind::PortQueue => all(&self.queue, entry::queue)?,
             TableKind::N3Address => all(&self.n3, entry::n3_address)?,
             TableKind::GtpSession => all(&self.session, entry::session)?,
+            TableKind::EndpointMeter => all(&self.endpoint_meter, entry::endpoint_meter)?,
             TableKind::Generation => {
                 self.facts.generation()?.map(entry::generation).into_iter().collect()
             }
@@ -400,6 +421,7 @@ mod entry {
             prefix,
             slice_set: SliceSet(value.slice_set),
             direction: direction(value.direction),
+            endpoint: EndpointId(value.endpoint),
         })
     }
 
@@ -434,6 +456,7 @@ mod entry {
             prefix,
             slice: SliceId(route.slice),
             action,
+            endpoint: EndpointId(route.endpoint),
         })
     }
 
@@ -447,6 +470,21 @@ mod entry {
             slice: SliceId(at.0),
             direction: direction(at.1),
             class,
+            guaranteed_bps: meter.guaranteed_bps,
+            guaranteed_burst_bytes: meter.guaranteed_burst_bytes,
+            maximum_bps: meter.maximum_bps,
+            maximum_burst_bytes: meter.maximum_burst_bytes,
+        })
+    }
+
+    pub(super) fn endpoint_meter(
+        (slice, way, endpoint): (u16, xdp::Direction, u16),
+        meter: xdp::EndpointMeter,
+    ) -> Entry {
+        Entry::EndpointMeter(EndpointMeterEntry {
+            slice: SliceId(slice),
+            direction: direction(way),
+            endpoint: EndpointId(endpoint),
             guaranteed_bps: meter.guaranteed_bps,
             guaranteed_burst_bytes: meter.guaranteed_burst_bytes,
             maximum_bps: meter.maximum_bps,
@@ -509,6 +547,7 @@ mod entry {
             slice_set: SliceSet(session.slice_set),
             direction: direction(session.direction),
             qfis: session.qfis,
+            endpoint: EndpointId(session.endpoint),
         }))
     }
 

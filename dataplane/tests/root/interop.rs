@@ -9,7 +9,7 @@ use std::time::Duration;
 use selvedge_pipeline::entry::FUNCTION_UDT46;
 use selvedge_pipeline::model::wire::outer_source;
 use selvedge_pipeline::{
-    Code, CounterKind, DeliveryEntry, Direction, EndpointEntry, Entry, LocalSidAction,
+    Code, CounterKind, DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, LocalSidAction,
     LocalSidEntry, NextHopEntry, NodeSid, PolicyEntry, PolicyId, PortId, RouteAction, SliceId,
     SliceRouteEntry, SliceSet,
 };
@@ -75,12 +75,12 @@ fn text(mac: [u8; 6]) -> String {
 /// Binds an address to a port and delivers there; whoever sends to it goes by `THROUGH`.
 fn endpoint(port: u16, prefix: &str, mac: [u8; 6]) -> [Entry; 3] {
     let (slice, slice_set) = (SliceId::DEFAULT, SliceSet(SliceId::DEFAULT.0));
-    let (port, direction) = (PortId(port), Direction::Uplink);
+    let (port, direction, endpoint) = (PortId(port), Direction::Uplink, EndpointId::NONE);
     let prefix = prefix.parse().unwrap();
     let action = RouteAction::Policy(THROUGH);
     [
-        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction }),
-        Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action }),
+        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint }),
+        Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint }),
         Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }),
     ]
 }
@@ -104,6 +104,7 @@ fn program(a: &Host, b: &Host, linux: &Host) -> Vec<Entry> {
             prefix: format!("{FAR}/128").parse().unwrap(),
             slice: SliceId::DEFAULT,
             action: RouteAction::Policy(TO_LINUX),
+            endpoint: EndpointId::NONE,
         }),
     ];
     entries.extend(endpoint(1, &format!("{A}/32"), a.mac()));

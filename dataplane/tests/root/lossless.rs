@@ -69,9 +69,24 @@ fn entry() -> impl Strategy<Value = Entry> {
         (any::<Option<u8>>(), ports(), ports(), prop::option::of(0u8..64), prop::option::of(set()));
     prop_oneof![
         (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
-        (port(), net(), set(), direction()).prop_map(|(port, prefix, slice_set, direction)| {
-            Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
-        }),
+        (port(), net(), set(), direction(), endpoint()).prop_map(
+            |(port, prefix, slice_set, direction, endpoint)| {
+                Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
+            }
+        ),
+        (slice(), direction(), 1u16.., 0u64..100_000_000_000, any::<(u32, u32)>()).prop_map(
+            |(slice, direction, endpoint, bps, bursts)| {
+                Entry::EndpointMeter(EndpointMeterEntry {
+                    slice,
+                    direction,
+                    endpoint: EndpointId(endpoint),
+                    guaranteed_bps: if bps < 8_000 { 0 } else { bps },
+                    guaranteed_burst_bytes: bursts.0,
+                    maximum_bps: if bps % 2 == 0 { 0 } else { bps.max(8_000) },
+                    maximum_burst_bytes: bursts.1,
+                })
+            }
+        ),
         // Priorities that collide are the same rule; few different ones.
         (1u32..=64, nets, fields, action).prop_map(|(priority, nets, fields, action)| {
             Entry::Classifier(Box::new(ClassifierEntry {
@@ -86,9 +101,11 @@ fn entry() -> impl Strategy<Value = Entry> {
                 action,
             }))
         }),
-        (set(), net(), slice(), route).prop_map(|(slice_set, prefix, slice, action)| {
-            Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
-        }),
+        (set(), net(), slice(), route, endpoint()).prop_map(
+            |(slice_set, prefix, slice, action, endpoint)| {
+                Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint })
+            }
+        ),
         (slice(), direction(), class, rate(), any::<u32>(), rate(), any::<u32>()).prop_map(
             |(slice, direction, class, guaranteed, burst, maximum, maximum_burst)| {
                 Entry::SliceMeter(SliceMeterEntry {
@@ -146,6 +163,10 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
+fn endpoint() -> impl Strategy<Value = EndpointId> {
+    any::<u16>().prop_map(EndpointId)
+}
+
 fn address4() -> impl Strategy<Value = IpAddr> {
     any::<u32>().prop_map(|bits| IpAddr::V4(bits.into()))
 }
@@ -169,8 +190,8 @@ fn session() -> impl Strategy<Value = Entry> {
     let ue = prop_oneof![(1u32.., Just(0u8)), (Just(0u32), 1u8..=128), (1u32.., 1u8..=128),];
     let gnb = prop_oneof![address4(), address6()];
     let bits = (1u128 << 127.., any::<u64>());
-    (1u32.., port(), gnb, ue, bits, set(), direction()).prop_map(
-        |(teid, port, gnb, (ipv4, len), (bits, qfis), slice_set, direction)| {
+    (1u32.., port(), gnb, ue, bits, (set(), endpoint()), direction()).prop_map(
+        |(teid, port, gnb, (ipv4, len), (bits, qfis), (slice_set, endpoint), direction)| {
             let net = Ipv6Net::new(bits.into(), len).unwrap().trunc();
             Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
@@ -181,6 +202,7 @@ fn session() -> impl Strategy<Value = Entry> {
                 slice_set,
                 direction,
                 qfis,
+                endpoint,
             }))
         },
     )
@@ -253,14 +275,15 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
     let (address, len) = if whole { (u128::from(n), 128) } else { (u128::from(n) << 8, 120) };
     let prefix = IpNet::new(IpAddr::V6((0xfd << 120 | address).into()), len).unwrap();
     let (port, slice, slice_set) = (PortId(1), SliceId::DEFAULT, SliceSet(1));
+    let endpoint = EndpointId::NONE;
     match table {
         TableKind::Endpoint => {
             let direction = Direction::Uplink;
-            Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
+            Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
         }
         TableKind::SliceRoute => {
             let action = RouteAction::Local;
-            Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
+            Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint })
         }
         TableKind::Delivery => {
             let mac = [2, 0, 0, 0, 0, 1];
@@ -275,6 +298,7 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
             slice_set,
             direction: Direction::Uplink,
             qfis: 0,
+            endpoint: EndpointId::NONE,
         })),
         table => unreachable!("{} holds no so many", table.name()),
     }

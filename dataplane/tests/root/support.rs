@@ -13,8 +13,8 @@ use nix::sched::{CloneFlags, unshare};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use selvedge_dataplane::{Management, Options, PortRule, run_until};
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, EndpointEntry, Entry, PortEntry, PortId, PortKind, RouteAction,
-    SliceId, SliceRouteEntry, SliceSet,
+    DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, PortEntry, PortId, PortKind,
+    RouteAction, SliceId, SliceRouteEntry, SliceSet,
 };
 use selvedge_southbound::client::{P4Client, Target, Update};
 use tokio::sync::oneshot;
@@ -310,10 +310,11 @@ pub(crate) fn fabric(port: u16) -> Entry {
 pub(crate) fn endpoint(port: u16, address: &str, mac: [u8; 6]) -> [Entry; 3] {
     let prefix = format!("{address}/32").parse().unwrap();
     let (slice, slice_set) = (SliceId::DEFAULT, SliceSet(SliceId::DEFAULT.0));
-    let (port, direction) = (PortId(port), Direction::Uplink);
+    let (port, direction, endpoint) = (PortId(port), Direction::Uplink, EndpointId::NONE);
+    let action = RouteAction::Local;
     [
-        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction }),
-        Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action: RouteAction::Local }),
+        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint }),
+        Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint }),
         Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }),
     ]
 }

@@ -49,7 +49,8 @@ pub use selvedge_ebpf_common as common;
 pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{
     Backup, BackupTable, Class, Classifier, Delivery, DeliveryTable, Direction, END_MARKERS,
-    Endpoint, Entries, LocalSid, LocalSidTable, Meter, MeterTable, N3Table, NextHop, NextHopTable,
-    Path, Policy, PolicyTable, PortKind, PortTable, PrefixTable, Queue, QueueTable, Route,
-    RouteAction, Rule, RuleAction, Session, SessionTable, Table, Tunnel,
+    Endpoint, EndpointMeter, EndpointMeterTable, Entries, LocalSid, LocalSidTable, Meter,
+    MeterTable, N3Table, NextHop, NextHopTable, Path, Policy, PolicyTable, PortKind, PortTable,
+    PrefixTable, Queue, QueueTable, Route, RouteAction, Rule, RuleAction, Session, SessionTable,
+    Table, Tunnel,
 };

@@ -118,7 +118,7 @@ impl Maps {
         let deliveries = prefixes.chain(delivery.entries().map(|entry| entry.data));
         let gnbs = deliveries.filter_map(|data| Some(TunnelData::unpack(data)?.gnb.into()));
         let profiles =
-            session.by_teid.entries().map(|entry| SessionData::unpack(entry.data).profile);
+            session.by_teid.entries().map(|entry| SessionData::unpack(entry.data).profile.into());
         let gnbs = Interned::open("delivery (gNBs)", &by_name["GNB"], gnbs)?;
         let profiles = Interned::open("gtp_session (kinds)", &by_name["PROFILE"], profiles)?;
         Ok(Self {

@@ -22,8 +22,9 @@ use crate::pins::{Found, LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
 use crate::table::{
-    BackupTable, Classifier, DeliveryTable, Endpoint, LocalSidTable, MeterTable, N3Table,
-    NextHopTable, PolicyTable, PortTable, PrefixTable, QueueTable, Route, SessionTable, check_port,
+    BackupTable, Classifier, DeliveryTable, Endpoint, EndpointMeterTable, LocalSidTable,
+    MeterTable, N3Table, NextHopTable, PolicyTable, PortTable, PrefixTable, QueueTable, Route,
+    SessionTable, check_port,
 };
 use crate::{Error, sys};
 
@@ -64,6 +65,7 @@ pub struct Switch {
     pub classifier: Classifier,
     pub route: PrefixTable<Route>,
     pub meter: MeterTable,
+    pub endpoint_meter: EndpointMeterTable,
     pub policy: PolicyTable,
     pub local_sid: LocalSidTable,
     pub next_hop: NextHopTable,
@@ -136,6 +138,7 @@ impl Switch {
             classifier: Classifier::new(Arc::clone(&maps)),
             route: PrefixTable::new(Arc::clone(&maps)),
             meter: MeterTable(Arc::clone(&maps)),
+            endpoint_meter: EndpointMeterTable(Arc::clone(&maps)),
             policy: PolicyTable(Arc::clone(&maps)),
             local_sid: LocalSidTable(Arc::clone(&maps)),
             next_hop: NextHopTable(Arc::clone(&maps)),

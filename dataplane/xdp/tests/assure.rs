@@ -38,14 +38,14 @@ fn bed() -> Bed {
     switch.port.put(1, &PortKind::Access).unwrap();
     switch.port.put(2, &PortKind::Fabric).unwrap();
     let host = "10.1.0.11/32".parse().unwrap();
-    let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink };
+    let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0 };
     switch.endpoint.put((1, host), &endpoint).unwrap();
     switch.delivery.put((SLICE, host), &Delivery { port: 1, mac: HOST, tunnel: None }).unwrap();
     for here in ["10.1.0.11/32", "10.1.0.12/32"] {
-        let route = Route { slice: SLICE, action: RouteAction::Local };
+        let route = Route { slice: SLICE, action: RouteAction::Local, endpoint: 0 };
         switch.route.put((SLICE, here.parse().unwrap()), &route).unwrap();
     }
-    let route = Route { slice: SLICE, action: RouteAction::Policy(1) };
+    let route = Route { slice: SLICE, action: RouteAction::Policy(1), endpoint: 0 };
     switch.route.put((SLICE, "10.2.0.0/16".parse().unwrap()), &route).unwrap();
     switch.policy.put(1, &Policy::one(&[9, 0xE001])).unwrap();
     switch.local_sid.put(7, &LocalSid::Node).unwrap();

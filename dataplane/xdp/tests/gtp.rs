@@ -10,8 +10,8 @@ use etherparse::PacketBuilder;
 use selvedge_xdp::common::GATEWAY_MAC;
 use selvedge_xdp::common::drop::{self, NAMES};
 use selvedge_xdp::{
-    Delivery, Direction, Endpoint, PortKind, Route, RouteAction, Session, Switch, Table, Tunnel,
-    Verdict,
+    Delivery, Direction, Endpoint, EndpointMeter, PortKind, Route, RouteAction, Session, Switch,
+    Table, Tunnel, Verdict,
 };
 
 const GNB: [u8; 4] = [192, 0, 2, 9];
@@ -44,7 +44,7 @@ fn bed() -> Bed {
     switch.n3.put(N3.into(), &()).unwrap();
     // The gNB is in a slice of its own, where nobody else is.
     let bind = |port, address, slice_set| {
-        let endpoint = Endpoint { slice_set, direction: Direction::Uplink };
+        let endpoint = Endpoint { slice_set, direction: Direction::Uplink, endpoint: 0 };
         switch.endpoint.put((port, host(address)), &endpoint).unwrap();
     };
     bind(1, GNB, 7);
@@ -57,14 +57,15 @@ fn bed() -> Bed {
         slice_set: 1,
         direction: Direction::Uplink,
         qfis: 1 << QFI,
+        endpoint: 0,
     };
     switch.session.put(TEID, &session).unwrap();
     for address in [UE, SERVER] {
-        let route = Route { slice: 1, action: RouteAction::Local };
+        let route = Route { slice: 1, action: RouteAction::Local, endpoint: 0 };
         switch.route.put((1, host(address)), &route).unwrap();
     }
     // Everything else too, so that only rules keep a packet from anywhere.
-    let route = Route { slice: 1, action: RouteAction::Local };
+    let route = Route { slice: 1, action: RouteAction::Local, endpoint: 0 };
     switch.route.put((1, "0.0.0.0/0".parse().unwrap()), &route).unwrap();
     let tunnel = Tunnel { local: N3.into(), gnb: GNB.into(), teid: DOWN_TEID, qfi: QFI, mtu: 1500 };
     let ue = Delivery { port: 1, mac: GNB_MAC, tunnel: Some(tunnel) };
@@ -161,6 +162,31 @@ fn what_a_ue_sends_leaves_its_tunnel_and_what_it_gets_enters_one() {
         let len = (inner.len() as u16 + 8).to_be_bytes();
         let head = [0x34, 255, len[0], len[1], 0x87, 0x65, 0x43, 0x21, 0, 0, 0, 0x85, 1, 0, QFI, 0];
         assert_eq!(headers.payload.slice(), [&head[..], &inner].concat());
+    });
+}
+
+#[test]
+fn rates_of_a_ue_hold_for_its_session() {
+    in_netns(|| {
+        let bed = bed();
+        let session = bed.switch.session.get(TEID).unwrap().unwrap();
+        let rated = Session { endpoint: 9, ..session };
+        bed.switch.session.put(TEID, &rated).unwrap();
+        assert_eq!(bed.switch.session.get(TEID).unwrap(), Some(rated));
+        // Two packets of 1,000 bytes, and the next after a second.
+        let (rate, burst) = (8_000, 2_000);
+        let meter = EndpointMeter {
+            guaranteed_bps: 0,
+            guaranteed_burst_bytes: 0,
+            maximum_bps: rate,
+            maximum_burst_bytes: burst,
+        };
+        bed.switch.endpoint_meter.put((1, Direction::Uplink, 9), &meter).unwrap();
+        let up = of_gnb(&g_pdu(TEID, QFI, &datagram(UE, SERVER, (1, 2), &[0; 972])));
+        for _ in 0..2 {
+            assert!(matches!(bed.run(&up), Verdict::Forwarded { port: 2, .. }));
+        }
+        assert_eq!(bed.run(&up), Verdict::Dropped(drop::OVER_ENDPOINT_MAXIMUM));
     });
 }
 

@@ -18,7 +18,7 @@ use selvedge_xdp::{
 fn fill(switch: &Switch) {
     switch.port.put(1, &PortKind::Access).unwrap();
     switch.port.put(255, &PortKind::Fabric).unwrap();
-    let uplink = Endpoint { slice_set: 16_384, direction: Direction::Uplink };
+    let uplink = Endpoint { slice_set: 16_384, direction: Direction::Uplink, endpoint: 0 };
     switch.endpoint.put((1, "10.1.0.11/32".parse().unwrap()), &uplink).unwrap();
     switch.endpoint.put((1, "fd10::/64".parse().unwrap()), &uplink).unwrap();
     let rule = Rule {
@@ -38,9 +38,9 @@ fn fill(switch: &Switch) {
         let rule = Rule { slice_set: Some(16_384), action, ..rule };
         switch.classifier.put(priority, &rule).unwrap();
     }
-    let route = Route { slice: 16_383, action: RouteAction::Policy(65535) };
+    let route = Route { slice: 16_383, action: RouteAction::Policy(65535), endpoint: 0 };
     switch.route.put((65535, "0.0.0.0/0".parse().unwrap()), &route).unwrap();
-    let local = Route { slice: 1, action: RouteAction::Local };
+    let local = Route { slice: 1, action: RouteAction::Local, endpoint: 0 };
     switch.route.put((1, "10.1.0.12/32".parse().unwrap()), &local).unwrap();
     let meter = Meter {
         class: Class::Urllc,
@@ -142,7 +142,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         let pins = PinDir::new();
         let switch = pins.open();
         let net = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
-        let route = Route { slice: 1, action: RouteAction::Local };
+        let route = Route { slice: 1, action: RouteAction::Local, endpoint: 0 };
         for prefix in ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.1/32"] {
             assert!(!switch.route.remove((1, net(prefix))).unwrap(), "{prefix} is not there yet");
             switch.route.put((1, net(prefix)), &route).unwrap();
@@ -215,6 +215,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
             slice_set: 1,
             direction: Direction::Uplink,
             qfis: 0,
+            endpoint: 0,
         };
         range(switch.session.put(0, &session), "teid");
         range(switch.session.put(1, &Session { port: 0, ..session }), "port");

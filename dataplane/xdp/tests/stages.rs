@@ -12,8 +12,8 @@ use common::{PinDir, in_netns, veth};
 use etherparse::{Ethernet2Header, IpNumber, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
 use selvedge_xdp::common::drop;
 use selvedge_xdp::{
-    Class, Delivery, Direction, Endpoint, LocalSid, Meter, NextHop, Path, Policy, PortKind, Queue,
-    Route, RouteAction, Rule, RuleAction, Switch, Table, Verdict,
+    Class, Delivery, Direction, Endpoint, EndpointMeter, LocalSid, Meter, NextHop, Path, Policy,
+    PortKind, Queue, Route, RouteAction, Rule, RuleAction, Switch, Table, Verdict,
 };
 
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
@@ -31,7 +31,18 @@ struct Bed {
 
 fn bed() -> Bed {
     let pins = PinDir::new();
-    let mut switch = pins.open();
+    let switch = pins.open();
+    bed_of(switch, pins)
+}
+
+/// Time passes by [`Switch::set_clock`] alone.
+fn timed_bed() -> Bed {
+    let pins = PinDir::new();
+    let switch = Switch::open_with_set_clock(&pins.options()).unwrap();
+    bed_of(switch, pins)
+}
+
+fn bed_of(mut switch: Switch, pins: PinDir) -> Bed {
     let (p1, p2) = (veth("p1"), veth("p2"));
     switch.attach(1, &p1).unwrap();
     switch.attach(2, &p2).unwrap();
@@ -39,13 +50,16 @@ fn bed() -> Bed {
     switch.port.put(2, &PortKind::Fabric).unwrap();
     for address in ["10.1.0.11/32", "fd10::11/128"] {
         let net = address.parse().unwrap();
-        let endpoint = Endpoint { slice_set: 3, direction: Direction::Uplink };
+        let endpoint = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: 0 };
         switch.endpoint.put((1, net), &endpoint).unwrap();
         switch.delivery.put((3, net), &Delivery { port: 1, mac: HOST, tunnel: None }).unwrap();
-        switch.route.put((3, net), &Route { slice: 3, action: RouteAction::Local }).unwrap();
+        switch
+            .route
+            .put((3, net), &Route { slice: 3, action: RouteAction::Local, endpoint: 0 })
+            .unwrap();
     }
     for prefix in ["10.2.0.0/16", "fd20::/64"] {
-        let route = Route { slice: 3, action: RouteAction::Policy(1) };
+        let route = Route { slice: 3, action: RouteAction::Policy(1), endpoint: 0 };
         switch.route.put((3, prefix.parse().unwrap()), &route).unwrap();
     }
     switch.policy.put(1, &Policy::one(&[9, 0xE001])).unwrap();
@@ -196,8 +210,8 @@ fn packets_find_their_entries_while_others_come_and_go() {
     in_netns(|| {
         let bed = bed();
         let Switch { endpoint, route, .. } = &bed.switch;
-        let bound = Endpoint { slice_set: 3, direction: Direction::Uplink };
-        let leads = Route { slice: 3, action: RouteAction::Policy(1) };
+        let bound = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: 0 };
+        let leads = Route { slice: 3, action: RouteAction::Policy(1), endpoint: 0 };
         let at = |address: [u8; 4]| std::net::IpAddr::from(address).into();
         for n in 0..STAY {
             endpoint.put((1, at([10, 1, 1, n])), &bound).unwrap();
@@ -495,6 +509,132 @@ fn a_slice_gets_its_rate_and_no_more() {
             assert!(bytes as f64 <= most + 1500.0, "{meter:?}: {bytes} of {most}");
             assert!(bytes as f64 > most * 0.9, "{meter:?}: {bytes} of {most}");
         }
+    });
+}
+
+/// The number of 10.1.0.11.
+const ROBOT: u16 = 65_535;
+
+/// Beside 10.1.0.11, which has rates of its own, 10.1.0.12 has none; 10.1.0.99 is on the other
+/// side. The slice guarantees 20 Mbit/s.
+fn shared_slice(own: EndpointMeter) -> Bed {
+    let bed = timed_bed();
+    let Bed { switch, .. } = &bed;
+    let net = |last: u8| format!("10.1.0.{last}/32").parse().unwrap();
+    let rated = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: ROBOT };
+    switch.endpoint.put((1, net(11)), &rated).unwrap();
+    switch.endpoint.put((1, net(12)), &Endpoint { endpoint: 0, ..rated }).unwrap();
+    let other = Endpoint { slice_set: 3, direction: Direction::Downlink, endpoint: 0 };
+    switch.endpoint.put((1, net(99)), &other).unwrap();
+    for (last, endpoint) in [(11, ROBOT), (12, 0)] {
+        let route = Route { slice: 3, action: RouteAction::Local, endpoint };
+        switch.route.put((3, net(last)), &route).unwrap();
+        let delivery = Delivery { port: 1, mac: HOST, tunnel: None };
+        switch.delivery.put((3, net(last)), &delivery).unwrap();
+    }
+    for direction in [Direction::Uplink, Direction::Downlink] {
+        switch.endpoint_meter.put((3, direction, ROBOT), &own).unwrap();
+        switch.meter.put((3, direction), &meter(Class::Guaranteed, 20_000_000, 0)).unwrap();
+    }
+    bed
+}
+
+fn own(guaranteed_bps: u64, maximum_bps: u64) -> EndpointMeter {
+    let (guaranteed_burst_bytes, maximum_burst_bytes) = (3_000, 3_000);
+    EndpointMeter { guaranteed_bps, guaranteed_burst_bytes, maximum_bps, maximum_burst_bytes }
+}
+
+/// What two endpoints get, each in profile, beyond, and dropped by its own maximum, in bit/s: 11
+/// and 12 send at these rates for two seconds, or 99 sends to them.
+fn shares(bed: &Bed, direction: Direction, rates_bps: [u64; 2]) -> [[f64; 3]; 2] {
+    const END_NS: u64 = 2_000_000_000;
+    let frames = [11, 12].map(|last| {
+        let mut frame = v4(64, 0, 1500);
+        match direction {
+            Direction::Uplink => frame[29] = last,
+            Direction::Downlink => {
+                frame[29] = 99;
+                frame[30..34].copy_from_slice(&[10, 1, 0, last]);
+            }
+        }
+        frame
+    });
+    let (mut next, mut got) = ([0; 2], [[0.0; 3]; 2]);
+    loop {
+        let who = usize::from(next[1] < next[0]);
+        if next[who] >= END_NS {
+            return got;
+        }
+        // Not 0, which is no time yet.
+        bed.switch.set_clock(1 + next[who]).unwrap();
+        let before = bed.switch.counters.slice(3, direction).unwrap().entered;
+        let end = match bed.switch.test_run(bed.access, &frames[who]).unwrap().verdict {
+            Verdict::Forwarded { .. } => {
+                usize::from(bed.switch.counters.slice(3, direction).unwrap().entered == before)
+            }
+            Verdict::Dropped(drop::OVER_ENDPOINT_MAXIMUM) => 2,
+            other => panic!("{other:?}"),
+        };
+        got[who][end] += 1500.0 * 8.0 / (END_NS as f64 / 1e9);
+        next[who] += 1500 * 8 * 1_000_000_000 / rates_bps[who];
+    }
+}
+
+fn assert_near(got: f64, want: f64, what: &str) {
+    assert!((got - want).abs() <= want * 0.01 + 12_000.0, "{what}: {got} bit/s, not {want}");
+}
+
+#[test]
+fn an_endpoint_gets_its_own_rates_and_its_neighbor_what_there_is_besides() {
+    for direction in [Direction::Uplink, Direction::Downlink] {
+        in_netns(|| {
+            let bed = shared_slice(own(5_000_000, 8_000_000));
+            let [robot, other] = shares(&bed, direction, [12_000_000, 14_000_000]);
+            assert_near(robot[0], 5_000_000.0, "in profile");
+            assert_near(robot[1], 3_000_000.0, "excess");
+            assert_near(robot[2], 4_000_000.0, "beyond its maximum");
+            assert_near(other[0], 14_000_000.0, "the neighbor's, all within the slice's guarantee");
+            assert_eq!(other[2], 0.0);
+        });
+    }
+}
+
+#[test]
+fn what_an_endpoint_is_guaranteed_its_neighbor_does_not_take() {
+    in_netns(|| {
+        let bed = shared_slice(own(5_000_000, 0));
+        let [robot, other] = shares(&bed, Direction::Uplink, [5_000_000, 100_000_000]);
+        assert_near(robot[0], 5_000_000.0, "in profile");
+        assert_near(other[0], 15_000_000.0, "the neighbor's in profile");
+    });
+}
+
+#[test]
+fn an_endpoint_with_a_maximum_only_shares_the_guarantee() {
+    in_netns(|| {
+        let bed = shared_slice(own(0, 8_000_000));
+        let [robot, other] = shares(&bed, Direction::Uplink, [8_000_000, 12_000_000]);
+        assert_near(robot[0], 8_000_000.0, "in profile");
+        assert_near(other[0], 12_000_000.0, "the neighbor's in profile");
+    });
+}
+
+#[test]
+fn a_changed_rate_leaves_what_has_been_charged() {
+    in_netns(|| {
+        let bed = shared_slice(own(0, 1_000_000));
+        bed.switch.set_clock(1).unwrap();
+        let frame = v4(64, 0, 1500);
+        let end = || bed.switch.test_run(bed.access, &frame).unwrap().verdict;
+        for _ in 0..2 {
+            assert!(matches!(end(), Verdict::Forwarded { .. }));
+        }
+        bed.switch.endpoint_meter.put((3, Direction::Uplink, ROBOT), &own(0, 999_999)).unwrap();
+        assert_eq!(end(), Verdict::Dropped(drop::OVER_ENDPOINT_MAXIMUM));
+        assert!(bed.switch.endpoint_meter.remove((3, Direction::Uplink, ROBOT)).unwrap());
+        assert!(matches!(end(), Verdict::Forwarded { .. }), "no entry, no limit");
+        let range = bed.switch.endpoint_meter.put((3, Direction::Uplink, 0), &own(0, 1_000_000));
+        assert!(range.is_err(), "0 is nobody's number");
     });
 }
 

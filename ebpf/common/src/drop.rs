@@ -32,9 +32,11 @@ pub const END_MARKER: u8 = 25;
 pub const ERROR_INDICATION: u8 = 26;
 /// Given to the egress port, whose device did not send it.
 pub const TRANSMIT_ERROR: u8 = 27;
+/// Beyond its endpoint's own maximum rate.
+pub const OVER_ENDPOINT_MAXIMUM: u8 = 28;
 
 /// Number of reasons.
-pub const REASONS: usize = 28;
+pub const REASONS: usize = 29;
 
 /// Names by number, as metrics and traces print them.
 pub const NAMES: [&str; REASONS] = [
@@ -66,4 +68,5 @@ pub const NAMES: [&str; REASONS] = [
     "end_marker",
     "error_indication",
     "transmit_error",
+    "over_endpoint_maximum",
 ];

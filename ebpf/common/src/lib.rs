@@ -43,6 +43,9 @@ pub const MAX_SLICE_ID: u16 = 16_383;
 /// counted times these for each processor.
 pub const SLICE_SLOTS: u32 = 32_768;
 
+/// Endpoints with rates of their own are `1..=MAX_ENDPOINT_ID`.
+pub const MAX_ENDPOINT_ID: u16 = 65_535;
+
 /// Node ids are `1..=MAX_NODE_SID`.
 pub const MAX_NODE_SID: u16 = 4095;
 /// Ids from here up are functions of the node that owns the id before.
@@ -149,6 +152,12 @@ pub const fn backup_slot(port: u16, backup: u8) -> u32 {
 #[inline(always)]
 pub const fn slice_slot(slice: u16, direction: u8) -> u32 {
     (slice as u32) << 1 | (direction & 1) as u32
+}
+
+/// Key of an endpoint's rates in a slice and direction.
+#[inline(always)]
+pub const fn endpoint_meter_key(slice: u16, direction: u8, endpoint: u16) -> u32 {
+    slice_slot(slice, direction) << 16 | endpoint as u32
 }
 
 /// A MAC address in the low six bytes of a word, in wire order; the high two are zero.

@@ -18,6 +18,9 @@ pub const MAX_PREFIXES: u32 = 131_072;
 /// Ends of tunnels to UEs, and kinds of PDU sessions (3 MiB each).
 pub const MAX_GNBS: u32 = 65_536;
 pub const MAX_PROFILES: u32 = 65_536;
+/// Rates of endpoints, by slice and direction, in a hash map that grows with them. 2 MiB while there
+/// are none.
+pub const MAX_ENDPOINT_METERS: u32 = 131_072;
 /// Policies with several paths, in a hash map that grows with them: all of them. 1 MiB while there
 /// are none.
 pub const MAX_PATH_SETS: u32 = POLICY_SLOTS;
@@ -113,6 +116,7 @@ pub const PINNED: &[Spec] = &[
     prefixes("ROUTE_PREFIX"),
     array::<MeterValue>("METER", SLICE_SLOTS),
     array::<MeterState>("METER_STATE", SLICE_SLOTS),
+    of::<u32, EndpointMeterValue>("ENDPOINT_METER", Kind::Hash, MAX_ENDPOINT_METERS),
     array::<PolicyValue>("POLICY", POLICY_SLOTS),
     of::<u32, PathSetValue>("PATH_SET", Kind::Hash, MAX_PATH_SETS),
     array::<SidValue>("SID", SID_SLOTS),

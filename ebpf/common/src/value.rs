@@ -24,6 +24,7 @@ plain! {
     PrefixValue = 16,
     MeterValue = 64,
     MeterState = 64,
+    EndpointMeterValue = 128,
     PolicyValue = 40,
     PathSetValue = 272,
     SidValue = 16,
@@ -36,7 +37,7 @@ plain! {
     PortCounters = 184,
     SliceCounters = 104,
     HookCounters = 64,
-    Scratch = 80,
+    Scratch = 88,
     SeenEvent = 24,
     HeadValue = 80,
     PatchValue = 16,
@@ -148,16 +149,19 @@ pub struct PrefixValue {
 pub struct EndpointData {
     pub slice_set: u16,
     pub direction: u8,
+    /// By which `ENDPOINT_METER` knows it; 0: it has no rates of its own.
+    pub endpoint: u16,
 }
 
 impl EndpointData {
     pub const fn pack(self) -> u64 {
-        (self.direction as u64) << 16 | self.slice_set as u64
+        (self.endpoint as u64) << 32 | (self.direction as u64) << 16 | self.slice_set as u64
     }
 
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        Self { slice_set: word as u16, direction: (word >> 16) as u8 }
+        let (slice_set, direction) = (word as u16, (word >> 16) as u8);
+        Self { slice_set, direction, endpoint: (word >> 32) as u16 }
     }
 }
 
@@ -167,16 +171,19 @@ pub struct RouteData {
     /// 0: local.
     pub policy: u32,
     pub slice: u16,
+    /// As in [`EndpointData`], of the destination.
+    pub endpoint: u16,
 }
 
 impl RouteData {
     pub const fn pack(self) -> u64 {
-        (self.slice as u64) << 32 | self.policy as u64
+        (self.endpoint as u64) << 48 | (self.slice as u64) << 32 | self.policy as u64
     }
 
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        Self { policy: word as u32, slice: (word >> 32) as u16 }
+        let (policy, slice) = (word as u32, (word >> 32) as u16);
+        Self { policy, slice, endpoint: (word >> 48) as u16 }
     }
 }
 
@@ -212,17 +219,20 @@ pub struct SessionData {
     /// What it sends from over IPv4, in wire order; 0: nothing.
     pub ipv4: u32,
     /// Of `PROFILE`.
-    pub profile: u32,
+    pub profile: u16,
+    /// As in [`EndpointData`].
+    pub endpoint: u16,
 }
 
 impl SessionData {
     pub const fn pack(self) -> u64 {
-        (self.profile as u64) << 32 | self.ipv4 as u64
+        (self.endpoint as u64) << 48 | (self.profile as u64) << 32 | self.ipv4 as u64
     }
 
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        Self { ipv4: word as u32, profile: (word >> 32) as u32 }
+        let (ipv4, profile) = (word as u32, (word >> 32) as u16);
+        Self { ipv4, profile, endpoint: (word >> 48) as u16 }
     }
 }
 
@@ -260,6 +270,16 @@ pub struct MeterState {
     pub guaranteed_ps: u64,
     pub maximum_ps: u64,
     pub _pad: [u64; 6],
+}
+
+/// `ENDPOINT_METER` by [`endpoint_meter_key`](crate::endpoint_meter_key): rates of one endpoint
+/// within its slice. An update writes both, so what packets charge meanwhile is forgotten.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointMeterValue {
+    /// Without a class, and nothing is paid in advance. Cost 0: the slice's guarantee is shared.
+    pub meter: MeterValue,
+    pub state: MeterState,
 }
 
 /// `POLICY` by policy id.
@@ -580,6 +600,9 @@ pub struct Scratch {
     pub dscp: u8,
     /// What its sender is told of a packet that goes no further.
     pub notice: u8,
+    /// Of a packet out of a PDU session, with `slice_set`: see [`EndpointData`].
+    pub endpoint: u16,
+    pub _pad2: [u8; 6],
 }
 
 pub const TRANSPORT_KNOWN: u64 = 1 << 63;

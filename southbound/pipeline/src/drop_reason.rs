@@ -68,11 +68,13 @@ pub enum DropReason {
     /// Given to the egress port, whose device did not send it: its ring or queue was full, or it
     /// was taken down.
     TransmitError = 27,
+    /// Beyond its endpoint's own maximum rate.
+    OverEndpointMaximum = 28,
 }
 
 impl DropReason {
     /// Every reason, indexed by its value.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Malformed,
         Self::PortDisabled,
         Self::Unsupported,
@@ -101,6 +103,7 @@ impl DropReason {
         Self::EndMarker,
         Self::ErrorIndication,
         Self::TransmitError,
+        Self::OverEndpointMaximum,
     ];
 
     /// The name that counters, traces and documents use.
@@ -134,6 +137,7 @@ impl DropReason {
             Self::EndMarker => "end_marker",
             Self::ErrorIndication => "error_indication",
             Self::TransmitError => "transmit_error",
+            Self::OverEndpointMaximum => "over_endpoint_maximum",
         }
     }
 
@@ -175,7 +179,7 @@ mod tests {
             assert_eq!(DropReason::from_u8(reason as u8), Some(reason));
             assert_eq!(reason.name().parse(), Ok(reason));
         }
-        assert_eq!(DropReason::from_u8(28), None);
+        assert_eq!(DropReason::from_u8(29), None);
         assert!("Malformed".parse::<DropReason>().is_err());
     }
 }

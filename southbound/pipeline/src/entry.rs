@@ -1,7 +1,7 @@
 //! What a switch can be told: one type per table, in the order a packet meets them.
 //!
-//! `port` -> `endpoint` -> `classifier` -> `slice_route` -> `slice_meter` -> `policy` ->
-//! `local_sid` -> `next_hop` | `delivery` -> `port_queue`. What a gNB sends to an `n3_address` is
+//! `port` -> `endpoint` -> `classifier` -> `slice_route` -> `endpoint_meter` -> `slice_meter` ->
+//! `policy` -> `local_sid` -> `next_hop` | `delivery` -> `port_queue`. What a gNB sends to an `n3_address` is
 //! bound by `gtp_session` in place of `endpoint`.
 //!
 //! Units: rates are bits per second, sizes are bytes, both counted in the user's IP bytes
@@ -36,6 +36,15 @@ impl SliceId {
 /// so that traffic between two endpoints finds the slice they share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceSet(pub u16);
+
+/// An endpoint that has rates of its own in some slice, `1..=65535`; one number on all switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub u16);
+
+impl EndpointId {
+    /// It has no rates of its own.
+    pub const NONE: Self = Self(0);
+}
 
 /// A path policy of one ingress switch, `1..=65535`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +102,8 @@ pub struct EndpointEntry {
     pub prefix: IpNet,
     pub slice_set: SliceSet,
     pub direction: Direction,
+    /// Whose uplink rates hold.
+    pub endpoint: EndpointId,
 }
 
 /// An application traffic rule. Key `priority`: one rule a priority, the highest that
@@ -133,6 +144,8 @@ pub struct SliceRouteEntry {
     pub prefix: IpNet,
     pub slice: SliceId,
     pub action: RouteAction,
+    /// Whose downlink rates hold.
+    pub endpoint: EndpointId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +164,23 @@ pub struct SliceMeterEntry {
     pub direction: Direction,
     pub class: Class,
     /// `0`: everything is excess.
+    pub guaranteed_bps: u64,
+    pub guaranteed_burst_bytes: u32,
+    /// `0`: no maximum.
+    pub maximum_bps: u64,
+    pub maximum_burst_bytes: u32,
+}
+
+/// Key `slice, direction, endpoint`. Rates of one endpoint's own, of which packets meet one: in the
+/// uplink those of who sends, in the downlink those of whom it is for. What is within
+/// `guaranteed_bps` is within the slice's guarantee, whatever else is charged to that; beyond it
+/// but within `maximum_bps` it is excess; beyond that it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointMeterEntry {
+    pub slice: SliceId,
+    pub direction: Direction,
+    pub endpoint: EndpointId,
+    /// `0`: it shares the slice's guarantee with others that have none of their own.
     pub guaranteed_bps: u64,
     pub guaranteed_burst_bytes: u32,
     /// `0`: no maximum.
@@ -296,6 +326,8 @@ pub struct GtpSessionEntry {
     pub direction: Direction,
     /// QoS flows that may be used: bit `n` is QFI `n`. `0`: any, and none.
     pub qfis: u64,
+    /// Whose uplink rates hold.
+    pub endpoint: EndpointId,
 }
 
 /// Key `port`. The virtual queue of an egress port, in bytes on the wire. Without an entry
@@ -333,6 +365,7 @@ pub enum Entry {
     Generation(GenerationEntry),
     N3Address(N3AddressEntry),
     GtpSession(Box<GtpSessionEntry>),
+    EndpointMeter(EndpointMeterEntry),
 }
 
 /// What an entry matches; at most one entry of a switch has a given key.
@@ -352,6 +385,7 @@ pub enum Key {
     Generation,
     N3Address(IpAddr),
     GtpSession(u32),
+    EndpointMeter(SliceId, Direction, EndpointId),
 }
 
 impl Entry {
@@ -371,6 +405,7 @@ impl Entry {
             Self::Generation(_) => Key::Generation,
             Self::N3Address(e) => Key::N3Address(e.address),
             Self::GtpSession(e) => Key::GtpSession(e.teid),
+            Self::EndpointMeter(e) => Key::EndpointMeter(e.slice, e.direction, e.endpoint),
         }
     }
 }

@@ -44,6 +44,7 @@ impl Key {
             Self::Generation => TableKind::Generation,
             Self::N3Address(..) => TableKind::N3Address,
             Self::GtpSession(..) => TableKind::GtpSession,
+            Self::EndpointMeter(..) => TableKind::EndpointMeter,
         }
     }
 }

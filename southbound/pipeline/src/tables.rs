@@ -29,10 +29,11 @@ pub enum TableKind {
     Backup,
     N3Address,
     GtpSession,
+    EndpointMeter,
 }
 
 impl TableKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Port,
         Self::Endpoint,
         Self::Classifier,
@@ -47,6 +48,7 @@ impl TableKind {
         Self::Backup,
         Self::N3Address,
         Self::GtpSession,
+        Self::EndpointMeter,
     ];
 
     pub const fn table(self) -> &'static Table {
@@ -289,9 +291,10 @@ const SLICE: &str = "1..=16383";
 const SET: &str = "1..=16383: the slice of that id; 16384..: a set of slices";
 const DIRECTION: &str = "0 downlink, 1 uplink";
 const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
+const ENDPOINT: &str = "by which endpoint_meter knows it; 0: it has no rates of its own";
 const ADDRESS: &str = "IPv4 as ::ffff:a.b.c.d";
 
-static TABLES: [Table; 14] = [
+static TABLES: [Table; 15] = [
     Table {
         id: TABLE | 1,
         name: "port",
@@ -311,7 +314,11 @@ static TABLES: [Table; 14] = [
         actions: &[action(
             3,
             "bind",
-            &[param(1, "slice_set", 16, SET), param(2, "direction", 1, DIRECTION)],
+            &[
+                param(1, "slice_set", 16, SET),
+                param(2, "direction", 1, DIRECTION),
+                param(3, "endpoint", 16, ENDPOINT),
+            ],
             "packets from this source belong to these slices",
         )],
         size: PREFIX_ROWS,
@@ -354,11 +361,20 @@ static TABLES: [Table; 14] = [
         doc: "Where a destination is, by slice.",
         fields: &[exact(1, "slice_set", 16, SET), lpm(2, "prefix", PREFIX)],
         actions: &[
-            action(7, "local", &[param(1, "slice", 14, SLICE)], "on this switch: deliver"),
+            action(
+                7,
+                "local",
+                &[param(1, "slice", 14, SLICE), param(2, "endpoint", 16, ENDPOINT)],
+                "on this switch: deliver",
+            ),
             action(
                 8,
                 "to_policy",
-                &[param(1, "slice", 14, SLICE), param(2, "policy", 16, "1..=65535")],
+                &[
+                    param(1, "slice", 14, SLICE),
+                    param(2, "policy", 16, "1..=65535"),
+                    param(3, "endpoint", 16, ENDPOINT),
+                ],
                 "encapsulate",
             ),
         ],
@@ -547,8 +563,32 @@ static TABLES: [Table; 14] = [
                 param(6, "slice_set", 16, SET),
                 param(7, "direction", 1, DIRECTION),
                 param(8, "qfis", 64, "bit n: QFI n may be used; 0: any, and none"),
+                param(9, "endpoint", 16, ENDPOINT),
             ],
             "packets in it, of this UE and from this gNB, belong to these slices",
+        )],
+        size: 131_072,
+    },
+    Table {
+        id: TABLE | 15,
+        name: "endpoint_meter",
+        doc: "An endpoint's own rates within its slice in one direction, in the user's IP bytes. \
+              Before slice_meter: uplink by who sends, downlink by whom it is for.",
+        fields: &[
+            exact(1, "slice", 14, SLICE),
+            exact(2, "direction", 1, DIRECTION),
+            exact(3, "endpoint", 16, "1..=65535"),
+        ],
+        actions: &[action(
+            24,
+            "meter_endpoint",
+            &[
+                param(1, "guaranteed_bps", 64, "bit/s; 0: the slice's guarantee is shared"),
+                param(2, "guaranteed_burst_bytes", 32, "bytes"),
+                param(3, "maximum_bps", 64, "bit/s; 0: no maximum"),
+                param(4, "maximum_burst_bytes", 32, "bytes"),
+            ],
+            "within guaranteed: within the slice's; beyond: excess; beyond maximum: dropped",
         )],
         size: 131_072,
     },

@@ -26,12 +26,16 @@ ENTRIES = {
                    {"slice": "5"}, {"slice": "6"}),
     "delivery": ({"slice": "1", "prefix": MAPPED}, "deliver", {"port": "1", "mac": A[2]},
                  {"mac": B[2]}),
-    "endpoint": ({"port": "1", "prefix": MAPPED}, "bind", {"slice_set": "1", "direction": "1"},
-                 {"direction": "0"}),
+    "endpoint": ({"port": "1", "prefix": MAPPED}, "bind", {"slice_set": "1", "direction": "1",
+                 "endpoint": "0"}, {"endpoint": "9"}),
+    "endpoint_meter": ({"slice": "1", "direction": "1", "endpoint": "9"}, "meter_endpoint",
+                       {"guaranteed_bps": "1000000", "guaranteed_burst_bytes": "3000",
+                        "maximum_bps": "2000000", "maximum_burst_bytes": "3000"},
+                       {"maximum_bps": "0"}),
     "generation": ({"row": "0"}, "set_generation", {"generation": "7"}, {"generation": "8"}),
     "gtp_session": ({"teid": "9"}, "decapsulate_gtp", {"port": "1", "gnb": "::ffff:192.0.2.2",
                     "ue_ipv4": "167772161", "ue_ipv6": "0", "ue_ipv6_len": "0", "slice_set": "1",
-                    "direction": "1", "qfis": "0"}, {"qfis": "512"}),
+                    "direction": "1", "qfis": "0", "endpoint": "0"}, {"qfis": "512"}),
     "local_sid": ({"sid": "9"}, "node", {}, {}),
     "n3_address": ({"address": "::ffff:192.0.2.1"}, "end_tunnels", {}, {}),
     "next_hop": ({"node": "9"}, "forward", {"port": "1", "mac": A[2], "backup": "0"},
@@ -46,7 +50,7 @@ ENTRIES = {
                     "guaranteed_bps": "1000000", "guaranteed_burst_bytes": "3000",
                     "maximum_bps": "0", "maximum_burst_bytes": "0"},
                     {"guaranteed_bps": "2000000"}),
-    "slice_route": ({"slice_set": "1", "prefix": MAPPED}, "local", {"slice": "1"},
+    "slice_route": ({"slice_set": "1", "prefix": MAPPED}, "local", {"slice": "1", "endpoint": "0"},
                     {"slice": "2"}),
 }
 
@@ -88,8 +92,9 @@ def endpoint(port, address, mac):
     prefix = mapped(address)
     return [
         entry("endpoint", "bind", {"port": str(port), "prefix": prefix}, slice_set=SLICE,
-              direction="1"),
-        entry("slice_route", "local", {"slice_set": SLICE, "prefix": prefix}, slice=SLICE),
+              direction="1", endpoint="0"),
+        entry("slice_route", "local", {"slice_set": SLICE, "prefix": prefix}, slice=SLICE,
+              endpoint="0"),
         entry("delivery", "deliver", {"slice": SLICE, "prefix": prefix}, port=str(port), mac=mac),
     ]
 
@@ -210,12 +215,13 @@ class Paths(Fabric):
     def runTest(self):
         self.insert([entry("port", "access", {"port": "1"}), entry("port", "fabric", {"port": "2"})])
         self.insert([entry("endpoint", "bind", {"port": "1", "prefix": mapped(A[1])},
-                           slice_set=SLICE, direction="1")])
+                           slice_set=SLICE, direction="1", endpoint="0")])
         self.insert([entry("next_hop", "forward", {"node": str(node)}, port="2", mac=B[2],
                            backup="0") for node in (8, 9, 10)])
         row = policy(5, [(3, [8, 0xe001]), (1, [9, 0xe001])])
         self.insert([row, entry("slice_route", "to_policy", {"slice_set": SLICE,
-                                "prefix": mapped(B[1])}, slice=SLICE, policy="5")])
+                                "prefix": mapped(B[1])}, slice=SLICE, policy="5",
+                                endpoint="0")])
         before = self.taken()
         assert set(before) == {8, 9} and 80 <= before.count(8) <= 112, before
 

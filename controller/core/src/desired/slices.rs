@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, EndpointEntry, Entry, GtpSessionEntry, HookId, PolicyEntry, PolicyId,
-    RouteAction, SliceId, SliceRouteEntry, SliceSet,
+    DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, GtpSessionEntry, HookId,
+    PolicyEntry, PolicyId, RouteAction, SliceId, SliceRouteEntry, SliceSet,
 };
-use selvedge_slices::{ObjectName, Side};
+use selvedge_slices::{Endpoint, ObjectName, Side};
 use selvedge_topology::NodeName;
 
 use super::Scope;
@@ -36,9 +36,25 @@ pub(super) struct Member<'a> {
     /// Best first: by priority, then name. Empty for the default slice.
     pub(super) slices: Vec<&'a ObjectName>,
     set: SliceSet,
+    /// What it has for rates of its own, by slice; mostly nothing.
+    pub(super) own: BTreeMap<&'a ObjectName, &'a Endpoint>,
+    /// Its number, if it has any.
+    pub(super) endpoint: EndpointId,
 }
 
 impl Member<'_> {
+    /// Whose rates hold for what goes in a direction to or from it, in one of these slices.
+    fn rated<'s>(
+        &self,
+        direction: selvedge_slices::Direction,
+        slices: impl IntoIterator<Item = &'s ObjectName>,
+    ) -> EndpointId {
+        let has = |slice: &ObjectName| {
+            self.own.get(slice).is_some_and(|own| own.rates(direction).is_some())
+        };
+        if slices.into_iter().any(has) { self.endpoint } else { EndpointId::NONE }
+    }
+
     pub(super) fn direction(&self) -> Direction {
         match self.side {
             Some(Side::Dn) => Direction::Downlink,
@@ -65,7 +81,8 @@ pub(crate) fn slices(
     for host in &hosts {
         met.extend(derived.named.get(*host).into_iter().flat_map(|n| n.slices.iter().cloned()));
     }
-    let members = members(network, derived, &hosts_of(derived, scope, &met), numbers)?;
+    let own = own_rates(&derived.of.intent, &met);
+    let members = members(network, derived, &hosts_of(derived, scope, &met), &own, numbers)?;
     let ways = Ways::new(derived, &met, numbers)?;
     let mut at: BTreeMap<&NodeName, Vec<&Member<'_>>> = BTreeMap::new();
     for member in members.iter().filter(|member| hosts.contains(member.host)) {
@@ -110,9 +127,10 @@ pub(crate) fn slices(
                         RouteAction::Policy(policy)
                     }
                 };
+                let endpoint = to.rated(selvedge_slices::Direction::Downlink, slice);
                 let slice = numbers.slice(slice.map_or(DEFAULT_SLICE, ObjectName::as_str))?;
                 for prefix in to.prefixes.iter().copied() {
-                    let route = SliceRouteEntry { slice_set: set, prefix, slice, action };
+                    let route = SliceRouteEntry { slice_set: set, prefix, slice, action, endpoint };
                     put(table, Entry::SliceRoute(route));
                 }
             }
@@ -140,6 +158,7 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
         slices.push(SliceId::DEFAULT);
     }
     let (slice_set, direction) = (member.set, member.direction());
+    let endpoint = member.rated(selvedge_slices::Direction::Uplink, member.slices.iter().copied());
     if let Some(N3Way { tunnel, uplink_teid, qfis }) = n3 {
         put(
             table,
@@ -158,12 +177,13 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
                 slice_set,
                 direction,
                 qfis,
+                endpoint,
             })),
         );
     }
     for prefix in member.prefixes.iter().copied() {
         if n3.is_none() {
-            let entry = EndpointEntry { port, prefix, slice_set, direction };
+            let entry = EndpointEntry { port, prefix, slice_set, direction, endpoint };
             put(table, Entry::Endpoint(entry));
         }
         for slice in slices.iter().copied() {
@@ -190,10 +210,25 @@ fn hosts_of<'a>(
     hosts
 }
 
+/// Endpoints of these slices that have rates of their own, by host and slice.
+fn own_rates<'a>(
+    intent: &'a Intent,
+    slices: &BTreeSet<ObjectName>,
+) -> BTreeMap<&'a NodeName, BTreeMap<&'a ObjectName, &'a Endpoint>> {
+    let mut own: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for stored in slices.iter().filter_map(|name| intent.active_slice(name)) {
+        for endpoint in stored.object.rated() {
+            own.entry(&endpoint.name).or_default().insert(&stored.object.name, endpoint);
+        }
+    }
+    own
+}
+
 fn members<'a>(
     network: &'a Network,
     derived: &'a Derived,
     hosts: &BTreeSet<&'a NodeName>,
+    own: &BTreeMap<&'a NodeName, BTreeMap<&'a ObjectName, &'a Endpoint>>,
     numbers: &mut Numbers,
 ) -> Result<Vec<Member<'a>>, Refusal> {
     let intent = &derived.of.intent;
@@ -215,7 +250,14 @@ fn members<'a>(
             continue;
         }
         let set = set(intent, side, &slices, numbers)?;
-        members.push(Member { host, located, prefixes: prefixes(declared), side, slices, set });
+        let mut own = own.get(host).cloned().unwrap_or_default();
+        own.retain(|slice, _| slices.contains(slice));
+        let endpoint = match own.is_empty() {
+            true => EndpointId::NONE,
+            false => numbers.endpoint(host)?,
+        };
+        let prefixes = prefixes(declared);
+        members.push(Member { host, located, prefixes, side, slices, set, own, endpoint });
     }
     Ok(members)
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_pipeline::{
-    ClassifierEntry, Direction, Entry, HookId, Key, PolicyId, PortId, RouteAction, SliceId,
-    SliceMeterEntry,
+    ClassifierEntry, Direction, EndpointId, Entry, HookId, Key, PolicyId, PortId, RouteAction,
+    SliceId, SliceMeterEntry,
 };
 
 use super::view::{End, Text, Topic, View};
@@ -36,7 +36,18 @@ impl View {
         meter.guaranteed_bps.saturating_sub(returning)
     }
 
-    /// Shares of a total add up to it at most; where a kept slice's traffic enters there is one.
+    /// What endpoints are guaranteed of a share where their traffic enters.
+    fn own_bps(&self, node: usize, slice: SliceId, direction: Direction) -> u64 {
+        let key = |endpoint| Key::EndpointMeter(slice, direction, EndpointId(endpoint));
+        let own = self.nodes[node].range(key(0)..=key(u16::MAX)).map(|entry| match entry {
+            Entry::EndpointMeter(entry) => entry.guaranteed_bps,
+            _ => 0,
+        });
+        own.fold(0, u64::saturating_add)
+    }
+
+    /// Shares of a total add up to it at most; where a kept slice's traffic enters there is one,
+    /// unless all of it is endpoints' own elsewhere; and endpoints are guaranteed no more than it.
     pub(super) fn meters(
         &self,
         id: SliceId,
@@ -48,27 +59,39 @@ impl View {
         let endpoints = slice.members.iter().filter_map(|host| self.world.endpoint(*host));
         let sends = |e: &&Endpoint| e.member.direction == direction;
         let ingresses: BTreeSet<usize> = endpoints.filter(sends).map(|e| e.node).collect();
+        let known = || ingresses.iter().copied().filter(|node| self.nodes[*node].known());
+        let own = known().map(|node| self.own_bps(node, id, direction));
+        let all_own = own.fold(0, u64::saturating_add) >= total;
         let mut sum: u64 = 0;
-        let mut without = None;
-        for &node in ingresses.iter().filter(|node| self.nodes[**node].known()) {
+        let (mut without, mut over) = (None, None);
+        for node in known() {
             let meter = self.meter(node, id, direction);
             let share = meter.map_or(0, |meter| self.entering_bps(node, id, meter));
             sum = sum.saturating_add(share);
-            let right = meter.is_some_and(|meter| meter.class == slice.class && share > 0);
+            let right =
+                meter.is_some_and(|meter| meter.class == slice.class && (share > 0 || all_own));
             if slice.kept && total > 0 && !right && without.is_none() {
                 without = Some(node);
             }
+            let own = self.own_bps(node, id, direction);
+            if own > share && over.is_none() {
+                over = Some((node, own, share));
+            }
         }
-        if without.is_none() && sum <= total {
+        if without.is_none() && over.is_none() && sum <= total {
             return None;
         }
         if let Some(text) = text {
             text.subject = format!("{direction:?} of slice {}", slice.name);
-            (text.nodes, text.detail) = match without {
-                Some(node) => {
+            (text.nodes, text.detail) = match (without, over) {
+                (Some(node), _) => {
                     (vec![node], String::from("the meter where it enters has no share of it"))
                 }
-                None => (
+                (None, Some((node, own, share))) => (
+                    vec![node],
+                    format!("endpoints are guaranteed {own} bit/s of a share of {share}"),
+                ),
+                (None, None) => (
                     ingresses.into_iter().collect(),
                     format!("shares add up to {sum} bit/s of {total}"),
                 ),

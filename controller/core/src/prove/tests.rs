@@ -319,6 +319,18 @@ fn planted_defects_are_found() {
                 _ => None,
             });
         }),
+        ("an endpoint's own beyond the share", Defect::Promise, |tables, _| {
+            let own = selvedge_pipeline::EndpointMeterEntry {
+                slice: SliceId(2),
+                direction: selvedge_pipeline::Direction::Uplink,
+                endpoint: selvedge_pipeline::EndpointId(1),
+                guaranteed_bps: 1_000_000_000,
+                guaranteed_burst_bytes: 1_500,
+                maximum_bps: 0,
+                maximum_burst_bytes: 0,
+            };
+            table(tables, "gnb1").insert(Entry::EndpointMeter(own));
+        }),
         ("the wrong class", Defect::Promise, |tables, _| {
             edit(tables, "gnb1", |entry| match entry {
                 Entry::SliceMeter(meter) => {

@@ -1,7 +1,7 @@
 //! Slices that have a maximum, and the operator's classes.
 
 use selvedge_core::{Refusal, Reply, Request};
-use selvedge_pipeline::{Class, Entry};
+use selvedge_pipeline::{Class, Direction, EndpointId, Entry};
 use selvedge_slices::ObjectKind;
 
 use crate::intent::delete;
@@ -138,8 +138,116 @@ fn a_plan_says_what_was_filled_in_and_what_is_not_enforced() {
     );
     let Ok(Reply::Plan(plan)) = lab.request(Request::Plan(change)) else { panic!("a plan") };
     assert_eq!(plan.notes, ["slice a: from template MIoT: sst 3, 5qi 9"]);
-    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
-    assert!(plan.warnings[0].contains("robot-1 are not enforced"), "{:?}", plan.warnings);
+    assert_eq!(plan.warnings, Vec::<String>::new());
+}
+
+fn rated(robot: &str, phone: &str) -> selvedge_core::Change {
+    objects(&format!(
+        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: a }}\nspec:\n  \
+         uplink: {{ guaranteed: 10Mbps, maximum: 20Mbps }}\n  \
+         downlink: {{ guaranteed: 4Mbps }}\n  \
+         endpoints: [{{ ue: robot-1{robot} }}, {{ ue: phone-1{phone} }}, {{ dn: plc }}]\n"
+    ))
+}
+
+type Rates = (u64, u64);
+
+/// What a switch meters in one direction: the slice's rates, and those of endpoints by number.
+fn metered(lab: &Lab, switch: &str, way: Direction) -> (Vec<Rates>, Vec<(EndpointId, Rates)>) {
+    let (mut slice, mut own) = (Vec::new(), Vec::new());
+    for entry in lab.entries(switch) {
+        match entry {
+            Entry::SliceMeter(m) if m.direction == way => {
+                slice.push((m.guaranteed_bps, m.maximum_bps));
+            }
+            Entry::EndpointMeter(m) if m.direction == way => {
+                own.push((m.endpoint, (m.guaranteed_bps, m.maximum_bps)));
+            }
+            _ => {}
+        }
+    }
+    (slice, own)
+}
+
+/// Numbers that entries at a switch name: of who sends, and of who is sent to.
+fn named(lab: &Lab, switch: &str) -> [Vec<EndpointId>; 2] {
+    let (mut sends, mut gets) = (Vec::new(), Vec::new());
+    for entry in lab.entries(switch) {
+        match entry {
+            Entry::Endpoint(e) if e.endpoint != EndpointId::NONE => sends.push(e.endpoint),
+            Entry::SliceRoute(e) if e.endpoint != EndpointId::NONE => gets.push(e.endpoint),
+            _ => {}
+        }
+    }
+    sends.dedup();
+    gets.dedup();
+    [sends, gets]
+}
+
+#[test]
+fn rates_of_endpoints_are_metered_where_their_traffic_enters() {
+    use Direction::{Downlink, Uplink};
+    const M: u64 = 1_000_000;
+    let mut lab = Lab::up(metro());
+    let robot = ", uplink: { guaranteed: 6Mbps, maximum: 8Mbps }, downlink: { maximum: 2Mbps }";
+    lab.apply(rated(robot, "")).unwrap();
+    lab.assert_converged();
+    let at = |lab: &Lab, host: &str| lab.places[&name(host)].node.to_string();
+    let (gnb, edge) = (at(&lab, "robot-1"), at(&lab, "plc"));
+    let number = EndpointId(1);
+    assert_eq!(named(&lab, &gnb), [vec![number], vec![]]);
+    assert_eq!(named(&lab, &edge), [vec![], vec![number]]);
+    let (slice, own) = metered(&lab, &gnb, Uplink);
+    assert_eq!(own, [(number, (6 * M, 8 * M))]);
+    assert_eq!(slice, [(10 * M, 20 * M)]);
+    assert_eq!(
+        metered(&lab, &edge, Downlink),
+        (vec![(4 * M, 0)], vec![(number, (0, 2 * M))]),
+        "no guarantee of its own: it shares the slice's"
+    );
+    let why = lab.core.explain("a").unwrap();
+    let of_robot = why.meters.iter().filter(|m| m.endpoint.as_deref() == Some("robot-1"));
+    assert_eq!(of_robot.count(), 2);
+
+    // All of the guarantee can be one endpoint's.
+    lab.apply(rated(", uplink: { guaranteed: 10Mbps }", "")).unwrap();
+    lab.assert_converged();
+    assert_eq!(metered(&lab, &gnb, Uplink).1, [(number, (10 * M, 0))]);
+    assert_eq!(named(&lab, &edge), [vec![], vec![]]);
+    assert_eq!(lab.core.status().slices_degraded, 0);
+
+    // The number is kept, and given back with the last rate.
+    lab.restart();
+    lab.join_all();
+    lab.settle();
+    lab.assert_converged();
+    lab.apply(rated(", uplink: { maximum: 1Mbps }", ", uplink: { maximum: 1Mbps }")).unwrap();
+    lab.assert_converged();
+    assert!(lab.store.keys().any(|key| key.starts_with("number/endpoint#")));
+    lab.apply(rated("", "")).unwrap();
+    lab.assert_converged();
+    assert_eq!(metered(&lab, &gnb, Uplink).1, []);
+    let left = lab.store.keys().any(|key| key.starts_with("number/endpoint#"));
+    assert!(!left, "{:?}", lab.store.keys());
+}
+
+#[test]
+fn rates_move_with_their_endpoint() {
+    let mut lab = Lab::up(metro());
+    lab.apply(rated(", uplink: { guaranteed: 6Mbps }", "")).unwrap();
+    lab.assert_converged();
+    let (robot, to) = (name("robot-1"), lab.spare_port("gnb2"));
+    let from = lab.places[&robot].clone();
+    lab.port(&from, false);
+    lab.places.insert(robot.clone(), to);
+    lab.see(&robot);
+    lab.settle();
+    lab.assert_converged();
+    // What is not the robot's is shared alike.
+    let of = |switch: &str| metered(&lab, switch, Direction::Uplink);
+    assert_eq!(of("gnb1"), (vec![(2_000_000, 7_000_000)], vec![]));
+    let own = (EndpointId(1), (6_000_000, 0));
+    assert_eq!(of("gnb2"), (vec![(8_000_000, 13_000_000)], vec![own]));
 }
 
 #[test]

@@ -125,14 +125,15 @@ unsafe impl Plain for SessionValue {}
 
 impl From<EndpointValue> for Endpoint {
     fn from(value: EndpointValue) -> Self {
-        Self { slice_set: value.slice_set, direction: Direction::parse(value.direction) }
+        let direction = Direction::parse(value.direction);
+        Self { slice_set: value.slice_set, direction, endpoint: 0 }
     }
 }
 
 impl From<RouteValue> for Route {
     fn from(RouteValue { policy, slice, .. }: RouteValue) -> Self {
         let action = if policy == 0 { RouteAction::Local } else { RouteAction::Policy(policy) };
-        Self { slice, action }
+        Self { slice, action, endpoint: 0 }
     }
 }
 
@@ -211,6 +212,7 @@ fn sessions(old: &OldMaps, new: &Arc<Maps>) -> Result<(), Error> {
             slice_set: value.slice_set,
             direction: Direction::parse(value.direction),
             qfis: value.qfis,
+            endpoint: 0,
         };
         table.put(teid, &session)?;
     }

@@ -142,6 +142,8 @@ pub struct Session {
     pub direction: Direction,
     /// Bit `n`: QFI `n`; 0: any, and none.
     pub qfis: u64,
+    /// Of [`EndpointMeterTable`](super::EndpointMeterTable); 0: it has no rates of its own.
+    pub endpoint: u16,
 }
 
 /// By TEID.
@@ -169,7 +171,11 @@ impl Session {
         Ok((prefix, self.ue_ipv4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())), profile))
     }
 
-    fn parse(prefix: [u64; 2], ipv4: u32, profile: &ProfileValue) -> Self {
+    fn parse(
+        prefix: [u64; 2],
+        SessionData { ipv4, endpoint, .. }: SessionData,
+        profile: &ProfileValue,
+    ) -> Self {
         let net = Ipv6Net::new(Ipv6Addr::from(bytes(prefix)), profile.ipv6_bits);
         Self {
             port: profile.port.into(),
@@ -179,6 +185,7 @@ impl Session {
             slice_set: profile.slice_set,
             direction: Direction::parse(profile.direction),
             qfis: profile.qfis,
+            endpoint,
         }
     }
 }
@@ -187,15 +194,15 @@ impl SessionTable {
     fn release(&self, entry: Option<Entry>) -> bool {
         let data = entry.map(|entry| SessionData::unpack(entry.data));
         if let Some(data) = data {
-            lock(&self.0.profiles).release(data.profile);
+            lock(&self.0.profiles).release(data.profile.into());
         }
         data.is_some()
     }
 
     fn parse(&self, table: &Sessions, entry: &Entry) -> Session {
-        let SessionData { ipv4, profile } = SessionData::unpack(entry.data);
+        let data = SessionData::unpack(entry.data);
         let prefix = table.v6.get(entry.scope, NOBODY).map_or(NOBODY, |entry| entry.address);
-        Session::parse(prefix, ipv4, &lock(&self.0.profiles).get(profile))
+        Session::parse(prefix, data, &lock(&self.0.profiles).get(data.profile.into()))
     }
 }
 
@@ -209,7 +216,8 @@ impl Table for SessionTable {
         let mut table = lock(&self.0.session);
         let has_v6 = profile.ipv6_bits != 0;
         let profile = lock(&self.0.profiles).acquire(&self.0, profile)?;
-        let data = SessionData { ipv4, profile }.pack();
+        let profile = u16::try_from(profile).expect("as many as there are numbers");
+        let data = SessionData { ipv4, profile, endpoint: session.endpoint }.pack();
         let entry = Entry { scope: teid, address: NOBODY, data };
         // First what the session says that there is.
         let v6 = Entry { scope: teid, address, data: 0 };

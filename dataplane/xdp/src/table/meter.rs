@@ -1,12 +1,14 @@
-//! Tables `slice_meter` and `port_queue`: rates as configured, and as the programs count them.
+//! Tables `slice_meter`, `endpoint_meter` and `port_queue`: rates as configured, and as the programs count them.
 
 use std::sync::Arc;
 
 use selvedge_ebpf_common::rate::{cost_x256, prepay_bytes, threshold_ps, tolerance_ps};
 use selvedge_ebpf_common::value::{
-    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, MeterValue, QueueValue,
+    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, EndpointMeterValue, MeterValue, QueueValue,
 };
-use selvedge_ebpf_common::{MAX_PORT_ID, MAX_SLICE_ID, slice_slot};
+use selvedge_ebpf_common::{
+    MAX_ENDPOINT_ID, MAX_PORT_ID, MAX_SLICE_ID, endpoint_meter_key, slice_slot,
+};
 
 use super::Table;
 use super::port::check_port;
@@ -38,6 +40,17 @@ impl Direction {
 pub struct Meter {
     pub class: Class,
     /// 0: everything is excess. Best effort is excess in any case.
+    pub guaranteed_bps: u64,
+    pub guaranteed_burst_bytes: u32,
+    /// 0: no maximum.
+    pub maximum_bps: u64,
+    pub maximum_burst_bytes: u32,
+}
+
+/// Of an endpoint within a slice, in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointMeter {
+    /// 0: it shares its slice's guarantee.
     pub guaranteed_bps: u64,
     pub guaranteed_burst_bytes: u32,
     /// 0: no maximum.
@@ -97,12 +110,6 @@ impl Table for MeterTable {
 
     fn put(&self, (slice, direction): (u16, Direction), meter: &Meter) -> Result<(), Error> {
         check_slice(slice)?;
-        check_rate("guaranteed rate", meter.guaranteed_bps, true)?;
-        check_rate("maximum rate", meter.maximum_bps, true)?;
-        if meter.maximum_bps != 0 {
-            // What is guaranteed is charged to the maximum too, and never held back by it.
-            within("maximum rate", meter.maximum_bps, meter.guaranteed_bps, MAX_RATE_BPS)?;
-        }
         let class = match meter.class {
             Class::BestEffort => CLASS_BEST_EFFORT,
             Class::Guaranteed => CLASS_GUARANTEED,
@@ -111,24 +118,18 @@ impl Table for MeterTable {
         // Best effort is never in profile.
         let guaranteed_bps =
             if meter.class == Class::BestEffort { 0 } else { meter.guaranteed_bps };
-        let guaranteed_cost = cost_x256(guaranteed_bps);
-        let maximum_cost = cost_x256(meter.maximum_bps);
+        let rates = rates(
+            (meter.guaranteed_bps, meter.guaranteed_burst_bytes),
+            (meter.maximum_bps, meter.maximum_burst_bytes),
+        )?;
         let value = MeterValue {
-            guaranteed_cost,
-            guaranteed_tolerance_ps: tolerance_ps(guaranteed_cost, meter.guaranteed_burst_bytes),
-            maximum_cost,
-            maximum_tolerance_ps: tolerance_ps(maximum_cost, meter.maximum_burst_bytes),
-            guaranteed_bps: meter.guaranteed_bps,
-            maximum_bps: meter.maximum_bps,
-            guaranteed_burst_bytes: meter.guaranteed_burst_bytes,
-            maximum_burst_bytes: meter.maximum_burst_bytes,
+            guaranteed_cost: cost_x256(guaranteed_bps),
             class,
-            present: 1,
-            _pad: [0; 2],
             prepay_bytes: match guaranteed_bps {
                 0 => 0,
                 _ => prepay_bytes(meter.guaranteed_burst_bytes, cpus()),
             },
+            ..rates
         };
         self.0.get("METER").put(&slice_slot(slice, direction as u8), &value)
     }
@@ -158,6 +159,88 @@ impl Table for MeterTable {
                 Some(((slot >> 1, direction), decode(value)?))
             })
             .collect())
+    }
+}
+
+/// A guaranteed rate and a maximum with their bursts, as a meter of no class that takes no payment
+/// in advance.
+fn rates(guaranteed: (u64, u32), maximum: (u64, u32)) -> Result<MeterValue, Error> {
+    check_rate("guaranteed rate", guaranteed.0, true)?;
+    check_rate("maximum rate", maximum.0, true)?;
+    if maximum.0 != 0 {
+        // What is guaranteed is charged to the maximum too, and never held back by it.
+        within("maximum rate", maximum.0, guaranteed.0, MAX_RATE_BPS)?;
+    }
+    let (guaranteed_cost, maximum_cost) = (cost_x256(guaranteed.0), cost_x256(maximum.0));
+    Ok(MeterValue {
+        guaranteed_cost,
+        guaranteed_tolerance_ps: tolerance_ps(guaranteed_cost, guaranteed.1),
+        maximum_cost,
+        maximum_tolerance_ps: tolerance_ps(maximum_cost, maximum.1),
+        guaranteed_bps: guaranteed.0,
+        maximum_bps: maximum.0,
+        guaranteed_burst_bytes: guaranteed.1,
+        maximum_burst_bytes: maximum.1,
+        present: 1,
+        ..Default::default()
+    })
+}
+
+/// By slice, direction and number of the endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointMeterTable(pub(crate) Arc<Maps>);
+
+type OfEndpoint = (u16, Direction, u16);
+
+fn endpoint_key((slice, direction, endpoint): OfEndpoint) -> Result<u32, Error> {
+    check_slice(slice)?;
+    within("endpoint", endpoint, 1, MAX_ENDPOINT_ID.into())?;
+    Ok(endpoint_meter_key(slice, direction as u8, endpoint))
+}
+
+fn decode_endpoint(EndpointMeterValue { meter, .. }: &EndpointMeterValue) -> EndpointMeter {
+    EndpointMeter {
+        guaranteed_bps: meter.guaranteed_bps,
+        guaranteed_burst_bytes: meter.guaranteed_burst_bytes,
+        maximum_bps: meter.maximum_bps,
+        maximum_burst_bytes: meter.maximum_burst_bytes,
+    }
+}
+
+impl Table for EndpointMeterTable {
+    type Key = OfEndpoint;
+    type Value = EndpointMeter;
+
+    fn put(&self, at: OfEndpoint, of: &EndpointMeter) -> Result<(), Error> {
+        let key = endpoint_key(at)?;
+        let meter = rates(
+            (of.guaranteed_bps, of.guaranteed_burst_bytes),
+            (of.maximum_bps, of.maximum_burst_bytes),
+        )?;
+        let _writer = self.0.write();
+        let map = self.0.get("ENDPOINT_METER");
+        let held: Option<EndpointMeterValue> = map.get(&key)?;
+        let state = held.map_or_else(Default::default, |held| held.state);
+        map.put(&key, &EndpointMeterValue { meter, state })
+    }
+
+    fn remove(&self, at: OfEndpoint) -> Result<bool, Error> {
+        self.0.get("ENDPOINT_METER").remove(&endpoint_key(at)?)
+    }
+
+    fn get(&self, at: OfEndpoint) -> Result<Option<EndpointMeter>, Error> {
+        let held = self.0.get("ENDPOINT_METER").get(&endpoint_key(at)?)?;
+        Ok(held.as_ref().map(decode_endpoint))
+    }
+
+    fn entries(&self) -> Result<Vec<(OfEndpoint, EndpointMeter)>, Error> {
+        let held = self.0.get("ENDPOINT_METER").entries::<u32, EndpointMeterValue>()?;
+        let of = |(key, value): &(u32, EndpointMeterValue)| {
+            let (slot, endpoint) = ((key >> 16) as u16, *key as u16);
+            let at = (slot >> 1, Direction::parse((slot & 1) as u8), endpoint);
+            (at, decode_endpoint(value))
+        };
+        Ok(held.iter().map(of).collect())
     }
 }
 

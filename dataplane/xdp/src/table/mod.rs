@@ -15,7 +15,9 @@ mod prefix;
 pub use classifier::{Classifier, Rule, RuleAction};
 pub use delivery::{DeliveryTable, END_MARKERS};
 pub use gtp::{N3Table, Session, SessionTable, Tunnel};
-pub use meter::{Class, Direction, Meter, MeterTable, Queue, QueueTable};
+pub use meter::{
+    Class, Direction, EndpointMeter, EndpointMeterTable, Meter, MeterTable, Queue, QueueTable,
+};
 pub use path::{
     Backup, BackupTable, LocalSid, LocalSidTable, NextHop, NextHopTable, Path, Policy, PolicyTable,
 };

@@ -28,6 +28,8 @@ use crate::maps::{Addresses, Maps, lock};
 pub struct Endpoint {
     pub slice_set: u16,
     pub direction: Direction,
+    /// Of [`EndpointMeterTable`](super::EndpointMeterTable); 0: it has no rates of its own.
+    pub endpoint: u16,
 }
 
 /// Of a destination in a slice set.
@@ -35,6 +37,8 @@ pub struct Endpoint {
 pub struct Route {
     pub slice: u16,
     pub action: RouteAction,
+    /// As of [`Endpoint`], of the destination.
+    pub endpoint: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,13 +88,13 @@ impl Row for Endpoint {
     }
 
     fn pack(&self, _maps: &Maps) -> Result<u64, Error> {
-        let (slice_set, direction) = (self.slice_set, self.direction as u8);
-        Ok(EndpointData { slice_set, direction }.pack())
+        let (slice_set, endpoint) = (self.slice_set, self.endpoint);
+        Ok(EndpointData { slice_set, direction: self.direction as u8, endpoint }.pack())
     }
 
     fn unpack(_maps: &Maps, data: u64) -> Self {
-        let EndpointData { slice_set, direction } = EndpointData::unpack(data);
-        Self { slice_set, direction: Direction::parse(direction) }
+        let EndpointData { slice_set, direction, endpoint } = EndpointData::unpack(data);
+        Self { slice_set, direction: Direction::parse(direction), endpoint }
     }
 
     fn exact(maps: &Maps) -> &Mutex<Addresses> {
@@ -120,16 +124,16 @@ impl Row for Route {
             RouteAction::Local => 0,
             RouteAction::Policy(id) => id,
         };
-        Ok(RouteData { policy, slice: self.slice }.pack())
+        Ok(RouteData { policy, slice: self.slice, endpoint: self.endpoint }.pack())
     }
 
     fn unpack(_maps: &Maps, data: u64) -> Self {
-        let RouteData { policy, slice } = RouteData::unpack(data);
+        let RouteData { policy, slice, endpoint } = RouteData::unpack(data);
         let action = match policy {
             0 => RouteAction::Local,
             id => RouteAction::Policy(id),
         };
-        Self { slice, action }
+        Self { slice, action, endpoint }
     }
 
     fn exact(maps: &Maps) -> &Mutex<Addresses> {

@@ -22,8 +22,8 @@ pub fn put(switch: &Switch, entry: &Entry) {
             switch.port.put(e.port.0, &kind)
         }
         Entry::Endpoint(e) => {
-            let value =
-                xdp::Endpoint { slice_set: e.slice_set.0, direction: direction(e.direction) };
+            let (direction, endpoint) = (direction(e.direction), e.endpoint.0);
+            let value = xdp::Endpoint { slice_set: e.slice_set.0, direction, endpoint };
             switch.endpoint.put((e.port.0, e.prefix), &value)
         }
         Entry::Classifier(e) => {
@@ -53,7 +53,7 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 RouteAction::Local => xdp::RouteAction::Local,
                 RouteAction::Policy(policy) => xdp::RouteAction::Policy(policy.0),
             };
-            let value = xdp::Route { slice: e.slice.0, action };
+            let value = xdp::Route { slice: e.slice.0, action, endpoint: e.endpoint.0 };
             switch.route.put((e.slice_set.0, e.prefix), &value)
         }
         Entry::SliceMeter(e) => {
@@ -70,6 +70,16 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 maximum_burst_bytes: e.maximum_burst_bytes,
             };
             switch.meter.put((e.slice.0, direction(e.direction)), &value)
+        }
+        Entry::EndpointMeter(e) => {
+            let value = xdp::EndpointMeter {
+                guaranteed_bps: e.guaranteed_bps,
+                guaranteed_burst_bytes: e.guaranteed_burst_bytes,
+                maximum_bps: e.maximum_bps,
+                maximum_burst_bytes: e.maximum_burst_bytes,
+            };
+            let at = (e.slice.0, direction(e.direction), e.endpoint.0);
+            switch.endpoint_meter.put(at, &value)
         }
         Entry::Policy(e) => {
             let each = e.paths.iter();
@@ -121,6 +131,7 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 slice_set: e.slice_set.0,
                 direction: direction(e.direction),
                 qfis: e.qfis,
+                endpoint: e.endpoint.0,
             };
             switch.session.put(e.teid, &value)
         }
@@ -145,6 +156,9 @@ pub fn remove(switch: &Switch, key: &Key) -> bool {
         Key::Generation => switch.facts.set_generation(None).map(|()| true),
         Key::N3Address(address) => switch.n3.remove(address),
         Key::GtpSession(teid) => switch.session.remove(teid),
+        Key::EndpointMeter(slice, way, endpoint) => {
+            switch.endpoint_meter.remove((slice.0, direction(way), endpoint.0))
+        }
     };
     result.unwrap_or_else(|error| panic!("{key:?}: {}", super::chain(&error)))
 }

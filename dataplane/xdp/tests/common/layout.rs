@@ -11,9 +11,10 @@ use aya::programs::{Xdp, XdpMode};
 use selvedge_pipeline::entry::FUNCTION_UDT46;
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry,
-    Entry, GenerationEntry, GtpSessionEntry, HookId, LocalSidAction, LocalSidEntry, N3AddressEntry,
-    NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortId, PortKind,
-    PortQueueEntry, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, Tunnel,
+    EndpointId, Entry, GenerationEntry, GtpSessionEntry, HookId, LocalSidAction, LocalSidEntry,
+    N3AddressEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortId,
+    PortKind, PortQueueEntry, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet,
+    Tunnel,
 };
 
 /// Hosts at `p1` and `p2`, which are ports 1 and 2.
@@ -32,11 +33,13 @@ pub fn entries() -> Vec<Entry> {
     let net = |text: &str| text.parse().unwrap();
     let port = |port, kind| Entry::Port(PortEntry { port: PortId(port), kind });
     let endpoint = |port, prefix| {
-        let (port, direction) = (PortId(port), Direction::Uplink);
-        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
+        let (port, direction, endpoint) = (PortId(port), Direction::Uplink, EndpointId::NONE);
+        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
     };
-    let route =
-        |prefix, action| Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action });
+    let route = |prefix, action| {
+        let endpoint = EndpointId::NONE;
+        Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint })
+    };
     let delivery = |prefix, port, mac, tunnel| {
         Entry::Delivery(DeliveryEntry { slice, prefix, port: PortId(port), mac, tunnel })
     };
@@ -117,6 +120,7 @@ pub fn entries() -> Vec<Entry> {
             slice_set,
             direction: Direction::Uplink,
             qfis: 1 << 9,
+            endpoint: EndpointId::NONE,
         })),
     ];
     entries.sort();

@@ -90,6 +90,7 @@ const PREFIXES: [&str; 11] = [
 ];
 const SETS: [u16; 4] = [1, 2, 3, 0xffff];
 const SLICES: [u16; 3] = [1, 2, 16_383];
+const ENDPOINTS: [u16; 4] = [0, 0, 1, 65_535];
 const POLICIES: [u32; 6] = [1, 2, 3, 4, 5, 65_535];
 /// The last four are at the ends of what the programs have slots for.
 const SIDS: [u16; 14] =
@@ -159,6 +160,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             prefix: net(random),
             slice_set: SliceSet(random.of(&SETS)),
             direction: direction(random),
+            endpoint: EndpointId(random.of(&ENDPOINTS)),
         }));
     }
     let rules = match random.below(40) {
@@ -211,6 +213,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             } else {
                 RouteAction::Policy(PolicyId(random.of(&POLICIES)))
             },
+            endpoint: EndpointId(random.of(&ENDPOINTS)),
         }));
     }
     for slice in SLICES {
@@ -224,6 +227,21 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
                     guaranteed_burst_bytes: 30_000,
                     maximum_bps: random.of(&[0, 40_000_000]),
                     maximum_burst_bytes: 60_000,
+                }));
+            }
+        }
+    }
+    for slice in SLICES {
+        for (way, endpoint) in [(Direction::Uplink, 1), (Direction::Downlink, 65_535)] {
+            if random.chance(60) {
+                entries.push(Entry::EndpointMeter(EndpointMeterEntry {
+                    slice: SliceId(slice),
+                    direction: way,
+                    endpoint: EndpointId(endpoint),
+                    guaranteed_bps: random.of(&[0, 10_000_000]),
+                    guaranteed_burst_bytes: 15_000,
+                    maximum_bps: random.of(&[0, 20_000_000]),
+                    maximum_burst_bytes: 30_000,
                 }));
             }
         }
@@ -326,6 +344,7 @@ fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
                 prefix: gnb.into(),
                 slice_set: SliceSet(random.of(&SETS)),
                 direction: Direction::Uplink,
+                endpoint: EndpointId(random.of(&ENDPOINTS)),
             }));
         }
         if random.chance(90) {
@@ -338,6 +357,7 @@ fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
                 slice_set: SliceSet(random.of(&SETS)),
                 direction: random.of(&[Direction::Uplink, Direction::Downlink]),
                 qfis: random.of(&[0, 0, 1 << 5, u64::MAX, 1 << 63 | 1 << 5]),
+                endpoint: EndpointId(random.of(&ENDPOINTS)),
             })));
         }
     }

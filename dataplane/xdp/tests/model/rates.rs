@@ -62,20 +62,61 @@ fn at_most(level: u128, limit: u128, advance: u128, found: bool) -> bool {
 /// What one frame met: colour and ECN, or a reason.
 type Met = Result<(bool, u8), u8>;
 
-struct Slice {
-    meter: SliceMeterEntry,
+/// Rates of the endpoint's own.
+struct Own {
+    meter: EndpointMeterEntry,
     guaranteed: Bucket,
     maximum: Bucket,
 }
 
-impl Slice {
-    /// What `meter` of the programs should say of a packet of `len` bytes: whether it is in
-    /// profile. `found` is what became of it, `in_profile` what they said.
+struct Slice {
+    meter: SliceMeterEntry,
+    guaranteed: Bucket,
+    maximum: Bucket,
+    own: Option<Own>,
+}
+
+impl Own {
+    /// What they should say of a packet: whether it is within their guarantee, if there is one.
     fn judge(
         &mut self,
         now_ns: u64,
         len: u32,
         (found, in_profile): (Met, bool),
+    ) -> Result<Option<bool>, u8> {
+        let meter = &self.meter;
+        self.guaranteed.leak(now_ns);
+        self.maximum.leak(now_ns);
+        let burst = |bytes: u32| bits(bytes.max(MIN_BURST_BYTES));
+        let guarantees = meter.guaranteed_bps != 0;
+        let level = self.guaranteed.level + bits(len);
+        let within =
+            guarantees && at_most(level, burst(meter.guaranteed_burst_bytes), 0, in_profile);
+        if within {
+            self.guaranteed.add(len);
+        }
+        if meter.maximum_bps != 0 {
+            let level = self.maximum.level + bits(len);
+            let passed = found != Err(drop::OVER_ENDPOINT_MAXIMUM);
+            if !at_most(level, burst(meter.maximum_burst_bytes), 0, passed) && !within {
+                return Err(drop::OVER_ENDPOINT_MAXIMUM);
+            }
+            self.maximum.add(len);
+        }
+        Ok(guarantees.then_some(within))
+    }
+}
+
+impl Slice {
+    /// What `meter` of the programs should say of a packet of `len` bytes: whether it is in
+    /// profile. `found` is what became of it, `in_profile` what they said; `own`: whether it is
+    /// within the guarantee of its endpoint, if that has one.
+    fn judge(
+        &mut self,
+        now_ns: u64,
+        len: u32,
+        (found, in_profile): (Met, bool),
+        own: Option<bool>,
     ) -> Result<bool, u8> {
         let meter = &self.meter;
         self.guaranteed.leak(now_ns);
@@ -84,8 +125,8 @@ impl Slice {
         let guarantees = meter.class != Class::BestEffort && meter.guaranteed_bps != 0;
         let advance = if guarantees { advance(meter.guaranteed_burst_bytes) } else { 0 };
         let level = self.guaranteed.level + bits(len);
-        let in_profile =
-            guarantees && at_most(level, burst(meter.guaranteed_burst_bytes), advance, in_profile);
+        let conforms = at_most(level, burst(meter.guaranteed_burst_bytes), advance, in_profile);
+        let in_profile = guarantees && own.unwrap_or(conforms);
         if in_profile {
             self.guaranteed.add(len);
         }
@@ -177,8 +218,28 @@ fn meters(random: &mut Random) -> SliceMeterEntry {
     }
 }
 
+fn own_meter(random: &mut Random, id: u16) -> EndpointMeterEntry {
+    let guaranteed_bps = random.of(&[0, 500_000, 20_000_000]);
+    let more = random.of(&[0, 700_000, 55_555_555]);
+    // Within the margin of a packet nobody sees what the programs said, if the slice has no profile.
+    let burst = |random: &mut Random| random.below(50_000) as u32 + 2 * MIN_BURST_BYTES;
+    EndpointMeterEntry {
+        slice: SliceId(id),
+        direction: Direction::Uplink,
+        endpoint: EndpointId(id),
+        guaranteed_bps,
+        guaranteed_burst_bytes: burst(random),
+        maximum_bps: if more == 0 { 0 } else { guaranteed_bps + more },
+        maximum_burst_bytes: burst(random),
+    }
+}
+
+fn buckets(guaranteed_bps: u64, maximum_bps: u64) -> (Bucket, Bucket) {
+    (Bucket::new(guaranteed_bps), Bucket::new(maximum_bps))
+}
+
 /// Three slices, each with an endpoint, that share a fabric port and an access port.
-fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
+fn round(bed: &Bed, seed: u64, met: &mut [usize; 6]) {
     let mut random = Random(seed);
     let mut queues = [FABRIC[0], ACCESS[1]].map(|port| {
         let rate_bps = random.of(&[10_000_000, 97_000_000, 970_000_000, 9_700_000_000]);
@@ -192,7 +253,13 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
         let meter = SliceMeterEntry { slice: SliceId(id), ..meters(&mut random) };
         let route = |prefix: &str, action| {
             let prefix = prefix.parse().unwrap();
-            SliceRouteEntry { slice_set: SliceSet(id), prefix, slice: SliceId(id), action }
+            SliceRouteEntry {
+                slice_set: SliceSet(id),
+                prefix,
+                slice: SliceId(id),
+                action,
+                endpoint: EndpointId::NONE,
+            }
         };
         entries.extend([
             Entry::Endpoint(EndpointEntry {
@@ -200,6 +267,7 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
                 prefix: std::net::IpAddr::from([10, 1, 0, id as u8]).into(),
                 slice_set: SliceSet(id),
                 direction: Direction::Uplink,
+                endpoint: EndpointId(id),
             }),
             Entry::SliceRoute(route("0.0.0.0/0", RouteAction::Policy(PolicyId(1)))),
             Entry::SliceRoute(route("10.9.0.0/16", RouteAction::Local)),
@@ -212,9 +280,14 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
             }),
             Entry::SliceMeter(meter),
         ]);
-        let (guaranteed, maximum) =
-            (Bucket::new(meter.guaranteed_bps), Bucket::new(meter.maximum_bps));
-        slices.push(Slice { meter, guaranteed, maximum });
+        let own = random.chance(60).then(|| {
+            let meter = own_meter(&mut random, id);
+            entries.push(Entry::EndpointMeter(meter));
+            let (guaranteed, maximum) = buckets(meter.guaranteed_bps, meter.maximum_bps);
+            Own { meter, guaranteed, maximum }
+        });
+        let (guaranteed, maximum) = buckets(meter.guaranteed_bps, meter.maximum_bps);
+        slices.push(Slice { meter, guaranteed, maximum, own });
     }
     entries.extend(queues.iter().map(|queue| Entry::PortQueue(queue.entry)));
     bed.replace_entries(&entries);
@@ -256,7 +329,11 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
         let before = if way == Way::Encapsulate || way == Way::Local { ecn } else { outer_ecn };
         let mut profile = Ok(carried);
         if way.metered() {
-            let judged = slice.judge(now_ns, len, (found, in_profile));
+            // What comes back from a hook is its slice's, and nobody's in particular.
+            let own = slice.own.as_mut().filter(|_| way != Way::FromHook);
+            let said = (found, in_profile);
+            let own = own.map_or(Ok(None), |own| own.judge(now_ns, len, said));
+            let judged = own.and_then(|own| slice.judge(now_ns, len, said, own));
             let class = slice.meter.class;
             profile = judged.map(|in_profile| Profile { class, in_profile });
         }
@@ -286,7 +363,8 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 5]) {
             Ok((false, now)) if now == before => 1,
             Ok((false, _)) => 2,
             Err(drop::OVER_MAXIMUM) => 3,
-            Err(_) => 4,
+            Err(drop::OVER_ENDPOINT_MAXIMUM) => 4,
+            Err(_) => 5,
         }] += 1;
     }
 }
@@ -347,11 +425,13 @@ fn frame(way: Way, id: u16, len: u32, class: u8, ecn: u8) -> Vec<u8> {
 fn rates_are_those_of_exact_buckets() {
     in_netns(|| {
         let bed = Bed::new();
-        let mut met = [0; 5];
+        let mut met = [0; 6];
         for seed in 0..25 {
             round(&bed, seed, &mut met);
         }
-        println!("in profile, excess, marked, over the maximum, queue full: {met:?}");
+        println!(
+            "in profile, excess, marked, over the maximum, over the endpoint's, queue full: {met:?}"
+        );
         assert!(met.iter().all(|n| *n > 500), "{met:?}");
     });
 }

@@ -22,7 +22,7 @@ use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE
 use super::classify::Found;
 use super::icmp::Notice;
 use super::maps::{POLICY, PORT, SID, SLICE_COUNTERS};
-use super::meter::{Profile, meter};
+use super::meter::{Profile, meter, own_rates};
 use super::state::State;
 use super::tunnel::Prepared;
 use super::{
@@ -158,13 +158,14 @@ fn ingress(
     version: u8,
 ) -> Step {
     let (mut slice_set, mut direction) = (state.slice_set(), state.direction());
+    let mut endpoint = state.endpoint();
     let from_tunnel = slice_set != 0;
     if !from_tunnel {
-        let Some(endpoint) = lookup::endpoint(config, state.port(), inner.source, version) else {
+        let Some(bound) = lookup::endpoint(config, state.port(), inner.source, version) else {
             reveal(ctx, state, inner.source, version);
             return Err(drop::SPOOFED_SOURCE);
         };
-        (slice_set, direction) = (endpoint.slice_set, endpoint.direction);
+        (slice_set, direction, endpoint) = (bound.slice_set, bound.direction, bound.endpoint);
     }
     if !routable(inner.destination, version) {
         return Err(drop::UNSUPPORTED);
@@ -190,6 +191,10 @@ fn ingress(
     let route = lookup::route(config, slice_set, inner.destination, version);
     let route = route.ok_or(drop::NO_ROUTE)?;
     let slice = route.slice;
+    // Rates are those of the UE, whoever sends.
+    if direction & 1 == 0 {
+        endpoint = route.endpoint;
+    }
     // The route says that there is a way in the slice, the rule which one it is.
     let policy = if steered != 0 { steered } else { route.policy };
 
@@ -206,7 +211,8 @@ fn ingress(
             (*counters).bytes += u64::from(inner.len);
         }
     }
-    let profile = meter(config, state, slice, direction, inner.len, counters)?
+    let own = own_rates(config, state, slice, direction, endpoint, inner.len)?;
+    let profile = meter(config, state, slice, direction, inner.len, counters, own)?
         .unwrap_or(Profile::BEST_EFFORT);
     if !profile.excess
         && let Some(counters) = counters

@@ -94,7 +94,7 @@ fn uplink(
     session: SessionData,
 ) -> Step {
     let source = outer.packet.source;
-    let profile = lookup::profile(session.profile).ok_or(drop::UNKNOWN_TEID)?;
+    let profile = lookup::profile(session.profile.into()).ok_or(drop::UNKNOWN_TEID)?;
     if u32::from(profile.port) != state.port() || profile.peer != source {
         // Perhaps the gNB has moved, and shows it.
         access::bound(ctx, state, source, outer.version);
@@ -168,6 +168,7 @@ fn uplink(
     }
     state.set_slice_set(profile.slice_set);
     state.set_direction(profile.direction);
+    state.set_endpoint(session.endpoint);
     jump(ctx, STAGE_ACCESS)
 }
 

@@ -78,6 +78,9 @@ pub(super) static METER: Array<MeterValue> = Array::with_max_entries(SLICE_SLOTS
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static METER_STATE: Array<MeterState> = Array::with_max_entries(SLICE_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static ENDPOINT_METER: HashMap<u32, EndpointMeterValue> =
+    HashMap::with_max_entries(MAX_ENDPOINT_METERS, NO_PREALLOC);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static POLICY: Array<PolicyValue> = Array::with_max_entries(POLICY_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static PATH_SET: HashMap<u32, PathSetValue> =
@@ -179,7 +182,8 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
     named! {
         CONFIG FACTS PORT_NAME PORT_BY_LOW_IFINDEX PORT_BY_IFINDEX HOOK_BY_IFINDEX PORT PORT_STATE
         DEVICE ENDPOINT_V4 ENDPOINT_V4_AT ENDPOINT_V6 ENDPOINT_V6_AT ENDPOINT_PREFIX RULE RULE_NODE
-        ROUTE_V4 ROUTE_V4_AT ROUTE_V6 ROUTE_V6_AT ROUTE_PREFIX METER METER_STATE POLICY PATH_SET SID BACKUP
+        ROUTE_V4 ROUTE_V4_AT ROUTE_V6 ROUTE_V6_AT ROUTE_PREFIX METER METER_STATE ENDPOINT_METER
+        POLICY PATH_SET SID BACKUP
         DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
         SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH PORT_COUNTERS_BASE SLICE_COUNTERS_BASE

@@ -16,7 +16,7 @@ use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, 
 
 use super::icmp::Notice;
 use super::maps::{HOOK, HOOK_COUNTERS, PORT, PORT_COUNTERS, SID, SOCKET};
-use super::meter::{Profile, meter};
+use super::meter::{Own, Profile, meter};
 use super::state::State;
 use super::tunnel::Prepared;
 use super::{Step, egress, icmp, jump, lookup, packet, repair, tunnel};
@@ -82,7 +82,8 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     let mut class = (outer.be16::<14>() >> 4) as u8;
     if state.kind() == PORT_COMPUTE
         && direction <= 1
-        && let Some(profile) = meter(config, state, slice, direction as u8, payload_len, None)?
+        && let Some(profile) =
+            meter(config, state, slice, direction as u8, payload_len, None, Own::None)?
     {
         class = profile.dscp() << 2 | class & 3;
         set_class(outer, class);

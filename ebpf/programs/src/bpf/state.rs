@@ -63,6 +63,7 @@ impl State {
     field!(tunnel, set_tunnel, tunnel: u64);
     field!(label, set_label, label: u32);
     field!(slice_set, set_slice_set, slice_set: u16);
+    field!(endpoint, set_endpoint, endpoint: u16);
     field!(dscp, set_dscp, dscp: u8);
     field!(notice, set_notice, notice: u8);
 

@@ -249,6 +249,10 @@ impl<K, V> HashMap<K, V> {
         // SAFETY: a value of this map, which stays where it is while the program runs.
         self.def.get(key.borrow()).map(|value| unsafe { value.as_ref() })
     }
+
+    pub(crate) fn get_ptr_mut(&'static self, key: impl Borrow<K>) -> Option<*mut V> {
+        self.def.get(key.borrow()).map(NonNull::as_ptr)
+    }
 }
 
 impl<K, V: Copy> LruHashMap<K, V> {

@@ -55,8 +55,8 @@ fn session() -> impl Strategy<Value = Entry> {
         ipv6().prop_map(|v6| (None, Some(v6))),
         (ipv4(), ipv6()).prop_map(|(v4, v6)| (Some(v4), Some(v6))),
     ];
-    (1u32.., port(), address(), ue, slice_set(), direction(), any::<u64>()).prop_map(
-        |(teid, port, gnb, (ue_ipv4, ue_ipv6), slice_set, direction, qfis)| {
+    (1u32.., port(), address(), ue, slice_set(), direction(), (any::<u64>(), endpoint())).prop_map(
+        |(teid, port, gnb, (ue_ipv4, ue_ipv6), slice_set, direction, (qfis, endpoint))| {
             Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
                 port,
@@ -66,9 +66,14 @@ fn session() -> impl Strategy<Value = Entry> {
                 slice_set,
                 direction,
                 qfis,
+                endpoint,
             }))
         },
     )
+}
+
+fn endpoint() -> impl Strategy<Value = EndpointId> {
+    any::<u16>().prop_map(EndpointId)
 }
 
 fn port() -> impl Strategy<Value = PortId> {
@@ -145,15 +150,28 @@ fn entry() -> impl Strategy<Value = Entry> {
     let route = prop_oneof![Just(RouteAction::Local), policy().prop_map(RouteAction::Policy)];
     prop_oneof![
         (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
-        (port(), net(), slice_set(), direction()).prop_map(
-            |(port, prefix, slice_set, direction)| {
-                Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction })
+        (port(), net(), slice_set(), direction(), endpoint()).prop_map(
+            |(port, prefix, slice_set, direction, endpoint)| {
+                Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
             }
         ),
         classifier(),
-        (slice_set(), net(), slice(), route).prop_map(|(slice_set, prefix, slice, action)| {
-            Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
-        }),
+        (slice_set(), net(), slice(), route, endpoint()).prop_map(
+            |(slice_set, prefix, slice, action, endpoint)| {
+                Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint })
+            }
+        ),
+        (slice(), direction(), 1u16.., any::<(u64, u32, u64, u32)>()).prop_map(
+            |(slice, direction, endpoint, rates)| Entry::EndpointMeter(EndpointMeterEntry {
+                slice,
+                direction,
+                endpoint: EndpointId(endpoint),
+                guaranteed_bps: rates.0,
+                guaranteed_burst_bytes: rates.1,
+                maximum_bps: rates.2,
+                maximum_burst_bytes: rates.3,
+            })
+        ),
         (slice(), direction(), class(), any::<(u64, u32, u64, u32)>()).prop_map(
             |(slice, direction, class, rates)| Entry::SliceMeter(SliceMeterEntry {
                 slice,
@@ -479,7 +497,7 @@ fn what_is_refused_and_how() {
             "parameter slice_set: given twice",
         ),
         (
-            raw(TableKind::Endpoint, &port1, (3, &[(1, &[1]), (2, &[2])]), 0),
+            raw(TableKind::Endpoint, &port1, (3, &[(1, &[1]), (2, &[2]), (3, &[0])]), 0),
             Code::OutOfRange,
             "table endpoint, direction: does not fit 1 bits",
         ),
@@ -560,6 +578,7 @@ fn what_cannot_be_written_down() {
             prefix: prefix.parse().unwrap(),
             slice_set: SliceSet(1),
             direction: Direction::Uplink,
+            endpoint: EndpointId::NONE,
         })
     };
     let rule = |priority, source: &str| {
@@ -600,6 +619,7 @@ fn what_cannot_be_written_down() {
             slice_set: SliceSet(1),
             direction: Direction::Uplink,
             qfis: 0,
+            endpoint: EndpointId::NONE,
         }))
     };
     let n3 = |text: &str| Entry::N3Address(N3AddressEntry { address: text.parse().unwrap() });
@@ -734,6 +754,7 @@ fn ids_stay() {
             "backup=12: repair=18",
             "n3_address=13: end_tunnels=20",
             "gtp_session=14: decapsulate_gtp=21",
+            "endpoint_meter=15: meter_endpoint=24",
         ]
     );
     assert_eq!((tables::PATHS.id, tables::PATHS.name), (0x1100_0001, "paths"));

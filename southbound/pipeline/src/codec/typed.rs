@@ -19,6 +19,7 @@ struct Range {
 }
 
 const PORT: Range = Range { min: 1, max: 255, text: "1..=255" };
+const ENDPOINT: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
 const BACKUP: Range = Range { min: 1, max: 127, text: "1..=127" };
 const BACKUP_OR_NONE: Range = Range { min: 0, max: 127, text: "0..=127" };
 const NODE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
@@ -73,6 +74,11 @@ pub(super) fn key(row: &Row) -> Result<Key, CodecError> {
         }
         TableKind::N3Address => Key::N3Address(prefix::address(row.exact("address", &ADDRESS)?)),
         TableKind::GtpSession => Key::GtpSession(row.exact("teid", &TEID)? as u32),
+        TableKind::EndpointMeter => Key::EndpointMeter(
+            SliceId(row.exact("slice", &SLICE)? as u16),
+            direction(row.exact("direction", &BIT)?),
+            EndpointId(row.exact("endpoint", &ENDPOINT)? as u16),
+        ),
     })
 }
 
@@ -90,6 +96,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             prefix,
             slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
             direction: direction(row.param("direction", &BIT)?),
+            endpoint: row.endpoint_param()?,
         }),
         Key::Classifier(priority) => Entry::Classifier(Box::new(ClassifierEntry {
             priority,
@@ -116,6 +123,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 "local" => RouteAction::Local,
                 _ => RouteAction::Policy(PolicyId(row.param("policy", &POLICY)? as u32)),
             },
+            endpoint: row.endpoint_param()?,
         }),
         Key::SliceMeter(slice, direction) => Entry::SliceMeter(SliceMeterEntry {
             slice,
@@ -199,7 +207,19 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
                 direction: direction(row.param("direction", &BIT)?),
                 qfis: row.param("qfis", &U64)? as u64,
+                endpoint: row.endpoint_param()?,
             }))
+        }
+        Key::EndpointMeter(slice, direction, endpoint) => {
+            Entry::EndpointMeter(EndpointMeterEntry {
+                slice,
+                direction,
+                endpoint,
+                guaranteed_bps: row.param("guaranteed_bps", &U64)? as u64,
+                guaranteed_burst_bytes: row.param("guaranteed_burst_bytes", &U32)? as u32,
+                maximum_bps: row.param("maximum_bps", &U64)? as u64,
+                maximum_burst_bytes: row.param("maximum_burst_bytes", &U32)? as u32,
+            })
         }
     })
 }
@@ -220,6 +240,7 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.action("bind");
             row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
             row.param("direction", &BIT, e.direction as u8)?;
+            row.param("endpoint", &U16, e.endpoint.0)?;
         }
         Entry::Classifier(e) => {
             row.priority(e.priority)?;
@@ -261,6 +282,7 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
                     row.param("policy", &POLICY, policy.0)?;
                 }
             }
+            row.param("endpoint", &U16, e.endpoint.0)?;
         }
         Entry::SliceMeter(e) => {
             row.exact("slice", &SLICE, e.slice.0)?;
@@ -364,6 +386,17 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("qfis", &U64, e.qfis)?;
+            row.param("endpoint", &U16, e.endpoint.0)?;
+        }
+        Entry::EndpointMeter(e) => {
+            row.exact("slice", &SLICE, e.slice.0)?;
+            row.exact("direction", &BIT, e.direction as u8)?;
+            row.exact("endpoint", &ENDPOINT, e.endpoint.0)?;
+            row.action("meter_endpoint");
+            row.param("guaranteed_bps", &U64, e.guaranteed_bps)?;
+            row.param("guaranteed_burst_bytes", &U32, e.guaranteed_burst_bytes)?;
+            row.param("maximum_bps", &U64, e.maximum_bps)?;
+            row.param("maximum_burst_bytes", &U32, e.maximum_burst_bytes)?;
         }
     }
     Ok(row.finish())
@@ -519,6 +552,10 @@ impl Row {
 
     fn slice_param(&self) -> Result<SliceId, CodecError> {
         Ok(SliceId(self.param("slice", &SLICE)? as u16))
+    }
+
+    fn endpoint_param(&self) -> Result<EndpointId, CodecError> {
+        Ok(EndpointId(self.param("endpoint", &U16)? as u16))
     }
 
     fn port_param(&self) -> Result<PortId, CodecError> {

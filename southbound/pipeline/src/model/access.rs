@@ -11,8 +11,8 @@ use super::{
     wire::{self, Profile},
 };
 use crate::{
-    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, PortId, RouteAction,
-    SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, paths, prefix,
+    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, EndpointId, PortId,
+    RouteAction, SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, paths, prefix,
 };
 
 const ICMPV6: u8 = 58;
@@ -47,7 +47,7 @@ impl Run<'_> {
         &mut self,
         frame: &[u8],
         packet: Packet,
-        of: (SliceSet, Direction),
+        of: (SliceSet, Direction, EndpointId),
     ) -> Step {
         let discovery = packet.protocol == ICMPV6
             && packet.version == Version::V6
@@ -106,12 +106,12 @@ impl Run<'_> {
 
     /// B.4 to B.10.
     fn ingress(&mut self, frame: &[u8], mut packet: Packet, sender: Sender<'_>) -> Step {
-        let (mut slice_set, direction) = match sender {
+        let (mut slice_set, direction, sends) = match sender {
             Sender::Elsewhere(_, of) => of,
             Sender::Here(port, frame) => {
                 let endpoint = self.bound(port, frame, packet.source)?;
                 let endpoint = endpoint.ok_or(DropReason::SpoofedSource)?;
-                (endpoint.slice_set, endpoint.direction)
+                (endpoint.slice_set, endpoint.direction, endpoint.endpoint)
             }
         };
         if !routable(packet.destination) {
@@ -171,6 +171,8 @@ impl Run<'_> {
             key,
             format_args!("{}: slice {}, {target}", route.prefix, route.slice.0),
         );
+        let endpoint = if direction == Direction::Uplink { sends } else { route.endpoint };
+        self.endpoint_meter(route.slice, direction, endpoint);
         let profile = self.meter(route.slice, direction).unwrap_or(Profile::BEST_EFFORT);
 
         match steered.unwrap_or(route.action) {
@@ -222,10 +224,23 @@ impl Run<'_> {
         Outer { bytes }
     }
 
+    /// Step B.9 of an endpoint's own rates. With full buckets they change nothing.
+    fn endpoint_meter(&mut self, slice: SliceId, direction: Direction, endpoint: EndpointId) {
+        if endpoint == EndpointId::NONE {
+            return;
+        }
+        let key = format!("slice {}, {}, endpoint {}", slice.0, word(direction), endpoint.0);
+        let Some(meter) = self.switch.endpoint_meter(slice, direction, endpoint) else {
+            return self.miss(TableKind::EndpointMeter, key);
+        };
+        let (guaranteed, maximum) = (meter.guaranteed_bps, meter.maximum_bps);
+        let detail = format!("{guaranteed} bit/s guaranteed, {maximum} bit/s at most; 0: none");
+        self.hit(TableKind::EndpointMeter, key, detail);
+    }
+
     /// Step B.9, with a full bucket. `None`: the slice is not metered here.
     pub(super) fn meter(&mut self, slice: SliceId, direction: Direction) -> Option<Profile> {
-        let way = if direction == Direction::Uplink { "uplink" } else { "downlink" };
-        let key = format!("slice {}, {way}", slice.0);
+        let key = format!("slice {}, {}", slice.0, word(direction));
         let Some(meter) = self.switch.meter(slice, direction) else {
             self.miss(TableKind::SliceMeter, key);
             return None;
@@ -248,8 +263,7 @@ impl Run<'_> {
             self.reveal(port, frame, source)?;
             return Ok(None);
         };
-        let way = if endpoint.direction == Direction::Uplink { "uplink" } else { "downlink" };
-        let set = endpoint.slice_set.0;
+        let (set, way) = (endpoint.slice_set.0, word(endpoint.direction));
         self.hit(
             TableKind::Endpoint,
             key,
@@ -402,6 +416,13 @@ fn flow(packet: &Packet) -> String {
             "{source} port {from} -> {destination} port {to}, protocol {protocol}, dscp {dscp}"
         ),
         None => format!("{source} -> {destination}, protocol {protocol}, dscp {dscp}"),
+    }
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Uplink => "uplink",
+        Direction::Downlink => "downlink",
     }
 }
 

@@ -9,8 +9,8 @@ use super::{
     wire::{self, Profile},
 };
 use crate::{
-    BackupEntry, Direction, DropReason, LocalSidAction, NextHopEntry, NodeSid, OnFailure, PortId,
-    SliceId, SliceSet, TableKind, entry::gateway,
+    BackupEntry, Direction, DropReason, EndpointId, LocalSidAction, NextHopEntry, NodeSid,
+    OnFailure, PortId, SliceId, SliceSet, TableKind, entry::gateway,
 };
 
 /// Segments that one switch may consume of a packet before it has to leave (C.3).
@@ -155,7 +155,7 @@ impl Run<'_> {
             0 => Direction::Downlink,
             _ => Direction::Uplink,
         };
-        let sender = Sender::Elsewhere(link.addresses.1, (set, direction));
+        let sender = Sender::Elsewhere(link.addresses.1, (set, direction, EndpointId::NONE));
         self.deliver(slice, profile, &packet, Told { packet: &came, sender })
     }
 

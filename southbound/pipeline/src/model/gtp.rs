@@ -188,7 +188,7 @@ impl Run<'_> {
         if told & 1 == 1 && (1..=2).contains(&ecn(class)) {
             packet.set_ecn(told);
         }
-        self.carried(frame, packet, (session.slice_set, session.direction))
+        self.carried(frame, packet, (session.slice_set, session.direction, session.endpoint))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::access::routable;
 use super::frame::{self, Packet, Version};
 use super::{Run, Step, Verdict, wire};
-use crate::{Direction, DropReason, PortId, SliceSet, entry::gateway};
+use crate::{Direction, DropReason, EndpointId, PortId, SliceSet, entry::gateway};
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -23,8 +23,8 @@ pub(super) enum Sender<'a> {
     /// At this port, where the frame came in.
     Here(PortId, &'a [u8]),
     /// Behind a tunnel or at another switch: the link-layer address that the frame came from, and
-    /// what the sender's packets have for set and direction.
-    Elsewhere([u8; 6], (SliceSet, Direction)),
+    /// what the sender's packets have for set and direction, and whose rates hold.
+    Elsewhere([u8; 6], (SliceSet, Direction, EndpointId)),
 }
 
 /// A packet that may turn out to be too big, and who is told then.
@@ -86,7 +86,7 @@ impl Run<'_> {
                 frame.extend(message(notice, own, packet.source, quote));
                 Ok(Verdict::Answer { port, frame })
             }
-            Sender::Elsewhere(mac, (set, direction)) => {
+            Sender::Elsewhere(mac, (set, direction, _)) => {
                 if set.0 == 0 {
                     return Err(notice.reason());
                 }
@@ -98,7 +98,7 @@ impl Run<'_> {
                     Direction::Uplink => Direction::Downlink,
                     Direction::Downlink => Direction::Uplink,
                 };
-                self.carried(&frame, packet, (set, back))
+                self.carried(&frame, packet, (set, back, EndpointId::NONE))
             }
         }
     }

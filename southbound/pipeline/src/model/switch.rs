@@ -148,6 +148,18 @@ impl Switch {
         }
     }
 
+    pub(super) fn endpoint_meter(
+        &self,
+        slice: SliceId,
+        direction: Direction,
+        endpoint: EndpointId,
+    ) -> Option<&EndpointMeterEntry> {
+        match self.entries.get(&Key::EndpointMeter(slice, direction, endpoint))? {
+            Entry::EndpointMeter(entry) => Some(entry),
+            _ => None,
+        }
+    }
+
     pub(super) fn policy(&self, policy: PolicyId) -> Option<&PolicyEntry> {
         match self.entries.get(&Key::Policy(policy))? {
             Entry::Policy(entry) => Some(entry),

@@ -8,9 +8,10 @@ use etherparse::{IpHeaders, NetHeaders, PacketHeaders};
 
 use super::*;
 use crate::{
-    Class, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry, Entry, LocalSidAction,
-    LocalSidEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortKind,
-    RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, entry::gateway,
+    Class, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry,
+    LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId,
+    PortEntry, PortKind, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet,
+    entry::gateway,
 };
 
 const NODE: u16 = 0x11;
@@ -50,12 +51,13 @@ fn sid(sid: u16, action: LocalSidAction) -> Entry {
 
 fn endpoint(port: PortId, prefix: &str, slice_set: SliceSet) -> Entry {
     let direction = if port == ROBOT_PORT { Direction::Uplink } else { Direction::Downlink };
-    Entry::Endpoint(EndpointEntry { port, prefix: net(prefix), slice_set, direction })
+    let endpoint = EndpointId::NONE;
+    Entry::Endpoint(EndpointEntry { port, prefix: net(prefix), slice_set, direction, endpoint })
 }
 
 fn route(set: u16, prefix: &str, slice: SliceId, action: RouteAction) -> Entry {
-    let (slice_set, prefix) = (SliceSet(set), net(prefix));
-    Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action })
+    let (slice_set, prefix, endpoint) = (SliceSet(set), net(prefix), EndpointId::NONE);
+    Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint })
 }
 
 fn delivery(slice: SliceId, prefix: &str, port: PortId, mac: [u8; 6]) -> Entry {

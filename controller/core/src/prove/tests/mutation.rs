@@ -156,6 +156,10 @@ impl Case {
                 1 => e.guaranteed_bps = 0,
                 _ => e.class = Class::BestEffort,
             },
+            Entry::EndpointMeter(e) => match random.below(2) {
+                0 => e.guaranteed_bps = e.guaranteed_bps.saturating_mul(1_000),
+                _ => e.slice = slice,
+            },
             Entry::Policy(e) => {
                 // In place of the right path, or beside it.
                 if random.below(2) == 0 {

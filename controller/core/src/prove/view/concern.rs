@@ -109,6 +109,9 @@ impl View {
                     dirty.topics.push(Topic::Meter(slice, direction));
                     dirty.sources.insert((node, slice, direction));
                 }
+                Key::EndpointMeter(slice, direction, _) => {
+                    dirty.topics.push(Topic::Meter(slice, direction));
+                }
                 Key::Policy(policy) => {
                     dirty.policies.insert((node, policy));
                     self.used(node, policy, &uses(old.as_ref()), &used_after);
