@@ -44,6 +44,14 @@ fn the_example_passes_and_is_told_in_tap_and_junit() -> Result<()> {
 }
 
 #[test]
+fn endpoints_get_their_own_rates() -> Result<()> {
+    let _turn = turn();
+    let output = lab_test("t-labrates", "examples/tests/rates.yaml", &[])?;
+    ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    Ok(())
+}
+
+#[test]
 fn a_step_that_fails_ends_the_test_and_says_why() -> Result<()> {
     let _turn = turn();
     let dir = std::env::temp_dir().join("selvedge-t-labfail");
