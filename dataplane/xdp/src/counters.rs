@@ -26,7 +26,7 @@ pub struct Totals {
     pub received: u64,
     /// Given to the device of a port, which has not refused it.
     pub forwarded: u64,
-    /// Handed to the kernel's stack: LLDP.
+    /// Left to the agent: LLDP, router solicitations, DHCP.
     pub passed: u64,
     /// ARP requests and neighbor solicitations answered by the program.
     pub answered: u64,

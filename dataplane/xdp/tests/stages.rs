@@ -697,6 +697,34 @@ fn the_virtual_queue_drains_at_its_rate() {
     });
 }
 
+/// The agent hears of a port what `HOST_REQUESTS_PER_SECOND` says, at once and in a second.
+#[test]
+fn a_host_cannot_flood_the_agent() {
+    in_netns(|| {
+        let bed = bed();
+        let source = "fe80::7".parse::<Ipv6Addr>().unwrap().octets();
+        let routers = "ff02::2".parse::<Ipv6Addr>().unwrap().octets();
+        let builder = PacketBuilder::ethernet2(HOST, [0x33, 0x33, 0, 0, 0, 2]);
+        let mut solicitation = Vec::new();
+        let builder = builder.ipv6(source, routers, 255);
+        let message = builder.icmpv6_raw(133, 0, [0; 4]);
+        message.write(&mut solicitation, &[]).unwrap();
+        let start = Instant::now();
+        let mut passed = 0;
+        let dropped = loop {
+            match bed.switch.test_run(bed.access, &solicitation).unwrap().verdict {
+                Verdict::Passed => passed += 1,
+                Verdict::Dropped(reason) => break reason,
+                other => panic!("{other:?}"),
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{passed} passed");
+        };
+        assert_eq!(dropped, drop::TOO_MANY_REQUESTS);
+        let most = 100.0 * (1.0 + start.elapsed().as_secs_f64());
+        assert!((100..=most.ceil() as u64).contains(&passed), "{passed} of {most}");
+    });
+}
+
 #[test]
 fn every_truncation_is_dropped_or_sent_whole() {
     in_netns(|| {

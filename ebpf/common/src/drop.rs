@@ -34,9 +34,11 @@ pub const ERROR_INDICATION: u8 = 26;
 pub const TRANSMIT_ERROR: u8 = 27;
 /// Beyond its endpoint's own maximum rate.
 pub const OVER_ENDPOINT_MAXIMUM: u8 = 28;
+/// What hosts of the port ask the agent, beyond `HOST_REQUESTS_PER_SECOND`.
+pub const TOO_MANY_REQUESTS: u8 = 29;
 
 /// Number of reasons.
-pub const REASONS: usize = 29;
+pub const REASONS: usize = 30;
 
 /// Names by number, as metrics and traces print them.
 pub const NAMES: [&str; REASONS] = [
@@ -69,4 +71,5 @@ pub const NAMES: [&str; REASONS] = [
     "error_indication",
     "transmit_error",
     "over_endpoint_maximum",
+    "too_many_requests",
 ];

@@ -75,6 +75,9 @@ pub const N3_ADDRESSES: usize = 4;
 pub const GTP_ANSWERS_PER_SECOND: u64 = 1000;
 /// ICMP errors that one port may be the cause of in a second, and at once.
 pub const ICMP_ERRORS_PER_SECOND: u64 = 1000;
+/// Router solicitations and DHCP messages of one port that the agent hears in a second, and at
+/// once.
+pub const HOST_REQUESTS_PER_SECOND: u64 = 100;
 /// UDP source ports of tunnels are this and 14 bits of the flow's label (RFC 6335 §6, dynamic).
 pub const TUNNEL_SOURCE_PORT: u16 = 0xc000;
 

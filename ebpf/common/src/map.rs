@@ -158,5 +158,6 @@ pub const PINNED: &[Spec] = &[
     array::<QueueState>("EVENT_RATE", PORT_SLOTS),
     array::<QueueState>("GTP_RATE", PORT_SLOTS),
     array::<QueueState>("ICMP_RATE", PORT_SLOTS),
+    array::<QueueState>("HOST_RATE", PORT_SLOTS),
     array::<ProbeValue>("PROBE", MAX_PORT_ID as u32 + 1),
 ];

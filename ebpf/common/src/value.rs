@@ -453,7 +453,8 @@ pub struct QueueValue {
     pub prepay_bytes: u32,
 }
 
-/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`, `ICMP_RATE`): a theoretical arrival time, on a cache line of its own.
+/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`, `ICMP_RATE`, `HOST_RATE`): a theoretical arrival
+/// time, on a cache line of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {

@@ -70,11 +70,13 @@ pub enum DropReason {
     TransmitError = 27,
     /// Beyond its endpoint's own maximum rate.
     OverEndpointMaximum = 28,
+    /// More router solicitations and DHCP messages of a port than the agent hears: 100 a second.
+    TooManyRequests = 29,
 }
 
 impl DropReason {
     /// Every reason, indexed by its value.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Malformed,
         Self::PortDisabled,
         Self::Unsupported,
@@ -104,6 +106,7 @@ impl DropReason {
         Self::ErrorIndication,
         Self::TransmitError,
         Self::OverEndpointMaximum,
+        Self::TooManyRequests,
     ];
 
     /// The name that counters, traces and documents use.
@@ -138,6 +141,7 @@ impl DropReason {
             Self::ErrorIndication => "error_indication",
             Self::TransmitError => "transmit_error",
             Self::OverEndpointMaximum => "over_endpoint_maximum",
+            Self::TooManyRequests => "too_many_requests",
         }
     }
 
@@ -179,7 +183,7 @@ mod tests {
             assert_eq!(DropReason::from_u8(reason as u8), Some(reason));
             assert_eq!(reason.name().parse(), Ok(reason));
         }
-        assert_eq!(DropReason::from_u8(29), None);
+        assert_eq!(DropReason::from_u8(30), None);
         assert!("Malformed".parse::<DropReason>().is_err());
     }
 }

@@ -18,6 +18,7 @@
 //! - Ethernet addresses stay as they came towards a hook.
 //! - Test packets between neighbors (RFC 8762) are not answered: to this model they are foreign
 //!   frames, `unsupported`.
+//! - Hosts may ask the agent as often as they like.
 //! - A gNB may be told as often as it asks, and of each TEID that is not known.
 //! - IPv6 is matched as [`crate::prefix`] has it: `::/0` matches IPv4 too.
 
@@ -76,7 +77,7 @@ pub enum Verdict {
         port: PortId,
         frame: Vec<u8>,
     },
-    /// LLDP: the agent reads it from the interface.
+    /// The agent reads it from the interface: LLDP, router solicitations, DHCP of clients.
     PassToKernel,
     ToHook {
         hook: HookId,

@@ -224,8 +224,14 @@ fn count(ends: &mut Ends, verdict: &Verdict) {
 }
 
 /// Ends that a full bucket and an empty queue cannot show, and what devices do.
-const MISSED: [&str; 5] =
-    ["over_maximum", "over_endpoint_maximum", "queue_full", "unknown_teid", "transmit_error"];
+const MISSED: [&str; 6] = [
+    "over_maximum",
+    "over_endpoint_maximum",
+    "queue_full",
+    "unknown_teid",
+    "transmit_error",
+    "too_many_requests",
+];
 
 /// Every other end has been seen.
 fn check_all_met(ends: &Ends) {

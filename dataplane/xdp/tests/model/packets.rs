@@ -642,7 +642,8 @@ fn discovery(random: &mut Random) -> Vec<u8> {
         1 => "fe80::22".parse::<Ipv6Addr>().unwrap().octets(),
         _ => v6(random),
     };
-    let mut message = vec![random.of(&[135, 135, 135, 135, 133, 136, 128]), 0, 0, 0, 0, 0, 0, 0];
+    let mut message =
+        vec![random.of(&[135, 135, 135, 135, 133, 133, 136, 128]), 0, 0, 0, 0, 0, 0, 0];
     message.extend(target);
     if random.chance(60) {
         message.extend([1, 1]);
@@ -658,7 +659,41 @@ fn discovery(random: &mut Random) -> Vec<u8> {
     ethernet(random, 0x86DD, &packet)
 }
 
+/// What a client says to a relay, mostly.
+fn dhcp(random: &mut Random) -> Vec<u8> {
+    let payload = vec![1; random.below(40)];
+    let hops = random.of(&[1, 64, 255]);
+    let mut packet = Vec::new();
+    if random.chance(50) {
+        let source = random.of(&["0.0.0.0", "0.0.0.0", "10.1.0.1", "10.1.0.2"]);
+        let to = random.of(&["255.255.255.255", "255.255.255.255", "169.254.1.1", "10.1.0.2"]);
+        let [source, to] = [source, to].map(|text| text.parse::<Ipv4Addr>().unwrap().octets());
+        let builder = PacketBuilder::ipv4(source, to, hops);
+        let ports = random.of(&[(68, 67), (68, 67), (68, 67), (67, 68), (68, 69)]);
+        builder.udp(ports.0, ports.1).write(&mut packet, &payload).unwrap();
+        if random.chance(5) {
+            packet[6] = random.of(&[0x20, 0x40, 0x01]);
+        }
+    } else {
+        let source = random.of(&["fe80::22", "fe80::22", "fe80::22", "fd10::1", "::"]);
+        let to = random.of(&["ff02::1:2", "ff02::1:2", "ff02::1:2", "ff02::1:3", "fe80::1"]);
+        let [source, to] = [source, to].map(|text| text.parse::<Ipv6Addr>().unwrap().octets());
+        let builder = PacketBuilder::ipv6(source, to, hops);
+        let ports = random.of(&[(546, 547), (546, 547), (546, 547), (547, 546), (546, 548)]);
+        builder.udp(ports.0, ports.1).write(&mut packet, &payload).unwrap();
+        if random.chance(10) {
+            packet[5] = random.below(9) as u8;
+        }
+    }
+    ip_frame(random, &packet)
+}
+
 pub(crate) fn frame(random: &mut Random, fabric: bool) -> Vec<u8> {
+    if random.chance(2) {
+        let mut frame = dhcp(random);
+        damage(random, &mut frame);
+        return frame;
+    }
     let mut frame = match random.below(20) {
         0 => arp(random),
         1 => discovery(random),

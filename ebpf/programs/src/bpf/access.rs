@@ -32,10 +32,11 @@ use super::{
 /// Router solicitation to redirect (RFC 4861 §4).
 pub(super) const ND_FIRST: u8 = 133;
 pub(super) const ND_LAST: u8 = 137;
+pub(super) const ROUTER_SOLICITATION: u8 = 133;
 pub(super) const NEIGHBOR_SOLICITATION: u8 = 135;
 
 /// Bytes of an IPv6 packet up to its ICMPv6 type.
-const ICMPV6_TYPE: usize = IPV6_LEN + 1;
+pub(super) const ICMPV6_TYPE: usize = IPV6_LEN + 1;
 
 #[inline(always)]
 pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
@@ -55,20 +56,25 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
                 && let Some(message) = cursor.peek::<ICMPV6_TYPE>()
                 && (ND_FIRST..=ND_LAST).contains(&message.u8::<IPV6_LEN>())
             {
-                // A UE is no neighbor.
-                if message.u8::<IPV6_LEN>() == NEIGHBOR_SOLICITATION && state.slice_set() == 0 {
-                    return jump(ctx, STAGE_ANSWER);
-                }
-                return Err(drop::UNSUPPORTED);
+                return match message.u8::<IPV6_LEN>() {
+                    ROUTER_SOLICITATION | NEIGHBOR_SOLICITATION => of_link(ctx, state),
+                    _ => Err(drop::UNSUPPORTED),
+                };
             }
             if multicast_v6(inner.destination) {
-                return Err(drop::UNSUPPORTED);
+                return of_link(ctx, state);
             }
             enter(ctx, state, inner, 6)
         }
         ETHERTYPE_ARP => jump(ctx, STAGE_ANSWER),
         _ => Err(drop::UNSUPPORTED),
     }
+}
+
+/// What goes no further than this link: the gateway may have an answer. A UE is no neighbor.
+#[inline(always)]
+fn of_link(ctx: &XdpContext, state: State) -> Step {
+    if state.slice_set() == 0 { jump(ctx, STAGE_ANSWER) } else { Err(drop::UNSUPPORTED) }
 }
 
 /// B.2 and B.3: what is for this switch itself, and what no endpoint may send.
@@ -162,13 +168,17 @@ fn ingress(
     let from_tunnel = slice_set != 0;
     if !from_tunnel {
         let Some(bound) = lookup::endpoint(config, state.port(), inner.source, version) else {
+            // Who has no address yet asks for one.
+            if version == 4 && inner.source == mapped(0) {
+                return jump(ctx, STAGE_ANSWER);
+            }
             reveal(ctx, state, inner.source, version);
             return Err(drop::SPOOFED_SOURCE);
         };
         (slice_set, direction, endpoint) = (bound.slice_set, bound.direction, bound.endpoint);
     }
     if !routable(inner.destination, version) {
-        return Err(drop::UNSUPPORTED);
+        return of_link(ctx, state);
     }
     if inner.hop_limit <= 1 {
         return match from_tunnel {

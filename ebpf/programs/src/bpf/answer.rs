@@ -1,15 +1,22 @@
 //! B.1: the any-cast gateway answers ARP (RFC 826) and neighbor solicitations (RFC 4861) of
-//! endpoints that belong to the port, for itself and for the addresses on N3.
+//! endpoints that belong to the port, for itself and for the addresses on N3. Router
+//! solicitations, and DHCP from clients, the agent gets.
 
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::value::{PORT_ACCESS, PORT_FABRIC};
-use selvedge_ebpf_common::{GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, drop, mac_word};
-use selvedge_ebpf_parse::ip::{ICMPV6, IPV6_LEN, link_local_v6, mapped};
+use selvedge_ebpf_common::{
+    GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, HOST_REQUESTS_PER_SECOND, drop, mac_word,
+};
+use selvedge_ebpf_parse::ip::{ICMPV6, IPV4_LEN, IPV6_LEN, UDP, link_local_v6, mapped};
 use selvedge_ebpf_parse::rewrite::fold;
-use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV6};
+use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, udp};
 
+use super::access::{ICMPV6_TYPE, NEIGHBOR_SOLICITATION, ROUTER_SOLICITATION};
+use super::maps::HOST_RATE;
 use super::state::State;
-use super::{Step, access, lookup, packet, probe};
+use super::{Step, access, events, lookup, packet, probe};
+
+const GATEWAY: u32 = u32::from_ne_bytes(GATEWAY_IPV4);
 
 /// Ethernet, IPv4, address lengths 6 and 4, as the raw words of the header.
 const ARP_FIXED: (u32, u16) = (u32::from_ne_bytes([0, 1, 8, 0]), u16::from_ne_bytes([6, 4]));
@@ -32,9 +39,98 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     let ethernet = packet::ethernet(ctx).ok_or(drop::MALFORMED)?;
     match ethernet.be16::<12>() {
         ETHERTYPE_ARP => arp(ctx, state),
-        ETHERTYPE_IPV6 => solicitation(ctx, state),
+        ETHERTYPE_IPV4 => dhcp(ctx, state),
+        ETHERTYPE_IPV6 => ipv6(ctx, state),
         _ => Err(drop::UNSUPPORTED),
     }
+}
+
+/// From a client's port to a server's, raw (RFC 2131 §4.1, RFC 8415 §7.2).
+const DHCP_PORTS: u32 = u32::from_ne_bytes([0, 68, 0, 67]);
+const DHCPV6_PORTS: u32 = u32::from_ne_bytes([2, 34, 2, 35]);
+/// RFC 8415 §7.1.
+const ALL_DHCP_AGENTS: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];
+/// Fragment offset, and whether more are to come.
+const FRAGMENT: u16 = 0x3fff;
+const SOLICITATION_LEAST: usize = 8;
+
+/// Leaves the frame to the agent, who hears what is for the gateway's MAC address. No interface
+/// has that one, and so the kernel's own IP lets it be.
+#[inline(always)]
+fn to_agent(ctx: &XdpContext, state: State) -> Step {
+    let rate = HOST_RATE.get_ptr_mut(state.port());
+    if !events::within::<HOST_REQUESTS_PER_SECOND>(rate, state.now()) {
+        return Err(drop::TOO_MANY_REQUESTS);
+    }
+    let frame = packet::ethernet(ctx).ok_or(drop::MALFORMED)?;
+    let gateway = mac_word(GATEWAY_MAC);
+    frame.set_raw32::<0>(gateway as u32);
+    frame.set_raw16::<4>((gateway >> 32) as u16);
+    Ok(state.passed())
+}
+
+/// Of IPv4: from an endpoint to the link, or from who has no address.
+#[inline(always)]
+fn dhcp(ctx: &XdpContext, state: State) -> Step {
+    let header = packet::cursor(ctx).peek::<{ ETHERNET_LEN + IPV4_LEN }>();
+    let header = header.ok_or(drop::MALFORMED)?;
+    let foreign = if header.raw32::<26>() == 0 { drop::SPOOFED_SOURCE } else { drop::UNSUPPORTED };
+    let destination = header.raw32::<30>();
+    if header.u8::<14>() != 0x45
+        || header.be16::<20>() & FRAGMENT != 0
+        || header.u8::<23>() != UDP
+        || destination != u32::MAX && destination != GATEWAY
+    {
+        return Err(foreign);
+    }
+    let total_len = header.be16::<16>() as usize;
+    let datagram = packet::cursor(ctx).peek::<{ ETHERNET_LEN + IPV4_LEN + udp::LEN }>();
+    let datagram = datagram.ok_or(foreign)?;
+    if total_len < IPV4_LEN + udp::LEN || datagram.raw32::<34>() != DHCP_PORTS {
+        return Err(foreign);
+    }
+    to_agent(ctx, state)
+}
+
+/// Of IPv6: a solicitation, or to many, or to the link.
+#[inline(always)]
+fn ipv6(ctx: &XdpContext, state: State) -> Step {
+    let header = packet::cursor(ctx).peek::<{ ETHERNET_LEN + IPV6_LEN }>();
+    let header = header.ok_or(drop::MALFORMED)?;
+    let payload_len = header.be16::<18>() as usize;
+    let source = [header.raw64::<22>(), header.raw64::<30>()];
+    let destination = [header.raw64::<38>(), header.raw64::<46>()];
+    let hop_limit = header.u8::<21>();
+    match header.u8::<20>() {
+        ICMPV6 if payload_len != 0 => {
+            let message = packet::cursor(ctx).peek::<{ ETHERNET_LEN + ICMPV6_TYPE }>();
+            match message.ok_or(drop::MALFORMED)?.u8::<{ ETHERNET_LEN + IPV6_LEN }>() {
+                NEIGHBOR_SOLICITATION => return solicitation(ctx, state),
+                ROUTER_SOLICITATION => {}
+                _ => return Err(drop::UNSUPPORTED),
+            }
+            if payload_len < SOLICITATION_LEAST {
+                return Err(drop::MALFORMED);
+            }
+            if hop_limit != 255 {
+                return Err(drop::UNSUPPORTED);
+            }
+            let nobody = source == [0, 0] || link_local_v6(source);
+            if !nobody && !access::bound(ctx, state, source, 6) {
+                return Err(drop::SPOOFED_SOURCE);
+            }
+        }
+        UDP if payload_len >= udp::LEN => {
+            let all = [half(ALL_DHCP_AGENTS, 0), half(ALL_DHCP_AGENTS, 8)];
+            let datagram = packet::cursor(ctx).peek::<{ ETHERNET_LEN + IPV6_LEN + udp::LEN }>();
+            let ports = datagram.ok_or(drop::MALFORMED)?.raw32::<{ ETHERNET_LEN + IPV6_LEN }>();
+            if ports != DHCPV6_PORTS || destination != all || !link_local_v6(source) {
+                return Err(drop::UNSUPPORTED);
+            }
+        }
+        _ => return Err(drop::UNSUPPORTED),
+    }
+    to_agent(ctx, state)
 }
 
 #[inline(always)]
@@ -44,8 +140,6 @@ fn is_n3(address: [u64; 2]) -> bool {
 
 #[inline(always)]
 fn arp(ctx: &XdpContext, state: State) -> Step {
-    const GATEWAY: u32 = u32::from_ne_bytes(GATEWAY_IPV4);
-
     let frame = packet::cursor(ctx).peek::<{ ETHERNET_LEN + ARP_LEN }>().ok_or(drop::MALFORMED)?;
     if (frame.raw32::<14>(), frame.raw16::<18>()) != ARP_FIXED {
         return Err(drop::UNSUPPORTED);

@@ -167,6 +167,8 @@ pub(super) static GTP_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLO
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static ICMP_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static HOST_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static PROBE: Array<ProbeValue> = Array::with_max_entries(MAX_PORT_ID as u32 + 1, 0);
 
 /// Tail calls. Not pinned under its name: each load has its own.
@@ -188,6 +190,6 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
         SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH PORT_COUNTERS_BASE SLICE_COUNTERS_BASE
         HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE TRACE EVENTS RECENT EVENT_RATE GTP_RATE
-        ICMP_RATE PROBE
+        ICMP_RATE HOST_RATE PROBE
     }
 };

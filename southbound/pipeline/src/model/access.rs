@@ -16,10 +16,18 @@ use crate::{
 };
 
 const ICMPV6: u8 = 58;
+const ROUTER_SOLICITATION: u8 = 133;
 const NEIGHBOR_SOLICITATION: u8 = 135;
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 /// Router solicitation to redirect (RFC 4861 §4).
 const NEIGHBOR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
+
+/// From a client's port to a server's (RFC 2131 §4.1, RFC 8415 §7.2).
+const DHCP_PORTS: (u16, u16) = (68, 67);
+const DHCPV6_PORTS: (u16, u16) = (546, 547);
+const UDP_LEN: usize = 8;
+/// RFC 8415 §7.1.
+const ALL_DHCP_AGENTS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 impl Run<'_> {
     pub(super) fn access(&mut self, port: PortId, frame: &[u8]) -> Step {
@@ -109,13 +117,19 @@ impl Run<'_> {
         let (mut slice_set, direction, sends) = match sender {
             Sender::Elsewhere(_, of) => of,
             Sender::Here(port, frame) => {
-                let endpoint = self.bound(port, frame, packet.source)?;
-                let endpoint = endpoint.ok_or(DropReason::SpoofedSource)?;
-                (endpoint.slice_set, endpoint.direction, endpoint.endpoint)
+                let nobody = packet.source == Ipv4Addr::UNSPECIFIED;
+                match self.bound(port, frame, packet.source)? {
+                    Some(bound) => (bound.slice_set, bound.direction, bound.endpoint),
+                    None if nobody => return dhcp(&packet),
+                    None => return Err(DropReason::SpoofedSource),
+                }
             }
         };
         if !routable(packet.destination) {
-            return Err(DropReason::Unsupported);
+            return match (sender, packet.version) {
+                (Sender::Here(..), Version::V4) => dhcp(&packet),
+                _ => Err(DropReason::Unsupported),
+            };
         }
         if packet.hop_limit() <= 1 {
             return match sender {
@@ -319,12 +333,38 @@ impl Run<'_> {
             Some(&NEIGHBOR_SOLICITATION) if packet.protocol == ICMPV6 => {
                 self.solicitation(port, frame, packet).map(Some)
             }
+            Some(&ROUTER_SOLICITATION) if packet.protocol == ICMPV6 => {
+                self.router_solicitation(port, frame, packet).map(Some)
+            }
             Some(kind) if packet.protocol == ICMPV6 && NEIGHBOR_DISCOVERY.contains(kind) => {
                 Err(DropReason::Unsupported)
+            }
+            _ if packet.destination == ALL_DHCP_AGENTS
+                && link_local(packet.source)
+                && packet.protocol == wire::UDP
+                && packet.ports == Some(DHCPV6_PORTS)
+                && message.len() >= UDP_LEN =>
+            {
+                Ok(Some(Verdict::PassToKernel))
             }
             _ if packet.destination.is_multicast() => Err(DropReason::Unsupported),
             _ => Ok(None),
         }
+    }
+
+    /// A router solicitation (RFC 4861 §6.1.1), which the agent answers.
+    fn router_solicitation(&mut self, port: PortId, frame: &[u8], packet: &Packet) -> Step {
+        if packet.bytes.len() < wire::IPV6_LEN + 8 {
+            return Err(DropReason::Malformed);
+        }
+        if packet.hop_limit() != 255 {
+            return Err(DropReason::Unsupported);
+        }
+        let nobody = packet.source.is_unspecified() || link_local(packet.source);
+        if !nobody && self.bound(port, frame, packet.source)?.is_none() {
+            return Err(DropReason::SpoofedSource);
+        }
+        Ok(Verdict::PassToKernel)
     }
 
     /// A neighbor solicitation (RFC 4861 §4.3, §7.2.4): answered for the gateway and N3. One for
@@ -344,6 +384,28 @@ impl Run<'_> {
         }
         let frame = advertisement(frame::ethernet_source(frame)?, source, target);
         Ok(Verdict::Answer { port, frame })
+    }
+}
+
+fn link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// What IPv4 has to say to the link, or from nobody: DHCP is the agent's, if it is for a relay.
+fn dhcp(packet: &Packet) -> Step {
+    let to_relay = packet.destination == gateway::IPV4 || packet.destination == Ipv4Addr::BROADCAST;
+    let has_header = packet.bytes[0] == 0x45 && packet.bytes.len() >= 20 + UDP_LEN;
+    if to_relay
+        && has_header
+        && !packet.is_fragment
+        && packet.protocol == wire::UDP
+        && packet.ports == Some(DHCP_PORTS)
+    {
+        return Ok(Verdict::PassToKernel);
+    }
+    match packet.source.is_unspecified() {
+        true => Err(DropReason::SpoofedSource),
+        false => Err(DropReason::Unsupported),
     }
 }
 

@@ -85,7 +85,7 @@ fn drops_have_reasons() {
         ("link-local", ROBOT_PORT, udp(ROBOT6, "fe80::7").frame(), Unsupported),
         ("gateway", ROBOT_PORT, udp(ROBOT, "169.254.1.1").frame(), Unsupported),
         ("gateway", ROBOT_PORT, udp(ROBOT6, "fe80::1").frame(), Unsupported),
-        ("router solicitation", ROBOT_PORT, icmp6(133), Unsupported),
+        ("router solicitation from afar", ROBOT_PORT, icmp6(133), Unsupported),
         ("neighbor advertisement", ROBOT_PORT, icmp6(136), Unsupported),
         ("redirect", ROBOT_PORT, icmp6(137), Unsupported),
         ("TTL 1 of an error", ROBOT_PORT, edit(icmp(11), 22, 1), HopLimit),
@@ -114,6 +114,55 @@ fn lldp_goes_to_the_agent_from_any_enabled_port() {
         assert_eq!(verdict(port, &frame), Verdict::PassToKernel);
     }
     assert_eq!(verdict(PortId(9), &frame), Verdict::Drop(DropReason::PortDisabled));
+}
+
+/// RFC 4861 §6.1.1, RFC 2131 §4.1, RFC 8415 §7: what the agent answers or relays.
+#[test]
+fn what_hosts_ask_a_router_goes_to_the_agent() {
+    let dhcp = |source: &str, destination: &str, (from, to): (u16, u16)| {
+        let payload = [from.to_be_bytes(), to.to_be_bytes(), [0, 12], [0; 2], [1; 2], [6; 2]];
+        Ip { payload: payload.concat(), ..Ip::udp(source, destination) }
+    };
+    let solicit = |source: &str, hop_limit| Ip {
+        protocol: 58,
+        payload: vec![133, 0, 0, 0, 0, 0, 0, 0],
+        hop_limit,
+        ..Ip::udp(source, "ff02::2")
+    };
+    use DropReason::{Malformed, SpoofedSource, Unsupported};
+    let (all, gateway) = ("255.255.255.255", "169.254.1.1");
+    let (client, client6) = ((68, 67), (546, 547));
+    let short = Ip { payload: vec![133; 7], ..solicit("fe80::7", 255) };
+    let cases = [
+        ("discover", dhcp("0.0.0.0", all, client), Ok(())),
+        ("rebind", dhcp(ROBOT, all, client), Ok(())),
+        ("renew", dhcp(ROBOT, gateway, client), Ok(())),
+        ("a stranger", dhcp("10.9.9.9", all, client), Err(SpoofedSource)),
+        ("a server", dhcp("0.0.0.0", all, (67, 68)), Err(SpoofedSource)),
+        ("a server with an address", dhcp(ROBOT, all, (67, 68)), Err(Unsupported)),
+        ("to one that is not here", dhcp("0.0.0.0", VIDEO, client), Err(SpoofedSource)),
+        ("solicit", dhcp("fe80::7", "ff02::1:2", client6), Ok(())),
+        ("solicit from nowhere", dhcp("::", "ff02::1:2", client6), Err(Unsupported)),
+        ("to servers alone", dhcp("fe80::7", "ff05::1:3", client6), Err(Unsupported)),
+        ("advertise", dhcp("fe80::7", "ff02::1:2", (547, 546)), Err(Unsupported)),
+        ("router solicitation", solicit("fe80::7", 255), Ok(())),
+        ("without an address", solicit("::", 255), Ok(())),
+        ("of an endpoint", solicit(ROBOT6, 255), Ok(())),
+        ("of another", solicit("fd66::6", 255), Err(SpoofedSource)),
+        ("from beyond a router", solicit("fe80::7", 254), Err(Unsupported)),
+        ("seven bytes", short, Err(Malformed)),
+    ];
+    for (what, packet, want) in cases {
+        let want = want.map_or_else(Verdict::Drop, |()| Verdict::PassToKernel);
+        assert_eq!(verdict(ROBOT_PORT, &packet.frame()), want, "{what}");
+    }
+    let fragment = |byte| {
+        let mut frame = dhcp("0.0.0.0", all, client).frame();
+        frame[20] = byte;
+        frame
+    };
+    assert_eq!(verdict(ROBOT_PORT, &fragment(0x20)), Verdict::Drop(SpoofedSource));
+    assert_eq!(verdict(ROBOT_PORT, &fragment(0x40)), Verdict::PassToKernel, "may not be cut");
 }
 
 #[test]
