@@ -1,12 +1,15 @@
 //! `selvedge switch`: runs a switch's agent until SIGTERM or SIGINT, or takes a switch off.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use selvedge_dataplane::{ComputeOptions, Management, Options, PortRule, options::P4RUNTIME_PORT};
+use ipnet::Ipv6Net;
+use selvedge_dataplane::{
+    ComputeOptions, HostOptions, Management, Options, PortRule, options::P4RUNTIME_PORT,
+};
 
 use crate::Output;
 
@@ -56,6 +59,17 @@ pub(crate) struct Args {
     /// row are not answered.
     #[arg(long, value_name = "MS", default_value_t = 10)]
     probe_interval: u64,
+    /// A DHCP server, reached over this machine's own network: what clients on access ports say is
+    /// relayed to it. May be given up to four times.
+    #[arg(long, value_name = "ADDRESS")]
+    dhcp_relay: Vec<Ipv4Addr>,
+    /// As --dhcp-relay, for DHCPv6; router advertisements then say that there is one.
+    #[arg(long, value_name = "ADDRESS")]
+    dhcpv6_relay: Vec<Ipv6Addr>,
+    /// Have router advertisements tell hosts to make themselves addresses in this prefix of 64
+    /// bits. May be given up to four times.
+    #[arg(long, value_name = "PREFIX")]
+    ra_prefix: Vec<Ipv6Net>,
     /// Run compute hooks: where `selvedge compute` finds this agent. One switch with hooks
     /// fits in a network namespace.
     #[arg(long, value_name = "PATH", requires_all = ["cpu", "memory"])]
@@ -121,5 +135,10 @@ fn options(args: Args) -> anyhow::Result<Options> {
         metering: !args.no_metering,
         probe_interval: Duration::from_millis(args.probe_interval),
         compute,
+        hosts: HostOptions {
+            dhcp_relay: args.dhcp_relay,
+            dhcpv6_relay: args.dhcpv6_relay,
+            ra_prefixes: args.ra_prefix,
+        },
     })
 }

@@ -21,6 +21,7 @@ use crate::error::AgentError;
 use crate::guard::{self, Guard};
 use crate::hooks::store::Store;
 use crate::hooks::{self, HookTask};
+use crate::hosts::{self, Hosts};
 use crate::lock::InstanceLock;
 use crate::options::{Management, OptionError, Options, PortRule, is_instance};
 use crate::p4rt::core::{Core, Mode};
@@ -83,6 +84,7 @@ pub async fn run_until(
             .map_err(|source| AgentError::ComputeSocket { path: compute.socket.clone(), source })
     });
     let compute = compute.transpose()?;
+    let sockets = hosts::Sockets::open(&options.hosts)?;
 
     let data_plane =
         xdp::Options { pin_dir: pin_dir(&options.instance), metering: options.metering };
@@ -132,7 +134,7 @@ pub async fn run_until(
         ports: ports.current(),
         written: service.written(),
     };
-    let (for_lldp, around) = (around(), around());
+    let (for_lldp, for_hosts, around) = (around(), around(), around());
     let (keys, keys_given) = watch::channel(Vec::new());
     let (lldp_in, packets_in) = mpsc::channel(server::FRAMES_IN);
     tasks.spawn({
@@ -152,6 +154,11 @@ pub async fn run_until(
         let (name, report) = (options.name.clone(), report.clone());
         let lldp = lldp::run(name, for_lldp, keys_given, report, lldp_in);
         async move { ended("LLDP", lldp.await.err()) }
+    });
+    tasks.spawn({
+        let (name, report) = (options.name.clone(), report.clone());
+        let hosts = Hosts::new(name, &options.hosts, sockets, for_hosts, report);
+        async move { ended("hosts", hosts.run().await.err()) }
     });
     tasks.spawn({
         let report = report.clone();

@@ -1,5 +1,6 @@
 //! How long to wait before dialing again. Pure: randomness comes in as an argument.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// First pause.
@@ -28,6 +29,11 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// Good enough to keep switches out of step: the seed of a fresh hash map.
+pub fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
+    #[error("the DHCP relay cannot listen on UDP port {port}")]
+    Relay {
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot {doing}")]
     System {
         doing: &'static str,
@@ -61,6 +67,10 @@ pub enum AgentError {
 impl AgentError {
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
+    }
+
+    pub(crate) fn relay(port: u16) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Relay { port, source }
     }
 }
 

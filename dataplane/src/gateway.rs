@@ -15,8 +15,11 @@ use selvedge_pipeline::gateway;
 use socket2::{Domain, Socket, Type};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86DD;
-const ICMPV6: u8 = 58;
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86DD;
+pub(crate) const ICMPV6: u8 = 58;
+/// RFC 4291 §2.7.1, and where it goes (RFC 2464 §7).
+pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xFF02, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ADVERTISEMENT: u8 = 136;
 /// Not solicited, override (RFC 4861 §4.4).
 const FLAGS: u8 = 0x20;
@@ -40,21 +43,42 @@ pub(crate) fn announcement(mac: [u8; 6], address: IpAddr) -> Vec<u8> {
             message.extend(gateway::IPV6.octets());
             message.extend([2, 1]); // target link-layer address, 8 bytes
             message.extend(gateway::MAC);
-            let len = u16::try_from(message.len()).expect("32 bytes").to_be_bytes();
-            let ends = [gateway::IPV6.octets(), address.octets()].concat();
-            // RFC 4443 §2.3: the pseudo-header of RFC 8200 §8.1 comes first.
-            let summed = [&ends[..], &[0, 0], &len, &[0, 0, 0, ICMPV6], &message].concat();
-            message[2..4].copy_from_slice(&checksum(&summed).to_be_bytes());
-            [&ethernet(ETHERTYPE_IPV6)[..], &[0x60, 0, 0, 0], &len, &[ICMPV6, 255], &ends, &message]
-                .concat()
+            ipv6(mac, address, ICMPV6, message, 2)
         }
     }
 }
 
-/// RFC 1071. An even number of bytes.
+/// A frame with a payload of IPv6 from the gateway, which has its checksum put in at `sum_at`.
+pub(crate) fn ipv6(
+    mac: [u8; 6],
+    to: Ipv6Addr,
+    protocol: u8,
+    mut payload: Vec<u8>,
+    sum_at: usize,
+) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).expect("no larger than a frame").to_be_bytes();
+    let ends = [gateway::IPV6.octets(), to.octets()].concat();
+    // The pseudo-header of RFC 8200 §8.1 comes first.
+    let summed = [&ends[..], &[0, 0], &len, &[0, 0, 0, protocol], &payload].concat();
+    let sum = udp_checksum(&summed);
+    payload[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+    let ethernet = [&mac[..], &gateway::MAC, &ETHERTYPE_IPV6.to_be_bytes()].concat();
+    [&ethernet[..], &[0x60, 0, 0, 0], &len, &[protocol, 255], &ends, &payload].concat()
+}
+
+/// As [`checksum`]; 0, which says that there is none (RFC 768), in its other form. To ICMPv6 the
+/// two are one.
+pub(crate) fn udp_checksum(bytes: &[u8]) -> u16 {
+    match checksum(bytes) {
+        0 => 0xFFFF,
+        sum => sum,
+    }
+}
+
+/// RFC 1071.
 pub(crate) fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let mut sum: u32 = words.sum();
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| (*low).into());
+    let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xFFFF {
         sum = (sum & 0xFFFF) + (sum >> 16);
     }
@@ -64,12 +88,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u16 {
 /// The same for whoever is on the link: a gratuitous ARP reply (RFC 5227 §3), and an unsolicited
 /// neighbor advertisement to all nodes.
 pub(crate) fn to_all() -> [Vec<u8>; 2] {
-    let all_nodes = Ipv6Addr::new(0xFF02, 0, 0, 0, 0, 0, 0, 1);
-    [
-        announcement([0xFF; 6], gateway::IPV4.into()),
-        // RFC 2464 §7.
-        announcement([0x33, 0x33, 0, 0, 0, 1], all_nodes.into()),
-    ]
+    [announcement([0xFF; 6], gateway::IPV4.into()), announcement(ALL_NODES_MAC, ALL_NODES.into())]
 }
 
 /// A packet socket that sends and hears nothing.

@@ -17,6 +17,7 @@
 //! | [`report`] | what the controller has to be told | [`session`] dials it |
 //! | [`guard`] | which fabric ports packets go around | a thread: rtnetlink, AF_PACKET, maps |
 //! | [`assure`] | counts of each second | a thread: maps |
+//! | [`hosts`] | router advertisements, what a DHCP relay says | AF_PACKET, UDP to servers |
 //! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |
 
 mod agent;
@@ -27,10 +28,12 @@ pub mod error;
 mod gateway;
 pub mod guard;
 pub mod hooks;
+pub mod hosts;
 pub mod lldp;
 pub mod lock;
 pub mod options;
 pub mod p4rt;
+pub mod packet;
 pub mod ports;
 pub mod report;
 pub mod seen;
@@ -39,4 +42,4 @@ mod urgent;
 
 pub use agent::{remove, run, run_until};
 pub use error::AgentError;
-pub use options::{ComputeOptions, Management, Options, PortRule};
+pub use options::{ComputeOptions, HostOptions, Management, Options, PortRule};

@@ -1,10 +1,12 @@
 //! What an agent is started with, checked before anything is touched.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::Ipv6Net;
 
 use crate::guard::probe::{INTERVAL, LARGEST_INTERVAL, LEAST_INTERVAL};
 use crate::ports::glob;
@@ -14,6 +16,9 @@ pub const IFNAME_MAX: usize = 15;
 
 /// Longest switch name: one RFC 1123 label, which is also what fits an LLDP chassis id.
 pub const NAME_MAX: usize = 63;
+
+/// Most DHCP servers of a protocol, and most prefixes in a router advertisement.
+pub const RELAY_MAX: usize = 4;
 
 /// Port number of P4Runtime (IANA).
 pub const P4RUNTIME_PORT: u16 = 9559;
@@ -37,8 +42,20 @@ pub struct Options {
     pub probe_interval: Duration,
     /// `None`: no hooks on this switch.
     pub compute: Option<ComputeOptions>,
+    pub hosts: HostOptions,
     /// The lock file, and the modules of loaded hooks.
     pub run_dir: PathBuf,
+}
+
+/// What hosts on access ports are told and given.
+#[derive(Clone, Debug, Default)]
+pub struct HostOptions {
+    /// DHCP servers, at most [`RELAY_MAX`]: each gets every message.
+    pub dhcp_relay: Vec<Ipv4Addr>,
+    /// As `dhcp_relay`, of DHCPv6.
+    pub dhcpv6_relay: Vec<Ipv6Addr>,
+    /// Hosts may make themselves addresses in these (RFC 4862), at most [`RELAY_MAX`]: 64 bits.
+    pub ra_prefixes: Vec<Ipv6Net>,
 }
 
 /// Who may program the switch.
@@ -102,6 +119,14 @@ pub enum OptionError {
         "probe interval {0:?}: expected {LEAST_INTERVAL:?} to {LARGEST_INTERVAL:?}, such as {INTERVAL:?}"
     )]
     ProbeInterval(Duration),
+    #[error("DHCP server {0}: expected the address of one machine, of any scope but link-local")]
+    DhcpServer(IpAddr),
+    #[error(
+        "prefix {0} for router advertisements: expected 64 bits of global or unique local unicast"
+    )]
+    RaPrefix(Ipv6Net),
+    #[error("{0} {1}: at most {RELAY_MAX}")]
+    TooMany(usize, &'static str),
 }
 
 impl Options {
@@ -166,6 +191,33 @@ impl Options {
         if !(LEAST_INTERVAL..=LARGEST_INTERVAL).contains(&self.probe_interval) {
             problems.push(OptionError::ProbeInterval(self.probe_interval));
         }
+        let HostOptions { dhcp_relay, dhcpv6_relay, ra_prefixes } = &self.hosts;
+        let servers = dhcp_relay.iter().map(|server| IpAddr::V4(*server));
+        for server in servers.chain(dhcpv6_relay.iter().map(|server| IpAddr::V6(*server))) {
+            let link = match server {
+                IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+                IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            };
+            if link || server.is_multicast() || server.is_unspecified() {
+                problems.push(OptionError::DhcpServer(server));
+            }
+        }
+        for prefix in ra_prefixes {
+            let address = prefix.network();
+            let unicast = !(address.is_multicast()
+                || address.is_unicast_link_local()
+                || address.is_unspecified());
+            if prefix.prefix_len() != 64 || !unicast {
+                problems.push(OptionError::RaPrefix(*prefix));
+            }
+        }
+        let counts = [
+            (dhcp_relay.len(), "DHCP servers"),
+            (dhcpv6_relay.len(), "DHCPv6 servers"),
+            (ra_prefixes.len(), "prefixes for router advertisements"),
+        ];
+        let too_many = counts.into_iter().filter(|(count, _)| *count > RELAY_MAX);
+        problems.extend(too_many.map(|(count, what)| OptionError::TooMany(count, what)));
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
@@ -230,6 +282,7 @@ mod tests {
             metering: true,
             probe_interval: INTERVAL,
             compute: None,
+            hosts: HostOptions::default(),
             run_dir: Options::default_run_dir("metro-s1"),
         }
     }
@@ -241,6 +294,7 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once() {
         assert_eq!(options().check(), Ok(()));
+        let link_local = || OptionError::DhcpServer("fe80::1".parse().unwrap());
         let bad = Options {
             name: "-s1".into(),
             instance: "../x".into(),
@@ -253,6 +307,11 @@ mod tests {
             device_id: 0,
             management: managed("http://192.0.2.1:9558"),
             probe_interval: Duration::from_millis(6),
+            hosts: HostOptions {
+                dhcp_relay: vec![Ipv4Addr::BROADCAST],
+                dhcpv6_relay: vec!["fe80::1".parse().unwrap(); 5],
+                ra_prefixes: vec!["fd10::/48".parse().unwrap()],
+            },
             ..options()
         };
         assert_eq!(
@@ -266,6 +325,14 @@ mod tests {
                 OptionError::Controller("http://192.0.2.1:9558".into()),
                 OptionError::DeviceId,
                 OptionError::ProbeInterval(Duration::from_millis(6)),
+                OptionError::DhcpServer(Ipv4Addr::BROADCAST.into()),
+                link_local(),
+                link_local(),
+                link_local(),
+                link_local(),
+                link_local(),
+                OptionError::RaPrefix("fd10::/48".parse().unwrap()),
+                OptionError::TooMany(5, "DHCPv6 servers"),
             ]
         );
         assert_eq!(

@@ -11,6 +11,7 @@ use selvedge_pipeline::PortId;
 use selvedge_southbound::selvedge::v1;
 use v1::from_switch::Message;
 
+use crate::hosts;
 use crate::lldp::state::{Counts, Neighbor};
 
 /// Unbound sources that are kept for telling.
@@ -49,6 +50,7 @@ pub struct Report {
     pub hooks: BTreeMap<u32, HookStatus>,
     pub seen: BTreeMap<(PortId, IpAddr), Seen>,
     pub lldp: Counts,
+    pub hosts: hosts::Counts,
 }
 
 impl Report {
@@ -82,7 +84,12 @@ impl Report {
 
     /// What was told by [`Report::register`].
     pub fn registered(&self) -> Self {
-        Self { seen: BTreeMap::new(), lldp: Counts::default(), ..self.clone() }
+        Self {
+            seen: BTreeMap::new(),
+            lldp: Counts::default(),
+            hosts: hosts::Counts::default(),
+            ..self.clone()
+        }
     }
 }
 
@@ -127,8 +134,8 @@ pub fn changes(told: &Report, now: &Report) -> Vec<Message> {
             }));
         }
     }
-    if told.lldp != now.lldp {
-        messages.push(Message::Discovery(discovery_message(&now.lldp)));
+    if (told.lldp, told.hosts) != (now.lldp, now.hosts) {
+        messages.push(Message::Discovery(discovery_message(&now.lldp, &now.hosts)));
     }
     messages
 }
@@ -147,7 +154,7 @@ fn neighbor_message(port: PortId, neighbor: Option<&Neighbor>) -> v1::Neighbor {
     v1::Neighbor { port: port.0.into(), chassis, port_name, authenticated }
 }
 
-fn discovery_message(counts: &Counts) -> v1::Discovery {
+fn discovery_message(counts: &Counts, hosts: &hosts::Counts) -> v1::Discovery {
     let Counts { received, without_end, malformed, unauthenticated, unknown_key, .. } = *counts;
     let Counts { forged, stale, replayed, misplaced, limited, .. } = *counts;
     v1::Discovery {
@@ -161,6 +168,15 @@ fn discovery_message(counts: &Counts) -> v1::Discovery {
         replayed,
         misplaced,
         limited,
+        hosts: Some(v1::Hosts {
+            solicitations: hosts.solicitations,
+            advertisements: hosts.advertisements,
+            to_servers: hosts.to_servers,
+            to_clients: hosts.to_clients,
+            malformed: hosts.malformed,
+            foreign: hosts.foreign,
+            no_server: hosts.no_server,
+        }),
     }
 }
 
@@ -213,7 +229,10 @@ mod tests {
             Message::EndpointSeen(s) => format!("seen {} {:?}", s.port, s.address.to_vec()),
             Message::HookState(h) => format!("hook {} {:?} {}", h.hook, h.state(), h.reason),
             Message::Telemetry(t) => format!("telemetry of {}", t.second),
-            Message::Discovery(d) => format!("{} frames, {} forged", d.received, d.forged),
+            Message::Discovery(d) => {
+                let asked = d.hosts.as_ref().map_or(0, |hosts| hosts.solicitations);
+                format!("{} frames, {} forged, {asked} solicitations", d.received, d.forged)
+            }
         };
         messages.iter().map(one).collect()
     }
@@ -248,7 +267,11 @@ mod tests {
             (|r, _, p2| r.saw(p2, [192, 0, 2, 7].into(), [2; 6]), &["seen 2 [192, 0, 2, 7]"]),
             (|r, _, p2| r.saw(p2, [192, 0, 2, 7].into(), [2; 6]), &["seen 2 [192, 0, 2, 7]"]),
             (|r, _, _| r.seen.clear(), &[]),
-            (|r, _, _| (r.lldp.received, r.lldp.forged) = (3, 2), &["3 frames, 2 forged"]),
+            (
+                |r, _, _| (r.lldp.received, r.lldp.forged) = (3, 2),
+                &["3 frames, 2 forged, 0 solicitations"],
+            ),
+            (|r, _, _| r.hosts.solicitations = 4, &["3 frames, 2 forged, 4 solicitations"]),
             (|r, _, _| drop(r.hooks.insert(3, hook(State::Loading, 0))), &["hook 3 Loading "]),
             (|r, _, _| drop(r.hooks.insert(3, hook(State::Loading, 1))), &["hook 3 Loading "]),
             (|r, _, _| drop(r.hooks.remove(&3)), &["hook 3 Down unloaded"]),

@@ -35,17 +35,21 @@ pub struct Around<T> {
 }
 
 impl<T: Tables> Around<T> {
-    /// Tells of the gateway on access ports that were not there before, by their interfaces.
-    fn greet(&self, sender: &gateway::Sender, greeted: &mut BTreeSet<(PortId, u32)>) {
-        let Ok(entries) = self.tables.entries(TableKind::Port) else { return };
+    /// Access ports that have a carrier, with their interfaces. `None`: the table cannot be read.
+    pub(crate) fn access(&self) -> Option<BTreeSet<(PortId, u32)>> {
+        let entries = self.tables.entries(TableKind::Port).ok()?;
         let access = |entry: &Entry| match entry {
             Entry::Port(PortEntry { port, kind: PortKind::Access }) => Some(*port),
             _ => None,
         };
         let ports = self.ports.borrow();
         let up = |port| Some((port, ports.get(&port).filter(|at| at.link.up)?.link.ifindex));
-        let now: BTreeSet<(PortId, u32)> =
-            entries.iter().filter_map(access).filter_map(up).collect();
+        Some(entries.iter().filter_map(access).filter_map(up).collect())
+    }
+
+    /// Tells of the gateway on access ports that were not there before.
+    fn greet(&self, sender: &gateway::Sender, greeted: &mut BTreeSet<(PortId, u32)>) {
+        let Some(now) = self.access() else { return };
         for (port, ifindex) in now.difference(greeted) {
             for frame in gateway::to_all() {
                 if let Err(error) = sender.send(*ifindex, &frame) {

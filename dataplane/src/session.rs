@@ -2,7 +2,6 @@
 //! what changes, hear about hooks; when it breaks, dial again. Nothing here touches the wire
 //! that the switch forwards on.
 
-use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use std::{fmt, io};
@@ -21,7 +20,7 @@ use v1::hook_state::State;
 use v1::to_switch::Message;
 
 use crate::assure::Told;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, random};
 use crate::hooks::Command;
 use crate::lldp::auth::{KEY_LEN, KEYS_MAX, Key};
 use crate::p4rt::server::CONTROLLER;
@@ -299,9 +298,4 @@ async fn within<T>(
     future: impl Future<Output = T>,
 ) -> Result<T, SessionError> {
     timeout(limit, future).await.map_err(|_| SessionError::Timeout { doing, limit })
-}
-
-/// Good enough to keep switches out of step: the seed of a fresh hash map.
-fn random() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
 }

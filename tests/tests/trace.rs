@@ -280,7 +280,8 @@ impl Tap {
         Ok(())
     }
 
-    /// The next frame that came in, if any, but for the LLDP that switches send.
+    /// The next frame that came in, if any, but for the LLDP and the router advertisements that
+    /// agents send.
     fn receive(&self) -> Result<Option<Vec<u8>>> {
         // <linux/if_packet.h>
         const PACKET_OUTGOING: u8 = 4;
@@ -291,7 +292,8 @@ impl Tap {
                 Ok((len, Some(from)))
                     if from.ifindex() == self.index && from.pkttype() != PACKET_OUTGOING =>
                 {
-                    if buffer[12..14] != [0x88, 0xcc] {
+                    let advertised = buffer[12..14] == [0x86, 0xdd] && buffer[54] == 134;
+                    if buffer[12..14] != [0x88, 0xcc] && !advertised {
                         buffer.truncate(len);
                         return Ok(Some(buffer));
                     }

@@ -12,11 +12,13 @@ const BUILD_PACKAGES: &[&str] =
     &["gcc", "g++", "libc6-dev", "llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
 /// For labs and the demo: `ip`, the traffic generator behind `lab iperf`, a MEC client.
 const LAB_PACKAGES: &[&str] = &["iproute2", "iperf3", "curl"];
-/// For tests alone: other people's clients.
+/// For tests alone: other people's clients and servers.
 const TEST_PACKAGES: &[&str] = &[
     "python3",
     "python3-venv",
     "python3-dev",
+    "dnsmasq-base",
+    "isc-dhcp-client",
     "ethtool",
     "iputils-ping",
     "etcd-server",

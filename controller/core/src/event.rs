@@ -53,7 +53,7 @@ pub enum Event {
         hook: HookId,
         status: HookStatus,
     },
-    /// What a switch has heard by LLDP since its agent's start.
+    /// What a switch has heard by LLDP, and of hosts, since its agent's start.
     Discovered {
         switch: NodeName,
         counts: DiscoveryCounts,
@@ -188,7 +188,7 @@ pub struct Neighbor {
     pub authenticated: bool,
 }
 
-/// LLDP frames, and those that said nothing, by reason.
+/// LLDP frames, those that said nothing, by reason, and what hosts asked of a router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiscoveryCounts {
     pub received: u64,
@@ -196,6 +196,8 @@ pub struct DiscoveryCounts {
     pub without_end: u64,
     /// In the order of [`Self::REASONS`].
     pub discarded: [u64; 8],
+    /// In the order of [`Self::OF_HOSTS`].
+    pub hosts: [u64; 7],
 }
 
 impl DiscoveryCounts {
@@ -210,6 +212,18 @@ impl DiscoveryCounts {
         "replayed",
         "misplaced",
         "limited",
+    ];
+
+    /// Router solicitations and advertisements, messages of DHCP and DHCPv6 that were relayed, and
+    /// those that were not.
+    pub const OF_HOSTS: [&str; 7] = [
+        "solicitations",
+        "advertisements",
+        "to_servers",
+        "to_clients",
+        "malformed",
+        "foreign",
+        "no_server",
     ];
 
     pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {

@@ -167,6 +167,14 @@ impl Figures {
                 page.sample(name, &format!("node=\"{node}\",reason=\"{reason}\""), count);
             }
         }
+        let name = "host_messages_total";
+        let help = "Router solicitations and DHCP of hosts, since the agent's start";
+        page.head("counter", name, help);
+        for (node, counts) in discovery {
+            for (what, count) in DiscoveryCounts::OF_HOSTS.into_iter().zip(counts.hosts) {
+                page.sample(name, &format!("node=\"{node}\",what=\"{what}\""), count);
+            }
+        }
         page.0
     }
 }

@@ -126,6 +126,7 @@ fn neighbor(message: v1::Neighbor) -> Result<(PortId, Option<Neighbor>), BadMess
 }
 
 fn discovery_counts(message: &v1::Discovery) -> DiscoveryCounts {
+    let hosts = message.hosts.unwrap_or_default();
     DiscoveryCounts {
         received: message.received,
         without_end: message.without_end,
@@ -138,6 +139,15 @@ fn discovery_counts(message: &v1::Discovery) -> DiscoveryCounts {
             "replayed" => message.replayed,
             "misplaced" => message.misplaced,
             _ => message.limited,
+        }),
+        hosts: DiscoveryCounts::OF_HOSTS.map(|what| match what {
+            "solicitations" => hosts.solicitations,
+            "advertisements" => hosts.advertisements,
+            "to_servers" => hosts.to_servers,
+            "to_clients" => hosts.to_clients,
+            "malformed" => hosts.malformed,
+            "foreign" => hosts.foreign,
+            _ => hosts.no_server,
         }),
     }
 }

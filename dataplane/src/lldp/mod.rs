@@ -1,6 +1,5 @@
 //! Neighbor discovery by LLDP (IEEE 802.1AB-2016): frames ([`frame`]), keys ([`auth`]), when to
-//! send and whom to believe ([`state`]), the packet socket ([`socket`]), and the task that joins
-//! them.
+//! send and whom to believe ([`state`]), and the task that joins them with a packet socket.
 //!
 //! All ports send and all listen: which of them is a fabric port is for the controller to
 //! conclude. What it deliberately does not do: announce that the agent goes away (TTL 0),
@@ -8,7 +7,6 @@
 
 pub mod auth;
 pub mod frame;
-pub mod socket;
 pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +18,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::backend::Tables;
 use crate::p4rt::server::FrameIn;
+use crate::packet::{self, PacketSocket};
 use crate::ports::table::Port;
 use crate::report::Report;
 use crate::seen::Around;
 use auth::Key;
-use socket::LldpSocket;
 use state::{Discovery, Facing, Output};
 
 /// Counts are told no more often.
@@ -43,12 +41,12 @@ pub async fn run(
     report: watch::Sender<Report>,
     frames: mpsc::Sender<FrameIn>,
 ) -> io::Result<()> {
-    let mut socket = LldpSocket::open()?;
+    let mut socket = PacketSocket::open(frame::ETHERTYPE)?;
     let mut discovery = Discovery::default();
     let mut current = BTreeMap::new();
     let mut muted = BTreeMap::new(); // ports, with their interfaces
     let mut counts_at = None;
-    let mut frame = [0; socket::FRAME_MAX];
+    let mut frame = [0; packet::FRAME_MAX];
     let mut out = Vec::new();
     around.ports.mark_changed();
     loop {

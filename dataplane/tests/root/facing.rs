@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use selvedge_dataplane::ports::facing::{Trouble, Where, trouble};
 use selvedge_dataplane::ports::netlink::Netlink;
+use selvedge_pipeline::Entry;
 
 use super::support::{
-    Agent, Host, PATIENCE, Place, access, block_on, connect, endpoint, ethtool, in_netns, inserts,
-    until,
+    Agent, Host, PATIENCE, Place, access, block_on, endpoint, ethtool, in_netns, program,
 };
 
 const A: &str = "10.1.0.11";
@@ -19,18 +19,11 @@ const B: &str = "10.1.0.12";
 /// Bytes of a transfer: many windows.
 const TRANSFER: usize = 1 << 20;
 
-fn program(a: &Host, b: &Host) {
+fn entries(a: &Host, b: &Host) -> Vec<Entry> {
     let mut entries = vec![access(1), access(2)];
     entries.extend(endpoint(1, A, a.mac()));
     entries.extend(endpoint(2, B, b.mac()));
-    block_on(async {
-        let (client, _channel) = connect(1).await;
-        until("ports are known", async || {
-            let _ = client.write(&inserts(entries.clone())).await;
-            client.read_entries().await.unwrap().len() == entries.len()
-        })
-        .await;
-    });
+    entries
 }
 
 /// How many bytes `b` gets of a transfer over TCP from `a`.
@@ -73,7 +66,7 @@ fn tcp_flows_to_hosts_that_were_prepared_while_down() {
         a.address(A);
         b.address(B);
         let agent = Agent::start(place.unmanaged());
-        program(&a, &b);
+        program(&entries(&a, &b));
         assert_eq!(transfer(&a, &b), TRANSFER);
         agent.kill();
     });
@@ -88,7 +81,7 @@ fn what_only_the_far_end_can_do_is_said() {
         b.plain_cable("p2", None);
         let space = a.namespace();
         let agent = Agent::start(place.unmanaged());
-        program(&a, &b);
+        program(&entries(&a, &b));
         let look = |port: &'static str| {
             block_on(async {
                 let link = Netlink::open().unwrap().find(port).await.unwrap().unwrap();

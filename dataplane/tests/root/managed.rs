@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::Stream;
 use selvedge_dataplane::lldp::auth::{KEY_LEN, Key};
 use selvedge_dataplane::lldp::frame;
-use selvedge_dataplane::lldp::socket::{FRAME_MAX, LldpSocket};
+use selvedge_dataplane::packet::{FRAME_MAX, PacketSocket};
 use selvedge_dataplane::{Management, Options};
 use selvedge_pipeline::{Entry, GenerationEntry, PortEntry, PortId, PortKind};
 use selvedge_southbound::client::{CONTROLLER_ROLE, ClientError, P4Client, Target, Update};
@@ -222,7 +222,7 @@ fn the_controller_is_told_what_happens() {
             client.write(&inserts([access(1)])).await.unwrap();
             let sent = a.start(|| {
                 block_on(async {
-                    let mut socket = LldpSocket::open().unwrap();
+                    let mut socket = PacketSocket::open(frame::ETHERTYPE).unwrap();
                     socket.refresh().unwrap();
                     let index = nix::net::if_::if_nametoindex("eth0").unwrap();
                     let ttl = Duration::from_secs(2);
@@ -313,13 +313,13 @@ fn the_controller_is_told_what_happens() {
 
 /// Sends LLDP frames in this thread's namespace.
 struct Speaker {
-    socket: LldpSocket,
+    socket: PacketSocket,
     eth0: u32,
 }
 
 impl Speaker {
     fn open() -> Self {
-        let mut socket = LldpSocket::open().unwrap();
+        let mut socket = PacketSocket::open(frame::ETHERTYPE).unwrap();
         socket.refresh().unwrap();
         Self { socket, eth0: nix::net::if_::if_nametoindex("eth0").unwrap() }
     }
@@ -368,7 +368,7 @@ fn who_has_the_key_is_believed_and_whoever_shouts_does_no_harm() {
 
             let proven = switch.run(move || {
                 block_on(async {
-                    let socket = LldpSocket::open().unwrap();
+                    let socket = PacketSocket::open(frame::ETHERTYPE).unwrap();
                     let key = Key::new(&secret);
                     let mut bytes = [0; FRAME_MAX];
                     let proven = async {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use selvedge_dataplane::{Management, Options, PortRule, run_until};
+use selvedge_dataplane::{HostOptions, Management, Options, PortRule, run_until};
 use selvedge_pipeline::{
     DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, PortEntry, PortId, PortKind,
     RouteAction, SliceId, SliceRouteEntry, SliceSet,
@@ -217,6 +217,7 @@ pub(crate) fn unmanaged(instance: &str, run_dir: &Path) -> Options {
         metering: true,
         probe_interval: selvedge_dataplane::guard::probe::INTERVAL,
         compute: None,
+        hosts: HostOptions::default(),
         run_dir: run_dir.into(),
     }
 }
@@ -296,6 +297,18 @@ pub(crate) async fn connect(election_id: u128) -> (P4Client, selvedge_southbound
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// Puts entries into the switch of this namespace as soon as it has their ports.
+pub(crate) fn program(entries: &[Entry]) {
+    block_on(async {
+        let (client, _channel) = connect(1).await;
+        until("ports are known", async || {
+            let _ = client.write(&inserts(entries.to_vec())).await;
+            client.read_entries().await.unwrap().len() == entries.len()
+        })
+        .await;
+    });
 }
 
 pub(crate) fn access(port: u16) -> Entry {

@@ -110,8 +110,9 @@ class Switch(BaseTest):
     def setUp(self):
         super().setUp()
         self.dataplane = testutils.ptf.dataplane_instance
-        # The switch's own.
+        # The agent's own: LLDP, router advertisements.
         testutils.add_filter(lambda frame: frame[12:14] != b"\x88\xcc")
+        testutils.add_filter(lambda frame: frame[12:14] + frame[54:55] != b"\x86\xdd\x86")
         self.dataplane.flush()
         sh.setup(device_id=1, grpc_addr="127.0.0.1:9559", election_id=(0, 1))
         self.entries = []

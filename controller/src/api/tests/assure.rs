@@ -45,6 +45,7 @@ async fn metrics_are_well_formed_and_documented() {
             1_000 * (CounterKind::Drops as u64 + 1) + DropReason::NoRoute as u64
         ),
         "selvedge_lldp_discarded_total{node=\"s1\",reason=\"forged\"} 0".to_owned(),
+        "selvedge_host_messages_total{node=\"s1\",what=\"to_servers\"} 0".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }

@@ -1,41 +1,41 @@
-//! One packet socket for LLDP on all ports: it sees that ethertype only, says which interface
-//! a frame came in on, and sends on the interface it is told.
+//! A packet socket on all ports: it sees one EtherType only, says which interface a frame came in
+//! on, and sends on the interface it is told.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::libc::{
-    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF,
+    BPF_ABS, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF,
 };
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::frame::ETHERTYPE;
 use crate::gateway::link_addresses;
 
-/// Largest frame that is read; the rest of a longer one is cut off, and LLDP has no use for it.
+/// Largest frame that is read; the rest of a longer one is cut off, and nobody here has a use for
+/// it.
 pub const FRAME_MAX: usize = 1600;
 
 /// `PACKET_OUTGOING`, if_packet.h: our own frame, looped back.
 const OUTGOING: u8 = 4;
 
 #[derive(Debug)]
-pub struct LldpSocket {
+pub struct PacketSocket {
     socket: AsyncFd<Socket>,
     /// By interface index.
     addresses: BTreeMap<u32, LinkAddr>,
 }
 
-impl LldpSocket {
+impl PacketSocket {
     /// In this thread's network namespace; must be called inside a runtime.
     ///
     /// # Errors
     /// `PermissionDenied` without CAP_NET_RAW.
-    pub fn open() -> io::Result<Self> {
-        let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
+    pub fn open(ethertype: u16) -> io::Result<Self> {
+        let protocol = Protocol::from(i32::from(ethertype.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
         #[expect(
             deprecated,
@@ -59,6 +59,22 @@ impl LldpSocket {
     /// The system's.
     pub fn mute(&self, interfaces: impl Iterator<Item = u32>) -> io::Result<()> {
         self.socket.get_ref().attach_filter(&filter(interfaces))
+    }
+
+    /// From now on the kernel drops what is not for `mac`, as [`Self::mute`] has it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn only_to(&self, mac: [u8; 6]) -> io::Result<()> {
+        let [a, b, c, d, e, f] = mac;
+        self.socket.get_ref().attach_filter(&[
+            step(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+            step(BPF_JMP | BPF_JEQ | BPF_K, 3, u32::from_be_bytes([a, b, c, d])),
+            step(BPF_LD | BPF_H | BPF_ABS, 0, 4),
+            step(BPF_JMP | BPF_JEQ | BPF_K, 1, u32::from_be_bytes([0, 0, e, f])),
+            step(BPF_RET | BPF_K, 0, WHOLE),
+            step(BPF_RET | BPF_K, 0, 0),
+        ])
     }
 
     /// The next frame: its length in `frame`, and the interface it came in on. Cancel-safe.
@@ -88,9 +104,13 @@ impl LldpSocket {
 /// Longest frame that a filter lets through: all of it.
 const WHOLE: u32 = u32::MAX;
 
-/// Classic BPF (linux/filter.h): two steps for each interface, and a switch has 255 ports.
+/// Of classic BPF (linux/filter.h); `jf`: steps that are left out where a comparison fails.
+fn step(code: u32, jf: u8, k: u32) -> SockFilter {
+    SockFilter::new(code as u16, 0, jf, k)
+}
+
+/// Two steps for each interface, and a switch has 255 ports.
 fn filter(muted: impl Iterator<Item = u32>) -> Vec<SockFilter> {
-    let step = |code: u32, jf, k| SockFilter::new(code as u16, 0, jf, k);
     let of = (SKF_AD_OFF + SKF_AD_IFINDEX) as u32;
     let mut steps = vec![step(BPF_LD | BPF_W | BPF_ABS, 0, of)];
     for ifindex in muted {
