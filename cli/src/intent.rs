@@ -18,7 +18,7 @@ mod files;
 mod get;
 mod history;
 mod slice;
-mod table;
+pub(crate) mod table;
 mod validate;
 
 pub(crate) use change::{change_of, commit, deletion_of};

@@ -4,11 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use selvedge_controller::api::wire::Link;
 use selvedge_controller::api::wire_assure::{DirectionAssurance, SliceAssurance, Window};
+use selvedge_controller::api::wire_trace::SampledPacket;
 
 use crate::Output;
 use crate::client::{Client, ControllerArg};
-use crate::intent::{assurance, print_json};
+use crate::intent::{assurance, print_json, table};
 
 /// Each second on a terminal; once into a pipe or a file.
 #[derive(clap::Args)]
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     controller: ControllerArg,
 }
+
+/// Sampled packets that are shown.
+const SAMPLES: usize = 5;
 
 /// Cursor to the top left, and nothing below it (ECMA-48 CUP, ED).
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -41,7 +46,9 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         match output {
             Output::Json => print_json(&answer)?,
             Output::Text => {
-                let text = screen(&answer.value);
+                let links = client.get::<Vec<Link>>("/v1/links")?.value;
+                let packets = client.get::<Vec<SampledPacket>>("/v1/samples")?.value;
+                let text = [screen(&answer.value), fabric(&links), sampled(&packets)].concat();
                 let mut stdout = std::io::stdout().lock();
                 writeln!(stdout, "{}{text}", if live { CLEAR } else { "" })?;
             }
@@ -78,6 +85,37 @@ fn screen(slices: &[SliceAssurance]) -> String {
         assurance::add(&mut table, &slice.slice, slice.availability_percent, direction, &window);
     }
     table.trim_fmt()
+}
+
+/// What links carry, and how long they take.
+fn fabric(links: &[Link]) -> String {
+    if links.is_empty() {
+        return String::new();
+    }
+    let mut table = table::new(["link", "used >", "used <", "half / 99 % / all below"]);
+    for link in links {
+        table.add_row([
+            format!("{} - {}", link.a, link.b),
+            table::used(link.rate_ab_bps, link.capacity_bps),
+            table::used(link.rate_ba_bps, link.capacity_bps),
+            assurance::delays(link.measured),
+        ]);
+    }
+    format!("\n\n{}", table.trim_fmt())
+}
+
+/// The last packets that `trace --live` showed, a line each.
+fn sampled(packets: &[SampledPacket]) -> String {
+    let recent = packets.iter().rev().take(SAMPLES);
+    let mut table = table::new(["sampled packet", "way", "end"]);
+    for packet in recent {
+        let nodes: Vec<&str> = packet.steps.iter().map(|step| step.step.node.as_str()).collect();
+        let last = packet.steps.last();
+        let slice = last.and_then(|last| last.slice.clone()).unwrap_or_else(|| "-".to_owned());
+        let end = last.map(|last| format!("{} {}", last.step.verdict, last.step.detail));
+        table.add_row([slice, nodes.join(" > "), end.unwrap_or_default()]);
+    }
+    if table.is_empty() { String::new() } else { format!("\n\n{}", table.trim_fmt()) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! `selvedge trace`: the path a packet takes, with every table it hits.
+//! `selvedge trace`: the path a packet takes, with every table it hits. It is made up and followed
+//! over the entries, or with `--live` one that was on the wire.
 
 use std::process::ExitCode;
 
-use selvedge_controller::api::wire_trace::{Trace, TraceRequest, TraceResult};
+use selvedge_controller::api::wire_trace::{
+    SampleRequest, SampledPacket, Trace, TraceRequest, TraceResult, TraceStep,
+};
 
 use crate::Output;
 use crate::client::{Client, ControllerArg};
@@ -10,11 +13,35 @@ use crate::intent::print_json;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The endpoint that sends.
-    #[arg(required_unless_present = "node", requires = "to")]
+    /// The endpoint that sends; with --live an address too, or `any`.
+    #[arg(required_unless_present_any = ["node", "live"])]
     from: Option<String>,
     /// The endpoint that receives, or an address.
+    #[arg(required_unless_present_any = ["node", "live"])]
     to: Option<String>,
+    /// Real packets, as the switches see them now, instead of one that is made up: from FROM, to
+    /// TO, as far as these are given.
+    #[arg(long, conflicts_with_all = ["node", "protocol", "sport", "dport", "dscp", "ip_version"])]
+    live: bool,
+    /// Of this slice.
+    #[arg(long, value_name = "NAME", requires = "live")]
+    slice: Option<String>,
+    /// downlink or uplink.
+    #[arg(long, value_name = "DIRECTION", requires = "live",
+          value_parser = ["downlink", "uplink"])]
+    direction: Option<String>,
+    /// One packet in so many, the same ones at every switch.
+    #[arg(long, value_name = "N", requires = "live", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    one_in: u32,
+    /// End after so many packets.
+    #[arg(long, value_name = "N", requires = "live", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    packets: u32,
+    /// End after so many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "live", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    seconds: u32,
     /// udp, tcp or icmp.
     #[arg(long, value_name = "PROTOCOL", requires = "from")]
     protocol: Option<String>,
@@ -46,6 +73,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    if args.live {
+        return live(args, output);
+    }
     let request = TraceRequest {
         node: args.node,
         port: args.port,
@@ -66,19 +96,65 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(trace: &Trace) {
-    for step in &trace.steps {
-        println!("{} (in by {})", step.node, step.ingress);
-        for hit in &step.hits {
-            println!("  {:<12} {}: {}", hit.table, hit.key, hit.detail);
-        }
-        let detail = &step.detail;
-        match step.verdict.as_str() {
-            "forward" => println!("  out by {detail}"),
-            "hook" => println!("  to {detail}"),
-            verdict => println!("  {verdict} {detail}"),
+fn live(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let request = SampleRequest {
+        from: args.from.filter(|from| from != "any"),
+        to: args.to.filter(|to| to != "any"),
+        slice: args.slice,
+        direction: args.direction,
+        one_in: args.one_in,
+        packets: args.packets,
+        seconds: args.seconds,
+    };
+    let client = Client::find(&args.controller)?;
+    let answer = client.post::<Vec<SampledPacket>>("/v1/samples", &request)?;
+    match output {
+        Output::Json => print_json(&answer)?,
+        Output::Text => show_packets(&answer.value),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_packets(packets: &[SampledPacket]) {
+    for (number, packet) in (1..).zip(packets) {
+        let first = packet.steps.first().map_or(0, |step| step.at_ns);
+        println!("packet {number}, {} ms since the epoch", packet.at_ms);
+        for step in &packet.steps {
+            let after_us = step.at_ns.saturating_sub(first) / 1000;
+            show_step(&step.step, &format!("{} bytes, {after_us} us on", step.frame_len));
+            if let (Some(slice), Some(direction)) = (&step.slice, &step.direction) {
+                let in_profile = step.in_profile == Some(true);
+                let colour = if in_profile { "within its guarantee" } else { "excess" };
+                println!("  {slice} {direction}, {colour}");
+            }
+            if let Some(tables) = &step.tables_say {
+                println!("  its entries say otherwise: {tables}");
+            }
         }
     }
+    match packets.len() {
+        0 => println!("no such packet came"),
+        1 => println!("1 packet"),
+        n => println!("{n} packets"),
+    }
+}
+
+fn show_step(step: &TraceStep, about: &str) {
+    let about = if about.is_empty() { String::new() } else { format!(", {about}") };
+    println!("{} (in by {}{about})", step.node, step.ingress);
+    for hit in &step.hits {
+        println!("  {:<12} {}: {}", hit.table, hit.key, hit.detail);
+    }
+    let detail = &step.detail;
+    match step.verdict.as_str() {
+        "forward" => println!("  out by {detail}"),
+        "hook" => println!("  to {detail}"),
+        verdict => println!("  {verdict} {detail}"),
+    }
+}
+
+fn show(trace: &Trace) {
+    trace.steps.iter().for_each(|step| show_step(step, ""));
     let detail = &trace.detail;
     match trace.result {
         TraceResult::Delivered => println!("delivered to {detail}"),

@@ -15,6 +15,7 @@ mod mec;
 mod modules;
 pub mod pki;
 mod run;
+mod sampling;
 mod southbound;
 pub mod store;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::intent_dir::{self, IntentDir};
 use crate::lead::{self, Records, Start};
 use crate::modules::Modules;
+use crate::sampling::Sampling;
 use crate::southbound::{self, Dialer, Southbound};
 use crate::store::{ELECTION_KEY, EtcdTls, EtcdTlsError, Location, StoreError};
 
@@ -141,7 +142,15 @@ pub async fn run(
 
     let dialer = Dialer { credentials };
     let modules = Modules::new(Arc::clone(&store));
-    let switch_side = Southbound::new(handle.clone(), switches, modules, dialer, stopped.clone());
+    let sampling = Arc::<Sampling>::default();
+    let switch_side = Southbound::new(
+        handle.clone(),
+        switches,
+        modules,
+        dialer,
+        Arc::clone(&sampling),
+        stopped.clone(),
+    );
     let mut switch_server = tokio::spawn(southbound::serve(southbound_listener, switch_side));
 
     let candidate = several.then(|| {
@@ -149,6 +158,7 @@ pub async fn run(
         tokio::spawn(lead::stand_for_ever(store, handle, records, name))
     });
     let mut api = Api::new(handle, store, Arc::clone(&topology));
+    api.sampling = sampling;
     api.intent_dir = intent.as_deref().map(Arc::from);
     let mut servers = JoinSet::new();
     servers.spawn(sweep_when_leading(api.clone(), stopped.clone()));

@@ -30,7 +30,7 @@ use crate::ports::Ports;
 use crate::ports::netlink::Netlink;
 use crate::report::Report;
 use crate::session::Session;
-use crate::{gateway, lldp, seen};
+use crate::{gateway, lldp, sample, seen};
 
 /// Where the instances of this machine have their pins.
 const PINS: &str = "/sys/fs/bpf/selvedge";
@@ -93,6 +93,7 @@ pub async fn run_until(
     let tables = XdpTables::of(&switch);
     let (counters, probes) = (switch.counters.clone(), switch.probes.clone());
     let states = switch.port_states.clone();
+    let sampler = switch.sampler.clone();
     let switch = Arc::new(Mutex::new(switch));
     let netlink = Netlink::open().map_err(AgentError::system("open a netlink socket"))?;
     let report = watch::Sender::new(Report::default());
@@ -207,6 +208,8 @@ pub async fn run_until(
             .as_ref()
             .map(|compute| v1::Compute { cpu: compute.cpu, memory_bytes: compute.memory_bytes });
         let (told, telemetry) = watch::channel(Told::default());
+        let (asked, sampling) = watch::channel(None);
+        let (sampled, samples) = watch::channel(sample::Told::default());
         let session = Session {
             credentials,
             controllers: controllers.clone(),
@@ -215,7 +218,13 @@ pub async fn run_until(
             compute,
             telemetry,
             keys,
+            sampling: asked,
+            samples,
         };
+        tasks.spawn(async move {
+            let Err(error) = sample::run(sampler, sampling, sampled).await;
+            ended("samples", Some(error))
+        });
         let measured = Measured { counters, probes, probing };
         let measuring = measured.start(told).map_err(AgentError::system("start a thread"))?;
         tasks.spawn(async move { ended("assurance", measuring.await.err()) });

@@ -18,6 +18,7 @@
 //! | [`guard`] | which fabric ports packets go around | a thread: rtnetlink, AF_PACKET, maps |
 //! | [`assure`] | counts of each second | a thread: maps |
 //! | [`hosts`] | router advertisements, what a DHCP relay says | AF_PACKET, UDP to servers |
+//! | [`sample`] | packets that the controller asks for | maps |
 //! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |
 
 mod agent;
@@ -36,6 +37,7 @@ pub mod p4rt;
 pub mod packet;
 pub mod ports;
 pub mod report;
+pub mod sample;
 pub mod seen;
 pub mod session;
 mod urgent;

@@ -25,6 +25,7 @@ use crate::hooks::Command;
 use crate::lldp::auth::{KEY_LEN, KEYS_MAX, Key};
 use crate::p4rt::server::CONTROLLER;
 use crate::report::{HookStatus, Report, changes};
+use crate::sample;
 
 /// Messages under way to the controller; when it does not read, the session waits, and the
 /// report goes on changing behind it.
@@ -51,6 +52,9 @@ pub struct Session {
     pub telemetry: watch::Receiver<Told>,
     /// Of neighbor discovery, as the controller last gave them.
     pub keys: watch::Sender<Vec<Key>>,
+    /// Packets that the controller wants to be told of, and those told.
+    pub sampling: watch::Sender<Option<v1::Sampling>>,
+    pub samples: watch::Receiver<sample::Told>,
 }
 
 /// Why a session ended; the next one is on its way.
@@ -147,6 +151,8 @@ impl Session {
         changed.mark_changed(); // what is not in a registration follows it
         let mut telemetry = self.telemetry.clone();
         telemetry.mark_unchanged();
+        let mut samples = self.samples.clone();
+        samples.mark_unchanged();
         let opening = client.session(ReceiverStream::new(messages));
         let answer = if self.controllers.len() > 1 { patience } else { limits::CALL_TIMEOUT };
         let mut answers = within("register", answer, opening)
@@ -169,6 +175,9 @@ impl Session {
                     Message::DiscoveryKeys(v1::DiscoveryKeys { keys }) => {
                         drop(self.keys.send_replace(discovery_keys(&keys)?));
                     }
+                    Message::Sampling(sampling) => {
+                        drop(self.sampling.send_replace(Some(sampling)));
+                    }
                 },
                 _ = changed.changed() => {
                     let now = changed.borrow_and_update().clone();
@@ -176,6 +185,13 @@ impl Session {
                         return Err(reason(&mut answers).await);
                     }
                     told = now;
+                }
+                Ok(()) = samples.changed() => {
+                    let samples = samples.borrow_and_update().to_vec();
+                    let message = v1::from_switch::Message::Samples(v1::Samples { samples });
+                    if !tell(&outgoing, [message]).await {
+                        return Err(reason(&mut answers).await);
+                    }
                 }
                 Ok(()) = telemetry.changed() => {
                     let now = telemetry.borrow_and_update().clone();

@@ -1,6 +1,7 @@
 //! Promised beside measured, as tables for people.
 
 use comfy_table::Table;
+use selvedge_controller::api::wire::LinkDelay;
 use selvedge_controller::api::wire_assure::{DirectionAssurance, SliceAssurance, Window};
 
 use super::table::new;
@@ -24,6 +25,18 @@ fn mbps(bps: Option<u64>) -> String {
 
 fn ms(us: Option<f64>) -> String {
     us.map_or_else(|| "-".to_owned(), |us| short(us / 1e3))
+}
+
+/// `median / 99 % / largest`.
+pub(crate) fn delays(of: Option<LinkDelay>) -> String {
+    let text = |us: f64| match us < 1000.0 {
+        true => format!("{} us", short(us.round())),
+        false => format!("{} ms", short(us / 1e3)),
+    };
+    of.map_or_else(
+        || "-".to_owned(),
+        |of| [of.median_us, of.p99_us, of.max_us].map(text).join(" / "),
+    )
 }
 
 /// Percent with all that a promise like 99.999 has.
@@ -114,7 +127,15 @@ pub(super) fn show(assurance: &SliceAssurance) {
         }
     }
     println!("\n{}", windows.trim_fmt());
-    let columns = ["", "hop", "delay", "its part of the bound", "loss", "test packets answered"];
+    let columns = [
+        "",
+        "hop",
+        "delay",
+        "half / 99 % / all below",
+        "its part of the bound",
+        "loss",
+        "test packets answered",
+    ];
     let mut hops = new(columns);
     for direction in &assurance.directions {
         for (number, hop) in direction.hops.iter().enumerate() {
@@ -123,6 +144,7 @@ pub(super) fn show(assurance: &SliceAssurance) {
                 heading.to_owned(),
                 hop.link.clone(),
                 with_unit(ms(hop.delay_us), "ms"),
+                delays(hop.delays),
                 with_unit(ms(hop.bound_us), "ms"),
                 loss(hop.loss),
                 format!("{} of {}", hop.probes_answered, hop.probes),

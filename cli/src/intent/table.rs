@@ -5,11 +5,12 @@ use selvedge_controller::api::wire::{
     Application, ClassMap, Endpoint, Hook, Link, LogLine, Node, PduSession, QosFlow, RoleName,
     Share, Slice, SliceState, Status,
 };
-use selvedge_controller::api::wire_counters::Counters;
+use selvedge_controller::api::wire_counters::{Counters, PortRate};
 use selvedge_controller::api::wire_history::Touched;
 use selvedge_controller::api::wire_intent::{Entry, Plan};
 use selvedge_controller::api::wire_placement::Placed;
 
+use super::assurance;
 use crate::client::Answer;
 
 pub(crate) use selvedge_controller::rate;
@@ -20,7 +21,7 @@ pub(crate) fn print_json<T>(answer: &Answer<T>) -> anyhow::Result<()> {
 }
 
 /// Columns two spaces apart, no lines.
-pub(super) fn new<const N: usize>(header: [&str; N]) -> Table {
+pub(crate) fn new<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     narrow(&mut table);
@@ -158,21 +159,46 @@ pub(super) fn nodes(nodes: &[Node]) {
 }
 
 pub(super) fn links(links: &[Link]) {
-    let mut table =
-        new(["link", "usable", "capacity", "delay", "promised >", "promised <", "drained", "why"]);
+    let mut table = new([
+        "link",
+        "usable",
+        "capacity",
+        "delay",
+        "measured: half / 99 % / all below",
+        "promised >",
+        "promised <",
+        "used >",
+        "used <",
+        "drained",
+        "why",
+    ]);
     for link in links {
         table.add_row([
             format!("{} - {}", link.a, link.b),
             yes_no(link.usable),
             optional_rate(link.capacity_bps),
             link.delay_us.map_or_else(|| "-".to_owned(), delay),
+            assurance::delays(link.measured),
             rate(link.reserved_ab_bps),
             rate(link.reserved_ba_bps),
+            used(link.rate_ab_bps, link.capacity_bps),
+            used(link.rate_ba_bps, link.capacity_bps),
             or_dash(link.drained.as_deref()),
             or_dash(link.reason.as_deref()),
         ]);
     }
     println!("{}", table.trim_fmt());
+}
+
+/// A rate, and its share of what there is.
+pub(crate) fn used(bps: Option<u64>, capacity_bps: Option<u64>) -> String {
+    match (bps, capacity_bps) {
+        (None, _) => "-".to_owned(),
+        (Some(bps), Some(capacity @ 1..)) => {
+            format!("{} ({:.1} %)", rate(bps), 100.0 * bps as f64 / capacity as f64)
+        }
+        (Some(bps), _) => rate(bps),
+    }
 }
 
 pub(super) fn endpoints(endpoints: &[Endpoint]) {
@@ -383,6 +409,21 @@ pub(super) fn counters(counters: &Counters) {
         ]);
     }
     println!("{}", table.trim_fmt());
+    let mut table = new(["port", "capacity", "rx", "rx packets/s", "tx", "tx packets/s"]);
+    for port in &counters.ports {
+        let Some(PortRate { rx_packets, rx_bps, tx_packets, tx_bps }) = port.rate else { continue };
+        table.add_row([
+            port.name.clone(),
+            optional_rate(port.capacity_bps),
+            used(Some(rx_bps), port.capacity_bps),
+            rx_packets.to_string(),
+            used(Some(tx_bps), port.capacity_bps),
+            tx_packets.to_string(),
+        ]);
+    }
+    if !table.is_empty() {
+        println!("\nin the last second\n{}", table.trim_fmt());
+    }
     let mut table = new(["slice", "direction", "packets", "bytes", "dropped", "dropped bytes"]);
     for slice in &counters.slices {
         if slice.packets > 0 || slice.dropped_packets > 0 {

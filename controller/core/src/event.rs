@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use selvedge_pipeline::delay::Delays;
 use selvedge_pipeline::{Direction, DropReason, Entry, HookId, PortId, SliceId};
 use selvedge_slices::{Object, ObjectKind, ObjectName, TrafficRule};
 use selvedge_topology::NodeName;
@@ -108,7 +109,7 @@ pub struct Measured {
     /// `entered`, `left`, `sent` and `received` are of packets that entered the fabric in that
     /// second, and of all of those.
     pub exact: bool,
-    /// What the other counts of slices are of.
+    /// What the other counts of slices and ports are of.
     pub interval_ms: u32,
     pub links: Vec<LinkCount>,
     pub slices: Vec<SliceCount>,
@@ -117,7 +118,7 @@ pub struct Measured {
 }
 
 /// One port of a switch in one second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkCount {
     pub at: Counted,
     /// Test packets sent to the neighbor, and answers.
@@ -126,9 +127,21 @@ pub struct LinkCount {
     /// Two-way, nanoseconds: mean and largest of those answered.
     pub delay_ns: u64,
     pub delay_max_ns: u64,
+    /// All of them.
+    pub delays: Delays,
     /// Marked packets.
     pub sent: u64,
     pub received: u64,
+    /// All packets that came by the port, and that left by it, in [`Measured::interval_ms`].
+    pub came: Traffic,
+    pub left: Traffic,
+}
+
+/// Bytes are those of whole frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 /// Where packets of slices are counted.

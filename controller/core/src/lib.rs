@@ -48,7 +48,7 @@ pub use effect::{Effect, HookLoad, LogEntry, RecordChange, Reply, Severity, Upda
 pub use event::{
     Change, Compute, Counted, DiscoveryCounts, Event, HookState, HookStatus, LinkCount, Measured,
     Neighbor, ObjectId, Port, ReadId, Report, Request, RequestId, SliceCount, Target, TargetKind,
-    Timer, WriteId,
+    Timer, Traffic, WriteId,
 };
 pub use history::{HISTORY_BYTES, HISTORY_ENTRY_BYTES, HISTORY_KEPT, HISTORY_MODULES};
 pub use lifecycle::{

@@ -10,6 +10,7 @@ use selvedge_topology::NodeName;
 use selvedge_slices::Object;
 use serde::{Deserialize, Serialize};
 
+use crate::assure::DelayView;
 use crate::event::{Compute, DiscoveryCounts, HookState, Neighbor, ObjectId};
 use crate::lifecycle::Phase;
 
@@ -107,6 +108,11 @@ pub struct LinkView {
     pub reserved_ba_bps: u64,
     /// What may be promised at most: capacity times margin.
     pub reservable_bps: Option<u64>,
+    /// What left for the other end in the last second, as rate of frames; `None`: not told.
+    pub rate_ab_bps: Option<u64>,
+    pub rate_ba_bps: Option<u64>,
+    /// Of test packets; `None`: none was answered of late.
+    pub measured: Option<DelayView>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -172,6 +172,9 @@ impl Core {
                 reserved_ab_bps: reserved(true),
                 reserved_ba_bps: reserved(false),
                 reservable_bps: link.capacity.map(|capacity| usable(capacity).bps()),
+                rate_ab_bps: self.arc_rate_bps(ArcIx::new(*ix, true)),
+                rate_ba_bps: self.arc_rate_bps(ArcIx::new(*ix, false)),
+                measured: self.link_delay(*ix),
             }
         };
         states.iter().map(view).collect()

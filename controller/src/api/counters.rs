@@ -8,14 +8,14 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use selvedge_core::Core;
+use selvedge_core::{Core, assure};
 use selvedge_pipeline::tables::slice_counter_index;
 use selvedge_pipeline::{CounterKind, Direction, DropReason, PortId, SliceId};
 use selvedge_southbound::client::CounterCell;
-use selvedge_topology::NodeName;
+use selvedge_topology::{BitRate, End, NodeName};
 
 use super::problem::ProblemDetails;
-use super::wire_counters::{Counters, PortCounters, SliceCounters};
+use super::wire_counters::{Counters, PortCounters, PortRate, SliceCounters};
 use super::{Api, Problem};
 use crate::engine::CountersError;
 use crate::text;
@@ -67,6 +67,9 @@ struct Names {
     switch: NodeName,
     ports: BTreeMap<PortId, String>,
     slices: BTreeMap<SliceId, String>,
+    rates: BTreeMap<PortId, assure::PortRate>,
+    /// By the port's name, bits a second.
+    capacities: BTreeMap<String, u64>,
 }
 
 impl Names {
@@ -75,7 +78,18 @@ impl Names {
         let node = core.nodes().into_iter().find(|node| node.name.as_str() == name)?;
         let default = (SliceId::DEFAULT, "default".to_owned());
         let slices = core.slices().into_iter().map(|slice| (SliceId(slice.id), slice.name));
+        let ends = core
+            .topology()
+            .links
+            .iter()
+            .flat_map(|link| [&link.a, &link.b].map(|end| (end, link.capacity)));
+        let own = ends.filter(|(end, _)| end.node.as_str() == name);
+        let capacity = |(end, capacity): (&End, Option<BitRate>)| {
+            Some((end.port.to_string(), capacity?.bps()))
+        };
         Some(Self {
+            rates: core.port_rates(name),
+            capacities: own.filter_map(capacity).collect(),
             switch: node.name,
             ports: node.ports.into_iter().map(|port| (port.id, port.name)).collect(),
             slices: std::iter::once(default).chain(slices).collect(),
@@ -116,8 +130,22 @@ impl Names {
             let (rx_packets, rx_bytes) = count(CounterKind::PortRx, port.0.into());
             let (tx_packets, tx_bytes) = count(CounterKind::PortTx, port.0.into());
             let (tx_errors, _) = count(CounterKind::PortTxErrors, port.0.into());
-            let (port, name) = (port.0, name.clone());
-            PortCounters { port, name, rx_packets, rx_bytes, tx_packets, tx_bytes, tx_errors }
+            PortCounters {
+                port: port.0,
+                name: name.clone(),
+                rx_packets,
+                rx_bytes,
+                tx_packets,
+                tx_bytes,
+                tx_errors,
+                rate: self.rates.get(port).map(|rate| PortRate {
+                    rx_packets: rate.in_packets,
+                    rx_bps: rate.in_bps,
+                    tx_packets: rate.out_packets,
+                    tx_bps: rate.out_bps,
+                }),
+                capacity_bps: self.capacities.get(name).copied(),
+            }
         });
         let slices = self.slice_cells().map(|(slice, direction, index)| {
             let (packets, bytes) = count(CounterKind::SliceIn, index);

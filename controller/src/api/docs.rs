@@ -50,6 +50,8 @@ use super::{assure, backup, counters, export, history, intent, lifecycle, metric
         intent::delete_hook,
         intent::delete_application,
         trace::trace,
+        trace::sample,
+        trace::samples,
         backup::backup,
         metrics::metrics,
         document,

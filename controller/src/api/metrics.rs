@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use selvedge_core::assure::{DirectionView, Kind, SliceAssurance};
+use selvedge_core::assure::{DirectionView, Kind, LinkDelaysView, SliceAssurance};
 use selvedge_core::view::{HookInstanceView, HookView, LinkView, Status};
 use selvedge_core::{DiscoveryCounts, HookState};
 use selvedge_pipeline::{CounterKind, DropReason};
@@ -41,6 +41,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
             slices: core.assurances(),
             discovery: core.discovery(),
             links: core.links(),
+            delays: core.link_delays(),
             hooks: core.hooks(),
             joined: core.switches_joined(),
             drops: Vec::new(),
@@ -56,12 +57,17 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
     Ok((CONTENT_TYPE, figures.text(api.handle.writes())))
 }
 
+/// Powers of two of two-way nanoseconds: 8 us to 1 s, twice as much each.
+const DELAY_BOUNDS: [u32; 18] =
+    [14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
+
 /// What is told, as of one moment but for the drops.
 struct Figures {
     status: Status,
     slices: Vec<SliceAssurance>,
     discovery: Vec<(NodeName, DiscoveryCounts)>,
     links: Vec<LinkView>,
+    delays: Vec<LinkDelaysView>,
     hooks: Vec<HookView>,
     joined: Vec<NodeName>,
     /// Of each switch that answered, its drops by reason.
@@ -70,7 +76,7 @@ struct Figures {
 
 impl Figures {
     fn text(&self, writes: u64) -> String {
-        let Self { status, slices, discovery, links, hooks, drops, .. } = self;
+        let Self { status, slices, discovery, links, delays, hooks, drops, .. } = self;
         let mut page = Page(String::new());
         let count = |number: usize| number as u64;
         page.leads(true);
@@ -134,6 +140,7 @@ impl Figures {
             let labels = format!("link=\"{a}:{at_a} - {b}:{at_b}\"");
             page.sample(name, &labels, u64::from(link.usable));
         }
+        page.link_delays(delays);
         let name = "hook_state";
         page.head("gauge", name, "1: the hook is in that state");
         for (hook, instance) in hooks.iter().flat_map(|h| h.instances.iter().map(move |i| (h, i))) {
@@ -221,6 +228,28 @@ impl Page {
         self.line(format_args!("selvedge_{name}{{{labels}}} {value}"));
     }
 
+    /// One way is taken as half of there and back, so bounds are too.
+    fn link_delays(&mut self, links: &[LinkDelaysView]) {
+        let name = "link_delay_seconds";
+        self.head(
+            "histogram",
+            name,
+            "Delay of test packets, one way, since the controller's start",
+        );
+        for LinkDelaysView { link, delays, sum_ns } in links {
+            for two_way_ns in DELAY_BOUNDS.map(|power| 1u64 << power) {
+                let labels = format!("link=\"{link}\",le=\"{}\"", two_way_ns as f64 / 2e9);
+                self.sample("link_delay_seconds_bucket", &labels, delays.up_to(two_way_ns - 1));
+            }
+            let total = delays.total();
+            let labels = format!("link=\"{link}\",le=\"+Inf\"");
+            self.sample("link_delay_seconds_bucket", &labels, total);
+            let labels = format!("link=\"{link}\"");
+            self.sample("link_delay_seconds_sum", &labels, *sum_ns as f64 / 2e9);
+            self.sample("link_delay_seconds_count", &labels, total);
+        }
+    }
+
     fn line(&mut self, text: std::fmt::Arguments<'_>) {
         writeln!(self.0, "{text}").expect("a String takes all");
     }
@@ -268,3 +297,34 @@ const OF_SLICES: [OfSlice; 10] = [
         Some(f64::from(window.measured_seconds) / window.seconds as f64)
     }),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selvedge_pipeline::delay::{Delays, bucket};
+
+    #[test]
+    fn a_histogram_is_cumulative_and_its_bounds_are_of_one_way() {
+        let mut delays = Delays::default();
+        // Two-way: 20 us, 2 ms and 4 s.
+        for (two_way_ns, count) in [(20_000, 3), (2_000_000, 4), (4_000_000_000, 1)] {
+            delays.add(bucket(two_way_ns), count);
+        }
+        let view = LinkDelaysView { link: "a:p1 - b:p1".into(), delays, sum_ns: 4_008_060_000 };
+        let mut page = Page(String::new());
+        page.link_delays(&[view]);
+        for line in [
+            "# TYPE selvedge_link_delay_seconds histogram",
+            "selvedge_link_delay_seconds_bucket{link=\"a:p1 - b:p1\",le=\"0.000008192\"} 0",
+            "selvedge_link_delay_seconds_bucket{link=\"a:p1 - b:p1\",le=\"0.000016384\"} 3",
+            "selvedge_link_delay_seconds_bucket{link=\"a:p1 - b:p1\",le=\"0.000524288\"} 3",
+            "selvedge_link_delay_seconds_bucket{link=\"a:p1 - b:p1\",le=\"0.001048576\"} 7",
+            "selvedge_link_delay_seconds_bucket{link=\"a:p1 - b:p1\",le=\"1.073741824\"} 7",
+            "selvedge_link_delay_seconds_bucket{link=\"a:p1 - b:p1\",le=\"+Inf\"} 8",
+            "selvedge_link_delay_seconds_sum{link=\"a:p1 - b:p1\"} 2.00403",
+            "selvedge_link_delay_seconds_count{link=\"a:p1 - b:p1\"} 8",
+        ] {
+            assert!(page.0.lines().any(|found| found == line), "{line} in\n{}", page.0);
+        }
+    }
+}

@@ -19,8 +19,10 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::engine::{Handle, Role};
 use crate::mec::MecPlatform;
 use crate::modules::Modules;
+use crate::sampling::Sampling;
 use crate::store::Store;
 use selvedge_topology::Topology;
+use wire_trace::SampledPacket;
 
 mod assure;
 mod backup;
@@ -75,14 +77,26 @@ pub struct Api {
     pub(crate) changing: Arc<Mutex<()>>,
     /// The directory whose files are the whole intent, if one is: objects are changed there.
     pub(crate) intent_dir: Option<Arc<Path>>,
+    pub(crate) sampling: Arc<Sampling>,
+    /// What was told of the last packets asked for.
+    pub(crate) sampled: Arc<std::sync::Mutex<Vec<SampledPacket>>>,
 }
 
 impl Api {
     pub fn new(handle: Handle, store: Arc<dyn Store>, topology: Arc<Topology>) -> Self {
         let platform = Arc::new(MecPlatform::new(handle.clone(), Arc::clone(&store)));
         let modules = Modules::new(Arc::clone(&store));
-        let (changing, intent_dir) = (Arc::default(), None);
-        Self { handle, store, modules, topology, platform, changing, intent_dir }
+        Self {
+            handle,
+            store,
+            modules,
+            topology,
+            platform,
+            changing: Arc::default(),
+            intent_dir: None,
+            sampling: Arc::default(),
+            sampled: Arc::default(),
+        }
     }
 
     pub(crate) fn role(&self) -> tokio::sync::watch::Receiver<Role> {
@@ -126,6 +140,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/plan", post(intent::plan))
         .route("/v1/apply", post(intent::apply))
         .route("/v1/trace", post(trace::trace))
+        .route("/v1/samples", get(trace::samples).post(trace::sample))
         .route("/v1/backup", get(backup::backup))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(api.clone())

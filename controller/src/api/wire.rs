@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use selvedge_core::assure::DelayView;
 use selvedge_core::view;
 use selvedge_core::{DiscoveryCounts, HookState, LogEntry, Phase, Severity};
 use selvedge_slices::schedule::Timestamp;
@@ -245,6 +246,26 @@ pub struct Link {
     pub reserved_ba_bps: u64,
     /// What guarantees may take in each direction.
     pub reservable_bps: Option<u64>,
+    /// What left for the other end in the last second, as rate of frames; null: not told.
+    pub rate_ab_bps: Option<u64>,
+    pub rate_ba_bps: Option<u64>,
+    /// Delays of test packets over the last 5 s; null: none was answered.
+    pub measured: Option<LinkDelay>,
+}
+
+/// One way, microseconds: half of there and back. At most an eighth too large.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LinkDelay {
+    pub median_us: f64,
+    pub p99_us: f64,
+    pub max_us: f64,
+}
+
+impl From<DelayView> for LinkDelay {
+    fn from(view: DelayView) -> Self {
+        let us = |ns: u64| ns as f64 / 1e3;
+        Self { median_us: us(view.median_ns), p99_us: us(view.p99_ns), max_us: us(view.max_ns) }
+    }
 }
 
 impl From<view::LinkView> for Link {
@@ -261,6 +282,9 @@ impl From<view::LinkView> for Link {
             reserved_ab_bps: view.reserved_ab_bps,
             reserved_ba_bps: view.reserved_ba_bps,
             reservable_bps: view.reservable_bps,
+            rate_ab_bps: view.rate_ab_bps,
+            rate_ba_bps: view.rate_ba_bps,
+            measured: view.measured.map(Into::into),
         }
     }
 }

@@ -5,6 +5,8 @@ use selvedge_core::assure;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::wire::LinkDelay;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SliceAssurance {
     pub slice: String,
@@ -53,6 +55,8 @@ pub struct Hop {
     /// `near:port -> far:port`.
     pub link: String,
     pub delay_us: Option<f64>,
+    /// Of all test packets, not only of their means.
+    pub delays: Option<LinkDelay>,
     /// Its part of the bound by which the slice was admitted.
     pub bound_us: Option<f64>,
     /// Share of the packets of all slices that were lost on it, 0 to 1.
@@ -132,6 +136,7 @@ impl From<assure::HopView> for Hop {
         Self {
             link: view.link,
             delay_us: view.delay_ns.map(us),
+            delays: view.delays.map(Into::into),
             bound_us: view.bound_ns.map(us),
             loss: view.loss_ppm.map(share),
             probes: view.probes,

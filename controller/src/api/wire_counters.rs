@@ -29,6 +29,19 @@ pub struct PortCounters {
     /// Packets that the port's device was given and did not send.
     #[serde(default)]
     pub tx_errors: u64,
+    /// In the last second; null: the switch has not told.
+    pub rate: Option<PortRate>,
+    /// Of its link, as declared.
+    pub capacity_bps: Option<u64>,
+}
+
+/// A second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortRate {
+    pub rx_packets: u64,
+    pub rx_bps: u64,
+    pub tx_packets: u64,
+    pub tx_bps: u64,
 }
 
 /// What entered the slice at this switch, in IP bytes, and what of the slice was dropped here.

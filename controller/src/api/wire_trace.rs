@@ -86,3 +86,62 @@ pub struct TraceHit {
     pub key: String,
     pub detail: String,
 }
+
+/// Packets that switches are to tell of: those of all that is given. Of the intent and of what is
+/// on the wire nothing changes.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleRequest {
+    /// Who sends: an endpoint or an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Who receives: an endpoint or an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
+    /// `downlink` or `uplink`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
+    /// One packet in so many, the same ones at every switch.
+    pub one_in: u32,
+    /// It ends after so many packets, 1 to 100.
+    pub packets: u32,
+    /// And after so many seconds, 1 to 20.
+    pub seconds: u32,
+}
+
+impl Default for SampleRequest {
+    fn default() -> Self {
+        let (from, to, slice, direction) = Default::default();
+        Self { from, to, slice, direction, one_in: 1, packets: 10, seconds: 5 }
+    }
+}
+
+/// A packet that was on the wire.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SampledPacket {
+    /// When the first switch saw it, since the Unix epoch.
+    pub at_ms: u64,
+    /// Each switch that told of it, in the order of its way.
+    pub steps: Vec<SampledStep>,
+}
+
+/// What a switch did with it: verdict, detail, slice and colour as it tells; `hits` are the tables
+/// that say so.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SampledStep {
+    #[serde(flatten)]
+    pub step: TraceStep,
+    /// Since the Unix epoch, by the switch's clock.
+    pub at_ns: u64,
+    pub slice: Option<String>,
+    pub direction: Option<String>,
+    /// Within its slice's guarantee.
+    pub in_profile: Option<bool>,
+    /// What the entries say becomes of it, where that is not what did.
+    pub tables_say: Option<String>,
+    /// Bytes of the frame as it came in, and the first of them.
+    pub frame_len: usize,
+    pub head: String,
+}

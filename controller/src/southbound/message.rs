@@ -27,7 +27,7 @@ pub(crate) struct BadMessage {
     pub(crate) problem: String,
 }
 
-pub(super) fn bad<T>(field: &'static str, problem: impl Into<String>) -> Result<T, BadMessage> {
+pub(crate) fn bad<T>(field: &'static str, problem: impl Into<String>) -> Result<T, BadMessage> {
     Err(BadMessage { field, problem: problem.into() })
 }
 
@@ -79,6 +79,8 @@ pub(crate) fn event(
     let switch = switch.clone();
     Ok(match message {
         Message::Register(_) => return bad("register", "sent a second time"),
+        // Of nobody's intent: `Session::run` has it.
+        Message::Samples(_) => return bad("samples", "not an event"),
         Message::Port(message) => Event::PortChanged { switch, port: port(message)? },
         Message::PortGone(v1::PortGone { id }) => {
             Event::PortGone { switch, port: port_id("port_gone.id", id)? }

@@ -10,5 +10,6 @@ mod session;
 mod switch;
 mod telemetry;
 
+pub(crate) use message::{BadMessage, bad};
 pub(crate) use session::{Southbound, serve};
 pub(crate) use switch::Dialer;

@@ -23,6 +23,7 @@ use super::switch;
 use super::switch::{Dialer, SwitchTask};
 use crate::engine::{Handle, Input, Role, SessionId, SwitchLink};
 use crate::modules::Modules;
+use crate::sampling::Sampling;
 
 /// Messages that may wait to be sent to one switch; each can be a module of 8 MiB.
 const TO_SWITCH: usize = 4;
@@ -48,6 +49,7 @@ pub(crate) struct Southbound {
     pub(crate) stop: watch::Receiver<bool>,
     /// Of neighbor discovery.
     pub(crate) keys: watch::Receiver<Keys>,
+    pub(crate) sampling: Arc<Sampling>,
     sessions: AtomicU64,
 }
 
@@ -58,10 +60,11 @@ impl Southbound {
         switches: BTreeSet<NodeName>,
         modules: Modules,
         dialer: Dialer,
+        sampling: Arc<Sampling>,
         stop: watch::Receiver<bool>,
     ) -> Self {
         let (keys, sessions) = (keys::rotating(), AtomicU64::new(0));
-        Self { handle, switches, modules, dialer, stop, keys, sessions }
+        Self { handle, switches, modules, dialer, stop, keys, sampling, sessions }
     }
 }
 
@@ -227,8 +230,15 @@ impl Session {
             };
             // A message of a newer agent that we do not know is not an error.
             let Some(message) = message.message else { continue };
-            match message::event(&self.switch, message) {
-                Ok(event) => {
+            let event = match message {
+                from_switch::Message::Samples(samples) => {
+                    self.southbound.sampling.told(&self.switch, samples).map(|()| None)
+                }
+                message => message::event(&self.switch, message).map(Some),
+            };
+            match event {
+                Ok(None) => {}
+                Ok(Some(event)) => {
                     let (switch, session) = (self.switch.clone(), self.id);
                     let input = Input::FromSwitch { switch, session, event };
                     if self.southbound.handle.send(input).await.is_err() {

@@ -75,6 +75,7 @@ impl SwitchTask {
         let mut connection = Connection::new();
         let mut keys = self.southbound.keys.clone();
         keys.mark_changed();
+        let mut sampling = self.southbound.sampling.asked();
         loop {
             let said = async {
                 match &mut connection {
@@ -99,6 +100,13 @@ impl SwitchTask {
                 Ok(()) = keys.changed() => {
                     let message = keys.borrow_and_update().message();
                     self.send(to_switch::Message::DiscoveryKeys(message)).await;
+                    continue;
+                }
+                Ok(()) = sampling.changed() => {
+                    let asked = sampling.borrow_and_update().clone();
+                    if let Some(asked) = asked {
+                        self.send(to_switch::Message::Sampling(asked)).await;
+                    }
                     continue;
                 }
             };

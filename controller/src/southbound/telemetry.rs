@@ -1,6 +1,7 @@
 //! What a switch measured, checked and turned into the core's words.
 
-use selvedge_core::{Counted, LinkCount, Measured, SliceCount};
+use selvedge_core::{Counted, LinkCount, Measured, SliceCount, Traffic};
+use selvedge_pipeline::delay::{BUCKETS, Delays};
 use selvedge_pipeline::{Direction, DropReason, HookId, SliceId};
 use selvedge_southbound::selvedge::v1;
 
@@ -35,7 +36,8 @@ pub(super) fn measured(message: v1::Telemetry) -> Result<Measured, BadMessage> {
 }
 
 fn link(message: v1::LinkCount) -> Result<LinkCount, BadMessage> {
-    let v1::LinkCount { port, probes, answered, delay_ns, delay_max_ns, sent, received } = message;
+    let v1::LinkCount { port, probes, answered, delay_ns, delay_max_ns, sent, received, .. } =
+        message;
     let at = match port.checked_sub(FIRST_COMPUTE_PORT) {
         None => Counted::Port(port_id("telemetry.link.port", port)?),
         Some(hook @ 0..=255) => Counted::Hook(HookId(hook as u16)),
@@ -45,7 +47,26 @@ fn link(message: v1::LinkCount) -> Result<LinkCount, BadMessage> {
         let problem = format!("{answered} answers to {probes} test packets");
         return bad("telemetry.link.answered", problem);
     }
-    Ok(LinkCount { at, probes, answered, delay_ns, delay_max_ns, sent, received })
+    let mut delays = Delays::default();
+    for v1::DelayCount { bucket, count } in message.delays {
+        if bucket >= BUCKETS {
+            let problem = format!("bucket {bucket} is not below {BUCKETS}");
+            return bad("telemetry.link.delays", problem);
+        }
+        delays.add(bucket, count.into());
+    }
+    Ok(LinkCount {
+        at,
+        probes,
+        answered,
+        delay_ns,
+        delay_max_ns,
+        delays,
+        sent,
+        received,
+        came: Traffic { packets: message.in_packets, bytes: message.in_bytes },
+        left: Traffic { packets: message.out_packets, bytes: message.out_bytes },
+    })
 }
 
 fn slice(message: v1::SliceCount) -> Result<SliceCount, BadMessage> {
@@ -86,6 +107,14 @@ mod tests {
             slices: vec![v1::SliceCount { slice, direction, ..Default::default() }],
             ..Default::default()
         };
+        let delays = |bucket| v1::Telemetry {
+            links: vec![v1::LinkCount {
+                port: 1,
+                delays: vec![v1::DelayCount { bucket, count: 1 }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
         let crowd = v1::Telemetry {
             slices: vec![v1::SliceCount::default(); MAX_SLICES + 1],
             ..Default::default()
@@ -100,6 +129,8 @@ mod tests {
             (link(512, 0, 0), Some("telemetry.link.port")),
             (link(u32::MAX, 0, 0), Some("telemetry.link.port")),
             (link(1, 3, 4), Some("telemetry.link.answered")),
+            (delays(239), None),
+            (delays(240), Some("telemetry.link.delays")),
             (slice(4095, 1), None),
             (slice(1, 2), Some("telemetry.slice.direction")),
             (slice(u32::MAX, 1), Some("telemetry.slice.slice")),
@@ -109,8 +140,8 @@ mod tests {
             let got = measured(message.clone()).err().map(|bad| bad.field);
             assert_eq!(got, want, "{:?} {:?}", message.links.first(), message.slices.first());
         }
-        let hook = measured(link(259, 0, 0)).unwrap().links[0];
-        assert_eq!(hook.at, Counted::Hook(HookId(3)));
+        let hook = measured(link(259, 0, 0)).unwrap().links;
+        assert_eq!(hook[0].at, Counted::Hook(HookId(3)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use selvedge_core::view::{EndpointView, NodeView, PortView};
 use selvedge_core::{Core, HookState};
-use selvedge_pipeline::model::{self, Ingress, Outcome, Switch, Verdict};
+use selvedge_pipeline::model::{self, Ingress, Switch, Verdict};
 use selvedge_pipeline::{HookId, PortId};
 use selvedge_topology::{End, Topology};
 
@@ -18,6 +18,7 @@ use crate::api::Problem;
 use crate::api::wire_trace::{Trace, TraceHit, TraceResult, TraceStep};
 
 pub(crate) mod packet;
+pub(crate) mod sampled;
 
 /// Steps after which a packet counts as endless: its hop limit is 64, and a hook at each
 /// switch doubles that.
@@ -153,34 +154,27 @@ pub(crate) fn follow(network: &Network, start: Start, frame: Vec<u8>) -> Trace {
             break (TraceResult::Lost, detail, Some(frame));
         };
         let outcome = model::process(switch, at.ingress, &frame);
-        let port_name = |port| network.port_name(&at.node, port);
-        match &outcome.verdict {
+        let out = match &outcome.verdict {
+            Verdict::Out { frame, .. } | Verdict::Answer { frame, .. } => Some(frame),
+            Verdict::ToHook { frame, .. } => Some(frame),
+            Verdict::Drop(_) | Verdict::PassToKernel => None,
+        };
+        steps.push(step(network, &at, &outcome.hits, &outcome.verdict, out));
+        match outcome.verdict {
             Verdict::Drop(reason) => {
-                let reason = reason.to_string();
-                steps.push(step(network, &at, &outcome, "drop", reason.clone(), None));
                 break (TraceResult::Dropped, format!("{reason} at {}", at.node), None);
             }
-            Verdict::PassToKernel => {
-                let detail = "to the switch itself".to_owned();
-                steps.push(step(network, &at, &outcome, "local", detail, None));
-                break (TraceResult::Local, at.node, Some(frame));
-            }
-            Verdict::Answer { port, frame: answer } => {
-                let port = port_name(*port);
-                steps.push(step(network, &at, &outcome, "answer", port, Some(answer)));
-                break (TraceResult::Answered, at.node, Some(answer.clone()));
+            Verdict::PassToKernel => break (TraceResult::Local, at.node, Some(frame)),
+            Verdict::Answer { frame: answer, .. } => {
+                break (TraceResult::Answered, at.node, Some(answer));
             }
             Verdict::ToHook { hook, frame: out } => {
-                let detail = format!("hook {}", hook.0);
-                steps.push(step(network, &at, &outcome, "hook", detail, Some(out)));
-                frame = out.clone();
-                at.ingress = Ingress::Compute(*hook);
+                frame = out;
+                at.ingress = Ingress::Compute(hook);
             }
             Verdict::Out { port, frame: out } => {
-                let name = port_name(*port);
-                steps.push(step(network, &at, &outcome, "forward", name, Some(out)));
-                frame = out.clone();
-                match network.behind(&at.node, *port) {
+                frame = out;
+                match network.behind(&at.node, port) {
                     Behind::Switch(next) => at = next,
                     Behind::Endpoint(name) => break (TraceResult::Delivered, name, Some(frame)),
                     Behind::Nothing(why) => break (TraceResult::Lost, why, Some(frame)),
@@ -191,12 +185,22 @@ pub(crate) fn follow(network: &Network, start: Start, frame: Vec<u8>) -> Trace {
     Trace { steps, result, detail, frame_in, frame_out: frame_out.as_deref().map(hex) }
 }
 
+/// A verdict as people read it: what, and which port, reason or hook.
+fn said(network: &Network, node: &str, verdict: &Verdict) -> (&'static str, String) {
+    match verdict {
+        Verdict::Drop(reason) => ("drop", reason.to_string()),
+        Verdict::PassToKernel => ("local", "to the switch itself".to_owned()),
+        Verdict::Answer { port, .. } => ("answer", network.port_name(node, *port)),
+        Verdict::ToHook { hook, .. } => ("hook", format!("hook {}", hook.0)),
+        Verdict::Out { port, .. } => ("forward", network.port_name(node, *port)),
+    }
+}
+
 fn step(
     network: &Network,
     at: &Start,
-    outcome: &Outcome,
-    verdict: &str,
-    detail: String,
+    hits: &[model::Hit],
+    verdict: &Verdict,
     frame: Option<&Vec<u8>>,
 ) -> TraceStep {
     let ingress = match at.ingress {
@@ -208,10 +212,11 @@ fn step(
         key: hit.key.clone(),
         detail: hit.detail.clone(),
     };
+    let (verdict, detail) = said(network, &at.node, verdict);
     TraceStep {
         node: at.node.clone(),
         ingress,
-        hits: outcome.hits.iter().map(hit).collect(),
+        hits: hits.iter().map(hit).collect(),
         verdict: verdict.to_owned(),
         detail,
         frame: frame.map(|frame| hex(frame)),

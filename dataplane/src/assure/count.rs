@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use selvedge_pipeline::PortId;
 use selvedge_southbound::selvedge::v1;
+use selvedge_xdp::common::COMPUTE_PORT;
 use selvedge_xdp::common::value::{PortCounters, SliceCounters};
 
 use crate::guard::probe::Answers;
@@ -34,7 +35,16 @@ pub struct Counts {
     pub interval_ms: u32,
     /// Marked packets sent and received, by port.
     pub ports: BTreeMap<u16, (u64, u64)>,
+    /// All packets and bytes of ports, not of hooks.
+    pub traffic: BTreeMap<u16, Traffic>,
     pub slices: Vec<v1::SliceCount>,
+}
+
+/// What came by a port, and what its device sent: packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub came: [u64; 2],
+    pub left: [u64; 2],
 }
 
 /// Which seconds had their mark, and what was read after them.
@@ -79,6 +89,7 @@ impl Periods {
             let before = self.readings[parity].as_ref().filter(|_| counts.exact);
             let marked = before.map(|(_, before)| (before, parity));
             counts.slices = slices(&last, marked, &reading);
+            counts.traffic = traffic(&last, &reading);
         }
         self.readings[parity] = Some((second, reading));
         counts
@@ -92,6 +103,20 @@ fn marked_packets(before: &Reading, now: &Reading, mark: usize) -> BTreeMap<u16,
         (port, (sent, now.rx_marked[mark].wrapping_sub(before.rx_marked[mark])))
     });
     counts.filter(|(_, counts)| *counts != (0, 0)).collect()
+}
+
+/// Of ports that had any packet.
+fn traffic(last: &Reading, now: &Reading) -> BTreeMap<u16, Traffic> {
+    let both = (0..COMPUTE_PORT).zip(last.ports.iter().zip(&now.ports));
+    let counts = both.map(|(port, (last, now))| {
+        let since = |now: [u64; 2], last: [u64; 2]| {
+            [now[0].wrapping_sub(last[0]), now[1].wrapping_sub(last[1])]
+        };
+        let came = |of: &PortCounters| [of.rx_packets, of.rx_bytes];
+        let left = |of: &PortCounters| [of.left_packets, of.left_bytes];
+        (port, Traffic { came: since(came(now), came(last)), left: since(left(now), left(last)) })
+    });
+    counts.filter(|(_, traffic)| *traffic != Traffic::default()).collect()
 }
 
 /// Of slices that had any packet.
@@ -139,10 +164,19 @@ pub fn messages(
         link.answered = answers.answered;
         link.delay_ns = answers.delay_ns;
         link.delay_max_ns = answers.delay_max_ns;
+        let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let delays = answers.delays.counts();
+        link.delays =
+            delays.map(|(bucket, n)| v1::DelayCount { bucket, count: count(n) }).collect();
     }
     for (port, (sent, received)) in counts.ports {
         let link = links.entry(port).or_default();
         (link.sent, link.received) = (sent, received);
+    }
+    for (port, Traffic { came, left }) in counts.traffic {
+        let link = links.entry(port).or_default();
+        [link.in_packets, link.in_bytes] = came;
+        [link.out_packets, link.out_bytes] = left;
     }
     let links = links.into_iter().map(|(port, link)| v1::LinkCount { port: port.into(), ..link });
     let mut first = Some(links.collect());
@@ -187,6 +221,10 @@ mod tests {
             self.periods.begun(second, late);
             let mark = (second % 2) as usize;
             self.ports.tx_marked[mark] += n;
+            self.ports.left_packets += n;
+            self.ports.left_bytes += 154 * n;
+            self.ports.rx_packets += 1;
+            self.ports.rx_bytes += 60;
             self.slice.entered[mark] += n;
             self.slice.packets += n;
             self.slice.bytes += 100 * n;
@@ -217,6 +255,8 @@ mod tests {
             assert_eq!(counts.exact, exact, "{second}");
             if second > 100 {
                 assert_eq!(counts.interval_ms, 1000);
+                let want = Traffic { came: [1, 60], left: [n, 154 * n] };
+                assert_eq!(counts.traffic, BTreeMap::from([(1, want)]), "{second}");
             }
             if exact && n > 0 {
                 assert_eq!(counts.ports, BTreeMap::from([(1, (n, 0))]), "{second}");

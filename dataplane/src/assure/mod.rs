@@ -98,6 +98,6 @@ impl Measured {
 }
 
 /// A clock from before 1970 counts as 1970: its reports are of no second that anybody asks for.
-fn unix_time() -> Duration {
+pub(crate) fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

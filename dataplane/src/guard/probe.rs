@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use selvedge_pipeline::PortId;
+use selvedge_pipeline::delay::{Delays, bucket};
 use selvedge_xdp::common::value::PROBES_KEPT;
 use selvedge_xdp::common::{PROBE_PORT, PROBE_REFLECTOR, PROBE_SENDER, PROBE_SENDER_PORT};
 
@@ -60,13 +61,15 @@ pub fn frame(mac: [u8; 6], sequence: u32, now: Duration) -> Vec<u8> {
 }
 
 /// Test packets of one second on one port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     pub sent: u32,
     pub answered: u32,
     /// Two-way, mean and largest of those answered; 0 if none was.
     pub delay_ns: u64,
     pub delay_max_ns: u64,
+    /// All of them.
+    pub delays: Delays,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -143,6 +146,7 @@ fn add(first: u32, last: u32, kept: &[(u32, u32)]) -> Answers {
         let Some(delay_ns) = answer(kept, sequence) else { continue };
         sum.answered += 1;
         total += u64::from(delay_ns);
+        sum.delays.add(bucket(delay_ns), 1);
         sum.delay_max_ns = sum.delay_max_ns.max(delay_ns.into());
     }
     sum.delay_ns = total.checked_div(sum.answered.into()).unwrap_or(0);
@@ -172,7 +176,9 @@ mod tests {
         let none = Ok::<_, ()>(vec![(0, 0); PROBES_KEPT]);
         let answers = |port: PortId| if port.0 == 3 { Ok(kept.clone()) } else { none.clone() };
         let first = probing.take(10, answers).unwrap();
-        let want = Answers { sent: 10, answered: 9, delay_ns: 5_777, delay_max_ns: 10_000 };
+        let mut delays = Delays::default();
+        (1..=10).filter(|n| *n != 3).for_each(|n| delays.add(bucket(1000 * n), 1));
+        let want = Answers { sent: 10, answered: 9, delay_ns: 5_777, delay_max_ns: 10_000, delays };
         assert_eq!(first, BTreeMap::from([(port, want)]));
         assert!(probing.take(10, answers).unwrap().is_empty(), "once");
         let second = probing.take(11, answers).unwrap();

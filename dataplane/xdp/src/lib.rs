@@ -29,6 +29,7 @@ mod pins;
 mod port_states;
 mod probes;
 mod run;
+mod samples;
 mod switch;
 mod sys;
 mod table;
@@ -45,6 +46,10 @@ pub use pins::remove_all;
 pub use port_states::PortStates;
 pub use probes::Probes;
 pub use run::{TestRun, Verdict};
+pub use samples::{
+    SAMPLE_ADDRESSES, SAMPLE_HEAD, SAMPLE_LONGEST, SAMPLES_PER_SECOND, Sample, SampleFilter,
+    Sampler, Samples, now,
+};
 pub use selvedge_ebpf_common as common;
 pub use switch::{Attached, Interface, Options, Switch};
 pub use table::{

@@ -1,14 +1,16 @@
 //! Loading the embedded object with aya.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::map::PINNED;
 
-use crate::object::{self, ENTRY, HOOK_RX, JUMP, STAGES, TRACERS};
+use crate::object::{self, ENTRY, FIRST, HOOK_RX, JUMP, STAGES, TRACERS};
 use crate::pins::{LinkName, Pins};
+use crate::samples::First;
 use crate::{Error, btf, sys};
 
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub(crate) struct Programs {
     hook_rx: OwnedFd,
     jump: OwnedFd,
     stages: Vec<(&'static str, OwnedFd)>,
+    pub(crate) first: Arc<First>,
     tracers: Vec<Tracer>,
     /// Of [`Clock::Set`].
     pub(crate) clock: Option<OwnedFd>,
@@ -56,6 +59,8 @@ pub(crate) fn load(pins: &Pins, clock: Clock) -> Result<Programs, Error> {
         put_stage(jump.as_fd(), JUMP, index, stage.as_fd())?;
         stages.push((name, stage));
     }
+    let first = First { places: first(&mut ebpf, &mut stages)?, jump: duplicate(&jump, JUMP)? };
+    first.put(false)?;
     let tracers: Result<_, Error> = TRACERS
         .iter()
         .map(|&(attached, tracepoint, name, place)| {
@@ -64,7 +69,28 @@ pub(crate) fn load(pins: &Pins, clock: Clock) -> Result<Programs, Error> {
             Ok(Tracer { attached, tracepoint, name, program, place })
         })
         .collect();
-    Ok(Programs { entry, hook_rx, jump, stages, tracers: tracers?, clock })
+    let first = Arc::new(first);
+    Ok(Programs { entry, hook_rx, jump, stages, first, tracers: tracers?, clock })
+}
+
+/// [`FIRST`], with samplers loaded beside the other stages.
+fn first(
+    ebpf: &mut Ebpf,
+    stages: &mut Vec<(&'static str, OwnedFd)>,
+) -> Result<Vec<(u32, OwnedFd, OwnedFd)>, Error> {
+    let mut places = Vec::new();
+    for (place, name, sampler) in FIRST {
+        let (_, stage) = stages.iter().find(|(of, _)| *of == name).expect("it is a stage");
+        let stage = duplicate(stage, name)?;
+        let program = program(ebpf, sampler)?;
+        places.push((place, stage, duplicate(&program, sampler)?));
+        stages.push((sampler, program));
+    }
+    Ok(places)
+}
+
+fn duplicate(fd: &OwnedFd, name: &'static str) -> Result<OwnedFd, Error> {
+    fd.try_clone().map_err(Error::map("open", name))
 }
 
 /// The object with its pinned maps: those of `pins`, made if they are not there. `sized`: maps of

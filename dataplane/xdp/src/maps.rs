@@ -140,13 +140,14 @@ impl Maps {
 
     /// What the agent has written, as bytes by map; not what the programs keep there.
     pub(crate) fn raw_entries(&self) -> Result<Vec<RawEntry>, Error> {
-        const KEPT: [&str; 8] = [
+        const KEPT: [&str; 9] = [
             "METER_STATE",
             "QUEUE_STATE",
             "EVENT_RATE",
             "GTP_RATE",
             "ICMP_RATE",
             "HOST_RATE",
+            "SAMPLE_RATE",
             "RECENT",
             "PROBE",
         ];

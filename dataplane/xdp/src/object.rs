@@ -12,15 +12,22 @@ pub(crate) fn bytes() -> &'static [u8] {
 }
 
 /// Programs of the object and their place in the tail-call map; the entry is in no place.
-pub(crate) const STAGES: [(&str, u32); 8] = [
-    ("access", selvedge_ebpf_common::STAGE_ACCESS),
-    ("sid", selvedge_ebpf_common::STAGE_SID),
+pub(crate) const STAGES: [(&str, u32); 9] = [
+    ("access", selvedge_ebpf_common::STAGE_ACCESS_ON),
+    ("sid", selvedge_ebpf_common::STAGE_SID_ON),
     ("answer", selvedge_ebpf_common::STAGE_ANSWER),
     ("classify", selvedge_ebpf_common::STAGE_CLASSIFY),
     ("extensions", selvedge_ebpf_common::STAGE_EXTENSIONS),
     ("gtp", selvedge_ebpf_common::STAGE_GTP),
     ("tunnel", selvedge_ebpf_common::STAGE_TUNNEL),
     ("icmp", selvedge_ebpf_common::STAGE_ICMP),
+    ("sampled", selvedge_ebpf_common::STAGE_SAMPLED),
+];
+/// Where frames come to two of them: the place, the program that is there, and the one that is
+/// there while packets are sampled.
+pub(crate) const FIRST: [(u32, &str, &str); 2] = [
+    (selvedge_ebpf_common::STAGE_ACCESS, "access", "sample_access"),
+    (selvedge_ebpf_common::STAGE_SID, "sid", "sample_sid"),
 ];
 /// Programs on tracepoints: attached once, their tracepoint, the program they jump to, and its
 /// place in [`TRACE`].

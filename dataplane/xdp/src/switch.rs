@@ -21,6 +21,7 @@ use crate::object::{JUMP, TRACE};
 use crate::pins::{Found, LinkName, Pins, remove_link, unpin};
 use crate::port_states::PortStates;
 use crate::probes::Probes;
+use crate::samples::Sampler;
 use crate::table::{
     BackupTable, Classifier, DeliveryTable, Endpoint, EndpointMeterTable, LocalSidTable,
     MeterTable, N3Table, NextHopTable, PolicyTable, PortTable, PrefixTable, QueueTable, Route,
@@ -78,6 +79,7 @@ pub struct Switch {
     pub counters: Counters,
     pub probes: Probes,
     pub port_states: PortStates,
+    pub sampler: Sampler,
 }
 
 impl Switch {
@@ -151,6 +153,7 @@ impl Switch {
             counters: Counters(Arc::clone(&maps)),
             probes: Probes(Arc::clone(&maps)),
             port_states: PortStates(Arc::clone(&maps)),
+            sampler: Sampler { maps: Arc::clone(&maps), first: Arc::clone(&programs.first) },
             maps,
             pins,
             programs,

@@ -96,7 +96,8 @@ pub const SOURCE_MARK: u16 = 0xfffe;
 /// Hop limit of a fresh outer header.
 pub const OUTER_HOP_LIMIT: u8 = 64;
 
-/// Indices of the tail-call map.
+/// Indices of the tail-call map. A frame comes to `access` and `sid` by the first two, where
+/// samplers are while packets are sampled, and comes back to them by the `_ON`.
 pub const STAGE_ACCESS: u32 = 0;
 pub const STAGE_SID: u32 = 1;
 pub const STAGE_ANSWER: u32 = 2;
@@ -105,9 +106,20 @@ pub const STAGE_CLASSIFY: u32 = 4;
 pub const STAGE_GTP: u32 = 5;
 pub const STAGE_TUNNEL: u32 = 6;
 pub const STAGE_ICMP: u32 = 7;
+pub const STAGE_ACCESS_ON: u32 = 8;
+pub const STAGE_SID_ON: u32 = 9;
+/// Where packets end that were chosen to be told of.
+pub const STAGE_SAMPLED: u32 = 10;
 /// Where benches put the program they measure; empty in a switch.
-pub const STAGE_UNDER_TEST: u32 = 8;
-pub const STAGES: u32 = 9;
+pub const STAGE_UNDER_TEST: u32 = 11;
+pub const STAGES: u32 = 12;
+
+/// Sampled packets that a switch tells of in a second, and at once.
+pub const SAMPLES_PER_SECOND: u64 = 200;
+/// Bytes of a sampled frame that are told: the first.
+pub const SAMPLE_HEAD: usize = 256;
+/// Addresses of one end that samples are chosen by.
+pub const SAMPLE_ADDRESSES: usize = 4;
 
 /// Indices of the `TRACE` map: what devices sent and refused of a bulk, and what did not come to
 /// them.

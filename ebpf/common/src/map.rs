@@ -26,6 +26,8 @@ pub const MAX_ENDPOINT_METERS: u32 = 131_072;
 pub const MAX_PATH_SETS: u32 = POLICY_SLOTS;
 /// Bytes of the event ring.
 pub const EVENT_BYTES: u32 = 64 * 1024;
+/// Bytes of the ring of sampled packets: those of 1.6 s.
+pub const SAMPLE_BYTES: u32 = 128 * 1024;
 /// Sources whose events are remembered, so that each is told once a second.
 pub const MAX_RECENT: u32 = 1024;
 /// Interfaces that may carry our programs, both ends of compute ports included.
@@ -154,6 +156,15 @@ pub const PINNED: &[Spec] = &[
         value_bytes: 0,
         entries: EVENT_BYTES,
     },
+    Spec {
+        name: "SAMPLES",
+        kind: Kind::RingBuf,
+        key_bytes: 0,
+        value_bytes: 0,
+        entries: SAMPLE_BYTES,
+    },
+    array::<SampleValue>("SAMPLE", 1),
+    array::<QueueState>("SAMPLE_RATE", 1),
     of::<AddressKey, u64>("RECENT", Kind::LruHash, MAX_RECENT),
     array::<QueueState>("EVENT_RATE", PORT_SLOTS),
     array::<QueueState>("GTP_RATE", PORT_SLOTS),

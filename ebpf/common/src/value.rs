@@ -3,7 +3,7 @@
 
 use core::mem::size_of;
 
-use crate::{GENERATOR_HEAD_LEN, N3_ADDRESSES, Plain};
+use crate::{GENERATOR_HEAD_LEN, N3_ADDRESSES, Plain, SAMPLE_ADDRESSES, SAMPLE_HEAD};
 
 /// Asserts the size of a map value and that no padding is hidden in it.
 macro_rules! plain {
@@ -37,7 +37,8 @@ plain! {
     PortCounters = 184,
     SliceCounters = 104,
     HookCounters = 64,
-    Scratch = 88,
+    Scratch = 376,
+    SampleValue = 152,
     SeenEvent = 24,
     HeadValue = 80,
     PatchValue = 16,
@@ -453,8 +454,8 @@ pub struct QueueValue {
     pub prepay_bytes: u32,
 }
 
-/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`, `ICMP_RATE`, `HOST_RATE`): a theoretical arrival
-/// time, on a cache line of its own.
+/// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`, `ICMP_RATE`, `HOST_RATE`, `SAMPLE_RATE`): a
+/// theoretical arrival time, on a cache line of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
@@ -584,7 +585,8 @@ pub struct Scratch {
     pub in_profile: u8,
     /// What the packet is marked with where it enters: see [`PortCounters::rx_marked`].
     pub mark: u8,
-    pub _pad: u8,
+    /// `SAMPLE_*`. It, the three before and nothing else are one aligned word.
+    pub sampled: u8,
     /// Bytes of the user's packet, once the slice is known.
     pub len: u32,
     /// `END_*`.
@@ -604,6 +606,46 @@ pub struct Scratch {
     /// Of a packet out of a PDU session, with `slice_set`: see [`EndpointData`].
     pub endpoint: u16,
     pub _pad2: [u8; 6],
+    /// Of a packet that may be told of: when it came, on the kernel's monotonic clock.
+    pub at_ns: u64,
+    /// Of what no switch changes of it: see [`SampleValue::most`].
+    pub digest: u64,
+    /// [`SampleValue::id`].
+    pub sample_id: u32,
+    /// The XDP action that it ended with.
+    pub action: u32,
+    /// Bytes of the frame as it came.
+    pub frame_len: u32,
+    /// Of them, those in `head`.
+    pub head_len: u32,
+    /// How the frame began as it came, in wire order.
+    pub head: [u64; SAMPLE_HEAD / 8],
+}
+
+/// The head of the frame is kept.
+pub const SAMPLE_KEPT: u8 = 1;
+/// The packet is told of.
+pub const SAMPLE_CHOSEN: u8 = 2;
+
+/// `SAMPLE`, one: which packets are told of, while samplers are in the tail-call map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampleValue {
+    /// On the kernel's monotonic clock; nothing is chosen from then on.
+    pub until_ns: u64,
+    /// Addresses of users' packets, in wire order, IPv4 IPv4-mapped; none: any.
+    pub source: [[u64; 2]; SAMPLE_ADDRESSES],
+    pub destination: [[u64; 2]; SAMPLE_ADDRESSES],
+    /// Of digests' low halves; 1 in N is 2^32 / N. So every switch chooses the same packets
+    /// (RFC 5475 §6.2, hash-based filtering).
+    pub most: u32,
+    /// Of the request; it is told with each packet.
+    pub id: u32,
+    /// 0: any.
+    pub slice: u16,
+    /// 1 plus the direction; 0: any.
+    pub direction: u8,
+    pub _pad: [u8; 5],
 }
 
 pub const TRANSPORT_KNOWN: u64 = 1 << 63;

@@ -4,8 +4,8 @@
 //! lies in a switch's pinned maps can be put here as it is.
 
 use selvedge_ebpf_common::{
-    STAGE_ACCESS, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_ICMP, STAGE_SID,
-    STAGE_TUNNEL,
+    STAGE_ACCESS, STAGE_ACCESS_ON, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP,
+    STAGE_ICMP, STAGE_SAMPLED, STAGE_SID, STAGE_SID_ON, STAGE_TUNNEL,
 };
 
 use crate::bpf::{self, NAMED};
@@ -55,8 +55,11 @@ fn program(name: &str) -> fn(XdpContext) -> u32 {
 
 fn stage(index: u32) -> Option<fn(XdpContext) -> u32> {
     match index {
-        STAGE_ACCESS => Some(bpf::access),
-        STAGE_SID => Some(bpf::sid),
+        STAGE_ACCESS if MACHINE.with(|machine| machine.samples.get()) => Some(bpf::sample_access),
+        STAGE_SID if MACHINE.with(|machine| machine.samples.get()) => Some(bpf::sample_sid),
+        STAGE_ACCESS | STAGE_ACCESS_ON => Some(bpf::access),
+        STAGE_SID | STAGE_SID_ON => Some(bpf::sid),
+        STAGE_SAMPLED => Some(bpf::sampled),
         STAGE_ANSWER => Some(bpf::answer),
         STAGE_CLASSIFY => Some(bpf::classify),
         STAGE_EXTENSIONS => Some(bpf::extensions),
@@ -135,6 +138,11 @@ pub fn get(name: &str, key: &[u8]) -> Option<Vec<u8>> {
 /// What `bpf_ktime_get_ns` says from now on.
 pub fn set_clock(now_ns: u64) {
     MACHINE.with(|machine| machine.now_ns.set(now_ns));
+}
+
+/// Whether samplers are in front of their stages from now on.
+pub fn set_samples(samples: bool) {
+    MACHINE.with(|machine| machine.samples.set(samples));
 }
 
 /// Takes the records of the ring called `name`.

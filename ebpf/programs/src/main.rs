@@ -8,6 +8,8 @@
 //! | `answer` | by tail call, access ports | ARP and neighbor solicitations |
 //! | `gtp` | by tail call, access ports | what gNBs send to this switch's N3 addresses |
 //! | `tunnel` | by tail call, from `access` and `sid` | puts a UE's packet into its tunnel |
+//! | `sample_access`, `sample_sid` | before `access` and `sid`, while packets are asked for | choose some of them |
+//! | `sampled` | by tail call, at the end of those | tells the agent |
 //! | `hook_rx` | on the socket end of compute ports | hands frames to the hook's socket |
 //! | `on_transmitted`, `on_refused` | on the kernel's tracepoints, for as long as the switch is there | call the next two, which are replaced |
 //! | `transmitted`, `refused` | when a device has sent, or not, what was redirected to it | counts it |

@@ -8,6 +8,7 @@
 //! same semantics, and tests hold one against the other.
 
 pub mod codec;
+pub mod delay;
 mod drop_reason;
 pub mod entry;
 pub mod model;

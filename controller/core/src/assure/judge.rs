@@ -99,7 +99,10 @@ impl Core {
                         second.hooks.insert((name.clone(), hook), kept);
                     }
                     Counted::Port(port) => {
-                        let Some(out) = self.arc_out_of(name, port) else { continue };
+                        let out = self.arc_out_of(name, port);
+                        let link = out.map(ArcIx::link);
+                        state.add_port(at, (name, port), link, count, told);
+                        let Some(out) = out else { continue };
                         let figures = (count.probes, count.answered, count.delay_ns);
                         let figures = (figures.0, figures.1, figures.2, count.delay_max_ns);
                         probes.entry(out.link()).or_default().push(figures);
@@ -124,6 +127,7 @@ impl Core {
                 }
             }
         }
+        state.forget(at);
         for (link, figures) in probes {
             let measured = measured_link(&figures);
             if measured.answered > 0 {
@@ -434,7 +438,7 @@ fn measured_link(ends: &[(u32, u32, u64, u64)]) -> LinkSecond {
     link
 }
 
-fn bits_per_second(bytes: u64, interval_ms: u32) -> u64 {
+pub(super) fn bits_per_second(bytes: u64, interval_ms: u32) -> u64 {
     let bits = u128::from(bytes) * 8000;
     u64::try_from(bits.checked_div(interval_ms.into()).unwrap_or(0)).unwrap_or(u64::MAX)
 }

@@ -19,6 +19,7 @@
 //! A second of which an end of a slice did not tell is not measured, and counts for nothing.
 
 mod judge;
+mod links;
 mod track;
 mod view;
 mod window;
@@ -26,9 +27,11 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use selvedge_pipeline::PortId;
 use selvedge_slices::ObjectName;
 use selvedge_topology::{ArcIx, LinkIx, NodeName};
 
+pub use links::{DelayView, LinkDelaysView, PortRate};
 pub use track::{BEGIN_SECONDS, Breach, END_SECONDS, Kind, LOSS_ALLOWED_PPM, LOSS_UNAVAILABLE_PPM};
 pub use view::{BreachView, DirectionView, HopView, SliceAssurance, WindowView};
 
@@ -36,6 +39,7 @@ use crate::Core;
 use crate::effect::{Effect, Severity};
 use crate::event::Measured;
 use judge::Second;
+use links::LinkDelays;
 use track::Track;
 
 /// Seconds that wait for switches to tell them.
@@ -58,6 +62,10 @@ pub(crate) struct Assurance {
     recent: VecDeque<(u64, Second)>,
     /// By the direction that packets travel: the last seconds, oldest first.
     links: BTreeMap<ArcIx, VecDeque<(u64, LinkSecond)>>,
+    /// Of links with an answered test packet.
+    delays: BTreeMap<LinkIx, LinkDelays>,
+    /// Of the last seconds, each with its second.
+    ports: BTreeMap<(NodeName, PortId), (u64, PortRate)>,
     /// Links on which a test packet was ever answered: one that never was may lead to a switch
     /// that knows none.
     answered: BTreeSet<LinkIx>,

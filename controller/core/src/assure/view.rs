@@ -7,6 +7,7 @@ use selvedge_slices::ObjectName;
 use selvedge_topology::ArcIx;
 
 use super::Assurance;
+use super::DelayView;
 use super::judge::{DIRECTIONS, of_slices, promise, recent_delay_ns};
 use super::track::{Breach, Kind, Track};
 use super::window::{LONGEST, Sum, WINDOWS};
@@ -62,6 +63,8 @@ pub struct WindowView {
 pub struct HopView {
     pub link: String,
     pub delay_ns: Option<u64>,
+    /// Of all test packets, not only of their means.
+    pub delays: Option<DelayView>,
     /// Its part of the bound by which the slice was admitted.
     pub bound_ns: Option<u64>,
     /// Of packets of all slices.
@@ -141,6 +144,7 @@ impl Core {
             HopView {
                 link: self.arc_text(arc),
                 delay_ns: recent_delay_ns(state, arc),
+                delays: state.delay(arc.link()),
                 bound_ns: bounds.get(&arc).copied().flatten(),
                 loss_ppm: lost.saturating_mul(1_000_000).checked_div(sent),
                 probes,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use selvedge_core::assure::Kind;
-use selvedge_core::{Counted, Event, LinkCount, Measured, SliceCount};
+use selvedge_core::{Counted, Event, LinkCount, Measured, SliceCount, Traffic};
+use selvedge_pipeline::delay::{Delays, bucket};
 use selvedge_pipeline::{Direction, DropReason, SliceId};
 use selvedge_topology::NodeName;
 
@@ -91,8 +92,11 @@ impl Bench {
                 answered: if silent { 0 } else { 10 },
                 delay_ns,
                 delay_max_ns: 2 * delay_ns,
+                delays: if silent { Delays::default() } else { delays(delay_ns) },
                 sent: 5000,
                 received: 5000 - lost(true),
+                came: Traffic { packets: 4000, bytes: 4_000_000 },
+                left: Traffic { packets: 5000, bytes: 5_000_000 },
             }
         });
         let count = SliceCount {
@@ -143,6 +147,51 @@ impl Bench {
 
 fn good() -> Like {
     Like { entered: 1000, ..Like::default() }
+}
+
+/// Nine of ten take `delay_ns`, one twice as long.
+fn delays(delay_ns: u64) -> Delays {
+    let mut delays = Delays::default();
+    let at = |delay_ns| bucket(u32::try_from(delay_ns).unwrap());
+    delays.add(at(delay_ns), 9);
+    delays.add(at(2 * delay_ns), 1);
+    delays
+}
+
+#[test]
+fn links_and_ports_have_their_rates_and_the_spread_of_their_delays() {
+    let mut bench = Bench::up();
+    let link = |bench: &Bench| {
+        let links = bench.lab.core.links();
+        let is = |end: &(NodeName, String), node, port| end.0.as_str() == node && end.1 == port;
+        let found = links.into_iter().find(|l| is(&l.a, "gnb1", "p1") || is(&l.b, "gnb1", "p1"));
+        found.expect("gnb1's first link")
+    };
+    assert_eq!((link(&bench).measured, link(&bench).rate_ab_bps), (None, None));
+    bench.run(7, &good());
+    let view = link(&bench);
+    assert_eq!((view.rate_ab_bps, view.rate_ba_bps), (Some(40_000_000), Some(40_000_000)));
+    let measured = view.measured.expect("test packets were answered");
+    assert!((500_000..562_500).contains(&measured.median_ns), "{measured:?}");
+    assert!((1_000_000..1_125_000).contains(&measured.p99_ns), "{measured:?}");
+    assert_eq!(measured.max_ns, measured.p99_ns);
+    let rates = bench.lab.core.port_rates("gnb1");
+    let rate = rates.values().next().expect("a port of it");
+    assert_eq!((rate.in_packets, rate.in_bps), (4000, 32_000_000));
+    assert_eq!((rate.out_packets, rate.out_bps), (5000, 40_000_000));
+    let all = bench.lab.core.link_delays();
+    assert!(all.iter().all(|link| link.delays.total() == 7 * 20), "seven seconds, both ends");
+    assert!(all.iter().all(|link| link.sum_ns == 7 * 20 * 1_000_000), "{all:?}");
+
+    // What is not told any more is not shown any more; what was counted stays.
+    let silent = Like { silent: vec!["gnb1:p1", "s1:p3"], ..good() };
+    bench.run(6, &silent);
+    assert_eq!(link(&bench).measured, None);
+    bench.run(6, &Like { mute: vec!["gnb1"], ..silent });
+    assert!(bench.lab.core.port_rates("gnb1").is_empty());
+    let after = bench.lab.core.link_delays();
+    assert_eq!(after.len(), all.len());
+    assert!(after.iter().any(|link| link.delays.total() == 7 * 20));
 }
 
 #[test]

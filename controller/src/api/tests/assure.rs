@@ -71,7 +71,8 @@ async fn metrics_are_well_formed_and_documented() {
                 assert!(document.contains(&format!("`{name}`")) && !help.is_empty(), "{name}");
             }
             None if line.starts_with("# TYPE ") => {
-                assert!(line.ends_with(" gauge") || line.ends_with(" counter"), "{line}");
+                let kinds = [" gauge", " counter", " histogram"];
+                assert!(kinds.iter().any(|kind| line.ends_with(kind)), "{line}");
             }
             None => {
                 let (name, value) = line.rsplit_once(' ').unwrap();

@@ -24,7 +24,7 @@ pub use path::{
 pub(crate) use port::check_port;
 pub use port::{PortKind, PortTable};
 pub use prefix::{Delivery, Endpoint, PrefixTable, Route, RouteAction};
-pub(crate) use prefix::{Row, address_of, bytes, net};
+pub(crate) use prefix::{Row, address_of, address_words, bytes, net};
 
 use crate::Error;
 

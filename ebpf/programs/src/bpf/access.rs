@@ -8,8 +8,8 @@ use selvedge_ebpf_common::value::{
 };
 use selvedge_ebpf_common::{
     FIRST_FUNCTION, GATEWAY_MAC, MAX_INNER_LEN, OUTER_HOP_LIMIT, OUTER_LEN, REPAIRED, STAGE_ANSWER,
-    STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_SID, STAGE_TUNNEL, drop, mac_word, sid_slot,
-    slice_slot,
+    STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP, STAGE_SID_ON, STAGE_TUNNEL, drop, mac_word,
+    sid_slot, slice_slot,
 };
 use selvedge_ebpf_parse::gtp;
 use selvedge_ebpf_parse::ip::{
@@ -400,7 +400,7 @@ fn encapsulate(
     }
     if own {
         state.set_fresh(1);
-        return jump(ctx, STAGE_SID);
+        return jump(ctx, STAGE_SID_ON);
     }
     egress::send(state, port, counters, len, Some(mark))
 }

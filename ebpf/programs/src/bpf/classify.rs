@@ -9,7 +9,7 @@ use selvedge_ebpf_common::rule::{
     MAX_RULE_NODES, RuleNode, RuleValue, RuleWords, Scan, reach, rule_fields, scan, scan_leaf,
 };
 use selvedge_ebpf_common::value::{ConfigValue, rules_in_force};
-use selvedge_ebpf_common::{MAX_RULES, STAGE_ACCESS, STAGE_CLASSIFY, drop};
+use selvedge_ebpf_common::{MAX_RULES, STAGE_ACCESS_ON, STAGE_CLASSIFY, drop};
 use selvedge_ebpf_parse::ip::{self, Packet};
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4};
 
@@ -111,8 +111,8 @@ fn rest(ctx: &XdpContext, state: State, inner: &Packet) -> Step {
     let fields = fields(inner, slice_set);
     let seen = scan(place, MANY, node, |number| is_match(bank, number, inner, fields));
     let (known, stage) = match seen {
-        Scan::Found(number) => (u64::from(bank * MAX_RULES + number) + 2, STAGE_ACCESS),
-        Scan::End => (1, STAGE_ACCESS),
+        Scan::Found(number) => (u64::from(bank * MAX_RULES + number) + 2, STAGE_ACCESS_ON),
+        Scan::End => (1, STAGE_ACCESS_ON),
         Scan::More(place) => (u64::from(place) << 32 | u64::from(slice_set), STAGE_CLASSIFY),
     };
     state.set_classified(known);

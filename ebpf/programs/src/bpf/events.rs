@@ -24,6 +24,15 @@ pub(super) fn within<const PER_SECOND: u64>(rate: Option<*mut QueueState>, now: 
     conforms
 }
 
+/// Whether [`within`] would have one more, a moment ago.
+#[inline(always)]
+pub(super) fn are_left<const PER_SECOND: u64>(rate: Option<*mut QueueState>, now: u64) -> bool {
+    let span = const { 1_000_000_000_000 / PER_SECOND };
+    // SAFETY: a word of a map value.
+    let tat = rate.map(|rate| unsafe { (&raw const (*rate).tat_ps).read_volatile() });
+    tat.is_some_and(|tat| decide(tat, now, span, span * PER_SECOND).conforms)
+}
+
 /// Tells of `address` on the packet's port, unless it was told a moment ago or the port has
 /// told enough. A flood of forged sources costs one look-up a packet, and the port's own
 /// events.

@@ -4,7 +4,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::value::TRANSPORT_KNOWN;
-use selvedge_ebpf_common::{STAGE_ACCESS, drop};
+use selvedge_ebpf_common::{STAGE_ACCESS_ON, drop};
 use selvedge_ebpf_parse::ETHERNET_LEN;
 use selvedge_ebpf_parse::ip::{IPV6_LEN, Packet, behind_extensions};
 
@@ -26,7 +26,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
         | u64::from(transport.protocol) << 32
         | u64::from(transport.ports);
     state.set_transport(known);
-    jump(ctx, STAGE_ACCESS)
+    jump(ctx, STAGE_ACCESS_ON)
 }
 
 /// The packet with what is known; `None`: [`run`] has not looked.

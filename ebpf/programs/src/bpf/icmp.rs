@@ -10,8 +10,8 @@
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::value::PORT_ACCESS;
 use selvedge_ebpf_common::{
-    GATEWAY_IPV4, GATEWAY_MAC, ICMP_ERRORS_PER_SECOND, OUTER_LEN, STAGE_ACCESS, STAGE_ICMP, drop,
-    mac_word,
+    GATEWAY_IPV4, GATEWAY_MAC, ICMP_ERRORS_PER_SECOND, OUTER_LEN, STAGE_ACCESS_ON, STAGE_ICMP,
+    drop, mac_word,
 };
 use selvedge_ebpf_parse::ip::{
     self, ICMP, ICMPV6, IPIP, IPV4_LEN, IPV6_LEN, routable_v4, routable_v6,
@@ -106,7 +106,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     state.set_fresh(0);
     state.set_transport(0);
     state.set_classified(0);
-    jump(ctx, STAGE_ACCESS)
+    jump(ctx, STAGE_ACCESS_ON)
 }
 
 /// Whether it is to be told of this packet, which has been looked at.

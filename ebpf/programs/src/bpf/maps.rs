@@ -159,6 +159,12 @@ pub(super) static TRACE: ProgramArray = ProgramArray::with_max_entries(TRACES, 0
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLE_BYTES, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SAMPLE: Array<SampleValue> = Array::with_max_entries(1, 0);
+#[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SAMPLE_RATE: Array<QueueState> = Array::with_max_entries(1, 0);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static RECENT: LruHashMap<AddressKey, u64> = LruHashMap::with_max_entries(MAX_RECENT, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static EVENT_RATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
@@ -189,7 +195,7 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
         DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
         SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH PORT_COUNTERS_BASE SLICE_COUNTERS_BASE
-        HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE TRACE EVENTS RECENT EVENT_RATE GTP_RATE
-        ICMP_RATE HOST_RATE PROBE
+        HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE TRACE EVENTS SAMPLES SAMPLE SAMPLE_RATE RECENT
+        EVENT_RATE GTP_RATE ICMP_RATE HOST_RATE PROBE
     }
 };

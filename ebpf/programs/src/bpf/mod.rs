@@ -18,6 +18,7 @@ mod meter;
 mod packet;
 mod probe;
 mod repair;
+mod sample;
 mod sid;
 mod state;
 #[cfg(target_arch = "bpf")]
@@ -32,7 +33,7 @@ use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::drop;
 use selvedge_ebpf_common::map::LOW_IFINDICES;
 use selvedge_ebpf_common::value::{PORT_ACCESS, PORT_COMPUTE, PORT_FABRIC};
-use selvedge_ebpf_common::{COMPUTE_PORT, STAGE_ACCESS, STAGE_SID};
+use selvedge_ebpf_common::{COMPUTE_PORT, STAGE_ACCESS, STAGE_ACCESS_ON, STAGE_SID, STAGE_SID_ON};
 use selvedge_ebpf_parse::ETHERTYPE_LLDP;
 
 use maps::{
@@ -77,7 +78,7 @@ fn port_of(ifindex: u32) -> u32 {
 pub(crate) fn entry(ctx: XdpContext) -> u32 {
     let port = port_of(ingress_ifindex(&ctx));
     let Some(state) = State::start(port) else { return xdp_action::XDP_ABORTED };
-    state.end(dispatch(&ctx, state, port))
+    state.end(&ctx, dispatch(&ctx, state, port))
 }
 
 #[inline(always)]
@@ -126,56 +127,80 @@ fn dispatch(ctx: &XdpContext, state: State, port: u32) -> Step {
 #[inline(always)]
 pub(crate) fn access(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(access::run(&ctx, state))
+    state.end(&ctx, access::run(&ctx, state))
 }
 
 /// Step C.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn sid(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(sid::run(&ctx, state))
+    state.end(&ctx, sid::run(&ctx, state))
 }
 
 /// Step B.7 of packets that many rules are about.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn classify(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(classify::run(&ctx, state))
+    state.end(&ctx, classify::run(&ctx, state))
 }
 
 /// What step B needs of packets with extension headers.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn extensions(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(extensions::run(&ctx, state))
+    state.end(&ctx, extensions::run(&ctx, state))
 }
 
 /// What step B answers itself.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn answer(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(answer::run(&ctx, state))
+    state.end(&ctx, answer::run(&ctx, state))
 }
 
 /// GTP-U from gNBs.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn gtp(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(gtp::run(&ctx, state))
+    state.end(&ctx, gtp::run(&ctx, state))
 }
 
 /// Delivery to UEs.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn tunnel(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(tunnel::run(&ctx, state))
+    state.end(&ctx, tunnel::run(&ctx, state))
 }
 
 /// What is told to the sender of a packet that goes no further.
 #[cfg_attr(target_arch = "bpf", xdp)]
 pub(crate) fn icmp(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
-    state.end(icmp::run(&ctx, state))
+    state.end(&ctx, icmp::run(&ctx, state))
+}
+
+/// Before step B while packets are sampled.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn sample_access(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    sample::look_access(&ctx, state);
+    state.end(&ctx, jump(&ctx, STAGE_ACCESS_ON))
+}
+
+/// Before step C while packets are sampled.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn sample_sid(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    sample::look_sid(&ctx, state);
+    state.end(&ctx, jump(&ctx, STAGE_SID_ON))
+}
+
+/// Tells of a packet that was chosen, at its end.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn sampled(_ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    sample::tell(state);
+    state.action()
 }
 
 /// On the socket end of a compute port: frames go to the hook's AF_XDP socket, or nowhere.

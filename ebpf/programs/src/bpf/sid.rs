@@ -8,7 +8,7 @@ use selvedge_ebpf_common::value::{
 };
 use selvedge_ebpf_common::{
     COMPUTE_PORT, FIRST_FUNCTION, GATEWAY_MAC, MAX_SLICE_ID, OUTER_LEN, REPAIRED, SID_BLOCK,
-    SOURCE_MARK, STAGE_ANSWER, STAGE_SID, STAGE_TUNNEL, drop, mac_word, sid_slot,
+    SOURCE_MARK, STAGE_ANSWER, STAGE_SID_ON, STAGE_TUNNEL, drop, mac_word, sid_slot,
 };
 use selvedge_ebpf_parse::ip::{self, ECN_CE, ECN_ECT_0, ECN_ECT_1, IPIP, IPV4_LEN, IPV6, IPV6_LEN};
 use selvedge_ebpf_parse::srv6::Container;
@@ -62,7 +62,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     if excess > 0 {
         // Cut, and start over: rare, because no frame between switches needs padding.
         packet::move_tail(ctx, -excess)?;
-        return jump(ctx, STAGE_SID);
+        return jump(ctx, STAGE_SID_ON);
     }
     if outer.be16::<28>() != SOURCE_MARK {
         return Err(drop::FOREIGN_SOURCE);

@@ -1,11 +1,16 @@
 //! What a packet carries from stage to stage, and how it ends. Lies in `SCRATCH`, which is
 //! this CPU's own: XDP programs of one CPU do not interrupt each other.
 
-use aya_ebpf::bindings::xdp_action;
-use selvedge_ebpf_common::value::{END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, Scratch};
-use selvedge_ebpf_common::{drop, slice_slot};
+use core::mem::offset_of;
 
-use super::maps::{DEVICE, DROPS, SCRATCH, SLICE_COUNTERS};
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::programs::XdpContext;
+use selvedge_ebpf_common::value::{
+    END_ANSWERED, END_DROPPED, END_FORWARDED, END_PASSED, SAMPLE_CHOSEN, Scratch,
+};
+use selvedge_ebpf_common::{STAGE_SAMPLED, drop, slice_slot};
+
+use super::maps::{DEVICE, DROPS, JUMP, SCRATCH, SLICE_COUNTERS};
 use super::{Step, clock, egress};
 
 #[derive(Clone, Copy)]
@@ -38,7 +43,7 @@ impl State {
         state.set_transport(0);
         state.set_classified(0);
         state.set_slice(0);
-        state.set_fresh(0);
+        state.clear_marks();
         state.set_slice_set(0);
         Some(state)
     }
@@ -66,6 +71,26 @@ impl State {
     field!(endpoint, set_endpoint, endpoint: u16);
     field!(dscp, set_dscp, dscp: u8);
     field!(notice, set_notice, notice: u8);
+
+    field!(sampled, set_sampled, sampled: u8);
+    field!(action, set_action, action: u32);
+
+    /// `fresh`, `in_profile`, `mark` and `sampled`, which are one word.
+    #[inline(always)]
+    fn clear_marks(self) {
+        const {
+            assert!(offset_of!(Scratch, fresh).is_multiple_of(4));
+            assert!(offset_of!(Scratch, fresh) + 4 == offset_of!(Scratch, len));
+        };
+        // SAFETY: this CPU's scratch, for as long as the program runs; aligned, and of four bytes.
+        unsafe { (&raw mut (*self.0).fresh).cast::<u32>().write_volatile(0) };
+    }
+
+    /// All of it.
+    #[inline(always)]
+    pub(super) fn scratch(self) -> *mut Scratch {
+        self.0
+    }
 
     /// The same number, of which the verifier no longer knows where it came from: an index has it
     /// tell apart all that an index was worked out from, on every way from there on.
@@ -155,9 +180,21 @@ impl State {
         }
     }
 
-    /// The program's return value; counts a drop.
+    /// The program's return value. A packet that was chosen to be told of is told of.
     #[inline(always)]
-    pub(super) fn end(self, step: Step) -> u32 {
+    pub(super) fn end(self, ctx: &XdpContext, step: Step) -> u32 {
+        let action = self.counted(step);
+        if self.sampled() & SAMPLE_CHOSEN != 0 {
+            self.set_action(action);
+            // SAFETY: nothing is kept across the call. One that fails tells nothing.
+            unsafe { JUMP.tail_call(ctx, STAGE_SAMPLED) };
+        }
+        action
+    }
+
+    /// The action of a step; counts a drop.
+    #[inline(always)]
+    fn counted(self, step: Step) -> u32 {
         let reason = match step {
             Ok(action) => return action,
             Err(reason) => reason,

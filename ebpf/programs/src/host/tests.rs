@@ -1,8 +1,9 @@
 use selvedge_ebpf_common::map::{LOW_IFINDICES, PINNED};
 use selvedge_ebpf_common::value::{
-    ConfigValue, EVENTS_PER_SECOND, PORT_ACCESS, PORT_NONE, PortValue, RECENT_NS,
+    ConfigValue, END_DROPPED, EVENTS_PER_SECOND, PORT_ACCESS, PORT_NONE, PortValue, RECENT_NS,
+    SampleValue, Scratch,
 };
-use selvedge_ebpf_common::{COMPUTE_PORT, drop};
+use selvedge_ebpf_common::{COMPUTE_PORT, SAMPLES_PER_SECOND, drop};
 
 use super::*;
 
@@ -153,4 +154,37 @@ fn what_benches_load_does_what_it_is_called() {
     assert_eq!(action("redirect"), xdp_action::XDP_ABORTED, "no device");
     put("DEVICE", &key(0u32), &[0; 8]);
     assert_eq!(action("redirect"), xdp_action::XDP_REDIRECT);
+}
+
+#[test]
+fn a_sampler_tells_how_a_frame_came_and_ended_until_its_time_is_over() {
+    clear();
+    attach(3, PORT_ACCESS);
+    let mut value = [0; size_of::<SampleValue>()];
+    let mut set = |at: usize, bytes: &[u8]| {
+        value[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    set(std::mem::offset_of!(SampleValue, until_ns), &9_000_000_000u64.to_ne_bytes());
+    set(std::mem::offset_of!(SampleValue, most), &u32::MAX.to_ne_bytes());
+    put("SAMPLE", &key(0u32), &value);
+    let frame: Vec<u8> = (0..60).collect();
+    let told = |now_ns, frame: &[u8]| {
+        set_clock(now_ns);
+        run("entry", 3, frame);
+        records("SAMPLES")
+    };
+    assert!(told(5_000_000_000, &frame).is_empty(), "no sampler is there");
+    set_samples(true);
+    let records = told(5_000_000_000, &frame);
+    let [record] = &records[..] else { panic!("{}", records.len()) };
+    let word = |at: usize| u32::from_ne_bytes(*record[at..].first_chunk().unwrap());
+    assert_eq!(word(std::mem::offset_of!(Scratch, end)), END_DROPPED);
+    assert_eq!(word(std::mem::offset_of!(Scratch, detail)), drop::UNSUPPORTED.into());
+    assert_eq!(word(std::mem::offset_of!(Scratch, frame_len)), 60);
+    assert_eq!(record[std::mem::offset_of!(Scratch, head)..][..60], frame);
+    let more = (0..2 * SAMPLES_PER_SECOND).map(|_| told(5_000_000_000, &frame).len() as u64);
+    assert_eq!(1 + more.sum::<u64>(), SAMPLES_PER_SECOND, "at once");
+    assert!(!told(8_999_999_999, &frame).is_empty());
+    assert!(told(9_000_000_000, &frame).is_empty(), "nobody has to end it");
+    set_samples(false);
 }

@@ -74,6 +74,27 @@ pub(crate) mod helpers {
         MACHINE.with(|machine| machine.now_ns.get())
     }
 
+    /// As the kernel has it, of what is in the frame.
+    ///
+    /// # Safety
+    /// `ctx` is valid, and `len` bytes can be written at `to`.
+    pub(crate) unsafe fn bpf_xdp_load_bytes(
+        ctx: *mut xdp_md,
+        offset: u32,
+        to: *mut std::ffi::c_void,
+        len: u32,
+    ) -> i64 {
+        // SAFETY: by this function's contract.
+        let ctx = unsafe { &*ctx };
+        let at = ctx.data + offset as usize;
+        if at + len as usize > ctx.data_end {
+            return -EINVAL;
+        }
+        // SAFETY: of the frame by the comparison, and to where may be written by the contract.
+        unsafe { (at as *const u8).copy_to_nonoverlapping(to.cast(), len as usize) };
+        0
+    }
+
     /// As the kernel has it: at least an Ethernet header stays, within the frame's memory.
     ///
     /// # Safety
@@ -115,6 +136,8 @@ pub(crate) struct Machine {
     pub(crate) now_ns: Cell<u64>,
     /// A tail call's stage. While it is set the running program is over.
     pub(crate) next: Cell<Option<u32>>,
+    /// Samplers are in the tail-call map.
+    pub(crate) samples: Cell<bool>,
     /// The last redirect's index.
     pub(crate) redirected: Cell<Option<u32>>,
 }
