@@ -229,6 +229,7 @@ mod tests {
             Message::EndpointSeen(s) => format!("seen {} {:?}", s.port, s.address.to_vec()),
             Message::HookState(h) => format!("hook {} {:?} {}", h.hook, h.state(), h.reason),
             Message::Telemetry(t) => format!("telemetry of {}", t.second),
+            Message::Samples(s) => format!("{} samples", s.samples.len()),
             Message::Discovery(d) => {
                 let asked = d.hosts.as_ref().map_or(0, |hosts| hosts.solicitations);
                 format!("{} frames, {} forged, {asked} solicitations", d.received, d.forged)

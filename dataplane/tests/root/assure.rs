@@ -39,7 +39,7 @@ fn delay_and_loss_of_links_are_told_each_second() {
                 listener.has(|message| matches!(message, Message::Telemetry(told) if wanted(told)))
             };
             let port = |told: &v1::Telemetry, port| {
-                told.links.iter().find(|link| link.port == port).copied().unwrap_or_default()
+                told.links.iter().find(|link| link.port == port).cloned().unwrap_or_default()
             };
             until("both ends of a link have answers, with a delay", async || {
                 told(&|told| {

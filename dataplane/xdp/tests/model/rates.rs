@@ -218,10 +218,12 @@ fn meters(random: &mut Random) -> SliceMeterEntry {
     }
 }
 
-fn own_meter(random: &mut Random, id: u16) -> EndpointMeterEntry {
-    let guaranteed_bps = random.of(&[0, 500_000, 20_000_000]);
+/// A guarantee of its own only in a slice that has one (as admission has it): else nobody sees what
+/// the programs said of it.
+fn own_meter(random: &mut Random, id: u16, slice: &SliceMeterEntry) -> EndpointMeterEntry {
+    let guarantees = slice.class != Class::BestEffort && slice.guaranteed_bps != 0;
+    let guaranteed_bps = random.of(&[0, 500_000, 20_000_000]) * u64::from(guarantees);
     let more = random.of(&[0, 700_000, 55_555_555]);
-    // Within the margin of a packet nobody sees what the programs said, if the slice has no profile.
     let burst = |random: &mut Random| random.below(50_000) as u32 + 2 * MIN_BURST_BYTES;
     EndpointMeterEntry {
         slice: SliceId(id),
@@ -281,7 +283,7 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 6]) {
             Entry::SliceMeter(meter),
         ]);
         let own = random.chance(60).then(|| {
-            let meter = own_meter(&mut random, id);
+            let meter = own_meter(&mut random, id, &meter);
             entries.push(Entry::EndpointMeter(meter));
             let (guaranteed, maximum) = buckets(meter.guaranteed_bps, meter.maximum_bps);
             Own { meter, guaranteed, maximum }
