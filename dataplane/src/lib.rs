@@ -16,7 +16,7 @@
 //! | [`lldp`] | frames, when to send, who is a neighbor | AF_PACKET |
 //! | [`report`] | what the controller has to be told | [`session`] dials it |
 //! | [`guard`] | which fabric ports packets go around | a thread: rtnetlink, AF_PACKET, maps |
-//! | [`assure`] | counts of each second | a thread: maps |
+//! | [`assure`] | counts of each second | a thread for marks; maps |
 //! | [`hosts`] | router advertisements, what a DHCP relay says | AF_PACKET, UDP to servers |
 //! | [`sample`] | packets that the controller asks for | maps |
 //! | [`hooks`] | state of each compute hook | seqpacket socket to the Wasm host |

@@ -9,7 +9,7 @@ use thread_priority::{
 use tokio::sync::oneshot;
 
 /// Ranks among the threads of an agent: a higher one interrupts a lower one.
-pub(crate) const COUNTS: u8 = 1;
+pub(crate) const MARKS: u8 = 1;
 pub(crate) const GUARD: u8 = 2;
 
 #[derive(Debug, thiserror::Error)]

@@ -72,7 +72,7 @@ def primary():
 
     subprocess.run([sys.executable, __file__, "second"], check=True, timeout=30)
 
-    assert len(list(sh.CounterEntry("drops").read())) == 28
+    assert len(list(sh.CounterEntry("drops").read())) == 30
     port.delete()
     assert count("port") == 0
     sh.teardown()

@@ -153,7 +153,8 @@ async fn counters_come_from_the_switch_under_their_names() {
     assert_eq!(drops.len(), selvedge_pipeline::DropReason::ALL.len());
     assert_eq!((&drops["spoofed_source"], &drops["no_route"]), (&json!(3_003), &json!(3_005)));
     let p2 = json!({ "port": 2, "name": "p2", "rx_packets": 1_002, "rx_bytes": 100_002,
-                     "tx_packets": 2_002, "tx_bytes": 200_002, "tx_errors": 8_002 });
+                     "tx_packets": 2_002, "tx_bytes": 200_002, "tx_errors": 8_002,
+                     "capacity_bps": 1_000_000_000, "rate": null });
     assert_eq!(counters["ports"][1], p2);
     assert_eq!(counters["ports"].as_array().unwrap().len(), 3);
     let id = api.get("/v1/slices/control").await["id"].as_u64().unwrap();

@@ -12,7 +12,7 @@ pub mod count;
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use selvedge_southbound::selvedge::v1;
@@ -47,8 +47,10 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Starts a thread, which goes on for ever: a mark that is set too late, or a count that is read
-    /// too late, is of no use. Ready when it has ended.
+    /// Starts a thread that sets marks: one that is set too late spoils the counts of two seconds.
+    /// Counts can wait their turn, for half a second, and are read in the caller's runtime: that
+    /// takes milliseconds, in which a thread that waits for nobody would keep the kernel from
+    /// forwarding. Goes on for ever; ready when something has failed.
     ///
     /// # Errors
     /// There can be no further thread.
@@ -56,34 +58,44 @@ impl Measured {
         self,
         told: watch::Sender<Told>,
     ) -> io::Result<impl Future<Output = Result<Infallible, AssureError>> + use<>> {
-        urgent::run("counts", urgent::COUNTS, move || self.run(told))
+        let periods = Arc::new(Mutex::new(Periods::default()));
+        let marking = {
+            let (probes, periods) = (self.probes.clone(), Arc::clone(&periods));
+            urgent::run("marks", urgent::MARKS, move || mark(probes, periods))?
+        };
+        Ok(async move {
+            tokio::select! {
+                ended = marking => ended,
+                ended = self.count(&periods, told) => ended,
+            }
+        })
     }
 
-    async fn run(self, told: watch::Sender<Told>) -> Result<Infallible, AssureError> {
-        let mut periods = Periods::default();
-        let (mut begun, mut read) = (0, 0);
+    async fn count(
+        self,
+        periods: &Mutex<Periods>,
+        told: watch::Sender<Told>,
+    ) -> Result<Infallible, AssureError> {
+        let mut read = 0;
         loop {
             let wall = unix_time();
             let (second, into) = (wall.as_secs(), Duration::from_nanos(wall.subsec_nanos().into()));
-            if second != begun {
-                self.probes.set_mark(second % 2 == 1)?;
-                periods.begun(second, into);
-                begun = second;
-            }
             if into >= SETTLE && read != second {
                 read = second;
                 let reading = self.reading()?;
-                let over = second.saturating_sub(1);
-                let counts = periods.read(over, reading);
-                let mut probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
-                let links = probing.take(over, |port| {
-                    self.probes.answers(port.0).map(|answers| answers.to_vec())
-                })?;
-                drop(probing);
-                let at_ms = u64::try_from(wall.as_millis()).expect("a time in this age");
-                told.send_replace(Arc::new(count::messages((over, at_ms), counts, links)));
+                // Then its mark is given again already.
+                let too_late = unix_time().as_secs() != second;
+                if !too_late {
+                    let over = second.saturating_sub(1);
+                    let counts = locked(periods).read(over, reading);
+                    let links = locked(&self.probing).take(over, |port| {
+                        self.probes.answers(port.0).map(|answers| answers.to_vec())
+                    })?;
+                    let at_ms = u64::try_from(wall.as_millis()).expect("a time in this age");
+                    told.send_replace(Arc::new(count::messages((over, at_ms), counts, links)));
+                }
             }
-            let boundary = if read == second { Duration::from_secs(1) } else { SETTLE };
+            let boundary = if read == second { Duration::from_secs(1) + SETTLE } else { SETTLE };
             tokio::time::sleep(boundary.saturating_sub(into)).await;
         }
     }
@@ -95,6 +107,28 @@ impl Measured {
             slices: self.counters.slices()?,
         })
     }
+}
+
+/// Sets each second's mark.
+async fn mark(
+    probes: xdp::Probes,
+    periods: Arc<Mutex<Periods>>,
+) -> Result<Infallible, AssureError> {
+    let mut begun = 0;
+    loop {
+        let wall = unix_time();
+        let (second, into) = (wall.as_secs(), Duration::from_nanos(wall.subsec_nanos().into()));
+        if second != begun {
+            probes.set_mark(second % 2 == 1)?;
+            locked(&periods).begun(second, into);
+            begun = second;
+        }
+        tokio::time::sleep(Duration::from_secs(1).saturating_sub(into)).await;
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A clock from before 1970 counts as 1970: its reports are of no second that anybody asks for.

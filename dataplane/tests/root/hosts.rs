@@ -170,13 +170,13 @@ fn hosts_learn_of_their_router() {
             block_on(async {
                 let mut socket = PacketSocket::open(0x86DD).unwrap();
                 socket.refresh().unwrap();
-                let index = std::fs::read_to_string("/sys/class/net/eth0/ifindex").unwrap();
+                let index = nix::net::if_::if_nametoindex("eth0").unwrap();
                 let mut frame = vec![0x33, 0x33, 0, 0, 0, 2, 2, 0, 0, 0, 0, 9, 0x86, 0xDD];
                 frame.extend([0x60, 0, 0, 0, 0, 8, 58, 255]);
                 frame.extend("fe80::9".parse::<std::net::Ipv6Addr>().unwrap().octets());
                 frame.extend("ff02::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
                 frame.extend([133, 0, 0, 0, 0, 0, 0, 0]);
-                socket.send(index.trim().parse().unwrap(), &frame).unwrap();
+                socket.send(index, &frame).unwrap();
                 let advertised = async {
                     let mut bytes = [0; FRAME_MAX];
                     loop {
