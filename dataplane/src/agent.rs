@@ -12,7 +12,7 @@ use selvedge_southbound::selvedge::v1;
 use selvedge_southbound::tls::Credentials;
 use selvedge_xdp as xdp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::assure::{Measured, Told};
@@ -209,7 +209,7 @@ pub async fn run_until(
             .map(|compute| v1::Compute { cpu: compute.cpu, memory_bytes: compute.memory_bytes });
         let (told, telemetry) = watch::channel(Told::default());
         let (asked, sampling) = watch::channel(None);
-        let (sampled, samples) = watch::channel(sample::Told::default());
+        let sampled = broadcast::Sender::new(sample::WAITING);
         let session = Session {
             credentials,
             controllers: controllers.clone(),
@@ -219,7 +219,7 @@ pub async fn run_until(
             telemetry,
             keys,
             sampling: asked,
-            samples,
+            samples: sampled.clone(),
         };
         tasks.spawn(async move {
             let Err(error) = sample::run(sampler, sampling, sampled).await;

@@ -2,7 +2,6 @@
 //! what comes, and ends them in time whether or not the controller is still there.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use std::{array, io};
 
@@ -10,18 +9,20 @@ use selvedge_southbound::selvedge::v1;
 use selvedge_xdp::common::COMPUTE_PORT;
 use selvedge_xdp::{self as xdp, Direction, SampleFilter, Verdict};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::assure::unix_time;
 
 /// Packets of one message: some more than a switch tells of at once.
 pub const BATCH: usize = 256;
+/// More than the ring holds: who reads is never kept by who writes.
+const RING: usize = 4 * BATCH;
 /// What comes within it is told together.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// The packets told last: a controller that is slow misses some, and nothing waits for it.
-pub type Told = Arc<[v1::Sample]>;
+/// Messages that wait for a slow session; more push out the oldest.
+pub const WAITING: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
@@ -38,7 +39,7 @@ pub enum SampleError {
 pub async fn run(
     sampler: xdp::Sampler,
     mut asked: watch::Receiver<Option<v1::Sampling>>,
-    told: watch::Sender<Told>,
+    told: broadcast::Sender<v1::Samples>,
 ) -> Result<std::convert::Infallible, SampleError> {
     #[expect(
         deprecated,
@@ -47,6 +48,10 @@ pub async fn run(
     )]
     let mut ring = AsyncFd::new(sampler.samples()?).map_err(SampleError::Wait)?;
     let mut until: Option<Instant> = None;
+    let mut id = 0;
+    // Without a session nobody hears it.
+    let tell = |samples| drop(told.send(samples));
+    let ended = |id| tell(v1::Samples { ended: id, ..Default::default() });
     loop {
         let end = async {
             match until {
@@ -61,43 +66,52 @@ pub async fn run(
                     std::future::pending::<()>().await;
                 }
                 let wanted = asked.borrow_and_update().as_ref().map(filter);
-                until = match wanted {
+                match wanted {
                     Some(Ok(wanted)) if !wanted.duration.is_zero() => {
                         sampler.start(&wanted)?;
-                        Some(Instant::now() + wanted.duration)
+                        id = wanted.id;
+                        let begun = v1::SamplingBegun { id, at_ns: ns(unix_time()) };
+                        tell(v1::Samples { begun: Some(begun), ..Default::default() });
+                        until = Some(Instant::now() + wanted.duration);
                     }
                     Some(Err(why)) => {
                         tracing::warn!(why, "packets asked for in a way that is not understood");
-                        until
                     }
-                    _ => {
+                    Some(Ok(SampleFilter { id, .. })) => {
                         sampler.stop()?;
-                        None
+                        until = None;
+                        drain(ring.get_mut())?.into_iter().for_each(tell);
+                        ended(id);
                     }
-                };
+                    None => {}
+                }
             }
             () = end => {
                 sampler.stop()?;
                 until = None;
+                drain(ring.get_mut())?.into_iter().for_each(tell);
+                ended(id);
             }
             ready = ring.readable_mut() => {
                 let mut ready = ready.map_err(SampleError::Wait)?;
                 tokio::time::sleep(GATHER).await;
-                let samples = ready.get_inner_mut();
-                let (wall, now) = (unix_time(), xdp::now()?);
-                let batch: Vec<xdp::Sample> =
-                    std::iter::from_fn(|| samples.next()).take(BATCH).collect();
-                if batch.len() < BATCH {
-                    ready.clear_ready();
-                }
-                let at = |sample: &xdp::Sample| wall.saturating_sub(now.saturating_sub(sample.at));
-                let batch: Told = batch.iter().map(|sample| message(sample, at(sample))).collect();
-                if !batch.is_empty() {
-                    told.send_replace(batch);
-                }
+                drain(ready.get_inner_mut())?.into_iter().for_each(tell);
+                ready.clear_ready();
             }
         }
     }
+}
+
+/// All that is there, in messages of [`BATCH`].
+fn drain(samples: &mut xdp::Samples) -> Result<Vec<v1::Samples>, xdp::Error> {
+    let (wall, now) = (unix_time(), xdp::now()?);
+    let at = |sample: &xdp::Sample| wall.saturating_sub(now.saturating_sub(sample.at));
+    let all: Vec<_> = std::iter::from_fn(|| samples.next())
+        .take(RING)
+        .map(|sample| message(&sample, at(&sample)))
+        .collect();
+    let batch = |samples: &[_]| v1::Samples { samples: samples.to_vec(), ..Default::default() };
+    Ok(all.chunks(BATCH).map(batch).collect())
 }
 
 fn filter(asked: &v1::Sampling) -> Result<SampleFilter, &'static str> {
@@ -134,6 +148,10 @@ fn filter(asked: &v1::Sampling) -> Result<SampleFilter, &'static str> {
     })
 }
 
+fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn message(sample: &xdp::Sample, at: Duration) -> v1::Sample {
     let (verdict, detail) = match &sample.verdict {
         Verdict::Forwarded { port, .. } => (v1::sample::Verdict::Forwarded, u32::from(*port)),
@@ -146,7 +164,7 @@ fn message(sample: &xdp::Sample, at: Duration) -> v1::Sample {
     };
     v1::Sample {
         id: sample.id,
-        at_ns: u64::try_from(at.as_nanos()).unwrap_or(u64::MAX),
+        at_ns: ns(at),
         digest: sample.digest,
         port: sample.port.into(),
         verdict: verdict.into(),

@@ -11,7 +11,7 @@ use selvedge_southbound::selvedge::v1::controller_client::ControllerClient;
 use selvedge_southbound::tls::Credentials;
 use selvedge_southbound::{compute, limits};
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -25,7 +25,6 @@ use crate::hooks::Command;
 use crate::lldp::auth::{KEY_LEN, KEYS_MAX, Key};
 use crate::p4rt::server::CONTROLLER;
 use crate::report::{HookStatus, Report, changes};
-use crate::sample;
 
 /// Messages under way to the controller; when it does not read, the session waits, and the
 /// report goes on changing behind it.
@@ -54,7 +53,7 @@ pub struct Session {
     pub keys: watch::Sender<Vec<Key>>,
     /// Packets that the controller wants to be told of, and those told.
     pub sampling: watch::Sender<Option<v1::Sampling>>,
-    pub samples: watch::Receiver<sample::Told>,
+    pub samples: broadcast::Sender<v1::Samples>,
 }
 
 /// Why a session ended; the next one is on its way.
@@ -151,8 +150,7 @@ impl Session {
         changed.mark_changed(); // what is not in a registration follows it
         let mut telemetry = self.telemetry.clone();
         telemetry.mark_unchanged();
-        let mut samples = self.samples.clone();
-        samples.mark_unchanged();
+        let mut samples = self.samples.subscribe();
         let opening = client.session(ReceiverStream::new(messages));
         let answer = if self.controllers.len() > 1 { patience } else { limits::CALL_TIMEOUT };
         let mut answers = within("register", answer, opening)
@@ -186,9 +184,9 @@ impl Session {
                     }
                     told = now;
                 }
-                Ok(()) = samples.changed() => {
-                    let samples = samples.borrow_and_update().to_vec();
-                    let message = v1::from_switch::Message::Samples(v1::Samples { samples });
+                // Not those that were pushed out.
+                Ok(samples) = samples.recv() => {
+                    let message = v1::from_switch::Message::Samples(samples);
                     if !tell(&outgoing, [message]).await {
                         return Err(reason(&mut answers).await);
                     }

@@ -30,12 +30,12 @@ fn nodes(packet: &Value) -> Vec<&str> {
     steps.map(|step| text(&step["node"])).collect()
 }
 
-/// A packet that all switches told of; those that come while they are being asked lack some.
+/// The first packet; all have all four switches.
 fn whole(lab: &Lab, args: &[&str]) -> Result<Value> {
     let packets = json(lab, args)?;
     let packets = packets.as_array().context("a list")?;
-    let found = packets.iter().find(|packet| nodes(packet).len() == 4);
-    found.cloned().with_context(|| format!("none of four switches in {packets:#?}"))
+    ensure!(packets.iter().all(|packet| nodes(packet).len() == 4), "{packets:#?}");
+    packets.first().cloned().context("no packet")
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The way of a packet, by the model of the pipeline over the entries that switches hold.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -15,9 +14,6 @@ use super::wire_trace::{SampleRequest, SampledPacket, Trace, TraceRequest};
 use super::{Api, Problem};
 use crate::sampling::Busy;
 use crate::trace::{self, Network, packet, sampled};
-
-/// How long the switches on a packet's way are waited for after the last packet that was wanted.
-const REST: Duration = Duration::from_millis(300);
 
 /// Follows a packet from switch to switch, with every table it meets. Nothing is sent; hooks
 /// are taken to forward what they get unchanged.
@@ -60,12 +56,7 @@ pub(super) async fn sample(
     let (network, slices) = network(&api).await?;
     let wanted = sampled::wanted(&network, &slices, &request)?;
     let most = usize::try_from(request.packets).expect("a hundred at most");
-    let mut packets = sampled::Packets::default();
-    let take = |told| {
-        packets.add(told);
-        (packets.len() >= most).then_some(REST)
-    };
-    api.sampling.collect(wanted, take).await.map_err(|Busy| {
+    let packets = api.sampling.collect(wanted, most).await.map_err(|Busy| {
         Problem::new(StatusCode::CONFLICT, "somebody else is having packets told of; try again")
     })?;
     // As the network is by now: entries are written meanwhile.

@@ -93,23 +93,34 @@ fn addresses(network: &Network, end: Option<&str>) -> Result<Vec<Vec<u8>>, Probl
 
 /// What is told, sorted out packet by packet as it comes.
 #[derive(Debug, Default)]
-pub(crate) struct Packets(Vec<Vec<Told>>);
+pub(crate) struct Packets(Vec<Packet>);
+
+#[derive(Debug)]
+struct Packet {
+    at: Vec<Told>,
+    /// It came while a switch of its way may not have told yet.
+    is_early: bool,
+}
 
 impl Packets {
+    /// How many have all switches of their way, or will have.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().filter(|packet| !packet.is_early).count()
     }
 
-    pub(crate) fn add(&mut self, told: Told) {
-        let together = u64::try_from(TOGETHER.as_nanos()).expect("a second");
-        let belongs = |packet: &&mut Vec<Told>| {
-            packet[0].digest == told.digest
-                && packet[0].at_ns.abs_diff(told.at_ns) < together
-                && packet.iter().all(|at| (&at.switch, at.ingress) != (&told.switch, told.ingress))
+    /// `is_early`: when it came, not all switches told.
+    pub(crate) fn add(&mut self, told: Told, is_early: bool) {
+        let belongs = |Packet { at, .. }: &&mut Packet| {
+            at[0].digest == told.digest
+                && at[0].after.abs_diff(told.after) < TOGETHER
+                && at.iter().all(|at| (&at.switch, at.ingress) != (&told.switch, told.ingress))
         };
         match self.0.iter_mut().find(belongs) {
-            Some(packet) => packet.push(told),
-            None => self.0.push(vec![told]),
+            Some(packet) => {
+                packet.at.push(told);
+                packet.is_early |= is_early;
+            }
+            None => self.0.push(Packet { at: vec![told], is_early }),
         }
     }
 
@@ -120,14 +131,15 @@ impl Packets {
         slices: &Slices,
         most: usize,
     ) -> Vec<SampledPacket> {
-        let shown = |mut packet: Vec<Told>| {
-            in_order(&mut packet);
-            let at_ms = packet.iter().map(|told| told.at_ns).min().unwrap_or(0) / 1_000_000;
-            let steps = packet.iter().map(|told| at_switch(network, slices, told)).collect();
-            SampledPacket { at_ms, steps }
+        let came = |at: &[Told]| at.iter().map(|told| told.at_ns).min().unwrap_or(0);
+        let shown = |mut at: Vec<Told>| {
+            in_order(&mut at);
+            let steps = at.iter().map(|told| at_switch(network, slices, told)).collect();
+            SampledPacket { at_ms: came(&at) / 1_000_000, steps }
         };
-        let mut packets = self.0;
-        packets.sort_by_key(|packet| packet.iter().map(|told| told.at_ns).min());
+        let whole = self.0.into_iter().filter(|packet| !packet.is_early).map(|packet| packet.at);
+        let mut packets: Vec<Vec<Told>> = whole.collect();
+        packets.sort_by_key(|at| came(at));
         packets.into_iter().take(most).map(shown).collect()
     }
 }
@@ -192,6 +204,7 @@ mod tests {
         Told {
             switch: switch.parse().unwrap(),
             at_ns: at_ms * 1_000_000,
+            after: Duration::from_millis(at_ms),
             digest,
             ingress: Ingress::Port(PortId(1)),
             verdict: Verdict::Drop(DropReason::NoRoute),
@@ -215,17 +228,27 @@ mod tests {
             ("s1", 7, 1500, 0),
             ("s2", 7, 3000, 1),
         ] {
-            packets.add(told(switch, digest, at_ms, hops));
+            packets.add(told(switch, digest, at_ms, hops), false);
         }
         let mut ways: Vec<Vec<String>> = packets
             .0
             .into_iter()
-            .map(|mut packet| {
-                in_order(&mut packet);
-                packet.iter().map(|told| told.switch.to_string()).collect()
+            .map(|Packet { mut at, .. }| {
+                in_order(&mut at);
+                at.iter().map(|told| told.switch.to_string()).collect()
             })
             .collect();
         ways.sort();
         assert_eq!(ways, [vec!["s1"], vec!["s1"], vec!["s1", "s2", "s3"], vec!["s2"]]);
+    }
+
+    #[test]
+    fn what_came_before_all_told_is_no_packet() {
+        let mut packets = Packets::default();
+        packets.add(told("s2", 7, 1000, 1), false);
+        packets.add(told("s1", 8, 1000, 0), false);
+        assert_eq!(packets.len(), 2);
+        packets.add(told("s1", 7, 999, 0), true);
+        assert_eq!(packets.len(), 1);
     }
 }

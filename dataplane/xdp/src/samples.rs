@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use nix::time::{ClockId, clock_gettime};
-use selvedge_ebpf_common::value::{SampleValue, Scratch};
+use selvedge_ebpf_common::value::{QueueState, SampleValue, Scratch};
 
 pub use selvedge_ebpf_common::{SAMPLE_ADDRESSES, SAMPLE_HEAD, SAMPLES_PER_SECOND};
 
@@ -118,6 +118,7 @@ impl Sampler {
         // Two writes: no packet is chosen by half of it.
         let map = self.maps.get("SAMPLE");
         map.put(&0u32, &value)?;
+        self.maps.get("SAMPLE_RATE").put(&0u32, &QueueState::default())?;
         let until = now()? + filter.duration;
         let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
         map.put(&0u32, &SampleValue { until_ns, ..value })?;
