@@ -6,7 +6,9 @@ mod packet;
 mod text;
 mod wire;
 
-// That crate brings the kernel's side and its build with it; this file needs neither.
+// That crate brings the kernel's side and its build with it; these files need neither.
+#[path = "../../../dataplane/src/hosts/dhcp.rs"]
+pub mod dhcp_relay;
 #[path = "../../../dataplane/src/lldp/frame.rs"]
 pub mod lldp_frame;
 
@@ -16,6 +18,7 @@ pub type Input = fn(&[u8]);
 /// By name, which is that of the target in `fuzz/targets` and of its folder in `fuzz/corpus`.
 pub const INPUTS: &[(&str, Input)] = &[
     ("compute", wire::compute),
+    ("dhcp", packet::dhcp),
     ("graphml", text::graphml),
     ("gtp", packet::gtp),
     ("ip", packet::ip),

@@ -1,12 +1,14 @@
 //! Frames and packets.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use selvedge_ebpf_parse::gtp::{self, Kind};
 use selvedge_ebpf_parse::ip::{self, Packet};
 use selvedge_ebpf_parse::srv6::{Container, flow_label};
 use selvedge_ebpf_parse::stamp::{self, End, FRAME_LEN};
 use selvedge_ebpf_parse::{Cursor, Window, udp};
 
-use crate::lldp_frame;
+use crate::{dhcp_relay, lldp_frame};
 
 /// Gives `read` a cursor over an exact copy, so that the sanitizer sees overruns.
 fn with_cursor<T>(bytes: &[u8], read: impl FnOnce(Cursor) -> T) -> T {
@@ -177,4 +179,27 @@ pub(crate) fn lldp(bytes: &[u8]) {
         let read = lldp_frame::parse(&frame).map(|parsed| (parsed.advertisement, parsed.has_end));
         assert_eq!(read, Ok((advertisement, true)));
     }
+}
+
+/// What a client sends and what a server answers, in both versions; who comes back is who asked.
+pub(crate) fn dhcp(bytes: &[u8]) {
+    const PORT: &str = "s1/p2";
+    const REPLY: u8 = 2;
+    const RELAY_REPL: u8 = 13;
+    let (relay, gateway) = (Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(169, 254, 1, 1));
+    if let Ok(mut relayed) = dhcp_relay::to_server4(bytes, relay, PORT, gateway) {
+        assert!(relayed.len() <= dhcp_relay::LARGEST);
+        relayed[0] = REPLY;
+        let answer = dhcp_relay::to_client4(&relayed).expect("it has what was added");
+        assert_eq!(answer.port, PORT);
+    }
+    let _ = dhcp_relay::to_client4(bytes);
+    let client = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9), [2, 0, 0, 0, 0, 9]);
+    if let Ok(mut relayed) = dhcp_relay::to_server6(bytes, client, Ipv6Addr::LOCALHOST, PORT) {
+        assert!(relayed.len() <= dhcp_relay::LARGEST);
+        relayed[0] = RELAY_REPL;
+        let answer = dhcp_relay::to_client6(&relayed).expect("it has what was added");
+        assert_eq!((answer.port.as_str(), answer.message), (PORT, bytes.to_vec()));
+    }
+    let _ = dhcp_relay::to_client6(bytes);
 }
