@@ -68,7 +68,7 @@ pub(crate) struct Args {
     dhcpv6_relay: Vec<Ipv6Addr>,
     /// Have router advertisements tell hosts to make themselves addresses in this prefix of 64
     /// bits. May be given up to four times.
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = ipv6_prefix)]
     ra_prefix: Vec<Ipv6Net>,
     /// Run compute hooks: where `selvedge compute` finds this agent. One switch with hooks
     /// fits in a network namespace.
@@ -86,6 +86,10 @@ pub(crate) struct Args {
     /// Take the switch of --instance off its ports and delete its pins; its traffic stops.
     #[arg(long)]
     remove: bool,
+}
+
+fn ipv6_prefix(text: &str) -> Result<Ipv6Net, String> {
+    text.parse().map_err(|_| "not an IPv6 prefix such as 2001:db8::/64".to_owned())
 }
 
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {

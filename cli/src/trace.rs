@@ -118,7 +118,7 @@ fn live(args: Args, output: Output) -> anyhow::Result<ExitCode> {
 fn show_packets(packets: &[SampledPacket]) {
     for (number, packet) in (1..).zip(packets) {
         let first = packet.steps.first().map_or(0, |step| step.at_ns);
-        println!("packet {number}, {} ms since the epoch", packet.at_ms);
+        println!("packet {number}, {}", time_of_day(packet.at_ms));
         for step in &packet.steps {
             let after_us = step.at_ns.saturating_sub(first) / 1000;
             show_step(&step.step, &format!("{} bytes, {after_us} us on", step.frame_len));
@@ -163,5 +163,22 @@ fn show(trace: &Trace) {
         TraceResult::Local => println!("kept by {detail}"),
         TraceResult::Lost => println!("lost: {detail}"),
         TraceResult::Endless => println!("endless: {detail}"),
+    }
+}
+
+/// Of milliseconds since the Unix epoch.
+fn time_of_day(at_ms: u64) -> String {
+    let (seconds, ms) = (at_ms / 1000 % 86_400, at_ms % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{hour:02}:{minute:02}:{second:02}.{ms:03} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(time_of_day(1_796_020_992_858), "06:43:12.858 UTC");
     }
 }
