@@ -3,7 +3,8 @@
 //!
 //! A client writes routes in batches as large as a message may be: inserts all, modifies all,
 //! deletes all. Client and server are on one CPU, with gRPC between them; on another the ingress
-//! path of `bench forward` is driven, with and without updates, in turns.
+//! path of `bench forward` is driven, with and without updates, in turns. Then the agent's
+//! telemetry, which reads all counters each second, is on the CPU that forwards, in turns as well.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use selvedge_dataplane::assure::{Measured, Told};
 use selvedge_dataplane::backend::xdp::XdpTables;
 use selvedge_dataplane::p4rt::core::{Core, Mode};
 use selvedge_dataplane::p4rt::server::{Service, listen};
@@ -21,6 +23,7 @@ use selvedge_pipeline::{
 use selvedge_southbound::client::{P4Client, Target, Update};
 use selvedge_xdp::Switch;
 use serde_json::Value;
+use tokio::sync::{oneshot, watch};
 
 use crate::forward;
 use crate::net::{self, Far, ip};
@@ -31,6 +34,8 @@ const ROUNDS: usize = 5;
 const ENTRIES: u32 = 50_000;
 /// How long forwarding is driven, with and without.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// Of which counters are read three times.
+const TELEMETRY_SAMPLE: Duration = Duration::from_secs(3);
 /// Nobody's but this bench's.
 const SET: SliceSet = SliceSet(9);
 
@@ -60,10 +65,20 @@ pub(crate) fn run() -> Result<Vec<Value>> {
     busy.pause(true);
     let kept = median(&mut kept);
     println!("forwarded under updates at full rate: {:.1} % of what is without", kept * 100.0);
+    let mut cost = Vec::new();
+    for _ in 0..ROUNDS {
+        let alone = bed.ingress(TELEMETRY_SAMPLE)?;
+        let told = telemetry(&place.switch)?;
+        cost.push(1.0 - bed.ingress(TELEMETRY_SAMPLE)? / alone);
+        ensure!(told.stop()? > 0, "nothing was read meanwhile");
+    }
+    let cost = median(&mut cost);
+    println!("telemetry on the same CPU costs {:.2} % of that", cost * 100.0);
     let slowest = inserted.min(modified).min(deleted);
     Ok(vec![
         row("entries_per_s_switch", slowest, "entries/s", "higher", ("target", 50_000.0)),
         row("updated_rate_kept", kept, "of without updates", "higher", ("target", 0.95)),
+        row("telemetry_cost", cost, "of the throughput", "lower", ("target", 0.01)),
     ])
 }
 
@@ -82,6 +97,42 @@ fn serve(switch: &Switch) -> Result<SocketAddr> {
         })
     });
     address.recv_timeout(Duration::from_secs(5)).context("start a P4Runtime server")
+}
+
+/// The agent's telemetry, on this thread's CPU.
+struct Telemetry {
+    stop: oneshot::Sender<()>,
+    reads: thread::JoinHandle<Result<u64>>,
+}
+
+impl Telemetry {
+    /// How often counters were read.
+    fn stop(self) -> Result<u64> {
+        drop(self.stop);
+        self.reads.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn telemetry(switch: &Switch) -> Result<Telemetry> {
+    let (counters, probes) = (switch.counters.clone(), switch.probes.clone());
+    let (stop, mut stopped) = oneshot::channel();
+    let reads = thread::spawn(move || {
+        runtime()?.block_on(async {
+            let (told, mut heard) = watch::channel(Told::default());
+            let measured = Measured { counters, probes, probing: Default::default() };
+            let measuring = measured.start(told).context("start a thread")?;
+            tokio::pin!(measuring);
+            let mut reads = 0;
+            loop {
+                tokio::select! {
+                    ended = &mut measuring => bail!("telemetry ended: {ended:?}"),
+                    Ok(()) = heard.changed() => reads += 1,
+                    _ = &mut stopped => return Ok(reads),
+                }
+            }
+        })
+    });
+    Ok(Telemetry { stop, reads })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
