@@ -319,7 +319,7 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
         maximum_burst_bytes: BURST_BYTES,
     };
     switch.meter.put((SLICE, Direction::Uplink), &meter)?;
-    let queue = Queue { rate_bps: RATE_BPS, threshold_bytes: [BURST_BYTES; 3] };
+    let queue = Queue { rate_bps: RATE_BPS, threshold_bytes: [BURST_BYTES; 3], shaped_bps: [0; 3] };
     switch.queue.put(FABRIC, &queue)?;
     Ok(switch)
 }

@@ -201,7 +201,7 @@ fn switch(burst_bytes: u32) -> Result<Switch> {
     switch.meter.put((SLICE, Direction::Uplink), &meter)?;
     let threshold = |class: SliceClass| class.threshold(BitRate(USABLE_BPS)).0;
     let threshold_bytes = SliceClass::ALL.map(|c| u32::try_from(threshold(c)).unwrap_or(u32::MAX));
-    switch.queue.put(OUT, &Queue { rate_bps: USABLE_BPS, threshold_bytes })?;
+    switch.queue.put(OUT, &Queue { rate_bps: USABLE_BPS, threshold_bytes, shaped_bps: [0; 3] })?;
     Ok(switch)
 }
 

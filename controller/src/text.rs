@@ -108,8 +108,13 @@ pub(crate) fn value(entry: &Entry) -> String {
         },
         Entry::PortQueue(e) => {
             let [best_effort, guaranteed, urllc] = e.threshold_bytes;
-            let rate = rate(e.rate_bps);
-            format!("{rate}, excess below {best_effort}/{guaranteed}/{urllc} B")
+            let mut text =
+                format!("{}, excess below {best_effort}/{guaranteed}/{urllc} B", rate(e.rate_bps));
+            let classes = ["best-effort", "guaranteed", "urllc"].into_iter().zip(e.shaped_bps);
+            for (class, bps) in classes.filter(|(_, bps)| *bps != 0) {
+                text += &format!(", {class} in HTB at {}", rate(bps));
+            }
+            text
         }
         Entry::Generation(e) => e.generation.to_string(),
         Entry::N3Address(_) => "GTP-U ends here".to_owned(),

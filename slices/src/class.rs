@@ -1,6 +1,6 @@
 //! Scheduling classes, what maps onto them, and what each costs: bursts and thresholds.
 
-use selvedge_topology::{BitRate, Bytes, Delay};
+use selvedge_topology::{BitRate, Bytes, Delay, Shaped};
 
 use crate::limits::{MAX_BURST_BYTES, MTU_BYTES};
 
@@ -20,6 +20,15 @@ impl Class {
             Self::BestEffort => "best-effort",
             Self::Guaranteed => "guaranteed",
             Self::Urllc => "urllc",
+        }
+    }
+
+    /// Whether it is among those that a link shapes.
+    pub fn is_shaped(self, by: Shaped) -> bool {
+        match self {
+            Self::BestEffort => false,
+            Self::Guaranteed => by.guaranteed,
+            Self::Urllc => by.urllc,
         }
     }
 

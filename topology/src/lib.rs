@@ -46,7 +46,7 @@ pub use explain::{Never, NoPath, Relaxation, explain, explain_pair};
 pub use forwarding::{Forwarding, Tree};
 pub use graph::{Edge, Figures, Graph, GraphLink, Length, Totals};
 pub use live::{Changes, Live, Placed, Policy};
-pub use model::{Compute, End, Host, Link, Node, Role, Switch, Topology};
+pub use model::{Compute, End, Host, Link, Node, Role, Shaped, Switch, Topology};
 pub use names::{NameError, NodeName, PortName};
 pub use path::{Metric, Path};
 pub use problem::{Problem, Problems};

@@ -96,6 +96,25 @@ pub struct Link {
     /// [`crate::limits::MAX_AFFINITIES`].
     pub affinity: Vec<NodeName>,
     pub loss: Option<Loss>,
+    pub shaped: Shaped,
+}
+
+/// Classes of slices that the kernel's HTB queues at the ports of a link, at the sum of what is
+/// promised to them there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shaped {
+    pub guaranteed: bool,
+    pub urllc: bool,
+}
+
+impl Shaped {
+    pub const NONE: Self = Self { guaranteed: false, urllc: false };
+
+    /// By the names that files have.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let named = [(self.guaranteed, "guaranteed"), (self.urllc, "urllc")];
+        named.into_iter().filter_map(|(is, name)| is.then_some(name))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,7 +133,17 @@ impl Link {
     /// A link without figures.
     pub fn new(a: End, b: End) -> Self {
         let (srlg, affinity) = (Vec::new(), Vec::new());
-        Self { a, b, capacity: None, delay: None, cost: None, srlg, affinity, loss: None }
+        Self {
+            a,
+            b,
+            capacity: None,
+            delay: None,
+            cost: None,
+            srlg,
+            affinity,
+            loss: None,
+            shaped: Shaped::NONE,
+        }
     }
 
     /// This end and the other, when the link touches `node`.

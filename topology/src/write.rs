@@ -96,5 +96,9 @@ fn link_yaml(link: &Link) -> String {
         keys.push(format!("affinity: [{}]", groups.join(", ")));
     }
     keys.extend(link.loss.map(|loss| format!("loss: {loss}")));
+    let shaped: Vec<_> = link.shaped.names().collect();
+    if !shaped.is_empty() {
+        keys.push(format!("shaped: [{}]", shaped.join(", ")));
+    }
     keys.join(", ")
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use selvedge_topology::{
-    BitRate, Compute, Delay, End, Format, Host, Link, Loss, Node, Position, Power, Role, Switch,
-    Topology, read,
+    BitRate, Compute, Delay, End, Format, Host, Link, Loss, Node, Position, Power, Role, Shaped,
+    Switch, Topology, read,
 };
 
 /// line:column: message [help]
@@ -47,6 +47,7 @@ topology:
     - { endpoints: ["s1:p5", "h2:eth1"], capacity: 11Tbps, loss: 101% }
     - { endpoints: ["s4:p5", "h2:eth2"] }
     - { endpoints: ["s1:mgmt0", "s1-p1"] }
+    - { endpoints: ["s1:p6", "s4:p6"], shaped: [guaranteed, gold] }
 "#;
     let want = [
         "3:1: a topology file has no \"topolgy\" [did you mean \"topology\"?]",
@@ -84,6 +85,8 @@ topology:
         "22:20: h2 has two links [a host has one link; name a second host]",
         "23:21: port name \"mgmt0\" is taken by the switch itself (lo, mgmt0, hk<number>)",
         "23:33: \"s1-p1\" is not node:port [such as \"s1:p1\"]",
+        "24:48: a link that shapes has to have a capacity",
+        "24:61: \"gold\" is not guaranteed or urllc",
     ];
     let mut got = problems(text);
     // Which of two overlapping hosts is pointed at is the later in the file.
@@ -187,6 +190,7 @@ prop_compose! {
                 proptest::collection::btree_set(any::<u32>(), 0..4),
                 proptest::option::of(0..=1_000_000u32),
                 proptest::sample::subsequence(vec!["gold", "no", "7"], 0..3),
+                any::<[bool; 2]>(),
             ),
             16,
         ),
@@ -201,7 +205,8 @@ prop_compose! {
         let mut links = Vec::new();
         let mut figures = figures.into_iter();
         let mut push = |a, b| {
-            let (capacity, delay, cost, srlg, loss, affinity) = figures.next().unwrap();
+            let (capacity, delay, cost, srlg, loss, affinity, shaped) = figures.next().unwrap();
+            let [guaranteed, urllc] = shaped.map(|shaped| shaped && capacity.is_some());
             links.push(Link {
                 capacity: capacity.map(BitRate),
                 delay: delay.map(Delay),
@@ -209,6 +214,7 @@ prop_compose! {
                 srlg: srlg.into_iter().collect(),
                 affinity: affinity.into_iter().map(|group| group.parse().unwrap()).collect(),
                 loss: loss.and_then(Loss::from_ppm),
+                shaped: Shaped { guaranteed, urllc },
                 ..Link::new(a, b)
             });
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use selvedge_pipeline::prefix;
-use selvedge_topology::{LinkIx, NodeName, PortName, Topology};
+use selvedge_topology::{LinkIx, NodeName, PortName, Shaped, Topology};
 
 use crate::attach::prefixes;
 use crate::network::Use;
@@ -24,6 +24,8 @@ pub(crate) struct Declared {
     lengths: BTreeSet<Reverse<u8>>,
     /// Links between switches.
     fabric: Vec<LinkIx>,
+    /// Links that shape classes.
+    shaped: Vec<LinkIx>,
     /// Those of each switch.
     links: BTreeMap<NodeName, Vec<LinkIx>>,
 }
@@ -37,6 +39,7 @@ impl Declared {
             let index = LinkIx(index);
             let fabric = is_switch(&link.a.node) && is_switch(&link.b.node);
             all.fabric.extend(Some(index).filter(|_| fabric));
+            all.shaped.extend(Some(index).filter(|_| link.shaped != Shaped::NONE));
             for (near, far) in [(&link.a, &link.b), (&link.b, &link.a)] {
                 if is_host(&near.node) {
                     let first = *all.homes.entry(near.node.clone()).or_insert(index) == index;
@@ -88,6 +91,11 @@ impl Declared {
     /// Links between switches, in rising order.
     pub(crate) fn fabric(&self) -> &[LinkIx] {
         &self.fabric
+    }
+
+    /// Links that shape classes, in rising order.
+    pub(crate) fn shaped(&self) -> &[LinkIx] {
+        &self.shaped
     }
 
     /// Links from a switch to others, in rising order.

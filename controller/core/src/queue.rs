@@ -7,11 +7,17 @@ use selvedge_topology::BitRate;
 /// less, so that the queue behind it stays short (DESIGN §6).
 pub(crate) const DRAIN_PERCENT: u64 = 97;
 
+/// What is promised less than this is not shaped: no queue drains more slowly.
+pub(crate) const MIN_SHAPED_BPS: u64 = 8_000;
+
 /// Drain rate in bit/s and thresholds in bytes for a link of that capacity.
 pub(crate) fn of(capacity: BitRate) -> (u64, [u32; 3]) {
     let rate = u128::from(capacity.bps()) * u128::from(DRAIN_PERCENT) / 100;
     let rate = u64::try_from(rate).expect("97 % of a u64 is one");
-    let threshold =
-        |class: Class| u32::try_from(class.threshold(BitRate(rate)).0).unwrap_or(u32::MAX);
-    (rate, Class::ALL.map(threshold))
+    (rate, Class::ALL.map(|class| threshold(class, BitRate(rate))))
+}
+
+/// In bytes, where the class drains at `rate`.
+pub(crate) fn threshold(class: Class, rate: BitRate) -> u32 {
+    u32::try_from(class.threshold(rate).0).unwrap_or(u32::MAX)
 }

@@ -213,7 +213,8 @@ impl Tables for XdpTables {
                 self.delivery.put((e.slice.0, e.prefix), &delivery)?;
             }
             Entry::PortQueue(e) => {
-                let queue = xdp::Queue { rate_bps: e.rate_bps, threshold_bytes: e.threshold_bytes };
+                let PortQueueEntry { rate_bps, threshold_bytes, shaped_bps, .. } = *e;
+                let queue = xdp::Queue { rate_bps, threshold_bytes, shaped_bps };
                 self.queue.put(e.port.0, &queue)?;
             }
             Entry::Generation(e) => self.facts.set_generation(Some(e.generation))?,
@@ -556,6 +557,7 @@ mod entry {
             port: PortId(port),
             rate_bps: queue.rate_bps,
             threshold_bytes: queue.threshold_bytes,
+            shaped_bps: queue.shaped_bps,
         })
     }
 

@@ -152,13 +152,11 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::N3Address(N3AddressEntry { address })
         }),
         session(),
-        (port(), 1_000_000u64..100_000_000_000, any::<[u32; 3]>()).prop_map(
-            |(port, rate_bps, threshold_bytes)| Entry::PortQueue(PortQueueEntry {
-                port,
-                rate_bps,
-                threshold_bytes
-            })
-        ),
+        (port(), 1_000_000u64..100_000_000_000, any::<[u32; 3]>(), [0u64..2, 0u64..2, 0u64..2])
+            .prop_map(|(port, rate_bps, threshold_bytes, shaped)| {
+                let shaped_bps = shaped.map(|shaped| shaped * rate_bps);
+                Entry::PortQueue(PortQueueEntry { port, rate_bps, threshold_bytes, shaped_bps })
+            }),
         any::<u64>().prop_map(|generation| Entry::Generation(GenerationEntry { generation })),
     ]
 }

@@ -68,6 +68,22 @@ pub enum Error {
         source: io::Error,
     },
 
+    #[error("interface {ifname:?} cannot carry a program at its ingress (TCX, from Linux 6.6 on)")]
+    Ingress {
+        ifname: String,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error(
+        "cannot queue classes of port {port} by HTB, with nothing else at its interface's root"
+    )]
+    Htb {
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
+
     /// A tunnel between addresses of two versions.
     #[error("{local} is of another IP version than {gnb}, the gNB's")]
     MixedVersions { local: std::net::IpAddr, gnb: std::net::IpAddr },

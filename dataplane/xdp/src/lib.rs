@@ -17,6 +17,7 @@ mod exact;
 mod facts;
 mod generator;
 mod hooks;
+mod htb;
 mod interned;
 mod load;
 mod map;

@@ -8,7 +8,7 @@ use aya::{Ebpf, EbpfLoader};
 use selvedge_ebpf_common::Plain;
 use selvedge_ebpf_common::map::PINNED;
 
-use crate::object::{self, ENTRY, FIRST, HOOK_RX, JUMP, STAGES, TRACERS};
+use crate::object::{self, ENTRY, FIRST, HOOK_RX, JUMP, SHAPED, STAGES, TRACERS};
 use crate::pins::{LinkName, Pins};
 use crate::samples::First;
 use crate::{Error, btf, sys};
@@ -17,6 +17,7 @@ use crate::{Error, btf, sys};
 pub(crate) struct Programs {
     entry: OwnedFd,
     hook_rx: OwnedFd,
+    shaped: OwnedFd,
     jump: OwnedFd,
     stages: Vec<(&'static str, OwnedFd)>,
     pub(crate) first: Arc<First>,
@@ -52,6 +53,7 @@ pub(crate) fn load(pins: &Pins, clock: Clock) -> Result<Programs, Error> {
     let clock = (clock == Clock::Set).then(|| array(&ebpf, CLOCK)).transpose()?;
     let entry = program(&mut ebpf, ENTRY)?;
     let hook_rx = program(&mut ebpf, HOOK_RX)?;
+    let shaped = program(&mut ebpf, SHAPED)?;
     let jump = tail_calls(&ebpf)?;
     let mut stages = Vec::new();
     for (name, index) in STAGES {
@@ -70,7 +72,7 @@ pub(crate) fn load(pins: &Pins, clock: Clock) -> Result<Programs, Error> {
         })
         .collect();
     let first = Arc::new(first);
-    Ok(Programs { entry, hook_rx, jump, stages, first, tracers: tracers?, clock })
+    Ok(Programs { entry, hook_rx, shaped, jump, stages, first, tracers: tracers?, clock })
 }
 
 /// [`FIRST`], with samplers loaded beside the other stages.
@@ -172,6 +174,7 @@ pub(crate) fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Er
         match program {
             Program::Xdp(program) => program.load()?,
             Program::RawTracePoint(program) => program.load()?,
+            Program::SchedClassifier(program) => program.load()?,
             _ => unreachable!("our programs are of these kinds"),
         }
         Ok(program.fd()?.as_fd().try_clone_to_owned())
@@ -191,6 +194,7 @@ impl Programs {
         match name {
             LinkName::Port(_) => Some(self.entry.as_fd()),
             LinkName::Socket(_) => Some(self.hook_rx.as_fd()),
+            LinkName::Shaped(_) => Some(self.shaped.as_fd()),
             LinkName::Tracer(_) => None,
         }
     }
@@ -210,7 +214,7 @@ impl Programs {
 
     /// Pins the programs, for people to find.
     pub(crate) fn pin_programs(&self, pins: &Pins) -> Result<(), Error> {
-        let named = [(ENTRY, &self.entry), (HOOK_RX, &self.hook_rx)];
+        let named = [(ENTRY, &self.entry), (HOOK_RX, &self.hook_rx), (SHAPED, &self.shaped)];
         let stages = self.stages.iter().map(|(name, fd)| (*name, fd));
         let tracers = self.tracers.iter().map(|tracer| (tracer.name, &tracer.program));
         for (name, fd) in named.into_iter().chain(stages).chain(tracers) {

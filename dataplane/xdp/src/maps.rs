@@ -1,6 +1,7 @@
 //! The pinned maps of one switch, opened, and what is written to more than one place at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use selvedge_ebpf_common::key::PrefixKey;
@@ -22,6 +23,7 @@ pub(crate) const BASE: &str = "_BASE";
 pub struct Maps {
     by_name: BTreeMap<&'static str, Map>,
     /// Held over every read-modify-write of a map, `CONFIG` among them.
+    no_tcx: AtomicBool,
     writer: Mutex<()>,
     /// Elements with two banks that have changed since programs were last waited for, by map and
     /// index: as many as there are of them, at most.
@@ -124,6 +126,7 @@ impl Maps {
         Ok(Self {
             by_name,
             writer: Mutex::new(()),
+            no_tcx: AtomicBool::new(false),
             changed: Mutex::default(),
             endpoint: Mutex::new(endpoint),
             route: Mutex::new(route),
@@ -132,6 +135,15 @@ impl Maps {
             gnbs: Mutex::new(gnbs),
             profiles: Mutex::new(profiles),
         })
+    }
+
+    /// Until an interface has refused a program at its ingress.
+    pub(crate) fn has_tcx(&self) -> bool {
+        !self.no_tcx.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_no_tcx(&self) {
+        self.no_tcx.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, name: &str) -> &Map {

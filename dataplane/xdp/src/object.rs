@@ -12,7 +12,7 @@ pub(crate) fn bytes() -> &'static [u8] {
 }
 
 /// Programs of the object and their place in the tail-call map; the entry is in no place.
-pub(crate) const STAGES: [(&str, u32); 9] = [
+pub(crate) const STAGES: [(&str, u32); 10] = [
     ("access", selvedge_ebpf_common::STAGE_ACCESS_ON),
     ("sid", selvedge_ebpf_common::STAGE_SID_ON),
     ("answer", selvedge_ebpf_common::STAGE_ANSWER),
@@ -22,6 +22,7 @@ pub(crate) const STAGES: [(&str, u32); 9] = [
     ("tunnel", selvedge_ebpf_common::STAGE_TUNNEL),
     ("icmp", selvedge_ebpf_common::STAGE_ICMP),
     ("sampled", selvedge_ebpf_common::STAGE_SAMPLED),
+    ("shape", selvedge_ebpf_common::STAGE_SHAPE),
 ];
 /// Where frames come to two of them: the place, the program that is there, and the one that is
 /// there while packets are sampled.
@@ -38,6 +39,8 @@ pub(crate) const TRACERS: [(&str, &str, &str, u32); 2] = [
 /// Pinned: those who jump outlive this load.
 pub(crate) const TRACE: &str = "TRACE";
 pub(crate) const ENTRY: &str = "entry";
+/// At the kernel's ingress of ports.
+pub(crate) const SHAPED: &str = "shaped";
 pub(crate) const HOOK_RX: &str = "hook_rx";
 /// The tail-call map. Made anew at each load, so that the stages of two loads never mix.
 pub(crate) const JUMP: &str = "JUMP";

@@ -15,7 +15,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use selvedge_ebpf_common::LAYOUT_VERSION;
 
 use crate::migrate::{self, BEFORE};
-use crate::{Error, sys};
+use crate::{Error, htb, sys};
 
 /// Where every system has its BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -45,6 +45,8 @@ pub(crate) enum LinkName {
     Port(u16),
     /// The socket end of a hook's compute port.
     Socket(u16),
+    /// At the kernel's ingress of a port or compute port.
+    Shaped(u16),
     /// A tracepoint, by its place in the object's list.
     Tracer(u16),
 }
@@ -54,6 +56,7 @@ impl LinkName {
         match self {
             Self::Port(port) => format!("port-{port}"),
             Self::Socket(hook) => format!("socket-{hook}"),
+            Self::Shaped(port) => format!("shaped-{port}"),
             Self::Tracer(place) => format!("tracer-{place}"),
         }
     }
@@ -64,6 +67,8 @@ impl LinkName {
             port.parse().ok().map(Self::Port)
         } else if let Some(hook) = text.strip_prefix("socket-") {
             hook.parse().ok().map(Self::Socket)
+        } else if let Some(port) = text.strip_prefix("shaped-") {
+            port.parse().ok().map(Self::Shaped)
         } else {
             text.strip_prefix("tracer-")?.parse().ok().map(Self::Tracer)
         }
@@ -176,14 +181,22 @@ pub(crate) fn unpin(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Takes a pinned link's program off its interface, and removes the pin. When this returns
-/// the interface is free. A tracepoint's goes with its pin.
+/// Takes a pinned link's program off its interface, with the queues that it fills, and removes the
+/// pin. When this returns the interface is free. A tracepoint's goes with its pin.
 pub(crate) fn remove_link(path: &Path) -> Result<(), Error> {
     match sys::open_pin(path) {
-        Ok(link) => match sys::detach_link(link.as_fd()) {
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-            detached => detached.map_err(Error::path("detach", path))?,
-        },
+        Ok(link) => {
+            if let Some(LinkName::Shaped(_)) = path.file_name().and_then(LinkName::parse) {
+                let info = sys::link_info(link.as_fd()).map_err(Error::path("look at", path))?;
+                if info.ifindex != 0 {
+                    htb::remove(info.ifindex).map_err(Error::path("empty the queues of", path))?;
+                }
+            }
+            match sys::detach_link(link.as_fd()) {
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                detached => detached.map_err(Error::path("detach", path))?,
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(Error::path("open the pin", path)(source)),
     }

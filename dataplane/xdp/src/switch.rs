@@ -213,7 +213,11 @@ impl Switch {
         }
         for name in self.pins.links()? {
             let path = self.pins.link(name);
-            let link = sys::open_pin(&path).map_err(Error::path("open the pin", &path))?;
+            let link = match sys::open_pin(&path) {
+                // It went with its port.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                link => link.map_err(Error::path("open the pin", &path))?,
+            };
             if !self.replace(name, link.as_fd(), &path)? {
                 drop(link);
                 tracing::debug!(link = %path.display(), "its interface is gone");
@@ -282,7 +286,7 @@ impl Switch {
                 self.remove_index("HOOK_BY_IFINDEX", hook.into())?;
                 self.unlink(name)
             }
-            LinkName::Tracer(_) => self.unlink(name),
+            LinkName::Shaped(_) | LinkName::Tracer(_) => self.unlink(name),
         }
     }
 
@@ -294,7 +298,8 @@ impl Switch {
     /// another program is on the interface.
     pub fn attach(&mut self, port: u16, interface: &Interface) -> Result<(), Error> {
         check_port(port)?;
-        self.attach_slot(port, interface, |_| ())
+        self.attach_slot(port, interface, |_| ())?;
+        self.queue.attached(port)
     }
 
     /// Takes the program off a port's interface, if it has one, and the port out of the
@@ -344,6 +349,8 @@ impl Switch {
         // First, because it can be refused; until the maps know the port, what arrives is
         // dropped as on a port without an entry.
         self.link(LinkName::Port(slot), interface)?;
+        // Behind the first: what it finds before a frame was put there by that.
+        self.link(LinkName::Shaped(slot), interface)?;
         {
             let _writer = self.maps.write();
             let map = self.maps.get("PORT");
@@ -365,6 +372,7 @@ impl Switch {
             Err(Error::Map { source, .. }) if source.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => return Err(error),
         }
+        self.unlink(LinkName::Shaped(slot))?;
         self.unlink(LinkName::Port(slot))?;
         self.remove_index("PORT_BY_IFINDEX", slot.into())?;
         let _writer = self.maps.write();
@@ -382,15 +390,42 @@ impl Switch {
     pub(crate) fn link(&mut self, name: LinkName, interface: &Interface) -> Result<(), Error> {
         let path = self.pins.link(name);
         let program = self.programs.for_link(name).expect("an interface carries one of these");
+        let LinkName::Shaped(_) = name else { return self.link_native(&path, program, interface) };
+        let info = sys::open_pin(&path).and_then(|link| sys::link_info(link.as_fd()));
+        if info.is_ok_and(|info| info.ifindex == interface.index) {
+            return Ok(());
+        }
+        remove_link(&path)?;
+        let link = match sys::link_ingress(program, interface.index) {
+            Ok(link) => link,
+            // Nothing comes there unless a class is shaped, which is refused from now on.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !self.queue.shapes()? => {
+                tracing::debug!(interface = interface.name, "without TCX no class can be shaped");
+                self.maps.has_no_tcx();
+                return Ok(());
+            }
+            Err(source) => {
+                return Err(Error::Ingress { ifname: interface.name.clone(), source });
+            }
+        };
+        sys::pin(link.as_fd(), &path).map_err(Error::path("pin a link at", &path))
+    }
+
+    fn link_native(
+        &self,
+        path: &Path,
+        program: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<(), Error> {
         match sys::link_xdp(program, interface.index) {
             Ok(link) => {
                 // A pin of this name is of another interface.
-                remove_link(&path)?;
-                sys::pin(link.as_fd(), &path).map_err(Error::path("pin a link at", &path))
+                remove_link(path)?;
+                sys::pin(link.as_fd(), path).map_err(Error::path("pin a link at", path))
             }
             Err(source) => {
                 // Busy is the interface also when our own link is on it, from before.
-                let ours = sys::open_pin(&path)
+                let ours = sys::open_pin(path)
                     .and_then(|link| sys::link_info(link.as_fd()))
                     .is_ok_and(|info| info.ifindex == interface.index);
                 let busy = matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST));

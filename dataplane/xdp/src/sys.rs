@@ -30,6 +30,8 @@ const LINK_DETACH: c_int = 34;
 
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
+/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
+const ATTACH_TCX_INGRESS: u32 = 46;
 /// `XDP_FLAGS_DRV_MODE`: native or not at all.
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`.
@@ -92,6 +94,9 @@ struct LinkCreateAttr {
     target_ifindex: u32,
     attach_type: u32,
     flags: u32,
+    /// Where among the programs of a TCX hook: at its end.
+    relative: u64,
+    revision: u64,
 }
 
 #[repr(C)]
@@ -156,7 +161,7 @@ pub(crate) struct MapInfo {
     pub(crate) map_flags: u32,
 }
 
-/// First fields of `struct bpf_link_info`, of an XDP link.
+/// First fields of `struct bpf_link_info`, of an XDP link or one of TCX.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkInfo {
@@ -376,6 +381,19 @@ pub(crate) fn link_xdp(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<Owne
         target_ifindex: ifindex,
         attach_type: ATTACH_XDP,
         flags: XDP_FLAGS_DRV_MODE,
+        ..Default::default()
+    };
+    // SAFETY: no pointers.
+    unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)
+}
+
+/// Puts a program at the kernel's ingress of an interface of this thread's network namespace.
+pub(crate) fn link_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr {
+        prog_fd: raw(program),
+        target_ifindex: ifindex,
+        attach_type: ATTACH_TCX_INGRESS,
+        ..Default::default()
     };
     // SAFETY: no pointers.
     unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)

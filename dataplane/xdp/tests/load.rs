@@ -61,7 +61,7 @@ fn fill(switch: &Switch) {
     switch.backup.put((1, 1), &Backup { sids: Vec::new(), ..backup }).unwrap();
     let delivery = Delivery { port: 1, mac: [2, 0, 0, 0, 0, 9], tunnel: None };
     switch.delivery.put((1, "::/0".parse().unwrap()), &delivery).unwrap();
-    let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1, 2, 3] };
+    let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1, 2, 3], shaped_bps: [0; 3] };
     switch.queue.put(255, &queue).unwrap();
     switch.facts.set_generation(Some(u64::MAX)).unwrap();
     switch.facts.set_election(u128::MAX - 1).unwrap();
@@ -229,7 +229,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         assert!(matches!(switch.n3.put(n3(4), &()), Err(Error::Full { capacity: 4, .. })));
         assert!(switch.n3.remove(n3(1)).unwrap() && !switch.n3.remove(n3(1)).unwrap());
         switch.n3.put(n3(4), &()).unwrap();
-        let queue = Queue { rate_bps: 0, threshold_bytes: [0; 3] };
+        let queue = Queue { rate_bps: 0, threshold_bytes: [0; 3], shaped_bps: [0; 3] };
         range(switch.queue.put(1, &queue), "queue rate");
         assert!(matches!(switch.facts.port_id("sixteen-letters-"), Err(Error::PortName(_))));
 
@@ -327,6 +327,10 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
             names.sort();
             names
         };
+        let of = |ports: [u16; 2]| {
+            let links = ["port", "shaped"].map(|kind| ports.map(|port| format!("{kind}-{port}")));
+            links.as_flattened().to_vec()
+        };
         let program = |pin: &str| {
             let path = pins.layout().join("programs").join(pin);
             aya::programs::ProgramInfo::from_pin(path).unwrap().id()
@@ -334,11 +338,11 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
         let before = program("entry");
         drop(switch);
         ip("link del p2");
-        assert_eq!(links(), ["port-1", "port-2"], "pins outlive interface and agent");
+        assert_eq!(links(), of([1, 2]), "pins outlive interface and agent");
 
         let mut switch = pins.open();
         assert_ne!(program("entry"), before);
-        assert_eq!(links(), ["port-1"]);
+        assert_eq!(links(), ["port-1", "shaped-1"]);
         let attached = switch.attached().unwrap();
         assert_eq!(
             attached.iter().map(|a| (a.port, a.ifindex)).collect::<Vec<_>>(),
@@ -350,7 +354,7 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
         // A port moves to another interface, and lets go of the one it had.
         let p3 = veth("p3");
         switch.attach(2, &p3).unwrap();
-        assert_eq!(links(), ["port-1", "port-2"]);
+        assert_eq!(links(), of([1, 2]));
         switch.attach(3, &p2).unwrap();
         // Two ports cannot have one interface.
         match switch.attach(4, &p2) {
@@ -360,7 +364,7 @@ fn programs_are_replaced_and_vanished_interfaces_forgotten() {
         assert_eq!(switch.attached().unwrap().len(), 3, "what was refused left nothing");
         switch.detach(2).unwrap();
         switch.detach(2).unwrap();
-        assert_eq!(links(), ["port-1", "port-3"]);
+        assert_eq!(links(), of([1, 3]));
         let jumps = fs::read_dir(pins.layout().join("programs")).unwrap();
         let jumps = jumps.filter(|entry| {
             entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("jump-")

@@ -643,7 +643,7 @@ fn the_virtual_queue_passes_guarantees_and_bounds_the_rest() {
     in_netns(|| {
         let bed = bed();
         // 1,554-byte frames; a packet takes 0.78 s, so the backlog only grows.
-        let queue = Queue { rate_bps: 16_000, threshold_bytes: [5362, 0, 0] };
+        let queue = Queue { rate_bps: 16_000, threshold_bytes: [5362, 0, 0], shaped_bps: [0; 3] };
         bed.switch.queue.put(2, &queue).unwrap();
         let outcome = |frame: &[u8]| match bed.switch.test_run(bed.access, frame).unwrap().verdict {
             Verdict::Forwarded { frame, .. } => Ok(frame[15] >> 4 & 3),
@@ -679,7 +679,8 @@ fn the_virtual_queue_passes_guarantees_and_bounds_the_rest() {
 fn the_virtual_queue_drains_at_its_rate() {
     in_netns(|| {
         let bed = bed();
-        let queue = Queue { rate_bps: 97_000_000, threshold_bytes: [1_200_000; 3] };
+        let queue =
+            Queue { rate_bps: 97_000_000, threshold_bytes: [1_200_000; 3], shaped_bps: [0; 3] };
         bed.switch.queue.put(2, &queue).unwrap();
         let frame = v4(64, 0, 1500);
         let start = Instant::now();

@@ -96,6 +96,9 @@ pub const SOURCE_MARK: u16 = 0xfffe;
 /// Hop limit of a fresh outer header.
 pub const OUTER_HOP_LIMIT: u8 = 64;
 
+/// Handle of a port's HTB (tc-htb(8)); its classes are 1 plus the number of ours.
+pub const HTB_MAJOR: u32 = 0x5e1f;
+
 /// Indices of the tail-call map. A frame comes to `access` and `sid` by the first two, where
 /// samplers are while packets are sampled, and comes back to them by the `_ON`.
 pub const STAGE_ACCESS: u32 = 0;
@@ -112,7 +115,8 @@ pub const STAGE_SID_ON: u32 = 9;
 pub const STAGE_SAMPLED: u32 = 10;
 /// Where benches put the program they measure; empty in a switch.
 pub const STAGE_UNDER_TEST: u32 = 11;
-pub const STAGES: u32 = 12;
+pub const STAGE_SHAPE: u32 = 12;
+pub const STAGES: u32 = 13;
 
 /// Sampled packets that a switch tells of in a second, and at once.
 pub const SAMPLES_PER_SECOND: u64 = 200;

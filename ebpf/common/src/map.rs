@@ -136,6 +136,7 @@ pub const PINNED: &[Spec] = &[
     array::<ProfileValue>("PROFILE", MAX_PROFILES),
     array::<QueueValue>("QUEUE", PORT_SLOTS),
     array::<QueueState>("QUEUE_STATE", PORT_SLOTS),
+    array::<ShaperValue>("SHAPER", PORT_SLOTS),
     array::<HookValue>("HOOK", MAX_HOOKS as u32),
     of::<u32, u32>("SOCKET", Kind::XskMap, MAX_HOOKS as u32),
     per_cpu::<PortCounters>("PORT_COUNTERS", PORT_SLOTS),

@@ -31,7 +31,9 @@ plain! {
     BackupValue = 40,
     GnbValue = 48,
     ProfileValue = 48,
-    QueueValue = 56,
+    QueueValue = 64,
+    ShaperValue = 72,
+    ShapedMeta = 16,
     QueueState = 64,
     HookValue = 16,
     PortCounters = 184,
@@ -452,6 +454,34 @@ pub struct QueueValue {
     pub threshold_bytes: [u32; 3],
     /// See [`prepay_bytes`](crate::rate::prepay_bytes).
     pub prepay_bytes: u32,
+    /// Bit `n`: class `n` leaves through the kernel's HTB, see [`ShaperValue`].
+    pub shaped: u32,
+    pub _pad: u32,
+}
+
+/// `SHAPER` by port: the classes that leave through the kernel's HTB. What is admitted to a class
+/// waits in its queue there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShaperValue {
+    /// By class: [`cost_x256`](crate::rate::cost_x256) of the rate at which it is drained.
+    pub cost: [u64; 3],
+    /// Excess is admitted while less waits; what is in profile, below
+    /// [`MAX_BACKLOG_PS`](crate::rate::MAX_BACKLOG_PS).
+    pub threshold_ps: [u64; 3],
+    /// 0: not shaped.
+    pub rate_bps: [u64; 3],
+}
+
+/// What a frame that goes to HTB has before it, for the program `shaped` at the kernel's ingress.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShapedMeta {
+    pub ifindex: u32,
+    /// `TC_H_MAKE` of the class.
+    pub priority: u32,
+    /// Of no two frames the same, so that the kernel does not put them together (GRO).
+    pub nonce: u64,
 }
 
 /// `QUEUE_STATE` (and `EVENT_RATE`, `GTP_RATE`, `ICMP_RATE`, `HOST_RATE`, `SAMPLE_RATE`): a
@@ -460,7 +490,9 @@ pub struct QueueValue {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
     pub tat_ps: u64,
-    pub _pad: [u64; 7],
+    /// By class, of a port's: when HTB will have sent what it was given.
+    pub class_tat_ps: [u64; 3],
+    pub _pad: [u64; 4],
 }
 
 /// `HOOK` by hook id.
@@ -599,13 +631,16 @@ pub struct Scratch {
     pub label: u32,
     /// Of a packet out of a PDU session: what `endpoint` would say; 0: it came in by itself.
     pub slice_set: u16,
-    /// Outer DSCP of a packet that leaves in a tunnel.
-    pub dscp: u8,
-    /// What its sender is told of a packet that goes no further.
+    /// `SHAPED_*`, and 1 plus the class of a packet that leaves through HTB; 0: it does not.
+    pub shaped: u8,
+    /// What its sender is told of a packet that goes no further. It, the two before and nothing
+    /// else are one aligned word.
     pub notice: u8,
     /// Of a packet out of a PDU session, with `slice_set`: see [`EndpointData`].
     pub endpoint: u16,
-    pub _pad2: [u8; 6],
+    /// Outer DSCP of a packet that leaves in a tunnel.
+    pub dscp: u8,
+    pub _pad2: [u8; 5],
     /// Of a packet that may be told of: when it came, on the kernel's monotonic clock.
     pub at_ns: u64,
     /// Of what no switch changes of it: see [`SampleValue::most`].
@@ -621,6 +656,13 @@ pub struct Scratch {
     /// How the frame began as it came, in wire order.
     pub head: [u64; SAMPLE_HEAD / 8],
 }
+
+/// The class, plus 1.
+pub const SHAPED_CLASS: u8 = 3;
+/// The packet leaves to its endpoint; else in an outer header.
+pub const SHAPED_DELIVERED: u8 = 4;
+/// What it is marked with: see [`PortCounters::tx_marked`].
+pub const SHAPED_MARK: u8 = 8;
 
 /// The head of the frame is kept.
 pub const SAMPLE_KEPT: u8 = 1;

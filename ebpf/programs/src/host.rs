@@ -5,7 +5,7 @@
 
 use selvedge_ebpf_common::{
     STAGE_ACCESS, STAGE_ACCESS_ON, STAGE_ANSWER, STAGE_CLASSIFY, STAGE_EXTENSIONS, STAGE_GTP,
-    STAGE_ICMP, STAGE_SAMPLED, STAGE_SID, STAGE_SID_ON, STAGE_TUNNEL,
+    STAGE_ICMP, STAGE_SAMPLED, STAGE_SHAPE, STAGE_SID, STAGE_SID_ON, STAGE_TUNNEL,
 };
 
 use crate::bpf::{self, NAMED};
@@ -33,6 +33,8 @@ pub struct Ran {
     /// With `XDP_REDIRECT`: the index in the device or socket map.
     pub redirected: Option<u32>,
     pub frame: Vec<u8>,
+    /// What is before the frame for the kernel.
+    pub metadata: Vec<u8>,
     /// How many stages were jumped to.
     pub tail_calls: usize,
 }
@@ -66,6 +68,7 @@ fn stage(index: u32) -> Option<fn(XdpContext) -> u32> {
         STAGE_GTP => Some(bpf::gtp),
         STAGE_TUNNEL => Some(bpf::tunnel),
         STAGE_ICMP => Some(bpf::icmp),
+        STAGE_SHAPE => Some(bpf::shape),
         _ => None,
     }
 }
@@ -76,6 +79,14 @@ fn stage(index: u32) -> Option<fn(XdpContext) -> u32> {
 /// There is no such program, or the frame is shorter than an Ethernet header or longer than
 /// [`MAX_FRAME`].
 pub fn run(name: &str, ifindex: u32, frame: &[u8]) -> Ran {
+    run_behind(name, ifindex, 0, frame)
+}
+
+/// As [`run`], of a frame that came with so many bytes of metadata.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_behind(name: &str, ifindex: u32, metadata: usize, frame: &[u8]) -> Ran {
     assert!((14..=MAX_FRAME).contains(&frame.len()), "{} bytes", frame.len());
     let mut page = [0u8; PAGE];
     page[HEADROOM..][..frame.len()].copy_from_slice(frame);
@@ -83,6 +94,7 @@ pub fn run(name: &str, ifindex: u32, frame: &[u8]) -> Ran {
     let mut context = xdp_md {
         data: page_at + HEADROOM,
         data_end: page_at + HEADROOM + frame.len(),
+        data_meta: page_at + HEADROOM - metadata,
         ingress_ifindex: ifindex,
         start: page_at + KERNEL_S,
         end: page_at + PAGE - TAILROOM,
@@ -99,12 +111,14 @@ pub fn run(name: &str, ifindex: u32, frame: &[u8]) -> Ran {
         action = stage(XdpContext::new(context));
     }
     // SAFETY: the programs are done with it.
-    let (data, data_end) = unsafe { ((*context).data, (*context).data_end) };
+    let (meta, data, data_end) =
+        unsafe { ((*context).data_meta, (*context).data, (*context).data_end) };
     let redirected = MACHINE.with(|machine| machine.redirected.get());
     Ran {
         action,
         redirected: redirected.filter(|_| action == xdp_action::XDP_REDIRECT),
         frame: page[data - page_at..data_end - page_at].to_vec(),
+        metadata: page[meta - page_at..data - page_at].to_vec(),
         tail_calls,
     }
 }

@@ -10,6 +10,8 @@
 //! | `tunnel` | by tail call, from `access` and `sid` | puts a UE's packet into its tunnel |
 //! | `sample_access`, `sample_sid` | before `access` and `sid`, while packets are asked for | choose some of them |
 //! | `sampled` | by tail call, at the end of those | tells the agent |
+//! | `shape` | by tail call, from `access`, `sid` and `tunnel` | passes frames of shaped classes to the kernel |
+//! | `shaped` | at the kernel's ingress (TCX), on every port and compute port | gives those to the egress port's HTB |
 //! | `hook_rx` | on the socket end of compute ports | hands frames to the hook's socket |
 //! | `on_transmitted`, `on_refused` | on the kernel's tracepoints, for as long as the switch is there | call the next two, which are replaced |
 //! | `transmitted`, `refused` | when a device has sent, or not, what was redirected to it | counts it |
@@ -17,7 +19,7 @@
 //! | `generator` | nowhere; benches | makes frames anew, for the program under test |
 //!
 //! Steps are those of southbound/pipeline's model, which is what these programs are held
-//! against. A frame is forwarded, answered, passed to the kernel (LLDP only) or dropped; every
+//! against. A frame is forwarded, answered, passed to the kernel (LLDP, what the agent answers, and what HTB queues) or dropped; every
 //! drop is counted under its reason. Steps D (delivery) and E (virtual queue) end `access` and
 //! `sid` inline: a stage of its own would cost a tail call for each packet.
 

@@ -9,11 +9,11 @@
 use std::sync::Arc;
 
 use selvedge_topology::sorted::Sorted;
-use selvedge_topology::{ArcIx, BitRate, Topology};
+use selvedge_topology::{ArcIx, BitRate, Link, LinkIx, Topology};
 
 use super::protect::Failure;
 use super::{Names, usable};
-use crate::ObjectName;
+use crate::{Class, ObjectName};
 
 /// A slice's number in the books, reused after it has gone.
 pub(super) type Slot = u32;
@@ -43,6 +43,8 @@ impl Account {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Books {
     topology: Option<Arc<Topology>>,
+    /// By class: a link where it is shaped.
+    shaped: [Option<LinkIx>; 3],
     accounts: Vec<Arc<Account>>,
 }
 
@@ -71,8 +73,23 @@ impl Books {
             let capacity = topology.links.get(i / 2).and_then(|link| link.capacity);
             Arc::make_mut(account).usable = capacity.map(|capacity| usable(capacity).0);
         }
+        self.shaped = Class::ALL.map(|class| {
+            let shapes = |(_, link): &(u32, &Link)| class.is_shaped(link.shaped);
+            (0..).zip(&topology.links).find(shapes).map(|(index, _)| LinkIx(index))
+        });
         self.topology = Some(topology.clone());
         true
+    }
+
+    /// A link where the class waits in a queue that no bound counts.
+    pub(super) fn shaped(&self, class: Class) -> Option<LinkIx> {
+        self.shaped[class as usize]
+    }
+
+    /// Who has promises on an arc, and how much.
+    pub(super) fn all_holders(&self, arc: ArcIx) -> impl Iterator<Item = (Slot, u64)> {
+        let account = self.accounts.get(arc.index()).into_iter();
+        account.flat_map(|account| account.holders.iter().map(|(slot, rate)| (*slot, *rate)))
     }
 
     /// What may be promised on an arc; `None`: not limited.

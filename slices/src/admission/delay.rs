@@ -27,8 +27,8 @@ use super::books::Slot;
 use super::bounds::Bounds;
 use super::port::Flow;
 use super::{Admitted, Network};
-use crate::Direction;
 use crate::class::{Class, FRAME_BYTES};
+use crate::{Direction, NetworkSlice};
 
 /// A bound beyond this is no bound: 1,000 s.
 pub(super) const LIMIT_NS: u64 = 1_000_000_000_000;
@@ -206,10 +206,9 @@ pub(super) fn worst(
     admitted: &Admitted,
     direction: Direction,
 ) -> Option<DelayBound> {
-    let hooks = !admitted.slice.through.is_empty();
     let bounds = routes(admitted, direction)
         .into_iter()
-        .map(|route| bound(network, (bounds, values), &route, hooks));
+        .map(|route| bound(network, (bounds, values), &route, &admitted.slice));
     bounds.max_by_key(|bound| bound.total)
 }
 
@@ -217,7 +216,7 @@ pub(super) fn bound(
     network: &Network<'_>,
     (bounds, values): (&Bounds, &[u64]),
     route: &[ArcIx],
-    through_hooks: bool,
+    slice: &NetworkSlice,
 ) -> DelayBound {
     let hops: Vec<HopDelay> = route
         .iter()
@@ -240,7 +239,12 @@ pub(super) fn bound(
     if let Some(links) = list(|hop| hop.queue.is_none()) {
         unknown.push(format!("queueing into {links}: no capacity is stated"));
     }
-    if through_hooks {
+    let shapes = |arc: &&ArcIx| slice.class.is_shaped(network.snapshot.link(arc.link()).shaped);
+    let shaped: Vec<String> = route.iter().filter(shapes).map(|a| arc_name(network, *a)).collect();
+    if !shaped.is_empty() {
+        unknown.push(format!("the queue of the class {} into {}", slice.class, shaped.join(", ")));
+    }
+    if !slice.through.is_empty() {
         unknown.push("the time that hooks take".to_owned());
     }
     DelayBound { hops, total: Delay(total.div_ceil(1000)), unknown }

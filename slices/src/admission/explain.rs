@@ -105,7 +105,7 @@ pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> 
             let delay = values.as_ref().map(|values| {
                 let route: Vec<_> =
                     path.arcs.iter().chain(placed.exits.iter().take(1)).copied().collect();
-                bound(network, (&bounds, values), &route, !slice.through.is_empty())
+                bound(network, (&bounds, values), &route, slice)
             });
             let name = |node| snapshot.name(node).to_string();
             let segment = |segment: &Segment| match *segment {

@@ -51,7 +51,7 @@ use self::bounds::Bounds;
 use self::delay::Watch;
 use self::rebuild::Whole;
 
-use crate::class::{FRAME_BYTES, OVERHEAD_BYTES};
+use crate::class::{Class, FRAME_BYTES, OVERHEAD_BYTES};
 use crate::limits::MTU_BYTES;
 use crate::{Direction, NetworkSlice, ObjectName};
 
@@ -250,6 +250,15 @@ impl Ledger {
         slice: &NetworkSlice,
     ) -> Result<&Admitted, Box<Refusal>> {
         self.prepare(network);
+        if let (Some(latency), Some(link)) = (slice.latency, self.books.shaped(slice.class)) {
+            let link = network.snapshot.link(link);
+            return Err(Box::new(Refusal::Shaped {
+                slice: slice.name.clone(),
+                class: slice.class,
+                latency,
+                link: format!("{} - {}", link.a, link.b),
+            }));
+        }
         let before = self.take(&slice.name);
         let slot = self.slot(&slice.name);
         let result = place::promised(self, network, slice, slot);
@@ -386,6 +395,15 @@ impl Ledger {
     /// adds.
     pub fn reserved(&self, arc: ArcIx) -> BitRate {
         BitRate(self.books.used(arc).saturating_add(self.books.most_spare(arc)))
+    }
+
+    /// What is promised to a class on an arc, as frames' rate: what is in use, and at least what
+    /// any failure adds.
+    pub fn promised(&self, arc: ArcIx, class: Class) -> BitRate {
+        let is_of = |slot: &Slot| self.admitted[&self.names[slot]].admitted.slice.class == class;
+        let used = self.books.all_holders(arc).filter(|(slot, _)| is_of(slot));
+        let used = used.fold(0u64, |sum, (_, rate)| sum.saturating_add(rate));
+        BitRate(used.saturating_add(self.books.most_spare(arc)))
     }
 
     /// What a failure adds to an arc, as frames' rate.

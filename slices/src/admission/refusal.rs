@@ -5,7 +5,7 @@
 use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 
 use crate::admission::{DelayBound, Protection};
-use crate::{Direction, ObjectName};
+use crate::{Class, Direction, ObjectName};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -85,6 +85,18 @@ pub enum Refusal {
         wanted: Delay,
         /// The least bound found, term by term. `None`: bursts grow without bound.
         least: Option<DelayBound>,
+    },
+
+    #[error(
+        "a latency of {latency} cannot be promised to the class {class}: link {link} shapes it, and \
+         no bound counts what waits there; give the slice another class"
+    )]
+    Shaped {
+        slice: ObjectName,
+        class: Class,
+        latency: Delay,
+        /// A link that shapes the class, `near:port - far:port`.
+        link: String,
     },
 
     #[error(

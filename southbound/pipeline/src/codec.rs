@@ -201,6 +201,8 @@ pub enum CodecError {
     MixedVersions { table: &'static str, name: &'static str },
     #[error("table {table}: ue_ipv4 and ue_ipv6 name nobody, or everybody")]
     NoUeAddress { table: &'static str },
+    #[error("table port_queue: limit_and_shape without a class that has a rate")]
+    NothingShaped,
     #[error("table {table}, {name}: a segment behind an absent one")]
     SegmentGap { table: &'static str, name: &'static str },
     #[error("table {table}: {count} segments, not {allowed}")]
@@ -240,6 +242,7 @@ impl CodecError {
             | Self::MappedPrefix { .. }
             | Self::MixedVersions { .. }
             | Self::NoUeAddress { .. }
+            | Self::NothingShaped
             | Self::SegmentGap { .. } => Code::InvalidArgument,
         }
     }

@@ -340,6 +340,9 @@ pub struct PortQueueEntry {
     /// Excess of a class passes while the backlog is below its threshold; ECN-capable
     /// packets are marked above half of it. Index: [`Class`].
     pub threshold_bytes: [u32; 3],
+    /// A class with a rate is queued by the kernel's HTB at this rate (bit/s of frames, not above
+    /// `rate_bps`), and then what waits there is its backlog. 0: it is not. Index: [`Class`].
+    pub shaped_bps: [u64; 3],
 }
 
 /// One row. The generation of the intent that this switch's entries carry out; written last.

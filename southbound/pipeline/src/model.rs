@@ -157,7 +157,9 @@ impl Run<'_> {
     fn out(&mut self, port: PortId, profile: wire::Profile, frame: Vec<u8>) -> Step {
         if let Some(queue) = self.switch.port_queue(port) {
             let key = format_args!("port {}", port.0).to_string();
+            let shaped = queue.shaped_bps[profile.class as usize];
             let detail = match profile.in_profile {
+                _ if shaped != 0 => format!("{profile}: queued by HTB at {shaped} bit/s"),
                 true => format!("{profile}: passes and is charged {} bytes", frame.len()),
                 false => format!(
                     "{profile}: passes below {} bytes of backlog",

@@ -487,17 +487,33 @@ static TABLES: [Table; 15] = [
         name: "port_queue",
         doc: "The virtual queue of an egress port. Without an entry the port is not limited.",
         fields: &[exact(1, "port", 8, PORT)],
-        actions: &[action(
-            16,
-            "limit",
-            &[
-                param(1, "rate_bps", 64, "drain rate, bit/s on the wire"),
-                param(2, "best_effort_bytes", 32, "threshold of best-effort excess"),
-                param(3, "guaranteed_bytes", 32, "threshold of guaranteed excess"),
-                param(4, "urllc_bytes", 32, "threshold of urllc excess"),
-            ],
-            "excess passes while the backlog is below its class's threshold",
-        )],
+        actions: &[
+            action(
+                16,
+                "limit",
+                &[
+                    param(1, "rate_bps", 64, "drain rate, bit/s on the wire"),
+                    param(2, "best_effort_bytes", 32, "threshold of best-effort excess"),
+                    param(3, "guaranteed_bytes", 32, "threshold of guaranteed excess"),
+                    param(4, "urllc_bytes", 32, "threshold of urllc excess"),
+                ],
+                "excess passes while the backlog is below its class's threshold",
+            ),
+            action(
+                25,
+                "limit_and_shape",
+                &[
+                    param(1, "rate_bps", 64, "drain rate, bit/s on the wire"),
+                    param(2, "best_effort_bytes", 32, "threshold of best-effort excess"),
+                    param(3, "guaranteed_bytes", 32, "threshold of guaranteed excess"),
+                    param(4, "urllc_bytes", 32, "threshold of urllc excess"),
+                    param(5, "best_effort_bps", 64, "of the class in HTB; 0: not there"),
+                    param(6, "guaranteed_bps", 64, "of the class in HTB; 0: not there"),
+                    param(7, "urllc_bps", 64, "of the class in HTB; 0: not there"),
+                ],
+                "classes with a rate are queued by the kernel's HTB; one at least",
+            ),
+        ],
         size: 255,
     },
     Table {

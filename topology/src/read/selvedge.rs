@@ -15,7 +15,7 @@ use crate::limits::{
 use crate::yaml::{self, Decoder, Fields, Value, Wrong, word};
 use crate::{
     BitRate, Bytes, Compute, Delay, End, Host, Link, Loss, Node, NodeName, PortName, Position,
-    Power, Problem, Role, Switch, Topology,
+    Power, Problem, Role, Shaped, Switch, Topology,
 };
 
 pub(super) fn read(text: &str) -> Result<Read, Vec<Problem>> {
@@ -283,11 +283,36 @@ impl Reader {
         let affinity =
             fields.optional("affinity").map(|value| self.affinity(value)).unwrap_or_default();
         let loss = fields.optional("loss").and_then(|v| self.d.parse::<Loss>(v, "a link's loss"));
+        let shaped = fields.optional("shaped").map(|value| self.shaped(value)).unwrap_or_default();
+        if let (Some((span, _)), None) = (&shaped, capacity) {
+            let problem = Problem::new(span.clone(), "a link that shapes has to have a capacity");
+            self.d.problem(problem);
+        }
         fields.deny("bandwidth", "it is called \"capacity\"");
         fields.deny("latency", "it is called \"delay\"");
         fields.finish(&mut self.d);
         let (a, b) = self.ends(endpoints?)?;
-        Some(Link { a, b, capacity, delay, cost, srlg, affinity, loss })
+        let shaped = shaped.map_or(Shaped::NONE, |(_, shaped)| shaped);
+        Some(Link { a, b, capacity, delay, cost, srlg, affinity, loss, shaped })
+    }
+
+    fn shaped(&mut self, value: &Value) -> Option<(Range<usize>, Shaped)> {
+        let mut shaped = Shaped::NONE;
+        for item in self.d.items(value, "shaped") {
+            let class = self.d.parse_with(item, "a class that is shaped", |text| match text {
+                "guaranteed" | "urllc" => Ok(text == "urllc"),
+                _ => Err(Wrong {
+                    message: format!("{text:?} is not guaranteed or urllc"),
+                    help: None,
+                }),
+            });
+            match class {
+                Some(true) => shaped.urllc = true,
+                Some(false) => shaped.guaranteed = true,
+                None => {}
+            }
+        }
+        Some((value.span.clone(), shaped))
     }
 
     fn srlg(&mut self, value: &Value) -> Vec<u32> {

@@ -340,6 +340,10 @@ impl Derived {
         let mut known = before.of.numbers.clone();
         fabric::fabric(network, before, &switches, &mut known, &mut old)?;
         fabric::fabric(network, self, &switches, numbers, &mut new)?;
+        if !Arc::ptr_eq(&self.ledger, &before.ledger) {
+            fabric::shaped(network, before, &switches, &mut old);
+            fabric::shaped(network, self, &switches, &mut new);
+        }
         let n3 = [before, self].map(|derived| derived.of.intent.sessions.n3());
         let all = n3[0] != n3[1];
         fabric::n3(before, &n3[0], (!all).then_some(&switches), &mut old);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use selvedge_pipeline::{HookId, PortId};
-use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topology};
+use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Shaped, Switch, Topology};
 
 use super::Derived;
 use crate::event::{Compute, HookState, HookStatus, Neighbor, Port, Report};
@@ -51,7 +51,8 @@ fn topology() -> Topology {
         });
         nodes.insert(name(&format!("s{n}")), Node::Switch(Switch { compute, ..Switch::default() }));
         let far = end(&format!("s{}", (n + 1) % SWITCHES), "p2");
-        links.push(Link { capacity, ..Link::new(end(&format!("s{n}"), "p1"), far) });
+        let shaped = Shaped { guaranteed: n % 2 == 0, urllc: false };
+        links.push(Link { capacity, shaped, ..Link::new(end(&format!("s{n}"), "p1"), far) });
     }
     links.push(Link { capacity, ..Link::new(end("s0", "p3"), end("s3", "p3")) });
     for n in 0..HOSTS {

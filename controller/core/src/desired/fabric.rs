@@ -8,9 +8,11 @@ use selvedge_pipeline::{
     BackupEntry, Entry, FUNCTION_UDT46, LocalSidAction, LocalSidEntry, N3AddressEntry,
     NextHopEntry, NodeSid, PortEntry, PortKind, PortQueueEntry,
 };
-use selvedge_topology::{ArcIx, Backup, LinkIx, NodeIx, NodeName};
+use selvedge_slices::Class;
+use selvedge_topology::{ArcIx, Backup, BitRate, LinkIx, NodeIx, NodeName};
 
 use crate::derived::Derived;
+use crate::event::Port;
 use crate::network::{Attached, LinkState, Network, Use};
 use crate::numbers::Numbers;
 use crate::plan::Table;
@@ -46,11 +48,8 @@ pub(crate) fn fabric(
                 Some(Use::Host(_)) | None => PortKind::Access,
             };
             put(table, Entry::Port(PortEntry { port: port.id, kind }));
-            let link = used.map(|(Use::Fabric(link) | Use::Host(link))| network.link(link));
-            if let Some(capacity) = link.and_then(|link| link.capacity) {
-                let (rate_bps, threshold_bytes) = queue::of(capacity);
-                let queue = PortQueueEntry { port: port.id, rate_bps, threshold_bytes };
-                put(table, Entry::PortQueue(queue));
+            if let Some(Use::Fabric(link) | Use::Host(link)) = used {
+                queue(network, derived, (name, port), link, table);
             }
         }
         let local = |sid, action| Entry::LocalSid(LocalSidEntry { sid, action });
@@ -66,6 +65,53 @@ pub(crate) fn fabric(
         }
     }
     Ok(())
+}
+
+/// Adds the queues of ports that shape, of switches that are known and not among `but`.
+pub(crate) fn shaped(
+    network: &Network,
+    derived: &Derived,
+    but: &BTreeSet<&NodeName>,
+    tables: &mut BTreeMap<NodeName, Table>,
+) {
+    for &ix in network.declared.shaped() {
+        let link = network.link(ix);
+        for end in [&link.a, &link.b] {
+            let switch = derived.of.switches.get(&end.node);
+            let Some(switch) = switch.filter(|s| s.known && !but.contains(&end.node)) else {
+                continue;
+            };
+            if let Some(port) = switch.ports.values().find(|port| end.port.as_str() == port.name) {
+                let table = tables.entry(end.node.clone()).or_default();
+                queue(network, derived, (&end.node, port), ix, table);
+            }
+        }
+    }
+}
+
+/// Adds the queue of a port, if its link has a capacity.
+fn queue(
+    network: &Network,
+    derived: &Derived,
+    (name, port): (&NodeName, &Port),
+    ix: LinkIx,
+    table: &mut Table,
+) {
+    let link = network.link(ix);
+    let Some(capacity) = link.capacity else { return };
+    let (rate_bps, mut threshold_bytes) = queue::of(capacity);
+    let mut shaped_bps = [0; 3];
+    let out = ArcIx::new(ix, link.a.node == *name);
+    for class in Class::ALL.into_iter().filter(|class| class.is_shaped(link.shaped)) {
+        let promised = BitRate(derived.ledger.promised(out, class).bps().min(rate_bps));
+        if promised.bps() >= queue::MIN_SHAPED_BPS {
+            shaped_bps[class as usize] = promised.bps();
+            threshold_bytes[class as usize] = queue::threshold(class, promised);
+        }
+    }
+    let port = port.id;
+    let queue = PortQueueEntry { port, rate_bps, threshold_bytes, shaped_bps };
+    put(table, Entry::PortQueue(queue));
 }
 
 /// Adds the addresses of N3, which every switch has, to the tables of those of `switches` (`None`:

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use selvedge_core::{Change, Defect, Refusal, Request, Target, TargetKind};
-use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Switch, Topology};
+use selvedge_topology::{BitRate, End, Host, Link, Node, NodeName, Shaped, Switch, Topology};
 
 use crate::intent::{AVAILABILITIES, delete, protected};
 use crate::lab::{Lab, name};
@@ -110,7 +110,9 @@ fn topology() -> impl Strategy<Value = Topology> {
             let (a, b) = (a % n, b % n);
             if a != b {
                 let capacity = Some(BitRate::from_mbps(100));
-                links.push(Link { capacity, cost: Some(cost), ..Link::new(end(a), end(b)) });
+                let shaped = Shaped { guaranteed: cost == 1, urllc: false };
+                let link = Link::new(end(a), end(b));
+                links.push(Link { capacity, cost: Some(cost), shaped, ..link });
             }
         }
         Topology { name: name("random"), nodes, links }

@@ -15,8 +15,8 @@ use super::{Becomes, Layout, Old, OldMaps, old};
 use crate::Error;
 use crate::maps::Maps;
 use crate::table::{
-    Classifier, Delivery, Direction, Endpoint, PrefixTable, Route, RouteAction, Row, Session,
-    SessionTable, Table, Tunnel, address_of, bytes, net,
+    Classifier, Delivery, Direction, Endpoint, PrefixTable, Queue, QueueTable, Route, RouteAction,
+    Row, Session, SessionTable, Table, Tunnel, address_of, bytes, net,
 };
 
 pub(crate) const LAYOUT: Layout = Layout { version: 5, maps: MAPS };
@@ -45,7 +45,7 @@ const MAPS: &[Old] = &[
     old("DELIVERY_EXACT", Kind::Hash, 24, 56, 131_072, Becomes::Converted(deliveries)),
     old("DELIVERY_PREFIX", Kind::LpmTrie, 24, 56, 131_072, Becomes::Converted(delivery_prefixes)),
     old("SESSION", Kind::Hash, 4, 72, 131_072, Becomes::Converted(sessions)),
-    old("QUEUE", Kind::Array, 4, 56, 512, Becomes::Same),
+    old("QUEUE", Kind::Array, 4, 56, 512, Becomes::Converted(queues)),
     old("QUEUE_STATE", Kind::Array, 4, 64, 512, Becomes::Same),
     old("HOOK", Kind::Array, 4, 16, 256, Becomes::Same),
     old("SOCKET", Kind::XskMap, 4, 4, 256, Becomes::Same),
@@ -215,6 +215,31 @@ fn sessions(old: &OldMaps, new: &Arc<Maps>) -> Result<(), Error> {
             endpoint: 0,
         };
         table.put(teid, &session)?;
+    }
+    Ok(())
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct QueueValue {
+    cost: u64,
+    _threshold_ps: [u64; 3],
+    rate_bps: u64,
+    threshold_bytes: [u32; 3],
+    _prepay_bytes: u32,
+}
+
+// SAFETY: `repr(C)`, integers and arrays of them only, no padding: 56 bytes.
+unsafe impl Plain for QueueValue {}
+
+/// No class was shaped.
+fn queues(old: &OldMaps, new: &Arc<Maps>) -> Result<(), Error> {
+    let table = QueueTable(Arc::clone(new));
+    let held: Vec<QueueValue> = old.get("QUEUE").array()?;
+    for (port, QueueValue { rate_bps, threshold_bytes, .. }) in
+        (0u16..).zip(held).filter(|(_, queue)| queue.cost != 0)
+    {
+        table.put(port, &Queue { rate_bps, threshold_bytes, shaped_bps: [0; 3] })?;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Tables `slice_meter`, `endpoint_meter` and `port_queue`: rates as configured, and as the programs count them.
 
+use std::io;
 use std::sync::Arc;
 
 use selvedge_ebpf_common::rate::{cost_x256, prepay_bytes, threshold_ps, tolerance_ps};
 use selvedge_ebpf_common::value::{
-    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, EndpointMeterValue, MeterValue, QueueValue,
+    CLASS_BEST_EFFORT, CLASS_GUARANTEED, CLASS_URLLC, EndpointMeterValue, MeterValue, PortValue,
+    QueueValue, ShaperValue,
 };
 use selvedge_ebpf_common::{
     MAX_ENDPOINT_ID, MAX_PORT_ID, MAX_SLICE_ID, endpoint_meter_key, slice_slot,
@@ -12,9 +14,9 @@ use selvedge_ebpf_common::{
 
 use super::Table;
 use super::port::check_port;
-use crate::Error;
 use crate::error::within;
 use crate::maps::Maps;
+use crate::{Error, htb};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
@@ -65,6 +67,9 @@ pub struct Queue {
     pub rate_bps: u64,
     /// By [`Class`]: excess passes while the backlog is below this.
     pub threshold_bytes: [u32; 3],
+    /// By [`Class`]: the rate at which the kernel's HTB sends it, not above `rate_bps`, and then
+    /// what counts as its backlog is what waits there. 0: it does not go there.
+    pub shaped_bps: [u64; 3],
 }
 
 /// Below this a packet's cost no longer fits its word; see [`cost_x256`].
@@ -248,9 +253,63 @@ impl Table for EndpointMeterTable {
 #[derive(Clone, Debug)]
 pub struct QueueTable(pub(crate) Arc<Maps>);
 
-fn decode_queue(value: &QueueValue) -> Option<Queue> {
-    (value.cost != 0)
-        .then_some(Queue { rate_bps: value.rate_bps, threshold_bytes: value.threshold_bytes })
+impl QueueTable {
+    /// Makes what the row of a port needs on the interface that the port has now.
+    ///
+    /// # Errors
+    /// [`Error::Htb`]: the kernel has no HTB, or something else is in its place.
+    fn ensure_htb(&self, port: u16, queue: &Queue) -> Result<(), Error> {
+        if queue.shaped_bps == [0; 3] {
+            return Ok(());
+        }
+        self.on_interface(port, |ifindex| match self.0.has_tcx() {
+            true => htb::ensure(ifindex, queue),
+            false => Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel has no TCX")),
+        })
+    }
+
+    /// Whether any row has a class in HTB.
+    pub(crate) fn shapes(&self) -> Result<bool, Error> {
+        let queues = self.0.get("QUEUE").array::<QueueValue>()?;
+        Ok(queues.iter().any(|queue| queue.shaped != 0))
+    }
+
+    /// For an interface that has just become the port's.
+    pub(crate) fn attached(&self, port: u16) -> Result<(), Error> {
+        self.get(port)?.map_or(Ok(()), |queue| self.ensure_htb(port, &queue))
+    }
+
+    fn remove_htb(&self, port: u16) -> Result<(), Error> {
+        self.on_interface(port, htb::remove)
+    }
+
+    fn on_interface(
+        &self,
+        port: u16,
+        work: impl FnOnce(u32) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let value: PortValue = self.0.get("PORT").at(port.into())?;
+        let done = if value.ifindex == 0 { Ok(()) } else { work(value.ifindex) };
+        done.map_err(|source| Error::Htb { port, source })
+    }
+}
+
+fn decode_queue(value: &QueueValue, shaped_bps: [u64; 3]) -> Option<Queue> {
+    (value.cost != 0).then_some(Queue {
+        rate_bps: value.rate_bps,
+        threshold_bytes: value.threshold_bytes,
+        shaped_bps,
+    })
+}
+
+fn shaper(queue: &Queue) -> ShaperValue {
+    let cost = queue.shaped_bps.map(cost_x256);
+    let threshold = |class: usize| threshold_ps(cost[class], queue.threshold_bytes[class]);
+    ShaperValue {
+        cost,
+        threshold_ps: [threshold(0), threshold(1), threshold(2)],
+        rate_bps: queue.shaped_bps,
+    }
 }
 
 impl Table for QueueTable {
@@ -260,6 +319,11 @@ impl Table for QueueTable {
     fn put(&self, port: u16, queue: &Queue) -> Result<(), Error> {
         check_port(port)?;
         check_rate("queue rate", queue.rate_bps, false)?;
+        let mut shaped = 0;
+        for (class, bps) in queue.shaped_bps.into_iter().enumerate().filter(|(_, bps)| *bps != 0) {
+            within("shaped rate", bps, MIN_RATE_BPS, queue.rate_bps)?;
+            shaped |= 1 << class;
+        }
         let cost = cost_x256(queue.rate_bps);
         let least = queue.threshold_bytes.into_iter().min().expect("there are three");
         let value = QueueValue {
@@ -268,26 +332,50 @@ impl Table for QueueTable {
             rate_bps: queue.rate_bps,
             threshold_bytes: queue.threshold_bytes,
             prepay_bytes: prepay_bytes(least, cpus()),
+            shaped,
+            _pad: 0,
         };
-        self.0.get("QUEUE").put(&u32::from(port), &value)
+        // Before a packet is sent there, and below until none is.
+        self.ensure_htb(port, queue)?;
+        let index = u32::from(port);
+        // A class that the row in force has shaped has its rates until that row is replaced.
+        let (queues, shapers) = (self.0.get("QUEUE"), self.0.get("SHAPER"));
+        let held: QueueValue = queues.at(index)?;
+        if held.shaped & !shaped != 0 {
+            queues.put(&index, &QueueValue { shaped: held.shaped & shaped, ..held })?;
+        }
+        shapers.put(&index, &shaper(queue))?;
+        queues.put(&index, &value)?;
+        if shaped == 0 && held.shaped != 0 { self.remove_htb(port) } else { Ok(()) }
     }
 
     fn remove(&self, port: u16) -> Result<bool, Error> {
-        let present = self.get(port)?.is_some();
-        if present {
+        let held = self.get(port)?;
+        if let Some(held) = &held {
             self.0.get("QUEUE").put(&u32::from(port), &QueueValue::default())?;
+            if held.shaped_bps != [0; 3] {
+                self.remove_htb(port)?;
+            }
+            self.0.get("SHAPER").put(&u32::from(port), &ShaperValue::default())?;
         }
-        Ok(present)
+        Ok(held.is_some())
     }
 
     fn get(&self, port: u16) -> Result<Option<Queue>, Error> {
         check_port(port)?;
-        Ok(decode_queue(&self.0.get("QUEUE").at(port.into())?))
+        let shaper: ShaperValue = self.0.get("SHAPER").at(port.into())?;
+        Ok(decode_queue(&self.0.get("QUEUE").at(port.into())?, shaper.rate_bps))
     }
 
     fn entries(&self) -> Result<Vec<(u16, Queue)>, Error> {
         let queues = self.0.get("QUEUE").array::<QueueValue>()?;
-        let numbered = (0u16..).zip(&queues).take(usize::from(MAX_PORT_ID) + 1);
-        Ok(numbered.filter_map(|(port, value)| Some((port, decode_queue(value)?))).collect())
+        let shapers = self.0.get("SHAPER").array::<ShaperValue>()?;
+        let numbered = (0u16..).zip(queues.iter().zip(&shapers));
+        Ok(numbered
+            .take(usize::from(MAX_PORT_ID) + 1)
+            .filter_map(|(port, (queue, shaper))| {
+                Some((port, decode_queue(queue, shaper.rate_bps)?))
+            })
+            .collect())
     }
 }

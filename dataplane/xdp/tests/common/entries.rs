@@ -118,7 +118,11 @@ pub fn put(switch: &Switch, entry: &Entry) {
         }
         Entry::PortQueue(e) => switch.queue.put(
             e.port.0,
-            &xdp::Queue { rate_bps: e.rate_bps, threshold_bytes: e.threshold_bytes },
+            &xdp::Queue {
+                rate_bps: e.rate_bps,
+                threshold_bytes: e.threshold_bytes,
+                shaped_bps: e.shaped_bps,
+            },
         ),
         Entry::Generation(e) => switch.facts.set_generation(Some(e.generation)),
         Entry::N3Address(e) => switch.n3.put(e.address, &()),

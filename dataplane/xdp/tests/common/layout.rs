@@ -108,6 +108,7 @@ pub fn entries() -> Vec<Entry> {
             port: PortId(3),
             rate_bps: 97_000_000,
             threshold_bytes: [1000, 2000, 3000],
+            shaped_bps: [0; 3],
         }),
         Entry::Generation(GenerationEntry { generation: 77 }),
         Entry::N3Address(N3AddressEntry { address: "192.0.2.1".parse().unwrap() }),

@@ -310,6 +310,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
         port: PortId(FABRIC[0]),
         rate_bps: 97_000_000,
         threshold_bytes: [10_000, 20_000, 30_000],
+        shaped_bps: [0; 3],
     }));
     entries
 }

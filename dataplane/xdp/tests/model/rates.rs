@@ -246,7 +246,8 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 6]) {
     let mut queues = [FABRIC[0], ACCESS[1]].map(|port| {
         let rate_bps = random.of(&[10_000_000, 97_000_000, 970_000_000, 9_700_000_000]);
         let threshold_bytes = std::array::from_fn(|_| random.below(200_000) as u32 + 200);
-        let entry = PortQueueEntry { port: PortId(port), rate_bps, threshold_bytes };
+        let entry =
+            PortQueueEntry { port: PortId(port), rate_bps, threshold_bytes, shaped_bps: [0; 3] };
         Queue { entry, bucket: Bucket::new(rate_bps) }
     });
     let mut slices: Vec<Slice> = Vec::new();

@@ -20,6 +20,7 @@ use selvedge_ebpf_parse::srv6::{Container, flow_label};
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, rewrite};
 
 use super::classify::Found;
+use super::egress::Leaves;
 use super::icmp::Notice;
 use super::maps::{POLICY, PORT, SID, SLICE_COUNTERS};
 use super::meter::{Profile, meter, own_rates};
@@ -301,9 +302,7 @@ fn local(
     if overhead != 0 {
         return jump(ctx, STAGE_TUNNEL);
     }
-    let action = egress::send(state, port, counters, len, None)?;
-    state.delivered(state.mark().into());
-    Ok(action)
+    egress::send(ctx, state, port, counters, len, Leaves::Delivered(state.mark().into()))
 }
 
 /// Of ECT(0) and ECT(1) (RFC 3168 §5).
@@ -402,7 +401,7 @@ fn encapsulate(
         state.set_fresh(1);
         return jump(ctx, STAGE_SID_ON);
     }
-    egress::send(state, port, counters, len, Some(mark))
+    egress::send(ctx, state, port, counters, len, Leaves::Encapsulated(mark))
 }
 
 /// Whether `source` is bound to the packet's port; tells the agent when it is not.

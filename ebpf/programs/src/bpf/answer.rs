@@ -66,7 +66,7 @@ fn to_agent(ctx: &XdpContext, state: State) -> Step {
     let gateway = mac_word(GATEWAY_MAC);
     frame.set_raw32::<0>(gateway as u32);
     frame.set_raw16::<4>((gateway >> 32) as u16);
-    Ok(state.passed())
+    Ok(state.passed(ctx))
 }
 
 /// Of IPv4: from an endpoint to the link, or from who has no address.

@@ -125,6 +125,8 @@ pub(super) static QUEUE: Array<QueueValue> = Array::with_max_entries(PORT_SLOTS,
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static QUEUE_STATE: Array<QueueState> = Array::with_max_entries(PORT_SLOTS, 0);
 #[cfg_attr(target_arch = "bpf", map)]
+pub(super) static SHAPER: Array<ShaperValue> = Array::with_max_entries(PORT_SLOTS, 0);
+#[cfg_attr(target_arch = "bpf", map)]
 pub(super) static HOOK: Array<HookValue> = Array::with_max_entries(MAX_HOOKS as u32, 0);
 #[cfg_attr(target_arch = "bpf", map)]
 pub(super) static SOCKET: XskMap = XskMap::with_max_entries(MAX_HOOKS as u32, 0);
@@ -193,7 +195,7 @@ pub(crate) static NAMED: &[(&str, &aya_ebpf::maps::Def)] = {
         ROUTE_V4 ROUTE_V4_AT ROUTE_V6 ROUTE_V6_AT ROUTE_PREFIX METER METER_STATE ENDPOINT_METER
         POLICY PATH_SET SID BACKUP
         DELIVERY_V4 DELIVERY_V4_AT DELIVERY_V6 DELIVERY_V6_AT DELIVERY_PREFIX GNB SESSION SESSION_AT
-        SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE HOOK SOCKET PORT_COUNTERS
+        SESSION_V6 SESSION_V6_AT PROFILE QUEUE QUEUE_STATE SHAPER HOOK SOCKET PORT_COUNTERS
         SLICE_COUNTERS HOOK_COUNTERS DROPS SCRATCH PORT_COUNTERS_BASE SLICE_COUNTERS_BASE
         HOOK_COUNTERS_BASE DROPS_BASE SCRATCH_BASE TRACE EVENTS SAMPLES SAMPLE SAMPLE_RATE RECENT
         EVENT_RATE GTP_RATE ICMP_RATE HOST_RATE PROBE

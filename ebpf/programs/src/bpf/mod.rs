@@ -19,6 +19,8 @@ mod packet;
 mod probe;
 mod repair;
 mod sample;
+#[cfg(target_arch = "bpf")]
+mod shaped;
 mod sid;
 mod state;
 #[cfg(target_arch = "bpf")]
@@ -113,7 +115,7 @@ fn dispatch(ctx: &XdpContext, state: State, port: u32) -> Step {
     }
     let ethernet = packet::ethernet(ctx).ok_or(drop::MALFORMED)?;
     if ethernet.be16::<12>() == ETHERTYPE_LLDP {
-        return Ok(state.passed());
+        return Ok(state.passed(ctx));
     }
     match kind {
         PORT_ACCESS => jump(ctx, STAGE_ACCESS),
@@ -177,6 +179,13 @@ pub(crate) fn tunnel(ctx: XdpContext) -> u32 {
 pub(crate) fn icmp(ctx: XdpContext) -> u32 {
     let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
     state.end(&ctx, icmp::run(&ctx, state))
+}
+
+/// The end of step E for packets of a class that is shaped.
+#[cfg_attr(target_arch = "bpf", xdp)]
+pub(crate) fn shape(ctx: XdpContext) -> u32 {
+    let Some(state) = State::resume() else { return xdp_action::XDP_ABORTED };
+    state.end(&ctx, egress::run(&ctx, state))
 }
 
 /// Before step B while packets are sampled.

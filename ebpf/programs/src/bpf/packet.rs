@@ -5,9 +5,10 @@ use core::{arch::asm, mem::offset_of};
 
 #[cfg(target_arch = "bpf")]
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use selvedge_ebpf_common::drop;
+use selvedge_ebpf_common::value::ShapedMeta;
 use selvedge_ebpf_parse::{Cursor, ETHERNET_LEN, Window};
 
 #[inline(always)]
@@ -68,6 +69,31 @@ pub(super) fn move_tail(ctx: &XdpContext, by: i32) -> Result<(), u8> {
         0 => Ok(()),
         _ => Err(drop::MALFORMED),
     }
+}
+
+/// Puts metadata before the frame, for programs at the kernel's ingress.
+#[inline(always)]
+pub(super) fn put_meta(ctx: &XdpContext, meta: ShapedMeta) -> Result<(), u8> {
+    // SAFETY: a valid context.
+    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<ShapedMeta>() as i32)) } != 0 {
+        return Err(drop::MALFORMED);
+    }
+    let start = ctx.metadata();
+    if start + size_of::<ShapedMeta>() > ctx.metadata_end() {
+        return Err(drop::MALFORMED);
+    }
+    // SAFETY: inside the metadata by the comparison; its start is aligned to 4.
+    unsafe { (start as *mut ShapedMeta).write_unaligned(meta) };
+    Ok(())
+}
+
+/// Takes away what metadata a frame came with.
+#[inline(always)]
+pub(super) fn drop_meta(ctx: &XdpContext) {
+    let len = ctx.metadata_end() - ctx.metadata();
+    // Where there is no metadata it fails.
+    // SAFETY: a valid context.
+    unsafe { bpf_xdp_adjust_meta(ctx.ctx, len as i32) };
 }
 
 /// Writes an Ethernet header: addresses as words (`selvedge_ebpf_common::mac_word`, what is

@@ -14,6 +14,7 @@ use selvedge_ebpf_parse::ip::{self, ECN_CE, ECN_ECT_0, ECN_ECT_1, IPIP, IPV4_LEN
 use selvedge_ebpf_parse::srv6::Container;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, rewrite};
 
+use super::egress::Leaves;
 use super::icmp::Notice;
 use super::maps::{HOOK, HOOK_COUNTERS, PORT, PORT_COUNTERS, SID, SOCKET};
 use super::meter::{Own, Profile, meter};
@@ -113,8 +114,8 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     outer.set_raw64::<46>(low);
     let len = HEADERS as u32 + payload_len;
     match way {
-        Way::Hook(hook) => to_hook(state, hook, len, mark),
-        Way::Forward(way) => forward(state, config, outer, way, profile, len, mark),
+        Way::Hook(hook) => to_hook(ctx, state, hook, len, mark),
+        Way::Forward(way) => forward(ctx, state, config, outer, way, profile, len, mark),
         Way::Decapsulate => Err(drop::MALFORMED),
     }
 }
@@ -168,11 +169,11 @@ fn follow(mut container: Container) -> Result<(Way, Container), u8> {
 }
 
 #[inline(always)]
-fn to_hook(state: State, hook: u8, len: u32, mark: u32) -> Step {
+fn to_hook(ctx: &XdpContext, state: State, hook: u8, len: u32, mark: u32) -> Step {
     let port = u32::from(COMPUTE_PORT) + u32::from(hook);
     // A hook that runs has its device; one that is just losing it is down.
     let counters = egress::counters(port).ok_or(drop::HOOK_DOWN)?;
-    let sent = egress::send(state, port, counters, len, Some(mark));
+    let sent = egress::send(ctx, state, port, counters, len, Leaves::Encapsulated(mark));
     let action = sent.map_err(|_| drop::HOOK_DOWN)?;
     if let Some(counters) = HOOK_COUNTERS.get_ptr_mut(hook.into()) {
         // SAFETY: this CPU's own counters.
@@ -184,8 +185,10 @@ fn to_hook(state: State, hook: u8, len: u32, mark: u32) -> Step {
     Ok(action)
 }
 
+#[expect(clippy::too_many_arguments, reason = "inlined, and each is a register")]
 #[inline(always)]
 fn forward(
+    ctx: &XdpContext,
     state: State,
     config: &ConfigValue,
     outer: Outer,
@@ -212,7 +215,7 @@ fn forward(
             outer.set8::<15>(second | ECN_CE << 4);
         }
     }
-    egress::send(state, port, counters, len, Some(mark))
+    egress::send(ctx, state, port, counters, len, Leaves::Encapsulated(mark))
 }
 
 /// `uDT46`, then step D.
@@ -279,7 +282,5 @@ fn decapsulate(
         state.set_mark(mark as u8);
         return jump(ctx, STAGE_TUNNEL);
     }
-    let action = egress::send(state, port, counters, len, None)?;
-    state.delivered(mark);
-    Ok(action)
+    egress::send(ctx, state, port, counters, len, Leaves::Delivered(mark))
 }

@@ -11,7 +11,7 @@ use selvedge_ebpf_common::value::{
 use selvedge_ebpf_common::{STAGE_SAMPLED, drop, slice_slot};
 
 use super::maps::{DEVICE, DROPS, JUMP, SCRATCH, SLICE_COUNTERS};
-use super::{Step, clock, egress};
+use super::{Step, clock, egress, packet};
 
 #[derive(Clone, Copy)]
 pub(super) struct State(*mut Scratch);
@@ -44,7 +44,7 @@ impl State {
         state.set_classified(0);
         state.set_slice(0);
         state.clear_marks();
-        state.set_slice_set(0);
+        state.clear_later();
         Some(state)
     }
 
@@ -71,6 +71,7 @@ impl State {
     field!(endpoint, set_endpoint, endpoint: u16);
     field!(dscp, set_dscp, dscp: u8);
     field!(notice, set_notice, notice: u8);
+    field!(shaped, set_shaped, shaped: u8);
 
     field!(sampled, set_sampled, sampled: u8);
     field!(action, set_action, action: u32);
@@ -84,6 +85,17 @@ impl State {
         };
         // SAFETY: this CPU's scratch, for as long as the program runs; aligned, and of four bytes.
         unsafe { (&raw mut (*self.0).fresh).cast::<u32>().write_volatile(0) };
+    }
+
+    /// `slice_set`, `shaped` and `notice`, which are one word.
+    #[inline(always)]
+    fn clear_later(self) {
+        const {
+            assert!(offset_of!(Scratch, slice_set).is_multiple_of(4));
+            assert!(offset_of!(Scratch, slice_set) + 4 == offset_of!(Scratch, endpoint));
+        };
+        // SAFETY: this CPU's scratch, for as long as the program runs; aligned, and of four bytes.
+        unsafe { (&raw mut (*self.0).slice_set).cast::<u32>().write_volatile(0) };
     }
 
     /// All of it.
@@ -138,8 +150,10 @@ impl State {
         xdp_action::XDP_REDIRECT
     }
 
+    /// To the kernel's stack, where only frames that the stage `shape` passed have metadata.
     #[inline(always)]
-    pub(super) fn passed(self) -> u32 {
+    pub(super) fn passed(self, ctx: &XdpContext) -> u32 {
+        packet::drop_meta(ctx);
         self.ends(END_PASSED, 0);
         // SAFETY: this CPU's scratch, for as long as the program runs.
         unsafe { (*self.0).passed += 1 };

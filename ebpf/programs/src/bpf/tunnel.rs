@@ -16,6 +16,7 @@ use selvedge_ebpf_parse::rewrite::fold;
 use selvedge_ebpf_parse::srv6::flow_label;
 use selvedge_ebpf_parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, udp};
 
+use super::egress::Leaves;
 use super::meter::Profile;
 use super::state::State;
 use super::{Step, egress, lookup, packet};
@@ -71,9 +72,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     }?;
     let port = way_port(gnb.way).into();
     let counters = egress::counters(port).ok_or(drop::PORT_DOWN)?;
-    let action = egress::send(state, port, counters, frame_len, None)?;
-    state.delivered(state.mark().into());
-    Ok(action)
+    egress::send(ctx, state, port, counters, frame_len, Leaves::Delivered(state.mark().into()))
 }
 
 #[inline(always)]

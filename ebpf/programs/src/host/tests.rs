@@ -74,6 +74,19 @@ fn attach(ifindex: u32, kind: u8) {
     put("PORT", &key(1u32), &value);
 }
 
+/// What has metadata is forwarded by the program at the kernel's ingress.
+#[test]
+fn nobody_else_s_metadata_reaches_the_kernel() {
+    clear();
+    attach(3, PORT_ACCESS);
+    let mut frame = vec![0; 60];
+    frame[12..14].copy_from_slice(&[0x88, 0xcc]);
+    for metadata in [0, 16] {
+        let ran = run_behind("entry", 3, metadata, &frame);
+        assert_eq!((ran.action, ran.metadata), (xdp_action::XDP_PASS, vec![]));
+    }
+}
+
 #[test]
 fn nothing_counts_after_a_tail_call() {
     clear();

@@ -26,6 +26,8 @@ pub(crate) mod bindings {
     pub(crate) struct xdp_md {
         pub(crate) data: usize,
         pub(crate) data_end: usize,
+        /// `data`: no metadata.
+        pub(crate) data_meta: usize,
         pub(crate) ingress_ifindex: u32,
         pub(crate) start: usize,
         pub(crate) end: usize,
@@ -47,6 +49,15 @@ pub(crate) mod programs {
         pub(crate) fn data(&self) -> usize {
             // SAFETY: `host::run` keeps the context for as long as a program runs.
             unsafe { (*self.ctx).data }
+        }
+
+        pub(crate) fn metadata(&self) -> usize {
+            // SAFETY: `host::run` keeps the context for as long as a program runs.
+            unsafe { (*self.ctx).data_meta }
+        }
+
+        pub(crate) fn metadata_end(&self) -> usize {
+            self.data()
         }
 
         pub(crate) fn data_end(&self) -> usize {
@@ -72,6 +83,21 @@ pub(crate) mod helpers {
     /// None needed; the kernel's has this signature.
     pub(crate) unsafe fn bpf_ktime_get_ns() -> u64 {
         MACHINE.with(|machine| machine.now_ns.get())
+    }
+
+    /// As the kernel has it; the frame's start stays where it is.
+    ///
+    /// # Safety
+    /// `ctx` is valid.
+    pub(crate) unsafe fn bpf_xdp_adjust_meta(ctx: *mut xdp_md, by: i32) -> i64 {
+        // SAFETY: by this function's contract.
+        let ctx = unsafe { &mut *ctx };
+        let meta = ctx.data_meta.wrapping_add_signed(by as isize);
+        if meta < ctx.start || meta > ctx.data || (ctx.data - meta) % 4 != 0 {
+            return -EINVAL;
+        }
+        ctx.data_meta = meta;
+        0
     }
 
     /// As the kernel has it, of what is in the frame.
@@ -103,10 +129,10 @@ pub(crate) mod helpers {
         // SAFETY: by this function's contract.
         let ctx = unsafe { &mut *ctx };
         let data = ctx.data.wrapping_add_signed(by as isize);
-        if data < ctx.start || data + ETHERNET_LEN > ctx.data_end {
+        if ctx.data_meta != ctx.data || data < ctx.start || data + ETHERNET_LEN > ctx.data_end {
             return -EINVAL;
         }
-        ctx.data = data;
+        (ctx.data, ctx.data_meta) = (data, data);
         0
     }
 

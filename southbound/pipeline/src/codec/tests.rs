@@ -207,9 +207,12 @@ fn entry() -> impl Strategy<Value = Entry> {
         ),
         address().prop_map(|address| Entry::N3Address(N3AddressEntry { address })),
         session(),
-        (port(), any::<u64>(), any::<[u32; 3]>()).prop_map(|(port, rate_bps, threshold_bytes)| {
-            Entry::PortQueue(PortQueueEntry { port, rate_bps, threshold_bytes })
-        }),
+        (port(), any::<u64>(), any::<[u32; 3]>(), option::of(any::<[u64; 3]>())).prop_map(
+            |(port, rate_bps, threshold_bytes, shaped)| {
+                let shaped_bps = shaped.unwrap_or_default();
+                Entry::PortQueue(PortQueueEntry { port, rate_bps, threshold_bytes, shaped_bps })
+            }
+        ),
         any::<u64>().prop_map(|generation| Entry::Generation(GenerationEntry { generation })),
     ]
 }
@@ -749,7 +752,7 @@ fn ids_stay() {
             "local_sid=7: node=11 decapsulate=12 compute=13",
             "next_hop=8: forward=14",
             "delivery=9: deliver=15 deliver_gtp=19",
-            "port_queue=10: limit=16",
+            "port_queue=10: limit=16 limit_and_shape=25",
             "generation=11: set_generation=17",
             "backup=12: repair=18",
             "n3_address=13: end_tunnels=20",

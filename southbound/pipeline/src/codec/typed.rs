@@ -43,6 +43,7 @@ const ADDRESS: Range = Range { min: 0, max: u128::MAX, text: "128 bits" };
 const PREFIX_LEN: Range = Range { min: 0, max: 128, text: "0..=128" };
 const MAC: Range = Range { min: 0, max: (1 << 48) - 1, text: "48 bits" };
 
+const SHAPED: [&str; 3] = ["best_effort_bps", "guaranteed_bps", "urllc_bps"];
 const REPAIR: [&str; 4] = ["sid1", "sid2", "sid3", "sid4"];
 const SEGMENTS: [&str; 6] = ["sid1", "sid2", "sid3", "sid4", "sid5", "sid6"];
 
@@ -191,6 +192,10 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 row.param("guaranteed_bytes", &U32)? as u32,
                 row.param("urllc_bytes", &U32)? as u32,
             ],
+            shaped_bps: match action {
+                "limit" => [0; 3],
+                _ => row.shaped()?,
+            },
         }),
         Key::Generation => {
             Entry::Generation(GenerationEntry { generation: row.param("generation", &U64)? as u64 })
@@ -358,11 +363,15 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         }
         Entry::PortQueue(e) => {
             row.exact("port", &PORT, e.port.0)?;
-            row.action("limit");
+            let is_shaped = e.shaped_bps != [0; 3];
+            row.action(if is_shaped { "limit_and_shape" } else { "limit" });
             row.param("rate_bps", &U64, e.rate_bps)?;
             row.param("best_effort_bytes", &U32, e.threshold_bytes[0])?;
             row.param("guaranteed_bytes", &U32, e.threshold_bytes[1])?;
             row.param("urllc_bytes", &U32, e.threshold_bytes[2])?;
+            for (name, bps) in SHAPED.into_iter().zip(e.shaped_bps).filter(|_| is_shaped) {
+                row.param(name, &U64, bps)?;
+            }
         }
         Entry::Generation(e) => {
             row.exact("row", &ZERO, 0u8)?;
@@ -588,6 +597,14 @@ impl Row {
         let ipv6 = (len != 0 || bits != 0).then_some(net);
         check_ue(ipv4, ipv6)?;
         Ok((ipv4, ipv6))
+    }
+
+    fn shaped(&self) -> Result<[u64; 3], CodecError> {
+        let mut rates = [0; 3];
+        for (rate, name) in rates.iter_mut().zip(SHAPED) {
+            *rate = self.param(name, &U64)? as u64;
+        }
+        if rates == [0; 3] { Err(CodecError::NothingShaped) } else { Ok(rates) }
     }
 
     fn mac(&self) -> Result<[u8; 6], CodecError> {

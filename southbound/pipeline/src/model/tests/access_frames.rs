@@ -422,6 +422,7 @@ fn queues_are_shown() {
         port: UPLINK,
         rate_bps: 97_000_000,
         threshold_bytes: [10, 20, 30],
+        shaped_bps: [0; 3],
     }));
     let details = |switch: &Switch, source| {
         let frame = Ip::udp(source, VIDEO).frame();
@@ -430,6 +431,14 @@ fn queues_are_shown() {
     let charged = "guaranteed, in profile: passes and is charged 86 bytes";
     assert_eq!(details(&switch, ROBOT), charged);
     assert_eq!(details(&switch, PHONE), "best effort, excess: passes below 10 bytes of backlog");
+    switch.insert(Entry::PortQueue(PortQueueEntry {
+        port: UPLINK,
+        rate_bps: 97_000_000,
+        threshold_bytes: [10, 20, 30],
+        shaped_bps: [0, 5_000_000, 0],
+    }));
+    let shaped = "guaranteed, in profile: queued by HTB at 5000000 bit/s";
+    assert_eq!(details(&switch, ROBOT), shaped);
 }
 
 fn arp(operation: u8, sender: &str, target: &str) -> Vec<u8> {
