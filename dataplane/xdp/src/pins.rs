@@ -188,7 +188,8 @@ pub(crate) fn remove_link(path: &Path) -> Result<(), Error> {
         Ok(link) => {
             if let Some(LinkName::Shaped(_)) = path.file_name().and_then(LinkName::parse) {
                 let info = sys::link_info(link.as_fd()).map_err(Error::path("look at", path))?;
-                if info.ifindex != 0 {
+                let here = sys::is_at_ingress(info.id, info.ifindex);
+                if here.map_err(Error::path("look for", path))? {
                     htb::remove(info.ifindex).map_err(Error::path("empty the queues of", path))?;
                 }
             }

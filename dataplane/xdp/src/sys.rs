@@ -21,6 +21,7 @@ const OBJ_PIN: c_int = 6;
 const OBJ_GET: c_int = 7;
 const PROG_TEST_RUN: c_int = 10;
 const OBJ_GET_INFO_BY_FD: c_int = 15;
+const PROG_QUERY: c_int = 16;
 const RAW_TRACEPOINT_OPEN: c_int = 17;
 const MAP_LOOKUP_BATCH: c_int = 24;
 const MAP_UPDATE_BATCH: c_int = 26;
@@ -106,6 +107,22 @@ struct LinkUpdateAttr {
     new_prog_fd: u32,
     flags: u32,
     old_prog_fd: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    _pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
 
 #[repr(C)]
@@ -397,6 +414,29 @@ pub(crate) fn link_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<
     };
     // SAFETY: no pointers.
     unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)
+}
+
+/// Whether a link is at the kernel's ingress of that interface of this thread's network namespace:
+/// what a link says of itself has the number of an interface, and not its namespace.
+pub(crate) fn is_at_ingress(link_id: u32, ifindex: u32) -> io::Result<bool> {
+    // BPF_MPROG_MAX of kernel/bpf/mprog.c.
+    let (mut programs, mut links) = ([0u32; 64], [0u32; 64]);
+    let mut attr = QueryAttr {
+        target_ifindex: ifindex,
+        attach_type: ATTACH_TCX_INGRESS,
+        prog_ids: programs.as_mut_ptr() as u64,
+        count: 64,
+        link_ids: links.as_mut_ptr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: both arrays have room for `count`.
+    match unsafe { bpf(PROG_QUERY, &mut attr) } {
+        Ok(_) => Ok(links.iter().take(attr.count as usize).any(|id| *id == link_id)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Puts a program on a tracepoint of the kernel. Its program cannot be replaced.

@@ -202,6 +202,23 @@ fn queues_come_and_go_with_their_row_their_interface_and_their_switch() {
     });
 }
 
+/// As who takes a lab down does, whose own interfaces have the same numbers.
+#[test]
+fn a_switch_is_removed_from_another_namespace() {
+    in_netns(|| {
+        let bed_there = bed();
+        bed_there.switch.queue.put(2, &queue([RATE_BPS, 0, 0])).unwrap();
+        in_netns(|| {
+            let mut other = bed();
+            other.switch.queue.put(2, &queue([RATE_BPS, 0, 0])).unwrap();
+            selvedge_xdp::remove_all(bed_there.pins.path()).unwrap();
+            assert!(qdiscs().contains("htb 5e1f:"), "{}", qdiscs());
+            other.switch.detach(2).unwrap();
+            assert!(!qdiscs().contains("htb 5e1f:"), "{}", qdiscs());
+        });
+    });
+}
+
 #[test]
 fn an_interface_that_somebody_else_shapes_is_left_alone() {
     in_netns(|| {
