@@ -73,8 +73,10 @@ fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in parentheses, which may hold anything.
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
-    let dead = matches!(fields.next()?, "Z" | "X" | "x");
-    Some(Stat { dead, start: fields.nth(18)?.parse().ok()? })
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    // Files are closed, and locks free, when the last thread has ended, not the first.
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    Some(Stat { dead: ended && threads <= 1, start: fields.nth(1)?.parse().ok()? })
 }
 
 /// Processes that this one launched, so that none stays a zombie while this one lives.

@@ -96,8 +96,11 @@ impl Periods {
     }
 }
 
+/// The first counters are of interfaces that are no port yet.
+const NO_PORT: usize = 1;
+
 fn marked_packets(before: &Reading, now: &Reading, mark: usize) -> BTreeMap<u16, (u64, u64)> {
-    let both = (0u16..).zip(before.ports.iter().zip(&now.ports));
+    let both = (0u16..).zip(before.ports.iter().zip(&now.ports)).skip(NO_PORT);
     let counts = both.map(|(port, (before, now))| {
         let sent = now.tx_marked[mark].wrapping_sub(before.tx_marked[mark]);
         (port, (sent, now.rx_marked[mark].wrapping_sub(before.rx_marked[mark])))
@@ -107,7 +110,7 @@ fn marked_packets(before: &Reading, now: &Reading, mark: usize) -> BTreeMap<u16,
 
 /// Of ports that had any packet.
 fn traffic(last: &Reading, now: &Reading) -> BTreeMap<u16, Traffic> {
-    let both = (0..COMPUTE_PORT).zip(last.ports.iter().zip(&now.ports));
+    let both = (0..COMPUTE_PORT).zip(last.ports.iter().zip(&now.ports)).skip(NO_PORT);
     let counts = both.map(|(port, (last, now))| {
         let since = |now: [u64; 2], last: [u64; 2]| {
             [now[0].wrapping_sub(last[0]), now[1].wrapping_sub(last[1])]
@@ -235,7 +238,7 @@ mod tests {
             self.periods.begun(second + 1, next_late);
             let reading = Reading {
                 at: self.start + Duration::from_secs(second),
-                ports: vec![PortCounters::default(), self.ports],
+                ports: vec![self.ports, self.ports],
                 slices: [SliceCounters::default(), self.slice].repeat(3),
             };
             self.periods.read(second, reading)

@@ -349,8 +349,6 @@ impl Switch {
         // First, because it can be refused; until the maps know the port, what arrives is
         // dropped as on a port without an entry.
         self.link(LinkName::Port(slot), interface)?;
-        // Behind the first: what it finds before a frame was put there by that.
-        self.link(LinkName::Shaped(slot), interface)?;
         {
             let _writer = self.maps.write();
             let map = self.maps.get("PORT");
@@ -363,7 +361,14 @@ impl Switch {
         self.replace_index("PORT_BY_IFINDEX", interface.index, slot.into())?;
         // Last, so that nothing is sent to an interface before what arrives there is handled.
         let device = DeviceValue { ifindex: interface.index, program_fd: 0 };
-        self.maps.get("DEVICE").put(&u32::from(slot), &device)
+        self.maps.get("DEVICE").put(&u32::from(slot), &device)?;
+        // Behind the first: what it finds before a frame was put there by that. It takes the kernel
+        // tens of milliseconds.
+        let shaped = self.link(LinkName::Shaped(slot), interface);
+        if shaped.is_err() {
+            self.detach_slot(slot)?;
+        }
+        shaped
     }
 
     pub(crate) fn detach_slot(&mut self, slot: u16) -> Result<(), Error> {
