@@ -6,8 +6,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+
+/// Who was killed a moment ago may still have it: the kernel closes a process's files one by one.
+const DYING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -41,7 +45,18 @@ impl InstanceLock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let deadline = Instant::now() + DYING;
+        let mut tried = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let locked = loop {
+            match tried {
+                Err((file, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                    tried = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+                }
+                ended => break ended,
+            }
+        };
+        match locked {
             Ok(mut file) => {
                 file.set_len(0).map_err(failed)?;
                 file.rewind().map_err(failed)?;
