@@ -293,7 +293,8 @@ fn switch(input: &Interface, output: &Interface) -> Result<Switch> {
     switch.next_hop.put(NEXT_NODE, &NextHop { port: FABRIC, mac: NEXT_MAC, backup: 0 })?;
     switch.policy.put(POLICY, &Policy::one(&[NEXT_NODE, DECAPSULATE]))?;
 
-    let endpoint = Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink, endpoint: 0 };
+    let endpoint =
+        Endpoint { slice_set: BOUND_SET, direction: Direction::Uplink, endpoint: 0, tag: 0 };
     for number in 0..SOURCES {
         let prefix = IpAddr::from(flows::source(number)).into();
         switch.endpoint.put((ACCESS, prefix), &endpoint)?;

@@ -125,7 +125,7 @@ fn switch() -> Result<(Switch, Interface)> {
     switch.local_sid.put(1, &LocalSid::Node)?;
     switch.next_hop.put(NODE, &NextHop { port: FABRIC, mac: FAR_MAC, backup: 0 })?;
     switch.policy.put(1, &Policy::one(&[NODE, DECAPSULATE]))?;
-    let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0 };
+    let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0, tag: 0 };
     switch.endpoint.put((ACCESS, "10.1.0.1/32".parse()?), &endpoint)?;
     let route = Route { slice: SLICE, action: RouteAction::Policy(1), endpoint: 0 };
     switch.route.put((SLICE, "10.2.0.1/32".parse()?), &route)?;

@@ -148,7 +148,7 @@ fn near() -> Result<Switch> {
     let around = Backup { port: SECOND, mac: mac(FAR[1].1), sids: Vec::new() };
     switch.backup.put((FIRST, 1), &around)?;
     switch.policy.put(1, &Policy::one(&[FAR_NODE, DECAPSULATE]))?;
-    let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink, endpoint: 0 };
+    let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink, endpoint: 0, tag: 0 };
     switch.endpoint.put((ACCESS, ipnet(SOURCE)), &endpoint)?;
     let route = Route { slice: SLICE, action: RouteAction::Policy(1), endpoint: 0 };
     switch.route.put((1, ipnet(DESTINATION)), &route)?;

@@ -185,7 +185,8 @@ fn switch(burst_bytes: u32) -> Result<Switch> {
         switch.route.put((slice, to), &route)?;
         let delivery = Delivery { port: OUT, mac: mac(6), tunnel: None };
         switch.delivery.put((slice, to), &delivery)?;
-        let endpoint = Endpoint { slice_set: slice, direction: Direction::Uplink, endpoint: 0 };
+        let endpoint =
+            Endpoint { slice_set: slice, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         for source in sources {
             let source = std::net::IpAddr::V4(source).into();
             switch.endpoint.put((ACCESS, source), &endpoint)?;

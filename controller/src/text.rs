@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use selvedge_pipeline::{
-    Class, ClassifierAction, ClassifierEntry, Direction, EndpointId, Entry, GtpSessionEntry,
-    LocalSidAction, OnFailure, Path, PortKind, RouteAction, SliceMeterEntry,
+    Class, ClassifierAction, ClassifierEntry, Direction, EndpointId, EndpointTag, Entry,
+    GtpSessionEntry, LocalSidAction, OnFailure, Path, PortKind, RouteAction, SliceMeterEntry,
 };
 use selvedge_slices::rules;
 
@@ -55,7 +55,8 @@ pub(crate) fn value(entry: &Entry) -> String {
             PortKind::Fabric => "fabric".to_owned(),
         },
         Entry::Endpoint(e) => {
-            format!("set {}, {}{}", e.slice_set.0, direction(e.direction), rated(e.endpoint))
+            let (set, way) = (e.slice_set.0, direction(e.direction));
+            format!("set {set}, {way}{}{}", rated(e.endpoint), tagged(e.tag))
         }
         Entry::Classifier(e) => match e.action {
             ClassifierAction::Drop => "drop".to_owned(),
@@ -127,8 +128,8 @@ fn session(entry: &GtpSessionEntry) -> String {
     let ue: Vec<String> = ue.into_iter().flatten().collect();
     let GtpSessionEntry { port, gnb, slice_set, qfis, .. } = entry;
     let (way, rated) = (direction(entry.direction), rated(entry.endpoint));
-    let (port, set, ue) = (port.0, slice_set.0, ue.join(" and "));
-    format!("port {port}, gNB {gnb}, UE {ue}: set {set}, {way}{rated}, qfis {qfis:#x}")
+    let (port, set, ue, tag) = (port.0, slice_set.0, ue.join(" and "), tagged(entry.tag));
+    format!("port {port}, gNB {gnb}, UE {ue}: set {set}, {way}{rated}{tag}, qfis {qfis:#x}")
 }
 
 fn classifier_key(entry: &ClassifierEntry) -> String {
@@ -148,6 +149,8 @@ fn classifier_key(entry: &ClassifierEntry) -> String {
     add("destination port", some(&entry.destination_ports.map(rules::ports_text)));
     add("dscp", some(&entry.dscp));
     add("set", some(&entry.slice_set.map(|set| set.0)));
+    add("tag", some(&entry.endpoint_tag.map(|tag| tag.0)));
+    add("tunnel", some(&entry.tunnel_id));
     text
 }
 
@@ -173,6 +176,13 @@ fn rated(endpoint: EndpointId) -> String {
     match endpoint {
         EndpointId::NONE => String::new(),
         EndpointId(number) => format!(", endpoint {number}"),
+    }
+}
+
+fn tagged(tag: EndpointTag) -> String {
+    match tag {
+        EndpointTag::NONE => String::new(),
+        EndpointTag(number) => format!(", tag {number}"),
     }
 }
 

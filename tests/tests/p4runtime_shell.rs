@@ -103,7 +103,7 @@ fn a_ptf_test_drives_an_unmanaged_switch() {
     let tests = file("tests/tests/ptf");
     let args = ["--test-dir", tests.to_str().unwrap(), "-i", "1@x1", "-i", "2@x2"];
     let said = at_a_switch("ptf", "ptf", &args);
-    for test in ["Tables", "Deliver", "Paths", "Rules", "Meter", "Packets"] {
+    for test in ["Tables", "Deliver", "Paths", "Rules", "Tags", "Meter", "Packets"] {
         assert!(said.contains(&format!("selvedge.{test} ... ok")), "{said}");
     }
 }

@@ -68,6 +68,8 @@ pub(super) fn rule(number: u32, set: u16) -> (Rule, Flow) {
         destination_ports: None,
         dscp: None,
         slice_set: None,
+        tag: None,
+        teid: None,
         action: RuleAction::SetSlice(set),
     };
     let flow = |ports| Flow { source: n % SOURCES, destination: host, ports };

@@ -111,6 +111,7 @@ pub(super) fn install(switch: &Switch) -> Result<()> {
             direction: Direction::Uplink,
             qfis: 1 << QFI,
             endpoint: 0,
+            tag: 0,
         };
         switch.session.put(teid(number), &session)?;
         let tunnel =

@@ -2,10 +2,10 @@
 
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, CounterKind, DeliveryEntry, Direction,
-    EndpointEntry, EndpointId, EndpointMeterEntry, Entry, GenerationEntry, GtpSessionEntry, HookId,
-    Key, LocalSidAction, LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, Path,
-    PolicyEntry, PolicyId, PortEntry, PortId, PortKind, PortQueueEntry, RouteAction, SliceId,
-    SliceMeterEntry, SliceRouteEntry, SliceSet, TableKind, Tunnel, paths,
+    EndpointEntry, EndpointId, EndpointMeterEntry, EndpointTag, Entry, GenerationEntry,
+    GtpSessionEntry, HookId, Key, LocalSidAction, LocalSidEntry, N3AddressEntry, NextHopEntry,
+    NodeSid, OnFailure, Path, PolicyEntry, PolicyId, PortEntry, PortId, PortKind, PortQueueEntry,
+    RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet, TableKind, Tunnel, paths,
 };
 use selvedge_xdp::{self as xdp, Table};
 
@@ -122,8 +122,12 @@ impl Tables for XdpTables {
                 self.port.put(e.port.0, &kind)?;
             }
             Entry::Endpoint(e) => {
-                let (direction, endpoint) = (to_direction(e.direction), e.endpoint.0);
-                let endpoint = xdp::Endpoint { slice_set: e.slice_set.0, direction, endpoint };
+                let endpoint = xdp::Endpoint {
+                    slice_set: e.slice_set.0,
+                    direction: to_direction(e.direction),
+                    endpoint: e.endpoint.0,
+                    tag: e.tag.0,
+                };
                 self.endpoint.put((e.port.0, e.prefix), &endpoint)?;
             }
             Entry::Classifier(e) => {
@@ -147,6 +151,8 @@ impl Tables for XdpTables {
                     destination_ports: e.destination_ports,
                     dscp: e.dscp,
                     slice_set: e.slice_set.map(|set| set.0),
+                    tag: e.endpoint_tag.map(|tag| tag.0),
+                    teid: e.tunnel_id,
                     action,
                 };
                 self.classifier.put(e.priority, &rule)?;
@@ -229,6 +235,7 @@ impl Tables for XdpTables {
                     direction: to_direction(e.direction),
                     qfis: e.qfis,
                     endpoint: e.endpoint.0,
+                    tag: e.tag.0,
                 };
                 self.session.put(e.teid, &session)?;
             }
@@ -423,6 +430,7 @@ mod entry {
             slice_set: SliceSet(value.slice_set),
             direction: direction(value.direction),
             endpoint: EndpointId(value.endpoint),
+            tag: EndpointTag(value.tag),
         })
     }
 
@@ -443,6 +451,8 @@ mod entry {
             destination_ports: rule.destination_ports,
             dscp: rule.dscp,
             slice_set: rule.slice_set.map(SliceSet),
+            endpoint_tag: rule.tag.map(EndpointTag),
+            tunnel_id: rule.teid,
             action,
         }))
     }
@@ -549,6 +559,7 @@ mod entry {
             direction: direction(session.direction),
             qfis: session.qfis,
             endpoint: EndpointId(session.endpoint),
+            tag: EndpointTag(session.tag),
         }))
     }
 

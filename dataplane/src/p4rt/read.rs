@@ -190,6 +190,8 @@ mod tests {
             destination_ports: None,
             dscp: None,
             slice_set: None,
+            endpoint_tag: None,
+            tunnel_id: None,
             action: ClassifierAction::Drop,
         }))
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use selvedge_pipeline::entry::FUNCTION_UDT46;
 use selvedge_pipeline::model::wire::outer_source;
 use selvedge_pipeline::{
-    Code, CounterKind, DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, LocalSidAction,
-    LocalSidEntry, NextHopEntry, NodeSid, PolicyEntry, PolicyId, PortId, RouteAction, SliceId,
-    SliceRouteEntry, SliceSet,
+    Code, CounterKind, DeliveryEntry, Direction, EndpointEntry, EndpointId, EndpointTag, Entry,
+    LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid, PolicyEntry, PolicyId, PortId,
+    RouteAction, SliceId, SliceRouteEntry, SliceSet,
 };
 use selvedge_southbound::client::WriteError;
 
@@ -79,7 +79,14 @@ fn endpoint(port: u16, prefix: &str, mac: [u8; 6]) -> [Entry; 3] {
     let prefix = prefix.parse().unwrap();
     let action = RouteAction::Policy(THROUGH);
     [
-        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint }),
+        Entry::Endpoint(EndpointEntry {
+            port,
+            prefix,
+            slice_set,
+            direction,
+            endpoint,
+            tag: EndpointTag::NONE,
+        }),
         Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint }),
         Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }),
     ]

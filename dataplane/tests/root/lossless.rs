@@ -71,7 +71,14 @@ fn entry() -> impl Strategy<Value = Entry> {
         (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
         (port(), net(), set(), direction(), endpoint()).prop_map(
             |(port, prefix, slice_set, direction, endpoint)| {
-                Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
+                Entry::Endpoint(EndpointEntry {
+                    port,
+                    prefix,
+                    slice_set,
+                    direction,
+                    endpoint,
+                    tag: EndpointTag::NONE,
+                })
             }
         ),
         (slice(), direction(), 1u16.., 0u64..100_000_000_000, any::<(u32, u32)>()).prop_map(
@@ -98,6 +105,8 @@ fn entry() -> impl Strategy<Value = Entry> {
                 destination_ports: fields.2,
                 dscp: fields.3,
                 slice_set: fields.4,
+                endpoint_tag: None,
+                tunnel_id: None,
                 action,
             }))
         }),
@@ -201,6 +210,7 @@ fn session() -> impl Strategy<Value = Entry> {
                 direction,
                 qfis,
                 endpoint,
+                tag: EndpointTag::NONE,
             }))
         },
     )
@@ -277,7 +287,14 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
     match table {
         TableKind::Endpoint => {
             let direction = Direction::Uplink;
-            Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
+            Entry::Endpoint(EndpointEntry {
+                port,
+                prefix,
+                slice_set,
+                direction,
+                endpoint,
+                tag: EndpointTag::NONE,
+            })
         }
         TableKind::SliceRoute => {
             let action = RouteAction::Local;
@@ -297,6 +314,7 @@ fn row(table: TableKind, n: u32, whole: bool) -> Entry {
             direction: Direction::Uplink,
             qfis: 0,
             endpoint: EndpointId::NONE,
+            tag: EndpointTag::NONE,
         })),
         table => unreachable!("{} holds no so many", table.name()),
     }

@@ -13,8 +13,8 @@ use nix::sched::{CloneFlags, unshare};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use selvedge_dataplane::{HostOptions, Management, Options, PortRule, run_until};
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, PortEntry, PortId, PortKind,
-    RouteAction, SliceId, SliceRouteEntry, SliceSet,
+    DeliveryEntry, Direction, EndpointEntry, EndpointId, EndpointTag, Entry, PortEntry, PortId,
+    PortKind, RouteAction, SliceId, SliceRouteEntry, SliceSet,
 };
 use selvedge_southbound::client::{P4Client, Target, Update};
 use tokio::sync::oneshot;
@@ -326,7 +326,14 @@ pub(crate) fn endpoint(port: u16, address: &str, mac: [u8; 6]) -> [Entry; 3] {
     let (port, direction, endpoint) = (PortId(port), Direction::Uplink, EndpointId::NONE);
     let action = RouteAction::Local;
     [
-        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint }),
+        Entry::Endpoint(EndpointEntry {
+            port,
+            prefix,
+            slice_set,
+            direction,
+            endpoint,
+            tag: EndpointTag::NONE,
+        }),
         Entry::SliceRoute(SliceRouteEntry { slice_set, prefix, slice, action, endpoint }),
         Entry::Delivery(DeliveryEntry { slice, prefix, port, mac, tunnel: None }),
     ]

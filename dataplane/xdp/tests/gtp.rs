@@ -10,8 +10,8 @@ use etherparse::PacketBuilder;
 use selvedge_xdp::common::GATEWAY_MAC;
 use selvedge_xdp::common::drop::{self, NAMES};
 use selvedge_xdp::{
-    Delivery, Direction, Endpoint, EndpointMeter, PortKind, Route, RouteAction, Session, Switch,
-    Table, Tunnel, Verdict,
+    Delivery, Direction, Endpoint, EndpointMeter, PortKind, Route, RouteAction, Rule, RuleAction,
+    Session, Switch, Table, Tunnel, Verdict,
 };
 
 const GNB: [u8; 4] = [192, 0, 2, 9];
@@ -44,7 +44,7 @@ fn bed() -> Bed {
     switch.n3.put(N3.into(), &()).unwrap();
     // The gNB is in a slice of its own, where nobody else is.
     let bind = |port, address, slice_set| {
-        let endpoint = Endpoint { slice_set, direction: Direction::Uplink, endpoint: 0 };
+        let endpoint = Endpoint { slice_set, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         switch.endpoint.put((port, host(address)), &endpoint).unwrap();
     };
     bind(1, GNB, 7);
@@ -58,6 +58,7 @@ fn bed() -> Bed {
         direction: Direction::Uplink,
         qfis: 1 << QFI,
         endpoint: 0,
+        tag: 0,
     };
     switch.session.put(TEID, &session).unwrap();
     for address in [UE, SERVER] {
@@ -188,6 +189,70 @@ fn rates_of_a_ue_hold_for_its_session() {
         }
         assert_eq!(bed.run(&up), Verdict::Dropped(drop::OVER_ENDPOINT_MAXIMUM));
     });
+}
+
+/// By the tunnel that it comes in, and by the tag of its UE: the same UE's packet, and the same rule
+/// in a table of many.
+#[test]
+fn a_rule_is_about_a_tunnel_or_a_tag() {
+    in_netns(|| {
+        let bed = bed();
+        let session = bed.switch.session.get(TEID).unwrap().unwrap();
+        let tagged = Session { tag: 7, ..session };
+        bed.switch.session.put(TEID, &tagged).unwrap();
+        assert_eq!(bed.switch.session.get(TEID).unwrap(), Some(tagged));
+        let any = any_rule(RuleAction::Drop);
+        let up = of_gnb(&g_pdu(TEID, QFI, &to_server()));
+        let from_server = frame(SERVER_MAC, &datagram(SERVER, UE, (2, 1), b"to the UE"));
+        // Rules that no bit of a packet tells from the last, so that there is a long list of them.
+        let (from, to) = (Some([1, 65_534]), Some([3, 65_534]));
+        let others = Rule { source_ports: from, destination_ports: to, ..any };
+        for few in [true, false] {
+            if !few {
+                let (put, ended) = bed.switch.classifier.batch(|| {
+                    (0..100).try_for_each(|n| bed.switch.classifier.put(1_000 + n, &others))
+                });
+                put.and(ended).unwrap();
+            }
+            let dropped = |rule: Rule, frame: &[u8]| {
+                bed.switch.classifier.put(5, &rule).unwrap();
+                assert_eq!(bed.switch.classifier.get(5).unwrap(), Some(rule));
+                let interface = if frame == up { bed.gnb } else { bed.server };
+                let got = bed.switch.test_run(interface, frame).unwrap().verdict;
+                got == Verdict::Dropped(drop::CLASSIFIER_DROP)
+            };
+            assert!(dropped(Rule { teid: Some(TEID), ..any }, &up));
+            assert!(!dropped(Rule { teid: Some(TEID + 1), ..any }, &up));
+            assert!(dropped(Rule { tag: Some(7), ..any }, &up));
+            assert!(!dropped(Rule { tag: Some(8), ..any }, &up));
+            assert!(dropped(Rule { tag: Some(7), teid: Some(TEID), ..any }, &up));
+            assert!(!dropped(Rule { tag: Some(8), teid: Some(TEID), ..any }, &up));
+            // Who is bound by itself comes in no tunnel, whoever came before.
+            assert!(!dropped(Rule { teid: Some(TEID), ..any }, &from_server));
+            assert!(!dropped(Rule { tag: Some(7), ..any }, &from_server));
+            let server = (2, IpAddr::from(SERVER).into());
+            let bound = bed.switch.endpoint.get(server).unwrap().unwrap();
+            bed.switch.endpoint.put(server, &Endpoint { tag: 8, ..bound }).unwrap();
+            assert!(dropped(Rule { tag: Some(8), ..any }, &from_server));
+            assert!(!dropped(Rule { tag: Some(8), ..any }, &up));
+            bed.switch.endpoint.put(server, &bound).unwrap();
+        }
+    });
+}
+
+fn any_rule(action: RuleAction) -> Rule {
+    Rule {
+        source: None,
+        destination: None,
+        protocol: None,
+        source_ports: None,
+        destination_ports: None,
+        dscp: None,
+        slice_set: None,
+        tag: None,
+        teid: None,
+        action,
+    }
 }
 
 #[test]

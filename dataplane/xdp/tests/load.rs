@@ -18,7 +18,7 @@ use selvedge_xdp::{
 fn fill(switch: &Switch) {
     switch.port.put(1, &PortKind::Access).unwrap();
     switch.port.put(255, &PortKind::Fabric).unwrap();
-    let uplink = Endpoint { slice_set: 16_384, direction: Direction::Uplink, endpoint: 0 };
+    let uplink = Endpoint { slice_set: 16_384, direction: Direction::Uplink, endpoint: 0, tag: 0 };
     switch.endpoint.put((1, "10.1.0.11/32".parse().unwrap()), &uplink).unwrap();
     switch.endpoint.put((1, "fd10::/64".parse().unwrap()), &uplink).unwrap();
     let rule = Rule {
@@ -29,6 +29,8 @@ fn fill(switch: &Switch) {
         destination_ports: Some([5001, 5001]),
         dscp: None,
         slice_set: None,
+        tag: None,
+        teid: None,
         action: RuleAction::SetSlice(9),
     };
     switch.classifier.put(70, &rule).unwrap();
@@ -216,6 +218,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
             direction: Direction::Uplink,
             qfis: 0,
             endpoint: 0,
+            tag: 0,
         };
         range(switch.session.put(0, &session), "teid");
         range(switch.session.put(1, &Session { port: 0, ..session }), "port");
@@ -241,6 +244,8 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
             destination_ports: None,
             dscp: None,
             slice_set: None,
+            tag: None,
+            teid: None,
             action: RuleAction::Pass,
         };
         let (put, ended) = switch.classifier.batch(|| {

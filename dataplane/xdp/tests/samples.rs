@@ -37,7 +37,7 @@ fn bed() -> Bed {
     switch.port.put(1, &PortKind::Access).unwrap();
     switch.port.put(2, &PortKind::Fabric).unwrap();
     let host = "10.1.0.11/32".parse().unwrap();
-    let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0 };
+    let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0, tag: 0 };
     switch.endpoint.put((1, host), &endpoint).unwrap();
     switch.delivery.put((SLICE, host), &Delivery { port: 1, mac: HOST, tunnel: None }).unwrap();
     for here in ["10.1.0.11/32", "10.1.0.12/32"] {

@@ -36,7 +36,8 @@ fn bed() -> Bed {
         offload::prepare_veth(&format!("{name}h")).unwrap();
         switch.port.put(port, &PortKind::Access).unwrap();
         let address = address.parse().unwrap();
-        let endpoint = Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0 };
+        let endpoint =
+            Endpoint { slice_set: SLICE, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         switch.endpoint.put((port, address), &endpoint).unwrap();
         switch.delivery.put((SLICE, address), &Delivery { port, mac: HOST, tunnel: None }).unwrap();
         let route = Route { slice: SLICE, action: RouteAction::Local, endpoint: 0 };

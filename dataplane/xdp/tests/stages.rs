@@ -50,7 +50,7 @@ fn bed_of(mut switch: Switch, pins: PinDir) -> Bed {
     switch.port.put(2, &PortKind::Fabric).unwrap();
     for address in ["10.1.0.11/32", "fd10::11/128"] {
         let net = address.parse().unwrap();
-        let endpoint = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: 0 };
+        let endpoint = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         switch.endpoint.put((1, net), &endpoint).unwrap();
         switch.delivery.put((3, net), &Delivery { port: 1, mac: HOST, tunnel: None }).unwrap();
         switch
@@ -210,7 +210,7 @@ fn packets_find_their_entries_while_others_come_and_go() {
     in_netns(|| {
         let bed = bed();
         let Switch { endpoint, route, .. } = &bed.switch;
-        let bound = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: 0 };
+        let bound = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         let leads = Route { slice: 3, action: RouteAction::Policy(1), endpoint: 0 };
         let at = |address: [u8; 4]| std::net::IpAddr::from(address).into();
         for n in 0..STAY {
@@ -350,6 +350,8 @@ fn rule(action: RuleAction) -> Rule {
         destination_ports: Some([5001, 5001]),
         dscp: None,
         slice_set: Some(3),
+        tag: None,
+        teid: None,
         action,
     }
 }
@@ -521,10 +523,10 @@ fn shared_slice(own: EndpointMeter) -> Bed {
     let bed = timed_bed();
     let Bed { switch, .. } = &bed;
     let net = |last: u8| format!("10.1.0.{last}/32").parse().unwrap();
-    let rated = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: ROBOT };
+    let rated = Endpoint { slice_set: 3, direction: Direction::Uplink, endpoint: ROBOT, tag: 0 };
     switch.endpoint.put((1, net(11)), &rated).unwrap();
     switch.endpoint.put((1, net(12)), &Endpoint { endpoint: 0, ..rated }).unwrap();
-    let other = Endpoint { slice_set: 3, direction: Direction::Downlink, endpoint: 0 };
+    let other = Endpoint { slice_set: 3, direction: Direction::Downlink, endpoint: 0, tag: 0 };
     switch.endpoint.put((1, net(99)), &other).unwrap();
     for (last, endpoint) in [(11, ROBOT), (12, 0)] {
         let route = Route { slice: 3, action: RouteAction::Local, endpoint };

@@ -111,7 +111,7 @@ fn bind(switch: &Switch, port: u16, addresses: [&str; 2], mac: [u8; 6]) {
     switch.port.put(port, &PortKind::Access).unwrap();
     for address in addresses {
         let net = address.parse().unwrap();
-        let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink, endpoint: 0 };
+        let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         switch.endpoint.put((port, net), &endpoint).unwrap();
         switch.delivery.put((1, net), &Delivery { port, mac, tunnel: None }).unwrap();
     }

@@ -37,7 +37,7 @@ fn bed() -> Bed {
         switch.attach(port, interface).unwrap();
         switch.port.put(port, &PortKind::Access).unwrap();
         let prefix = prefix.parse().unwrap();
-        let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink, endpoint: 0 };
+        let endpoint = Endpoint { slice_set: 1, direction: Direction::Uplink, endpoint: 0, tag: 0 };
         switch.endpoint.put((port, prefix), &endpoint).unwrap();
         switch.delivery.put((1, prefix), &Delivery { port, mac, tunnel: None }).unwrap();
         let local = Route { slice: 1, action: RouteAction::Local, endpoint: 0 };

@@ -14,7 +14,8 @@ use crate::{MAX_RULES, Plain};
 
 /// `RULE`: one application rule; two banks of `MAX_RULES`, each by falling priority.
 ///
-/// A packet matches when every word, masked, equals the rule's and its ports are in the ranges.
+/// A packet matches when every word, masked, equals the rule's, its ports are in the ranges, and it
+/// comes from where the rule says.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleValue {
@@ -38,8 +39,10 @@ pub struct RuleValue {
     pub source_bits: u8,
     pub destination_bits: u8,
     /// `RULE_NAMES_*`.
-    pub ports: u8,
-    pub _pad: [u8; 6],
+    pub names: u8,
+    /// See [`origin`].
+    pub tag: u16,
+    pub teid: u32,
 }
 
 const _: () = assert!(size_of::<RuleValue>() == 104);
@@ -58,6 +61,9 @@ pub const RULE_ANY: u8 = 0xff;
 /// The rule says what the source port is.
 pub const RULE_NAMES_SOURCE_PORT: u8 = 1;
 pub const RULE_NAMES_DESTINATION_PORT: u8 = 2;
+/// It says what [`origin`] is.
+pub const RULE_NAMES_TAG: u8 = 4;
+pub const RULE_NAMES_TEID: u8 = 8;
 
 /// Set in [`rule_fields`] when the packet shows its ports.
 pub const FIELDS_PORTS: u64 = 1;
@@ -78,6 +84,13 @@ pub const fn rule_fields(
         | (slice_set as u64 >> 15) << 22
         | (slice_set as u64 & 0x7fff) << 1
         | has_ports as u64
+}
+
+/// Where a packet comes from, in one word: the TEID of its GTP-U tunnel (47..16), 0 for none; and
+/// the tag of who sends it (15..0), 0 for none.
+#[inline(always)]
+pub const fn origin(teid: u32, tag: u16) -> u64 {
+    (teid as u64) << 16 | tag as u64
 }
 
 /// The slice set of [`rule_fields`].
@@ -108,14 +121,33 @@ const fn together(word: u64) -> u64 {
 }
 
 impl RuleValue {
-    /// Addresses are in wire order; of `fields` see [`rule_fields`].
+    /// Its own [`origin`], and the mask for a packet's.
     #[inline(always)]
-    pub fn matches(&self, source: [u64; 2], destination: [u64; 2], fields: u64) -> bool {
+    pub fn origin(&self) -> (u64, u64) {
+        const TEID: u64 = origin(u32::MAX, 0);
+        const TAG: u64 = origin(0, u16::MAX);
+        // 0 or 1 each.
+        let tag = together(u64::from(self.names) >> RULE_NAMES_TAG.trailing_zeros() & 1);
+        let teid = together(u64::from(self.names) >> RULE_NAMES_TEID.trailing_zeros() & 1);
+        (origin(self.teid, self.tag), (tag * TAG) | (teid * TEID))
+    }
+
+    /// Addresses are in wire order; of `fields` see [`rule_fields`], of `origin` [`origin`].
+    #[inline(always)]
+    pub fn matches(
+        &self,
+        source: [u64; 2],
+        destination: [u64; 2],
+        fields: u64,
+        origin: u64,
+    ) -> bool {
+        let (from, from_mask) = self.origin();
         let differs = (source[0] & self.source_mask[0] ^ self.source[0])
             | (source[1] & self.source_mask[1] ^ self.source[1])
             | (destination[0] & self.destination_mask[0] ^ self.destination[0])
             | (destination[1] & self.destination_mask[1] ^ self.destination[1])
-            | (fields & self.fields_mask ^ self.fields);
+            | (fields & self.fields_mask ^ self.fields)
+            | (origin ^ from) & from_mask;
         if together(differs) != 0 {
             return false;
         }
@@ -130,11 +162,11 @@ impl RuleValue {
     }
 }
 
-/// What nodes look at, as numbers: source and destination, high half first, then
-/// [`rule_fields`]; nothing looks at the rest, which is there so that three bits number them.
+/// What nodes look at, as numbers: source and destination, high half first, then [`rule_fields`]
+/// and [`origin`]; nothing looks at the rest, which is there so that three bits number them.
 pub type RuleWords = [u64; 8];
 /// Of them in use.
-pub const RULE_WORDS: usize = 5;
+pub const RULE_WORDS: usize = 6;
 
 /// Nodes in one of two banks of `RULE_NODE`; the first is the root.
 pub const MAX_RULE_NODES: u32 = 65_536;

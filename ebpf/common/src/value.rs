@@ -154,17 +154,23 @@ pub struct EndpointData {
     pub direction: u8,
     /// By which `ENDPOINT_METER` knows it; 0: it has no rates of its own.
     pub endpoint: u16,
+    /// Of it in rules; 0: none.
+    pub tag: u16,
 }
 
 impl EndpointData {
     pub const fn pack(self) -> u64 {
-        (self.endpoint as u64) << 32 | (self.direction as u64) << 16 | self.slice_set as u64
+        (self.tag as u64) << 48
+            | (self.endpoint as u64) << 32
+            | (self.direction as u64) << 16
+            | self.slice_set as u64
     }
 
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
         let (slice_set, direction) = (word as u16, (word >> 16) as u8);
-        Self { slice_set, direction, endpoint: (word >> 32) as u16 }
+        let (endpoint, tag) = ((word >> 32) as u16, (word >> 48) as u16);
+        Self { slice_set, direction, endpoint, tag }
     }
 }
 
@@ -439,7 +445,9 @@ pub struct ProfileValue {
     pub direction: u8,
     /// Length of the IPv6 prefix; 0: nothing is sent from there.
     pub ipv6_bits: u8,
-    pub _pad: [u8; 3],
+    pub _pad: u8,
+    /// As in [`EndpointData`].
+    pub tag: u16,
 }
 
 /// `QUEUE` by egress port.
@@ -625,7 +633,8 @@ pub struct Scratch {
     pub end: u32,
     /// With [`END_FORWARDED`] the egress port, with [`END_DROPPED`] the reason.
     pub detail: u32,
-    /// Of a packet that leaves in a tunnel: see [`TunnelData`].
+    /// Of a packet that leaves in a tunnel: see [`TunnelData`]. Before that is known: see
+    /// [`origin`](crate::rule::origin), of a packet that came in one, or that many rules are about.
     pub tunnel: u64,
     /// Of its flow, as in an outer header; with `notice`, the longest packet that would have gone.
     pub label: u32,

@@ -46,6 +46,14 @@ impl EndpointId {
     pub const NONE: Self = Self(0);
 }
 
+/// By which rules know some endpoints, `1..=65535`; several may have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointTag(pub u16);
+
+impl EndpointTag {
+    pub const NONE: Self = Self(0);
+}
+
 /// A path policy of one ingress switch, `1..=65535`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyId(pub u32);
@@ -104,6 +112,7 @@ pub struct EndpointEntry {
     pub direction: Direction,
     /// Whose uplink rates hold.
     pub endpoint: EndpointId,
+    pub tag: EndpointTag,
 }
 
 /// An application traffic rule. Key `priority`: one rule a priority, the highest that
@@ -121,6 +130,10 @@ pub struct ClassifierEntry {
     pub dscp: Option<u8>,
     /// What the sender is bound to, by `endpoint` or `gtp_session`.
     pub slice_set: Option<SliceSet>,
+    /// Of the sender; not 0.
+    pub endpoint_tag: Option<EndpointTag>,
+    /// TEID of the GTP-U tunnel that the packet comes in; not 0.
+    pub tunnel_id: Option<u32>,
     pub action: ClassifierAction,
 }
 
@@ -328,6 +341,7 @@ pub struct GtpSessionEntry {
     pub qfis: u64,
     /// Whose uplink rates hold.
     pub endpoint: EndpointId,
+    pub tag: EndpointTag,
 }
 
 /// Key `port`. The virtual queue of an egress port, in bytes on the wire. Without an entry

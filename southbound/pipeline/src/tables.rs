@@ -292,6 +292,7 @@ const SET: &str = "1..=16383: the slice of that id; 16384..: a set of slices";
 const DIRECTION: &str = "0 downlink, 1 uplink";
 const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
 const ENDPOINT: &str = "by which endpoint_meter knows it; 0: it has no rates of its own";
+const TAG: &str = "by which rules know it; 0: none";
 const ADDRESS: &str = "IPv4 as ::ffff:a.b.c.d";
 
 static TABLES: [Table; 15] = [
@@ -318,6 +319,7 @@ static TABLES: [Table; 15] = [
                 param(1, "slice_set", 16, SET),
                 param(2, "direction", 1, DIRECTION),
                 param(3, "endpoint", 16, ENDPOINT),
+                param(4, "tag", 16, TAG),
             ],
             "packets from this source belong to these slices",
         )],
@@ -335,6 +337,8 @@ static TABLES: [Table; 15] = [
             range(5, "destination_port", 16, "TCP, UDP, SCTP"),
             optional(6, "dscp", 6, "of the user's packet"),
             optional(7, "slice_set", 16, "that the sender is bound to"),
+            optional(8, "endpoint_tag", 16, "of the sender, 1..=65535"),
+            optional(9, "tunnel_id", 32, "TEID of the tunnel that it comes in; not 0"),
         ],
         actions: &[
             action(4, "drop", &[], "end here"),
@@ -580,6 +584,7 @@ static TABLES: [Table; 15] = [
                 param(7, "direction", 1, DIRECTION),
                 param(8, "qfis", 64, "bit n: QFI n may be used; 0: any, and none"),
                 param(9, "endpoint", 16, ENDPOINT),
+                param(10, "tag", 16, TAG),
             ],
             "packets in it, of this UE and from this gNB, belong to these slices",
         )],

@@ -27,7 +27,7 @@ ENTRIES = {
     "delivery": ({"slice": "1", "prefix": MAPPED}, "deliver", {"port": "1", "mac": A[2]},
                  {"mac": B[2]}),
     "endpoint": ({"port": "1", "prefix": MAPPED}, "bind", {"slice_set": "1", "direction": "1",
-                 "endpoint": "0"}, {"endpoint": "9"}),
+                 "endpoint": "0", "tag": "0"}, {"endpoint": "9"}),
     "endpoint_meter": ({"slice": "1", "direction": "1", "endpoint": "9"}, "meter_endpoint",
                        {"guaranteed_bps": "1000000", "guaranteed_burst_bytes": "3000",
                         "maximum_bps": "2000000", "maximum_burst_bytes": "3000"},
@@ -35,7 +35,7 @@ ENTRIES = {
     "generation": ({"row": "0"}, "set_generation", {"generation": "7"}, {"generation": "8"}),
     "gtp_session": ({"teid": "9"}, "decapsulate_gtp", {"port": "1", "gnb": "::ffff:192.0.2.2",
                     "ue_ipv4": "167772161", "ue_ipv6": "0", "ue_ipv6_len": "0", "slice_set": "1",
-                    "direction": "1", "qfis": "0", "endpoint": "0"}, {"qfis": "512"}),
+                    "direction": "1", "qfis": "0", "endpoint": "0", "tag": "0"}, {"qfis": "512"}),
     "local_sid": ({"sid": "9"}, "node", {}, {}),
     "n3_address": ({"address": "::ffff:192.0.2.1"}, "end_tunnels", {}, {}),
     "next_hop": ({"node": "9"}, "forward", {"port": "1", "mac": A[2], "backup": "0"},
@@ -87,12 +87,12 @@ def mapped(address, length=32):
     return f"::ffff:{address}/{length + 96}"
 
 
-def endpoint(port, address, mac):
+def endpoint(port, address, mac, tag="0"):
     """Binds it to its port, in the default slice, and delivers to it."""
     prefix = mapped(address)
     return [
         entry("endpoint", "bind", {"port": str(port), "prefix": prefix}, slice_set=SLICE,
-              direction="1", endpoint="0"),
+              direction="1", endpoint="0", tag=tag),
         entry("slice_route", "local", {"slice_set": SLICE, "prefix": prefix}, slice=SLICE,
               endpoint="0"),
         entry("delivery", "deliver", {"slice": SLICE, "prefix": prefix}, port=str(port), mac=mac),
@@ -216,7 +216,7 @@ class Paths(Fabric):
     def runTest(self):
         self.insert([entry("port", "access", {"port": "1"}), entry("port", "fabric", {"port": "2"})])
         self.insert([entry("endpoint", "bind", {"port": "1", "prefix": mapped(A[1])},
-                           slice_set=SLICE, direction="1", endpoint="0")])
+                           slice_set=SLICE, direction="1", endpoint="0", tag="0")])
         self.insert([entry("next_hop", "forward", {"node": str(node)}, port="2", mac=B[2],
                            backup="0") for node in (8, 9, 10)])
         row = policy(5, [(3, [8, 0xe001]), (1, [9, 0xe001])])
@@ -250,6 +250,21 @@ class Rules(Fabric):
                      policy(5, [(1, [8, 0xe001])])])
         entry("classifier", "steer", match, priority=7, policy="5").modify()
         assert self.first_segment(udp(A, B, GATEWAY)) == 8
+
+
+class Tags(Switch):
+    """A rule is about whom the controller has given its tag, and about no tunnel's packets here."""
+
+    def runTest(self):
+        self.insert(entry("port", "access", {"port": str(port)}) for port in (1, 2))
+        self.insert(endpoint(*A, tag="9") + endpoint(*B))
+        self.insert([entry("classifier", "mark", {"endpoint_tag": "9"}, priority=7, dscp="46"),
+                     entry("classifier", "drop", {"tunnel_id": "1"}, priority=8)])
+        for sender, to, dscp in ((A, B, 46), (B, A, 10)):
+            testutils.send_packet(self, sender[0], udp(sender, to, GATEWAY, ip_dscp=10))
+            wanted = udp(sender, (0, to[1], GATEWAY), to[2], ttl=63, ip_dscp=dscp)
+            wanted["Ethernet"].src = GATEWAY
+            testutils.verify_packet(self, wanted, to[0])
 
 
 class Meter(Switch):

@@ -49,6 +49,8 @@ pub(crate) fn rules(
                     destination_ports: one.destination_ports,
                     dscp: one.dscp,
                     slice_set: None,
+                    endpoint_tag: None,
+                    tunnel_id: None,
                     action: match rule.action {
                         RuleAction::Drop => ClassifierAction::Drop,
                         RuleAction::Passthrough => ClassifierAction::Pass,

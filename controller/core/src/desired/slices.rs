@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_pipeline::{
-    DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry, GtpSessionEntry, HookId,
-    PolicyEntry, PolicyId, RouteAction, SliceId, SliceRouteEntry, SliceSet,
+    DeliveryEntry, Direction, EndpointEntry, EndpointId, EndpointTag, Entry, GtpSessionEntry,
+    HookId, PolicyEntry, PolicyId, RouteAction, SliceId, SliceRouteEntry, SliceSet,
 };
 use selvedge_slices::{Endpoint, ObjectName, Side};
 use selvedge_topology::NodeName;
@@ -178,12 +178,20 @@ fn bind(member: &Member<'_>, numbers: &mut Numbers, table: &mut Table) -> Result
                 direction,
                 qfis,
                 endpoint,
+                tag: EndpointTag::NONE,
             })),
         );
     }
     for prefix in member.prefixes.iter().copied() {
         if n3.is_none() {
-            let entry = EndpointEntry { port, prefix, slice_set, direction, endpoint };
+            let entry = EndpointEntry {
+                port,
+                prefix,
+                slice_set,
+                direction,
+                endpoint,
+                tag: EndpointTag::NONE,
+            };
             put(table, Entry::Endpoint(entry));
         }
         for slice in slices.iter().copied() {

@@ -274,6 +274,8 @@ fn asks_for(rule: &Rule, entry: &ClassifierEntry) -> bool {
         && one(&rule.destination_ports, entry.destination_ports)
         && one(&rule.dscps, entry.dscp)
         && entry.slice_set.is_none()
+        && entry.endpoint_tag.is_none()
+        && entry.tunnel_id.is_none()
         && rule.action == Some(entry.action)
 }
 

@@ -351,6 +351,8 @@ fn planted_defects_are_found() {
                 destination_ports: None,
                 dscp: None,
                 slice_set: None,
+                endpoint_tag: None,
+                tunnel_id: None,
                 action: ClassifierAction::Drop,
             }));
             table(tables, "s1").insert(entry);

@@ -163,6 +163,8 @@ fn only_what_packets_see_at_once_is_taken_for_it() {
             destination_ports: None,
             dscp: None,
             slice_set: Some(SliceSet(3)),
+            endpoint_tag: None,
+            tunnel_id: None,
             action,
         }))
     };

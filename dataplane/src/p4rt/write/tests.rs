@@ -34,6 +34,8 @@ fn rule(priority: u32, dscp: Option<u8>, action: ClassifierAction) -> Entry {
         destination_ports: None,
         dscp,
         slice_set: None,
+        endpoint_tag: None,
+        tunnel_id: None,
         action,
     }))
 }

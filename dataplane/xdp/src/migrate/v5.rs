@@ -126,7 +126,7 @@ unsafe impl Plain for SessionValue {}
 impl From<EndpointValue> for Endpoint {
     fn from(value: EndpointValue) -> Self {
         let direction = Direction::parse(value.direction);
-        Self { slice_set: value.slice_set, direction, endpoint: 0 }
+        Self { slice_set: value.slice_set, direction, endpoint: 0, tag: 0 }
     }
 }
 
@@ -213,6 +213,7 @@ fn sessions(old: &OldMaps, new: &Arc<Maps>) -> Result<(), Error> {
             direction: Direction::parse(value.direction),
             qfis: value.qfis,
             endpoint: 0,
+            tag: 0,
         };
         table.put(teid, &session)?;
     }

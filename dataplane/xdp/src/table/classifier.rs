@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use selvedge_ebpf_common::rule::{
     MAX_RULE_NODES, RULE_ANY, RULE_DROP, RULE_MARK, RULE_NAMES_DESTINATION_PORT,
-    RULE_NAMES_SOURCE_PORT, RULE_PASS, RULE_SET_SLICE, RULE_STEER, RuleValue, rule_fields,
-    slice_set_of,
+    RULE_NAMES_SOURCE_PORT, RULE_NAMES_TAG, RULE_NAMES_TEID, RULE_PASS, RULE_SET_SLICE, RULE_STEER,
+    RuleValue, rule_fields, slice_set_of,
 };
 use selvedge_ebpf_common::value::{ConfigValue, rules_in_force};
 use selvedge_ebpf_common::{MAX_RULES, MAX_SLICE_ID};
@@ -37,6 +37,10 @@ pub struct Rule {
     pub dscp: Option<u8>,
     /// Of the endpoint or the PDU session.
     pub slice_set: Option<u16>,
+    /// Of who sends the packet.
+    pub tag: Option<u16>,
+    /// Of the tunnel that it came in.
+    pub teid: Option<u32>,
     pub action: RuleAction,
 }
 
@@ -189,6 +193,12 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
     if let Some(set) = rule.slice_set {
         within("slice set", set, 1, u16::MAX.into())?;
     }
+    if let Some(tag) = rule.tag {
+        within("tag", tag, 1, u16::MAX.into())?;
+    }
+    if let Some(teid) = rule.teid {
+        within("teid", teid, 1, u32::MAX.into())?;
+    }
     let (action, argument) = match rule.action {
         RuleAction::Drop => (RULE_DROP, 0),
         RuleAction::Pass => (RULE_PASS, 0),
@@ -207,11 +217,11 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
     };
     let (source, source_mask, source_bits) = words(rule.source);
     let (destination, destination_mask, destination_bits) = words(rule.destination);
-    let mut ports = 0;
-    let mut range = |names: u8, field: &'static str, range: Option<[u16; 2]>| {
+    let mut names = 0;
+    let mut range = |name: u8, field: &'static str, range: Option<[u16; 2]>| {
         let Some([first, last]) = range else { return Ok((0, 0, [0, u16::MAX])) };
         within(field, last, first.into(), u16::MAX.into())?;
-        ports |= names;
+        names |= name;
         if first == last {
             return Ok((u32::from(first), u32::from(u16::MAX), [first, last]));
         }
@@ -222,7 +232,8 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
     let (to, to_mask, destination_ports) =
         range(RULE_NAMES_DESTINATION_PORT, "last destination port", rule.destination_ports)?;
     // A packet without ports matches no rule that names one.
-    let needs_ports = ports != 0;
+    let needs_ports = names != 0;
+    names |= rule.tag.map_or(0, |_| RULE_NAMES_TAG) | rule.teid.map_or(0, |_| RULE_NAMES_TEID);
     let fields = [(rule.protocol, 0xff), (rule.dscp, 0x3f)];
     let [(protocol, protocol_mask), (dscp, dscp_mask)] =
         fields.map(|(field, mask)| field.map_or((0, 0), |value| (value, mask)));
@@ -242,8 +253,9 @@ fn encode(priority: u32, rule: &Rule) -> Result<RuleValue, Error> {
         action,
         source_bits,
         destination_bits,
-        ports,
-        _pad: [0; 6],
+        names,
+        tag: rule.tag.unwrap_or(0),
+        teid: rule.teid.unwrap_or(0),
     })
 }
 
@@ -256,7 +268,8 @@ fn decode(rule: &RuleValue) -> Rule {
     };
     let names_set = slice_set_of(rule.fields_mask & !(0xff << 16)) != 0;
     let dscp = |argument: u16| u8::try_from(argument & 0x3f).expect("six bits");
-    let ports = |names: u8, range: [u16; 2]| (rule.ports & names != 0).then_some(range);
+    let names = |name: u8| rule.names & name != 0;
+    let ports = |name: u8, range: [u16; 2]| names(name).then_some(range);
     Rule {
         source: prefix(rule.source, rule.source_bits),
         destination: prefix(rule.destination, rule.destination_bits),
@@ -265,6 +278,8 @@ fn decode(rule: &RuleValue) -> Rule {
         destination_ports: ports(RULE_NAMES_DESTINATION_PORT, rule.destination_ports),
         dscp: byte(16, 0x3f),
         slice_set: names_set.then(|| slice_set_of(rule.fields)),
+        tag: names(RULE_NAMES_TAG).then_some(rule.tag),
+        teid: names(RULE_NAMES_TEID).then_some(rule.teid),
         action: match rule.action {
             RULE_PASS => RuleAction::Pass,
             RULE_SET_SLICE => RuleAction::SetSlice(rule.argument),
@@ -288,6 +303,8 @@ mod tests {
             destination_ports: None,
             dscp: None,
             slice_set: None,
+            tag: None,
+            teid: None,
             action: RuleAction::Drop,
         }
     }
@@ -311,6 +328,9 @@ mod tests {
             Rule { action: RuleAction::Steer(1), dscp: Some(63), slice_set: Some(1), ..rule() },
             Rule { action: RuleAction::Steer(0xffff), protocol: Some(0xff), ..rule() },
             Rule { action: RuleAction::Pass, source_ports: Some([1, 1]), ..rule() },
+            Rule { tag: Some(1), ..rule() },
+            Rule { teid: Some(u32::MAX), slice_set: Some(3), ..rule() },
+            Rule { teid: Some(1), tag: Some(u16::MAX), source_ports: Some([1, 2]), ..rule() },
         ];
         for case in cases {
             assert_eq!(decode(&encode(7, &case).unwrap()), case);
@@ -332,5 +352,9 @@ mod tests {
         assert!(matches!(encode(1, &steer), Err(Error::Range { field: "policy", .. })));
         let set = Rule { slice_set: Some(0), ..rule() };
         assert!(matches!(encode(1, &set), Err(Error::Range { field: "slice set", .. })));
+        let tag = Rule { tag: Some(0), ..rule() };
+        assert!(matches!(encode(1, &tag), Err(Error::Range { field: "tag", .. })));
+        let teid = Rule { teid: Some(0), ..rule() };
+        assert!(matches!(encode(1, &teid), Err(Error::Range { field: "teid", .. })));
     }
 }

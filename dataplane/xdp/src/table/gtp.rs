@@ -144,6 +144,8 @@ pub struct Session {
     pub qfis: u64,
     /// Of [`EndpointMeterTable`](super::EndpointMeterTable); 0: it has no rates of its own.
     pub endpoint: u16,
+    /// Of the UE in rules; 0: none.
+    pub tag: u16,
 }
 
 /// By TEID.
@@ -165,7 +167,8 @@ impl Session {
             port: self.port as u8, // checked above
             direction: self.direction as u8,
             ipv6_bits: ipv6.map_or(0, |net| net.prefix_len()),
-            _pad: [0; 3],
+            _pad: 0,
+            tag: self.tag,
         };
         let prefix = ipv6.map_or(NOBODY, |net| words(net.addr()));
         Ok((prefix, self.ue_ipv4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())), profile))
@@ -186,6 +189,7 @@ impl Session {
             direction: Direction::parse(profile.direction),
             qfis: profile.qfis,
             endpoint,
+            tag: profile.tag,
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub direction: Direction,
     /// Of [`EndpointMeterTable`](super::EndpointMeterTable); 0: it has no rates of its own.
     pub endpoint: u16,
+    /// Of it in rules; 0: none.
+    pub tag: u16,
 }
 
 /// Of a destination in a slice set.
@@ -88,13 +90,13 @@ impl Row for Endpoint {
     }
 
     fn pack(&self, _maps: &Maps) -> Result<u64, Error> {
-        let (slice_set, endpoint) = (self.slice_set, self.endpoint);
-        Ok(EndpointData { slice_set, direction: self.direction as u8, endpoint }.pack())
+        let Self { slice_set, endpoint, tag, .. } = *self;
+        Ok(EndpointData { slice_set, direction: self.direction as u8, endpoint, tag }.pack())
     }
 
     fn unpack(_maps: &Maps, data: u64) -> Self {
-        let EndpointData { slice_set, direction, endpoint } = EndpointData::unpack(data);
-        Self { slice_set, direction: Direction::parse(direction), endpoint }
+        let EndpointData { slice_set, direction, endpoint, tag } = EndpointData::unpack(data);
+        Self { slice_set, direction: Direction::parse(direction), endpoint, tag }
     }
 
     fn exact(maps: &Maps) -> &Mutex<Addresses> {

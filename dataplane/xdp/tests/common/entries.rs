@@ -22,8 +22,12 @@ pub fn put(switch: &Switch, entry: &Entry) {
             switch.port.put(e.port.0, &kind)
         }
         Entry::Endpoint(e) => {
-            let (direction, endpoint) = (direction(e.direction), e.endpoint.0);
-            let value = xdp::Endpoint { slice_set: e.slice_set.0, direction, endpoint };
+            let value = xdp::Endpoint {
+                slice_set: e.slice_set.0,
+                direction: direction(e.direction),
+                endpoint: e.endpoint.0,
+                tag: e.tag.0,
+            };
             switch.endpoint.put((e.port.0, e.prefix), &value)
         }
         Entry::Classifier(e) => {
@@ -44,6 +48,8 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 destination_ports: e.destination_ports,
                 dscp: e.dscp,
                 slice_set: e.slice_set.map(|set| set.0),
+                tag: e.endpoint_tag.map(|tag| tag.0),
+                teid: e.tunnel_id,
                 action,
             };
             switch.classifier.put(e.priority, &rule)
@@ -136,6 +142,7 @@ pub fn put(switch: &Switch, entry: &Entry) {
                 direction: direction(e.direction),
                 qfis: e.qfis,
                 endpoint: e.endpoint.0,
+                tag: e.tag.0,
             };
             switch.session.put(e.teid, &value)
         }

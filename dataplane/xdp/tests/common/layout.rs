@@ -11,10 +11,10 @@ use aya::programs::{Xdp, XdpMode};
 use selvedge_pipeline::entry::FUNCTION_UDT46;
 use selvedge_pipeline::{
     BackupEntry, Class, ClassifierAction, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry,
-    EndpointId, Entry, GenerationEntry, GtpSessionEntry, HookId, LocalSidAction, LocalSidEntry,
-    N3AddressEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId, PortEntry, PortId,
-    PortKind, PortQueueEntry, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet,
-    Tunnel,
+    EndpointId, EndpointTag, Entry, GenerationEntry, GtpSessionEntry, HookId, LocalSidAction,
+    LocalSidEntry, N3AddressEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId,
+    PortEntry, PortId, PortKind, PortQueueEntry, RouteAction, SliceId, SliceMeterEntry,
+    SliceRouteEntry, SliceSet, Tunnel,
 };
 
 /// Hosts at `p1` and `p2`, which are ports 1 and 2.
@@ -34,7 +34,14 @@ pub fn entries() -> Vec<Entry> {
     let port = |port, kind| Entry::Port(PortEntry { port: PortId(port), kind });
     let endpoint = |port, prefix| {
         let (port, direction, endpoint) = (PortId(port), Direction::Uplink, EndpointId::NONE);
-        Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
+        Entry::Endpoint(EndpointEntry {
+            port,
+            prefix,
+            slice_set,
+            direction,
+            endpoint,
+            tag: EndpointTag::NONE,
+        })
     };
     let route = |prefix, action| {
         let endpoint = EndpointId::NONE;
@@ -68,6 +75,8 @@ pub fn entries() -> Vec<Entry> {
             destination_ports: Some([5001, 5003]),
             dscp: Some(46),
             slice_set: None,
+            endpoint_tag: None,
+            tunnel_id: None,
             action: ClassifierAction::SetSlice(SliceId(9)),
         })),
         route(net("10.1.0.11/32"), RouteAction::Local),
@@ -122,6 +131,7 @@ pub fn entries() -> Vec<Entry> {
             direction: Direction::Uplink,
             qfis: 1 << 9,
             endpoint: EndpointId::NONE,
+            tag: EndpointTag::NONE,
         })),
     ];
     entries.sort();

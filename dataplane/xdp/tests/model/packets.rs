@@ -90,6 +90,7 @@ const PREFIXES: [&str; 11] = [
 ];
 const SETS: [u16; 4] = [1, 2, 3, 0xffff];
 const SLICES: [u16; 3] = [1, 2, 16_383];
+const TAGS: [u16; 5] = [0, 0, 1, 2, 0xffff];
 const ENDPOINTS: [u16; 4] = [0, 0, 1, 65_535];
 const POLICIES: [u32; 6] = [1, 2, 3, 4, 5, 65_535];
 /// The last four are at the ends of what the programs have slots for.
@@ -141,6 +142,8 @@ fn any_rule(priority: u32, action: ClassifierAction) -> ClassifierEntry {
         destination_ports: None,
         dscp: None,
         slice_set: None,
+        endpoint_tag: None,
+        tunnel_id: None,
         action,
     }
 }
@@ -161,6 +164,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             slice_set: SliceSet(random.of(&SETS)),
             direction: direction(random),
             endpoint: EndpointId(random.of(&ENDPOINTS)),
+            tag: EndpointTag(random.of(&TAGS)),
         }));
     }
     let rules = match random.below(40) {
@@ -178,6 +182,8 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
             destination_ports: optional(random, 40, |r| r.of(&[[1, 1], [2, 2], [2, 9], [0, 80]])),
             dscp: optional(random, 20, |r| r.of(&[0, 46])),
             slice_set: optional(random, 20, |r| SliceSet(r.of(&SETS))),
+            endpoint_tag: optional(random, 15, |r| EndpointTag(r.of(&[1, 2, 0xffff]))),
+            tunnel_id: optional(random, 15, |r| r.of(&SESSIONS).0),
             action: random.of(&[
                 ClassifierAction::Drop,
                 ClassifierAction::Pass,
@@ -346,6 +352,7 @@ fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
                 slice_set: SliceSet(random.of(&SETS)),
                 direction: Direction::Uplink,
                 endpoint: EndpointId(random.of(&ENDPOINTS)),
+                tag: EndpointTag(random.of(&TAGS)),
             }));
         }
         if random.chance(90) {
@@ -359,6 +366,7 @@ fn n3(random: &mut Random, entries: &mut Vec<Entry>) {
                 direction: random.of(&[Direction::Uplink, Direction::Downlink]),
                 qfis: random.of(&[0, 0, 1 << 5, u64::MAX, 1 << 63 | 1 << 5]),
                 endpoint: EndpointId(random.of(&ENDPOINTS)),
+                tag: EndpointTag(random.of(&TAGS)),
             })));
         }
     }

@@ -271,6 +271,7 @@ fn round(bed: &Bed, seed: u64, met: &mut [usize; 6]) {
                 slice_set: SliceSet(id),
                 direction: Direction::Uplink,
                 endpoint: EndpointId(id),
+                tag: EndpointTag::NONE,
             }),
             Entry::SliceRoute(route("0.0.0.0/0", RouteAction::Policy(PolicyId(1)))),
             Entry::SliceRoute(route("10.9.0.0/16", RouteAction::Local)),

@@ -2,7 +2,7 @@
 //! delivered or encapsulated.
 
 use aya_ebpf::programs::XdpContext;
-use selvedge_ebpf_common::rule::{RULE_DROP, RULE_MARK, RULE_SET_SLICE, RULE_STEER};
+use selvedge_ebpf_common::rule::{self, RULE_DROP, RULE_MARK, RULE_SET_SLICE, RULE_STEER};
 use selvedge_ebpf_common::value::{
     ConfigValue, MAX_PATHS, PortValue, SEVERAL, flow_bucket, way_port,
 };
@@ -165,7 +165,7 @@ fn ingress(
     version: u8,
 ) -> Step {
     let (mut slice_set, mut direction) = (state.slice_set(), state.direction());
-    let mut endpoint = state.endpoint();
+    let (mut endpoint, mut origin) = (state.endpoint(), state.tunnel());
     let from_tunnel = slice_set != 0;
     if !from_tunnel {
         let Some(bound) = lookup::endpoint(config, state.port(), inner.source, version) else {
@@ -177,6 +177,7 @@ fn ingress(
             return Err(drop::SPOOFED_SOURCE);
         };
         (slice_set, direction, endpoint) = (bound.slice_set, bound.direction, bound.endpoint);
+        origin = rule::origin(0, bound.tag);
     }
     if !routable(inner.destination, version) {
         return of_link(ctx, state);
@@ -188,7 +189,7 @@ fn ingress(
         };
     }
     let mut steered = 0;
-    match classify::rule(config, state, &inner, slice_set) {
+    match classify::rule(config, state, &inner, slice_set, origin) {
         Found::Rule(rule) => match rule.action {
             RULE_DROP => return Err(drop::CLASSIFIER_DROP),
             RULE_SET_SLICE => slice_set = rule.argument,

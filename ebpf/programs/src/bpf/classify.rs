@@ -31,7 +31,13 @@ pub(super) enum Found {
 }
 
 #[inline(always)]
-pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet, slice_set: u16) -> Found {
+pub(super) fn rule(
+    config: &ConfigValue,
+    state: State,
+    packet: &Packet,
+    slice_set: u16,
+    origin: u64,
+) -> Found {
     let seen = state.classified();
     if seen != 0 {
         // 1: none; else the place of a rule, plus 2.
@@ -51,9 +57,9 @@ pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet, slice_se
     let [s0, s1, d0, d1] = [source[0], source[1], destination[0], destination[1]];
     let [s0, s1, d0, d1] = [s0, s1, d0, d1].map(u64::swap_bytes);
     // Of zeros the compiler would make a call of memset, byte by byte.
-    let words: RuleWords = [s0, s1, d0, d1, fields, fields, fields, fields];
+    let words: RuleWords = [s0, s1, d0, d1, fields, origin, fields, fields];
     let Some(end) = reach(bank * MAX_RULE_NODES, &words, node) else { return Found::None };
-    let matches = |number| is_match(bank, number, packet, fields);
+    let matches = |number| is_match(bank, number, packet, fields, origin);
     let seen = match end.is_list() {
         true => scan(end.base(), FEW, node, matches),
         false => scan_leaf(end, matches),
@@ -66,6 +72,7 @@ pub(super) fn rule(config: &ConfigValue, state: State, packet: &Packet, slice_se
         },
         Scan::More(place) if place != 0 => {
             state.set_classified(u64::from(place) << 32 | u64::from(slice_set));
+            state.set_tunnel(origin);
             Found::Later
         }
         Scan::More(_) | Scan::End => Found::None,
@@ -84,9 +91,9 @@ fn node(index: u32) -> Option<RuleNode> {
 }
 
 #[inline(always)]
-fn is_match(bank: u32, number: u32, packet: &Packet, fields: u64) -> bool {
+fn is_match(bank: u32, number: u32, packet: &Packet, fields: u64, origin: u64) -> bool {
     let rule = RULE.get(bank * MAX_RULES + number);
-    rule.is_some_and(|rule| rule.matches(packet.source, packet.destination, fields))
+    rule.is_some_and(|rule| rule.matches(packet.source, packet.destination, fields, origin))
 }
 
 /// The rest of a long list.
@@ -108,8 +115,8 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
 fn rest(ctx: &XdpContext, state: State, inner: &Packet) -> Step {
     let (place, slice_set) = ((state.classified() >> 32) as u32, state.classified() as u16);
     let bank = u32::from(place >= MAX_RULE_NODES);
-    let fields = fields(inner, slice_set);
-    let seen = scan(place, MANY, node, |number| is_match(bank, number, inner, fields));
+    let (fields, origin) = (fields(inner, slice_set), state.tunnel());
+    let seen = scan(place, MANY, node, |number| is_match(bank, number, inner, fields, origin));
     let (known, stage) = match seen {
         Scan::Found(number) => (u64::from(bank * MAX_RULES + number) + 2, STAGE_ACCESS_ON),
         Scan::End => (1, STAGE_ACCESS_ON),

@@ -8,6 +8,7 @@
 //! the addresses, the TEID and the inner source have to agree with the session.
 
 use aya_ebpf::programs::XdpContext;
+use selvedge_ebpf_common::rule::origin;
 use selvedge_ebpf_common::value::SessionData;
 use selvedge_ebpf_common::{GATEWAY_MAC, GTP_ANSWERS_PER_SECOND, STAGE_ACCESS, drop, mac_word};
 use selvedge_ebpf_parse::gtp::{
@@ -169,6 +170,7 @@ fn uplink(
     state.set_slice_set(profile.slice_set);
     state.set_direction(profile.direction);
     state.set_endpoint(session.endpoint);
+    state.set_tunnel(origin(message.teid, profile.tag));
     jump(ctx, STAGE_ACCESS)
 }
 

@@ -102,6 +102,7 @@ pub(super) fn run(ctx: &XdpContext, state: State) -> Step {
     state.set_kind(PORT_ACCESS);
     state.set_direction(state.direction() ^ 1);
     state.set_endpoint(0);
+    state.set_tunnel(0);
     state.set_slice(0);
     state.set_fresh(0);
     state.set_transport(0);

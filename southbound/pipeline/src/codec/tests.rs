@@ -55,8 +55,9 @@ fn session() -> impl Strategy<Value = Entry> {
         ipv6().prop_map(|v6| (None, Some(v6))),
         (ipv4(), ipv6()).prop_map(|(v4, v6)| (Some(v4), Some(v6))),
     ];
-    (1u32.., port(), address(), ue, slice_set(), direction(), (any::<u64>(), endpoint())).prop_map(
-        |(teid, port, gnb, (ue_ipv4, ue_ipv6), slice_set, direction, (qfis, endpoint))| {
+    let more = (any::<u64>(), endpoint(), tag());
+    (1u32.., port(), address(), ue, slice_set(), direction(), more).prop_map(
+        |(teid, port, gnb, (ue_ipv4, ue_ipv6), slice_set, direction, (qfis, endpoint, tag))| {
             Entry::GtpSession(Box::new(GtpSessionEntry {
                 teid,
                 port,
@@ -67,6 +68,7 @@ fn session() -> impl Strategy<Value = Entry> {
                 direction,
                 qfis,
                 endpoint,
+                tag,
             }))
         },
     )
@@ -74,6 +76,10 @@ fn session() -> impl Strategy<Value = Entry> {
 
 fn endpoint() -> impl Strategy<Value = EndpointId> {
     any::<u16>().prop_map(EndpointId)
+}
+
+fn tag() -> impl Strategy<Value = EndpointTag> {
+    any::<u16>().prop_map(EndpointTag)
 }
 
 fn port() -> impl Strategy<Value = PortId> {
@@ -120,9 +126,11 @@ fn classifier() -> impl Strategy<Value = Entry> {
         option::of(range.prop_filter("says None", |range| *range != [0, u16::MAX]))
     };
     let ports = (range(), range());
-    let more = (option::of(0u8..64), option::of(slice_set()));
+    let tag = option::of((1u16..).prop_map(EndpointTag));
+    let more = (option::of(0u8..64), option::of(slice_set()), tag, option::of(1u32..));
     (1..=i32::MAX as u32, rule_net(), rule_net(), any::<Option<u8>>(), ports, more, action)
-        .prop_map(|(priority, source, destination, protocol, ports, (dscp, slice_set), action)| {
+        .prop_map(|(priority, source, destination, protocol, ports, more, action)| {
+            let (dscp, slice_set, endpoint_tag, tunnel_id) = more;
             Entry::Classifier(Box::new(ClassifierEntry {
                 priority,
                 source,
@@ -132,6 +140,8 @@ fn classifier() -> impl Strategy<Value = Entry> {
                 destination_ports: ports.1,
                 dscp,
                 slice_set,
+                endpoint_tag,
+                tunnel_id,
                 action,
             }))
         })
@@ -150,9 +160,9 @@ fn entry() -> impl Strategy<Value = Entry> {
     let route = prop_oneof![Just(RouteAction::Local), policy().prop_map(RouteAction::Policy)];
     prop_oneof![
         (port(), kind).prop_map(|(port, kind)| Entry::Port(PortEntry { port, kind })),
-        (port(), net(), slice_set(), direction(), endpoint()).prop_map(
-            |(port, prefix, slice_set, direction, endpoint)| {
-                Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint })
+        (port(), net(), slice_set(), direction(), endpoint(), tag()).prop_map(
+            |(port, prefix, slice_set, direction, endpoint, tag)| {
+                Entry::Endpoint(EndpointEntry { port, prefix, slice_set, direction, endpoint, tag })
             }
         ),
         classifier(),
@@ -582,6 +592,7 @@ fn what_cannot_be_written_down() {
             slice_set: SliceSet(1),
             direction: Direction::Uplink,
             endpoint: EndpointId::NONE,
+            tag: EndpointTag::NONE,
         })
     };
     let rule = |priority, source: &str| {
@@ -594,6 +605,8 @@ fn what_cannot_be_written_down() {
             destination_ports: None,
             dscp: None,
             slice_set: None,
+            endpoint_tag: None,
+            tunnel_id: None,
             action: ClassifierAction::Drop,
         }))
     };
@@ -623,6 +636,7 @@ fn what_cannot_be_written_down() {
             direction: Direction::Uplink,
             qfis: 0,
             endpoint: EndpointId::NONE,
+            tag: EndpointTag::NONE,
         }))
     };
     let n3 = |text: &str| Entry::N3Address(N3AddressEntry { address: text.parse().unwrap() });
@@ -694,6 +708,8 @@ fn a_rule_of_another_match_is_another_rule() {
             destination_ports: None,
             dscp: None,
             slice_set: None,
+            endpoint_tag: None,
+            tunnel_id: None,
             action: ClassifierAction::Pass,
         }))
     };

@@ -20,6 +20,7 @@ struct Range {
 
 const PORT: Range = Range { min: 1, max: 255, text: "1..=255" };
 const ENDPOINT: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
+const TAG: Range = Range { min: 1, max: 65_535, text: "1..=65535" };
 const BACKUP: Range = Range { min: 1, max: 127, text: "1..=127" };
 const BACKUP_OR_NONE: Range = Range { min: 0, max: 127, text: "0..=127" };
 const NODE: Range = Range { min: 1, max: 4095, text: "1..=4095" };
@@ -98,6 +99,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
             direction: direction(row.param("direction", &BIT)?),
             endpoint: row.endpoint_param()?,
+            tag: row.tag_param()?,
         }),
         Key::Classifier(priority) => Entry::Classifier(Box::new(ClassifierEntry {
             priority,
@@ -108,6 +110,8 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             destination_ports: row.ports("destination_port"),
             dscp: row.optional("dscp", &DSCP)?.map(|value| value as u8),
             slice_set: row.optional("slice_set", &SLICE_SET)?.map(|set| SliceSet(set as u16)),
+            endpoint_tag: row.optional("endpoint_tag", &TAG)?.map(|tag| EndpointTag(tag as u16)),
+            tunnel_id: row.optional("tunnel_id", &TEID)?.map(|teid| teid as u32),
             action: match action {
                 "drop" => ClassifierAction::Drop,
                 "pass" => ClassifierAction::Pass,
@@ -213,6 +217,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 direction: direction(row.param("direction", &BIT)?),
                 qfis: row.param("qfis", &U64)? as u64,
                 endpoint: row.endpoint_param()?,
+                tag: row.tag_param()?,
             }))
         }
         Key::EndpointMeter(slice, direction, endpoint) => {
@@ -246,6 +251,7 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("endpoint", &U16, e.endpoint.0)?;
+            row.param("tag", &U16, e.tag.0)?;
         }
         Entry::Classifier(e) => {
             row.priority(e.priority)?;
@@ -256,6 +262,8 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.ports("destination_port", e.destination_ports)?;
             row.optional("dscp", &DSCP, e.dscp)?;
             row.optional("slice_set", &SLICE_SET, e.slice_set.map(|set| set.0))?;
+            row.optional("endpoint_tag", &TAG, e.endpoint_tag.map(|tag| tag.0))?;
+            row.optional("tunnel_id", &TEID, e.tunnel_id)?;
             match e.action {
                 ClassifierAction::Drop => row.action("drop"),
                 ClassifierAction::Pass => row.action("pass"),
@@ -396,6 +404,7 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("qfis", &U64, e.qfis)?;
             row.param("endpoint", &U16, e.endpoint.0)?;
+            row.param("tag", &U16, e.tag.0)?;
         }
         Entry::EndpointMeter(e) => {
             row.exact("slice", &SLICE, e.slice.0)?;
@@ -565,6 +574,10 @@ impl Row {
 
     fn endpoint_param(&self) -> Result<EndpointId, CodecError> {
         Ok(EndpointId(self.param("endpoint", &U16)? as u16))
+    }
+
+    fn tag_param(&self) -> Result<EndpointTag, CodecError> {
+        Ok(EndpointTag(self.param("tag", &U16)? as u16))
     }
 
     fn port_param(&self) -> Result<PortId, CodecError> {

@@ -7,12 +7,13 @@ use super::{
     Run, Seen, Step, Verdict,
     fabric::Link,
     frame::{self, Outer, Packet, Version},
-    icmp::{Notice, Sender, Told},
+    icmp::{Bound, Notice, Sender, Told},
     wire::{self, Profile},
 };
 use crate::{
-    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, EndpointId, PortId,
-    RouteAction, SliceId, SliceMeterEntry, SliceSet, TableKind, entry::gateway, paths, prefix,
+    ClassifierAction, ClassifierEntry, Direction, DropReason, EndpointEntry, EndpointId,
+    EndpointTag, PortId, RouteAction, SliceId, SliceMeterEntry, SliceSet, TableKind,
+    entry::gateway, paths, prefix,
 };
 
 const ICMPV6: u8 = 58;
@@ -51,12 +52,7 @@ impl Run<'_> {
 
     /// A UE's packet out of its tunnel, or one of this switch's own. What a link's neighbors ask has
     /// no meaning there, and what is the core's own is not for UEs.
-    pub(super) fn carried(
-        &mut self,
-        frame: &[u8],
-        packet: Packet,
-        of: (SliceSet, Direction, EndpointId),
-    ) -> Step {
+    pub(super) fn carried(&mut self, frame: &[u8], packet: Packet, bound: Bound) -> Step {
         let discovery = packet.protocol == ICMPV6
             && packet.version == Version::V6
             && packet.bytes.get(wire::IPV6_LEN).is_some_and(|t| NEIGHBOR_DISCOVERY.contains(t));
@@ -67,7 +63,7 @@ impl Run<'_> {
         if self.switch.is_n3(packet.destination) {
             return Err(DropReason::CoreAddress);
         }
-        let sender = Sender::Elsewhere(frame::ethernet_source(frame)?, of);
+        let sender = Sender::Elsewhere(frame::ethernet_source(frame)?, bound);
         self.enter(frame, packet, sender)
     }
 
@@ -114,12 +110,14 @@ impl Run<'_> {
 
     /// B.4 to B.10.
     fn ingress(&mut self, frame: &[u8], mut packet: Packet, sender: Sender<'_>) -> Step {
-        let (mut slice_set, direction, sends) = match sender {
-            Sender::Elsewhere(_, of) => of,
+        let bound = match sender {
+            Sender::Elsewhere(_, bound) => bound,
             Sender::Here(port, frame) => {
                 let nobody = packet.source == Ipv4Addr::UNSPECIFIED;
                 match self.bound(port, frame, packet.source)? {
-                    Some(bound) => (bound.slice_set, bound.direction, bound.endpoint),
+                    Some(EndpointEntry { slice_set, direction, endpoint, tag, .. }) => {
+                        Bound { slice_set, direction, endpoint, tag, tunnel: None }
+                    }
                     None if nobody => return dhcp(&packet),
                     None => return Err(DropReason::SpoofedSource),
                 }
@@ -143,7 +141,8 @@ impl Run<'_> {
         packet.decrement_hop_limit();
 
         let mut rules = self.switch.rules();
-        let rule = rules.find(|rule| matches(rule, &packet, slice_set)).copied();
+        let rule = rules.find(|rule| matches(rule, &packet, &bound)).copied();
+        let Bound { mut slice_set, direction, .. } = bound;
         let mut steered = None;
         if let Some(rule) = rule {
             let detail = match rule.action {
@@ -155,7 +154,7 @@ impl Run<'_> {
             };
             self.hit(
                 TableKind::Classifier,
-                flow(&packet),
+                flow(&packet, &bound),
                 format_args!("rule {}: {detail}", rule.priority),
             );
             match rule.action {
@@ -185,7 +184,10 @@ impl Run<'_> {
             key,
             format_args!("{}: slice {}, {target}", route.prefix, route.slice.0),
         );
-        let endpoint = if direction == Direction::Uplink { sends } else { route.endpoint };
+        let endpoint = match direction {
+            Direction::Uplink => bound.endpoint,
+            Direction::Downlink => route.endpoint,
+        };
         self.endpoint_meter(route.slice, direction, endpoint);
         let profile = self.meter(route.slice, direction).unwrap_or(Profile::BEST_EFFORT);
 
@@ -454,7 +456,7 @@ pub(super) fn routable(address: IpAddr) -> bool {
     }
 }
 
-fn matches(rule: &ClassifierEntry, packet: &Packet, slice_set: SliceSet) -> bool {
+fn matches(rule: &ClassifierEntry, packet: &Packet, bound: &Bound) -> bool {
     let any = |prefix: Option<ipnet::IpNet>, address| {
         prefix.is_none_or(|prefix| prefix::contains(prefix, address))
     };
@@ -467,18 +469,26 @@ fn matches(rule: &ClassifierEntry, packet: &Packet, slice_set: SliceSet) -> bool
         && port(rule.source_ports, packet.ports.map(|(source, _)| source))
         && port(rule.destination_ports, packet.ports.map(|(_, destination)| destination))
         && rule.dscp.is_none_or(|dscp| dscp == packet.traffic_class() >> 2)
-        && rule.slice_set.is_none_or(|set| set == slice_set)
+        && rule.slice_set.is_none_or(|set| set == bound.slice_set)
+        && rule.endpoint_tag.is_none_or(|tag| tag == bound.tag)
+        && rule.tunnel_id.is_none_or(|teid| Some(teid) == bound.tunnel)
 }
 
-fn flow(packet: &Packet) -> String {
+fn flow(packet: &Packet, bound: &Bound) -> String {
     let Packet { source, destination, protocol, .. } = packet;
     let dscp = packet.traffic_class() >> 2;
-    match packet.ports {
-        Some((from, to)) => format!(
-            "{source} port {from} -> {destination} port {to}, protocol {protocol}, dscp {dscp}"
-        ),
-        None => format!("{source} -> {destination}, protocol {protocol}, dscp {dscp}"),
+    let mut flow = match packet.ports {
+        Some((from, to)) => format!("{source} port {from} -> {destination} port {to}"),
+        None => format!("{source} -> {destination}"),
+    };
+    flow += &format!(", protocol {protocol}, dscp {dscp}");
+    if bound.tag != EndpointTag::NONE {
+        flow += &format!(", tag {}", bound.tag.0);
     }
+    if let Some(teid) = bound.tunnel {
+        flow += &format!(", tunnel {teid:#x}");
+    }
+    flow
 }
 
 fn word(direction: Direction) -> &'static str {

@@ -5,12 +5,12 @@ use super::{
     Ingress, Run, Step, Verdict,
     frame::{self, Outer, Packet, Version},
     gtp,
-    icmp::{Notice, Sender, Told},
+    icmp::{Bound, Notice, Sender, Told},
     wire::{self, Profile},
 };
 use crate::{
-    BackupEntry, Direction, DropReason, EndpointId, LocalSidAction, NextHopEntry, NodeSid,
-    OnFailure, PortId, SliceId, SliceSet, TableKind, entry::gateway,
+    BackupEntry, Direction, DropReason, LocalSidAction, NextHopEntry, NodeSid, OnFailure, PortId,
+    SliceId, SliceSet, TableKind, entry::gateway,
 };
 
 /// Segments that one switch may consume of a packet before it has to leave (C.3).
@@ -155,7 +155,7 @@ impl Run<'_> {
             0 => Direction::Downlink,
             _ => Direction::Uplink,
         };
-        let sender = Sender::Elsewhere(link.addresses.1, (set, direction, EndpointId::NONE));
+        let sender = Sender::Elsewhere(link.addresses.1, Bound::of_slice(set, direction));
         self.deliver(slice, profile, &packet, Told { packet: &came, sender })
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{
     Run, Step, Verdict,
     frame::{self, Packet, Version},
+    icmp::Bound,
     wire::{self, GTP_PORT, Profile, UDP},
 };
 use crate::{DropReason, GtpSessionEntry, PortId, TableKind, Tunnel, entry::gateway, prefix};
@@ -188,7 +189,9 @@ impl Run<'_> {
         if told & 1 == 1 && (1..=2).contains(&ecn(class)) {
             packet.set_ecn(told);
         }
-        self.carried(frame, packet, (session.slice_set, session.direction, session.endpoint))
+        let GtpSessionEntry { teid, slice_set, direction, endpoint, tag, .. } = session;
+        let bound = Bound { slice_set, direction, endpoint, tag, tunnel: Some(teid) };
+        self.carried(frame, packet, bound)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::access::routable;
 use super::frame::{self, Packet, Version};
 use super::{Run, Step, Verdict, wire};
-use crate::{Direction, DropReason, EndpointId, PortId, SliceSet, entry::gateway};
+use crate::{Direction, DropReason, EndpointId, EndpointTag, PortId, SliceSet, entry::gateway};
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -23,8 +23,28 @@ pub(super) enum Sender<'a> {
     /// At this port, where the frame came in.
     Here(PortId, &'a [u8]),
     /// Behind a tunnel or at another switch: the link-layer address that the frame came from, and
-    /// what the sender's packets have for set and direction, and whose rates hold.
-    Elsewhere([u8; 6], (SliceSet, Direction, EndpointId)),
+    /// what is known of the sender.
+    Elsewhere([u8; 6], Bound),
+}
+
+/// What is known of who sends a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) slice_set: SliceSet,
+    pub(super) direction: Direction,
+    /// Whose rates hold.
+    pub(super) endpoint: EndpointId,
+    pub(super) tag: EndpointTag,
+    /// TEID of the tunnel that the packet came in.
+    pub(super) tunnel: Option<u32>,
+}
+
+impl Bound {
+    /// By a slice alone.
+    pub(super) fn of_slice(slice_set: SliceSet, direction: Direction) -> Self {
+        let (endpoint, tag) = (EndpointId::NONE, EndpointTag::NONE);
+        Self { slice_set, direction, endpoint, tag, tunnel: None }
+    }
 }
 
 /// A packet that may turn out to be too big, and who is told then.
@@ -86,8 +106,8 @@ impl Run<'_> {
                 frame.extend(message(notice, own, packet.source, quote));
                 Ok(Verdict::Answer { port, frame })
             }
-            Sender::Elsewhere(mac, (set, direction, _)) => {
-                if set.0 == 0 {
+            Sender::Elsewhere(mac, Bound { slice_set, direction, .. }) => {
+                if slice_set.0 == 0 {
                     return Err(notice.reason());
                 }
                 let bytes = message(notice, packet.destination, packet.source, quote);
@@ -98,7 +118,7 @@ impl Run<'_> {
                     Direction::Uplink => Direction::Downlink,
                     Direction::Downlink => Direction::Uplink,
                 };
-                self.carried(&frame, packet, (set, back, EndpointId::NONE))
+                self.carried(&frame, packet, Bound::of_slice(slice_set, back))
             }
         }
     }

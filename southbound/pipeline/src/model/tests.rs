@@ -8,8 +8,8 @@ use etherparse::{IpHeaders, NetHeaders, PacketHeaders};
 
 use super::*;
 use crate::{
-    Class, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry, EndpointId, Entry,
-    LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId,
+    Class, ClassifierEntry, DeliveryEntry, Direction, EndpointEntry, EndpointId, EndpointTag,
+    Entry, LocalSidAction, LocalSidEntry, NextHopEntry, NodeSid, OnFailure, PolicyEntry, PolicyId,
     PortEntry, PortKind, RouteAction, SliceId, SliceMeterEntry, SliceRouteEntry, SliceSet,
     entry::gateway,
 };
@@ -52,7 +52,14 @@ fn sid(sid: u16, action: LocalSidAction) -> Entry {
 fn endpoint(port: PortId, prefix: &str, slice_set: SliceSet) -> Entry {
     let direction = if port == ROBOT_PORT { Direction::Uplink } else { Direction::Downlink };
     let endpoint = EndpointId::NONE;
-    Entry::Endpoint(EndpointEntry { port, prefix: net(prefix), slice_set, direction, endpoint })
+    Entry::Endpoint(EndpointEntry {
+        port,
+        prefix: net(prefix),
+        slice_set,
+        direction,
+        endpoint,
+        tag: EndpointTag::NONE,
+    })
 }
 
 fn route(set: u16, prefix: &str, slice: SliceId, action: RouteAction) -> Entry {
@@ -94,6 +101,8 @@ fn rule(priority: u32, action: crate::ClassifierAction) -> ClassifierEntry {
         destination_ports: None,
         dscp: None,
         slice_set: None,
+        endpoint_tag: None,
+        tunnel_id: None,
         action,
     }
 }

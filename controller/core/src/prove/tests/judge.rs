@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use selvedge_pipeline::model::{self, Ingress, Verdict};
 use selvedge_pipeline::{
-    Class, Direction, DropReason, Entry, HookId, PortId, SliceId, SliceMeterEntry, gateway,
+    Class, Direction, DropReason, Entry, HookId, PortId, SliceId, SliceMeterEntry, Tunnel, gateway,
 };
 use selvedge_slices::NetworkSlice;
 use selvedge_topology::{End, NodeName};
@@ -19,6 +19,8 @@ use crate::Core;
 use crate::network::LinkState;
 
 type Place = (NodeName, PortId);
+/// gNB, TEID and QFI of a tunnel.
+type Gtp = (IpAddr, u32, u8);
 type Switches = BTreeMap<NodeName, model::Switch>;
 
 /// The packet or the sum, and what is wrong with it.
@@ -33,18 +35,28 @@ pub(super) struct Truth {
 
 struct Host {
     name: NodeName,
+    /// Of a UE its gNB's, as is the place.
     mac: [u8; 6],
     at: Place,
     addresses: Vec<IpAddr>,
     slice: SliceId,
     direction: Direction,
+    session: Option<Session>,
+}
+
+/// Of a UE behind a gNB.
+struct Session {
+    uplink_teid: u32,
+    /// Of its uplink.
+    flows: Vec<u8>,
+    downlink: Tunnel,
 }
 
 /// What became of a frame.
 #[derive(Default)]
 struct Fate {
-    /// The port and the MAC address that it left with.
-    out: Option<(Place, [u8; 6])>,
+    /// The port, the MAC address and the tunnel that it left with.
+    out: Option<(Place, [u8; 6], Option<Gtp>)>,
     hooks: Vec<(NodeName, HookId)>,
     links: Vec<Place>,
     /// Slice, direction and code point of the outer header, on the first link.
@@ -68,7 +80,11 @@ impl Truth {
         }
         let mut hosts = Vec::new();
         for (name, host) in core.network.topology.hosts() {
-            let at = core.endpoints.locate(&core.network, name, host).expect("all are there");
+            let session = core.intent.sessions.of_ue(name);
+            let shown = session.map_or(name, |session| &session.gnb);
+            let declared = core.network.topology.nodes[shown].as_host().expect("a host");
+            // A UE without a session is nowhere.
+            let Some(at) = core.endpoints.locate(&core.network, shown, declared) else { continue };
             let v4 = host.ipv4.map(|net| IpAddr::V4(net.addr()));
             let v6 = host.ipv6.map(|net| IpAddr::V6(net.addr()));
             let named = core.intent.slices.values().find_map(|stored| {
@@ -83,6 +99,21 @@ impl Truth {
                 addresses: v4.into_iter().chain(v6).collect(),
                 slice: named.map_or(SliceId::DEFAULT, |(slice, _)| slice),
                 direction: if dn { Direction::Downlink } else { Direction::Uplink },
+                session: session.map(|session| {
+                    // 5QI 3 is guaranteed, as the slice is (TS 23.501, table 5.7.4-1).
+                    let qfi = session.flows.iter().find(|(_, five_qi)| **five_qi == 3);
+                    Session {
+                        uplink_teid: session.uplink_teid,
+                        flows: session.flows.keys().copied().collect(),
+                        downlink: Tunnel {
+                            local: session.n3,
+                            gnb: declared.ipv4.expect("it has one").addr().into(),
+                            teid: session.downlink_teid,
+                            qfi: *qfi.expect("there is one").0,
+                            mtu: session.mtu,
+                        },
+                    }
+                }),
             });
         }
         Self { core, wires, hosts }
@@ -112,6 +143,14 @@ impl Truth {
                 for (source, destination) in families(from, to) {
                     for (from_port, port) in ports.iter().copied() {
                         let sent = frame(from.mac, source, destination, (from_port, port));
+                        let sent = match &from.session {
+                            // One port goes in the first flow, the other in the last.
+                            Some(session) if port == 9 => session.around(&sent, session.flows[0]),
+                            Some(session) => {
+                                session.around(&sent, *session.flows.last().expect("one"))
+                            }
+                            None => sent,
+                        };
                         let fate = self.send(&switches, &from.at, sent);
                         let rule = !self.core.intent.applications.is_empty();
                         let blocked = rule && port == 9 && source == IpAddr::from([10, 1, 0, 12]);
@@ -152,7 +191,7 @@ impl Truth {
                     let mac: [u8; 6] = frame[..6].try_into().expect("six bytes");
                     let place = (node.clone(), port);
                     let Some(far) = self.wires.get(&place) else {
-                        fate.out = Some((place, mac));
+                        fate.out = Some((place, mac, tunnel_of(&frame)));
                         return fate;
                     };
                     let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
@@ -200,7 +239,12 @@ impl Truth {
             _ if !talk => (!stopped).then_some("is sent"),
             out if blocked => out.as_ref().map(|_| "arrives"),
             None => Some("lost"),
-            Some((place, mac)) if (place, mac) != (&to.at, &to.mac) => Some("strays"),
+            Some((place, mac, tunnel))
+                if (place, mac, *tunnel)
+                    != (&to.at, &to.mac, to.session.as_ref().map(Session::to)) =>
+            {
+                Some("strays")
+            }
             Some(_) => self.treated(from, fate),
         }
     }
@@ -237,8 +281,9 @@ impl Truth {
                 match entry {
                     Entry::Endpoint(e) => {
                         let place = (name.clone(), e.port);
-                        let owner =
-                            self.hosts.iter().find(|host| host.at == place && host.has(e.prefix));
+                        let owner = self.hosts.iter().find(|host| {
+                            host.at == place && host.has(e.prefix) && host.session.is_none()
+                        });
                         let right = owner.is_some_and(|owner| owner.direction == e.direction);
                         if !right {
                             wrong
@@ -249,11 +294,33 @@ impl Truth {
                         let place = (name.clone(), e.port);
                         let mut owners = self.hosts.iter().filter(|host| host.has(e.prefix));
                         let right = owners.any(|host| {
+                            let tunnel = host.session.as_ref().map(|session| session.downlink);
                             (&host.at, host.mac, host.slice) == (&place, e.mac, e.slice)
+                                && tunnel == e.tunnel.as_deref().copied()
                         });
                         if !right {
                             let what = format!("{} in {} at {name}", e.prefix, e.slice.0);
                             wrong.insert((what, "delivery"));
+                        }
+                    }
+                    Entry::GtpSession(e) => {
+                        let place = (name.clone(), e.port);
+                        let v4 = e.ue_ipv4.map(|v4| ipnet::IpNet::from(IpAddr::V4(v4)));
+                        let v6 = e.ue_ipv6.map(ipnet::IpNet::from);
+                        let mut owners = self.hosts.iter().filter(|host| {
+                            host.at == place
+                                && v4.into_iter().chain(v6).all(|net| host.has(net))
+                                && host.direction == e.direction
+                        });
+                        let right = owners.any(|host| {
+                            host.session.as_ref().is_some_and(|session| {
+                                let qfis = session.flows.iter().fold(0, |set, qfi| set | 1 << qfi);
+                                (session.uplink_teid, session.downlink.gnb, qfis)
+                                    == (e.teid, e.gnb, e.qfis)
+                            })
+                        });
+                        if !right {
+                            wrong.insert((format!("session {:#x} at {name}", e.teid), "source"));
                         }
                     }
                     Entry::Classifier(e) => {
@@ -261,7 +328,7 @@ impl Truth {
                         let source: Option<ipnet::IpNet> = "10.1.0.12/32".parse().ok();
                         let right = (e.source, e.destination, e.protocol) == (source, None, None)
                             && (e.source_ports, e.destination_ports) == (None, Some([9, 9]))
-                            && e.slice_set.is_none()
+                            && (e.slice_set, e.endpoint_tag, e.tunnel_id) == (None, None, None)
                             && e.action == selvedge_pipeline::ClassifierAction::Drop
                             && self.core.intent.applications.len() == 1;
                         if !right {
@@ -341,6 +408,43 @@ impl Truth {
             }
         }
     }
+}
+
+impl Session {
+    /// Where packets to the UE go.
+    fn to(&self) -> Gtp {
+        (self.downlink.gnb, self.downlink.teid, self.downlink.qfi)
+    }
+
+    /// A frame of the UE as its gNB sends it (TS 29.281 §5.1, TS 38.415 §5.5.2.2).
+    fn around(&self, frame: &[u8], qfi: u8) -> Vec<u8> {
+        let inner = &frame[14..];
+        let mut message = vec![0x34, 255];
+        message.extend((inner.len() as u16 + 8).to_be_bytes());
+        message.extend(self.uplink_teid.to_be_bytes());
+        message.extend([0, 0, 0, 0x85, 1, 0x10, qfi, 0]);
+        message.extend(inner);
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (self.downlink.gnb, self.downlink.local) else {
+            panic!("tunnels of IPv4")
+        };
+        let len = 8 + message.len() as u16;
+        let mut packet = vec![0x45, 0];
+        packet.extend((20 + len).to_be_bytes());
+        packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+        packet.extend([from.octets(), to.octets()].concat());
+        packet.extend([2152, 2152, len, 0].iter().flat_map(|word: &u16| word.to_be_bytes()));
+        [&gateway::MAC[..], &frame[6..12], &[8, 0], &packet, &message].concat()
+    }
+}
+
+/// What a frame is in, if it is GTP-U over IPv4.
+fn tunnel_of(frame: &[u8]) -> Option<Gtp> {
+    let is_gtpu = frame.len() > 56
+        && frame[12..15] == [8, 0, 0x45]
+        && frame[23] == 17
+        && frame[36..38] == 2152u16.to_be_bytes();
+    let at = |from: usize| <[u8; 4]>::try_from(&frame[from..from + 4]).expect("four bytes");
+    is_gtpu.then(|| (IpAddr::from(at(30)), u32::from_be_bytes(at(46)), frame[56]))
 }
 
 impl Host {

@@ -3,13 +3,55 @@
 //!
 //! `SELVEDGE_MUTATIONS` is how many; 150 if it is not set.
 
+use std::collections::BTreeSet;
+
 use selvedge_pipeline::{
-    Class, ClassifierAction, Direction, Entry, LocalSidAction, NodeSid, PolicyId, PortId, PortKind,
-    RouteAction, SliceId, SliceSet,
+    Class, ClassifierAction, Direction, EndpointTag, Entry, LocalSidAction, NodeSid, PolicyId,
+    PortId, PortKind, RouteAction, SliceId, SliceSet, TableKind,
 };
 
 use super::judge::{Truth, Wrong};
 use super::*;
+
+/// UEs behind gNBs.
+const N3: &str = "name: n3
+topology:
+  nodes:
+    s1: { kind: switch }
+    s2: { kind: switch }
+    s3: { kind: switch }
+    gnb-1: { kind: host, ipv4: 192.0.2.1/32 }
+    gnb-2: { kind: host, ipv4: 192.0.2.2/32 }
+    plc: { kind: host, ipv4: 10.2.0.1/32 }
+    robot: { kind: host, ipv4: 10.1.0.1/32 }
+    phone: { kind: host, ipv4: 10.1.0.2/32 }
+  links:
+    - { endpoints: [\"s1:p1\", \"s3:p1\"], capacity: 1Gbps, delay: 100us }
+    - { endpoints: [\"s2:p1\", \"s3:p2\"], capacity: 1Gbps, delay: 100us }
+    - { endpoints: [\"s1:p3\", \"s2:p3\"], capacity: 1Gbps, delay: 100us }
+    - { endpoints: [\"s1:p2\", \"gnb-1:eth0\"], capacity: 1Gbps }
+    - { endpoints: [\"s2:p2\", \"gnb-2:eth0\"], capacity: 1Gbps }
+    - { endpoints: [\"s3:p3\", \"plc:eth0\"], capacity: 1Gbps }
+";
+
+/// With a slice, and the sessions of its UEs: UE, gNB, and the TEIDs of up- and downlink.
+fn n3(sessions: &[(&str, &str, u32, u32)]) -> Core {
+    let ues: String = sessions.iter().map(|(ue, ..)| format!("{{ ue: {ue} }}, ")).collect();
+    let mut objects = format!(
+        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: factory }}\nspec:\n  \
+         downlink: {{ guaranteed: 20Mbps }}\n  uplink: {{ guaranteed: 20Mbps }}\n  \
+         endpoints: [{ues}{{ dn: plc }}]\n"
+    );
+    for (ue, gnb, uplink, downlink) in sessions {
+        objects += &format!(
+            "---\napiVersion: selvedge/v1\nkind: PduSession\nmetadata: {{ name: {ue} }}\nspec:\n  \
+             ue: {ue}\n  slice: factory\n  gnb: {gnb}\n  n3: 198.51.100.1\n  \
+             uplink: {{ teid: {uplink} }}\n  downlink: {{ teid: {downlink} }}\n  \
+             qosFlows: [{{ qfi: 1, 5qi: 9 }}, {{ qfi: 2, 5qi: 3 }}]\n"
+        );
+    }
+    core_of(N3, &objects)
+}
 
 /// xorshift64: every run plants the same.
 struct Random(u64);
@@ -45,9 +87,13 @@ impl Case {
         self.held.keys().nth(random.below(self.held.len())).expect("a switch").clone()
     }
 
+    /// Of each sort as often, however many there are.
     fn entry_of(&self, node: &NodeName, random: &mut Random) -> Entry {
         let table = &self.wanted[node];
-        table.values().nth(random.below(table.len())).expect("an entry").clone()
+        let sorts: BTreeSet<TableKind> = table.values().map(Entry::table).collect();
+        let sort = sorts.iter().nth(random.below(sorts.len())).expect("a sort");
+        let entries: Vec<&Entry> = table.values().filter(|e| e.table() == *sort).collect();
+        entries[random.below(entries.len())].clone()
     }
 
     /// One thing out of place in a plan; `None`: there was nothing of that kind.
@@ -138,11 +184,13 @@ impl Case {
                     e.direction = if down { Direction::Uplink } else { Direction::Downlink };
                 }
             },
-            Entry::Classifier(e) => match random.below(5) {
+            Entry::Classifier(e) => match random.below(7) {
                 0 => e.action = ClassifierAction::Pass,
                 1 => e.action = ClassifierAction::Mark(10),
                 2 => e.action = ClassifierAction::Steer(PolicyId(u32::from(sid))),
                 3 => e.slice_set = Some(SliceSet(slice.0)),
+                4 => e.endpoint_tag = Some(EndpointTag(sid)),
+                5 => e.tunnel_id = Some(u32::from(sid)),
                 _ => e.destination_ports = None,
             },
             Entry::SliceRoute(e) => match random.below(4) {
@@ -183,14 +231,33 @@ impl Case {
                 (_, mac) => (e.port, e.mac) = (port, mac.unwrap_or(e.mac)),
             },
             Entry::Backup(e) => e.port = port,
-            Entry::Delivery(e) => match random.below(3) {
-                0 => e.port = port,
-                1 => e.slice = slice,
+            Entry::Delivery(e) => match (random.below(4), &mut e.tunnel) {
+                (0, _) => e.port = port,
+                (1, _) => e.slice = slice,
+                (2, Some(tunnel)) => match random.below(4) {
+                    0 => tunnel.teid ^= 1,
+                    1 => tunnel.qfi ^= 1,
+                    2 => tunnel.mtu -= 1,
+                    _ => tunnel.gnb = [192, 0, 2, 200].into(),
+                },
+                (3, tunnel) => *tunnel = None,
                 _ => e.mac = [2, 6, 6, 6, 6, 6],
             },
             Entry::PortQueue(e) => e.rate_bps /= 2,
-            // The networks here have no gNBs; `tests/it/sessions.rs` has.
-            Entry::Generation(_) | Entry::N3Address(_) | Entry::GtpSession(_) => {}
+            Entry::N3Address(e) => e.address = [198, 51, 100, 9].into(),
+            Entry::GtpSession(e) => match random.below(9) {
+                0 => e.port = port,
+                1 => e.gnb = [192, 0, 2, 200].into(),
+                2 => e.ue_ipv4 = Some([10, 1, 0, 1 + random.below(3) as u8].into()),
+                3 => e.slice_set = SliceSet(slice.0),
+                4 => e.direction = Direction::Downlink,
+                5 => e.qfis = 0,
+                6 => e.qfis <<= 1,
+                7 => e.teid ^= 1,
+                // Which no rule asks for.
+                _ => e.tag = EndpointTag(sid),
+            },
+            Entry::Generation(_) => {}
         }
         (entry != *old).then_some(entry)
     }
@@ -251,7 +318,16 @@ fn defects_that_change_what_packets_do_are_refused_and_no_others() {
     let count: usize = count.unwrap_or(150);
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let (with, without) = (core(true), core(false));
-    let cases = [Case::new(&with, &without), Case::new(&without, &with)];
+    // A hand-over, and a session that comes or goes.
+    let (robot, phone) = (("robot", "gnb-1", 0x1001, 0x2001), ("phone", "gnb-1", 0x1002, 0x2002));
+    let at_gnb_1 = n3(&[robot]);
+    let at_gnb_2 = n3(&[("robot", "gnb-2", 0x1001, 0x3001), phone]);
+    let cases = [
+        Case::new(&with, &without),
+        Case::new(&without, &with),
+        Case::new(&at_gnb_1, &at_gnb_2),
+        Case::new(&at_gnb_2, &at_gnb_1),
+    ];
     for case in &cases {
         assert_eq!(case.harm(&case.steps()), None, "the judge agrees with the plan itself");
         assert_eq!(case.refused(&case.steps()), None);

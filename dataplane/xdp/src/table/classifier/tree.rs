@@ -56,7 +56,8 @@ fn pieces(rule: &RuleValue, number: u16) -> Vec<Piece> {
     let address = |words: [u64; 2]| words.map(u64::from_be);
     let ([s0, s1], [d0, d1]) = (address(rule.source), address(rule.destination));
     let ([m0, m1], [n0, n1]) = (address(rule.source_mask), address(rule.destination_mask));
-    let named = |bit: u8, range: [u16; 2]| (rule.ports & bit != 0).then_some(range);
+    let named = |bit: u8, range: [u16; 2]| (rule.names & bit != 0).then_some(range);
+    let (origin, origin_mask) = rule.origin();
     let source = named(RULE_NAMES_SOURCE_PORT, rule.source_ports);
     let destination = named(RULE_NAMES_DESTINATION_PORT, rule.destination_ports);
     let (sources, destinations) = (prefixes(source), prefixes(destination));
@@ -71,8 +72,8 @@ fn pieces(rule: &RuleValue, number: u16) -> Vec<Piece> {
         let ports = |from: u16, to: u16| u64::from(from) << 48 | u64::from(to) << 32;
         Piece {
             rule: number,
-            value: [s0, s1, d0, d1, rule.fields | ports(from.0, to.0)],
-            mask: [m0, m1, n0, n1, rule.fields_mask | ports(from.1, to.1)],
+            value: [s0, s1, d0, d1, rule.fields | ports(from.0, to.0), origin],
+            mask: [m0, m1, n0, n1, rule.fields_mask | ports(from.1, to.1), origin_mask],
             whole,
         }
     };

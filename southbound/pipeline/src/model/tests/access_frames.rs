@@ -296,6 +296,24 @@ fn the_highest_rule_that_matches_decides() {
             false,
         ),
         (
+            "tag",
+            vec![ClassifierEntry { endpoint_tag: Some(EndpointTag(4)), ..rule(1, drop) }],
+            &packet,
+            true,
+        ),
+        (
+            "other tag",
+            vec![ClassifierEntry { endpoint_tag: Some(EndpointTag(5)), ..rule(1, drop) }],
+            &packet,
+            false,
+        ),
+        (
+            "a tunnel, but none",
+            vec![ClassifierEntry { tunnel_id: Some(1), ..rule(1, drop) }],
+            &packet,
+            false,
+        ),
+        (
             "source prefix",
             vec![ClassifierEntry { source: Some(net("10.1.0.0/16")), ..rule(1, drop) }],
             &packet,
@@ -316,6 +334,11 @@ fn the_highest_rule_that_matches_decides() {
     ];
     for (what, rules, packet, dropped) in cases {
         let mut switch = switch();
+        let Entry::Endpoint(robot) = endpoint(ROBOT_PORT, "10.1.0.11/32", SliceSet(FACTORY.0))
+        else {
+            unreachable!()
+        };
+        switch.insert(Entry::Endpoint(EndpointEntry { tag: EndpointTag(4), ..robot }));
         rules.into_iter().for_each(|rule| switch.insert(Entry::Classifier(rule.into())));
         let verdict = process(&switch, ROBOT_PORT, &packet.frame()).verdict;
         assert_eq!(verdict == Verdict::Drop(DropReason::ClassifierDrop), dropped, "{what}");

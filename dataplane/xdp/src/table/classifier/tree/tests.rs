@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use selvedge_ebpf_common::rule::{
-    RuleWords, Scan, reach, rule_fields, scan, scan_leaf, slice_set_of,
+    RuleWords, Scan, origin, reach, rule_fields, scan, scan_leaf, slice_set_of,
 };
 
 use super::*;
@@ -18,6 +18,9 @@ struct Shown {
     ports: [u16; 2],
     dscp: u8,
     slice_set: u16,
+    /// 0: none.
+    tag: u16,
+    teid: u32,
 }
 
 impl Shown {
@@ -26,6 +29,10 @@ impl Shown {
         let ports = u32::from(self.ports[0]) << 16 | u32::from(self.ports[1]);
         let ports = if has_ports { ports } else { 0 };
         rule_fields(ports, has_ports, self.protocol, self.dscp, self.slice_set)
+    }
+
+    fn origin(self) -> u64 {
+        origin(self.teid, self.tag)
     }
 
     /// In wire order.
@@ -45,13 +52,14 @@ impl Shown {
             u64::from_be(destination[0]),
             u64::from_be(destination[1]),
             self.fields(),
-            0,
+            self.origin(),
             0,
             0,
         ];
         let node = |index: u32| nodes.get(usize::try_from(index - BASE).unwrap()).copied();
+        let (fields, origin) = (self.fields(), self.origin());
         let matches =
-            |number: u32| rules[number as usize].matches(source, destination, self.fields());
+            |number: u32| rules[number as usize].matches(source, destination, fields, origin);
         let end = reach(BASE, &words, node)?;
         let seen = match end.is_list() {
             true => scan(end.base(), u32::MAX, node, matches),
@@ -66,7 +74,8 @@ impl Shown {
     /// One rule after the other.
     fn first(self, rules: &[RuleValue]) -> Option<u32> {
         let [source, destination] = self.addresses();
-        let first = rules.iter().position(|r| r.matches(source, destination, self.fields()));
+        let (fields, origin) = (self.fields(), self.origin());
+        let first = rules.iter().position(|r| r.matches(source, destination, fields, origin));
         first.map(|number| u32::try_from(number).unwrap())
     }
 }
@@ -104,6 +113,8 @@ prop_compose! {
         destination_ports in range(),
         dscp in proptest::option::of(0u8..4),
         slice_set in proptest::option::of(1u16..4),
+        tag in proptest::option::of(1u16..4),
+        teid in proptest::option::of(1u32..4),
     ) -> RuleValue {
         let rule = Rule {
             source,
@@ -113,6 +124,8 @@ prop_compose! {
             destination_ports,
             dscp,
             slice_set,
+            tag,
+            teid,
             action: RuleAction::Drop,
         };
         encode(1, &rule).unwrap()
@@ -127,8 +140,10 @@ prop_compose! {
         ports in [port(), port()],
         dscp in 0u8..4,
         slice_set in 1u16..4,
+        tag in 0u16..4,
+        teid in 0u32..4,
     ) -> Shown {
-        Shown { source, destination, protocol, ports, dscp, slice_set }
+        Shown { source, destination, protocol, ports, dscp, slice_set, tag, teid }
     }
 }
 
@@ -152,6 +167,8 @@ fn hit(rule: &RuleValue, other: Shown) -> Shown {
             0 => other.slice_set,
             _ => slice_set_of(rule.fields),
         },
+        tag: if rule.tag == 0 { other.tag } else { rule.tag },
+        teid: if rule.teid == 0 { other.teid } else { rule.teid },
     }
 }
 
@@ -206,6 +223,8 @@ fn a_full_table_of_rules_that_overlap_has_room() {
                 destination_ports: Some([n * 2, 65535 - n]),
                 dscp: None,
                 slice_set: None,
+                tag: None,
+                teid: None,
                 action: RuleAction::Drop,
             };
             encode(1, &rule).unwrap()
@@ -222,6 +241,8 @@ fn a_full_table_of_rules_that_overlap_has_room() {
             ports: [n, n * 2],
             dscp: 0,
             slice_set: 1,
+            tag: 0,
+            teid: 0,
         };
         assert_eq!(packet.found(&rules, &nodes), packet.first(&rules), "{n}");
     }
