@@ -81,17 +81,9 @@ fn a_write_request() {
 #[test]
 fn ternary_optional_and_priority() {
     let entry = Entry::Classifier(Box::new(ClassifierEntry {
-        priority: 9,
         source: Some("fd00::/8".parse().unwrap()),
-        destination: None,
         protocol: Some(17),
-        source_ports: None,
-        destination_ports: None,
-        dscp: None,
-        slice_set: None,
-        endpoint_tag: None,
-        tunnel_id: None,
-        action: ClassifierAction::Drop,
+        ..ClassifierEntry::any(9, ClassifierAction::Drop)
     }));
     let bits = |first| [&[first][..], &[0; 15]].concat();
     let ternary = [field(1, &bits(0xfd)), field(2, &bits(0xff))].concat();

@@ -60,18 +60,7 @@ pub(super) fn rule(number: u32, set: u16) -> (Rule, Flow) {
     let (quarter, host) = (n / DESTINATIONS, n % DESTINATIONS);
     let net = |address: Ipv6Addr, bits| ipnet::Ipv6Net::new(address, bits).expect("bits").trunc();
     let to_host = Some(net(destination(host), 128).into());
-    let any = Rule {
-        source: None,
-        destination: None,
-        protocol: Some(UDP),
-        source_ports: None,
-        destination_ports: None,
-        dscp: None,
-        slice_set: None,
-        tag: None,
-        teid: None,
-        action: RuleAction::SetSlice(set),
-    };
+    let any = Rule { protocol: Some(UDP), ..Rule::any(RuleAction::SetSlice(set)) };
     let flow = |ports| Flow { source: n % SOURCES, destination: host, ports };
     match quarter {
         0 => {

@@ -182,17 +182,8 @@ mod tests {
 
     fn rule(priority: u32) -> Entry {
         Entry::Classifier(Box::new(ClassifierEntry {
-            priority,
-            source: None,
-            destination: None,
             protocol: Some(17),
-            source_ports: None,
-            destination_ports: None,
-            dscp: None,
-            slice_set: None,
-            endpoint_tag: None,
-            tunnel_id: None,
-            action: ClassifierAction::Drop,
+            ..ClassifierEntry::any(priority, ClassifierAction::Drop)
         }))
     }
 

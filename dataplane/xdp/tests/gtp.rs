@@ -201,7 +201,7 @@ fn a_rule_is_about_a_tunnel_or_a_tag() {
         let tagged = Session { tag: 7, ..session };
         bed.switch.session.put(TEID, &tagged).unwrap();
         assert_eq!(bed.switch.session.get(TEID).unwrap(), Some(tagged));
-        let any = any_rule(RuleAction::Drop);
+        let any = Rule::any(RuleAction::Drop);
         let up = of_gnb(&g_pdu(TEID, QFI, &to_server()));
         let from_server = frame(SERVER_MAC, &datagram(SERVER, UE, (2, 1), b"to the UE"));
         // Rules that no bit of a packet tells from the last, so that there is a long list of them.
@@ -238,21 +238,6 @@ fn a_rule_is_about_a_tunnel_or_a_tag() {
             bed.switch.endpoint.put(server, &bound).unwrap();
         }
     });
-}
-
-fn any_rule(action: RuleAction) -> Rule {
-    Rule {
-        source: None,
-        destination: None,
-        protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        dscp: None,
-        slice_set: None,
-        tag: None,
-        teid: None,
-        action,
-    }
 }
 
 #[test]

@@ -23,15 +23,9 @@ fn fill(switch: &Switch) {
     switch.endpoint.put((1, "fd10::/64".parse().unwrap()), &uplink).unwrap();
     let rule = Rule {
         source: Some("10.0.0.0/8".parse().unwrap()),
-        destination: None,
         protocol: Some(17),
-        source_ports: None,
         destination_ports: Some([5001, 5001]),
-        dscp: None,
-        slice_set: None,
-        tag: None,
-        teid: None,
-        action: RuleAction::SetSlice(9),
+        ..Rule::any(RuleAction::SetSlice(9))
     };
     switch.classifier.put(70, &rule).unwrap();
     switch.classifier.put(u32::MAX, &Rule { action: RuleAction::Drop, ..rule }).unwrap();
@@ -236,18 +230,7 @@ fn entries_go_when_removed_and_tables_refuse_what_does_not_fit() {
         range(switch.queue.put(1, &queue), "queue rate");
         assert!(matches!(switch.facts.port_id("sixteen-letters-"), Err(Error::PortName(_))));
 
-        let rule = Rule {
-            source: None,
-            destination: None,
-            protocol: None,
-            source_ports: None,
-            destination_ports: None,
-            dscp: None,
-            slice_set: None,
-            tag: None,
-            teid: None,
-            action: RuleAction::Pass,
-        };
+        let rule = Rule::any(RuleAction::Pass);
         let (put, ended) = switch.classifier.batch(|| {
             let put = (0..1024).try_for_each(|priority| switch.classifier.put(priority, &rule));
             assert_eq!(switch.classifier.get(1023).unwrap(), Some(rule), "also before its end");

@@ -137,6 +137,25 @@ pub struct ClassifierEntry {
     pub action: ClassifierAction,
 }
 
+impl ClassifierEntry {
+    /// Of every packet.
+    pub const fn any(priority: u32, action: ClassifierAction) -> Self {
+        Self {
+            priority,
+            source: None,
+            destination: None,
+            protocol: None,
+            source_ports: None,
+            destination_ports: None,
+            dscp: None,
+            slice_set: None,
+            endpoint_tag: None,
+            tunnel_id: None,
+            action,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClassifierAction {
     Drop,

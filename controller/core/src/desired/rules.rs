@@ -34,6 +34,10 @@ pub(crate) fn rules(
     for (application, stored) in &intent.applications {
         let active = |rule: &&TrafficRule| rule.state == RuleState::Active;
         for rule in stored.object.traffic_rules.iter().filter(active) {
+            let action = match rule.action {
+                RuleAction::Drop => ClassifierAction::Drop,
+                RuleAction::Passthrough => ClassifierAction::Pass,
+            };
             for one in rule.matches() {
                 let one = canonical(one);
                 // The fields are in the name, so that a number never changes what it matches.
@@ -41,20 +45,13 @@ pub(crate) fn rules(
                 let number = numbers.rule(&name)?;
                 let priority = (u32::from(u8::MAX - rule.priority) << 16) | u32::from(!number);
                 let entry = ClassifierEntry {
-                    priority,
                     source: one.source,
                     destination: one.destination,
                     protocol: one.protocol,
                     source_ports: one.source_ports,
                     destination_ports: one.destination_ports,
                     dscp: one.dscp,
-                    slice_set: None,
-                    endpoint_tag: None,
-                    tunnel_id: None,
-                    action: match rule.action {
-                        RuleAction::Drop => ClassifierAction::Drop,
-                        RuleAction::Passthrough => ClassifierAction::Pass,
-                    },
+                    ..ClassifierEntry::any(priority, action)
                 };
                 for switch in entered(&one, topology, located) {
                     put(

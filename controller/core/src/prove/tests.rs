@@ -342,19 +342,8 @@ fn planted_defects_are_found() {
             });
         }),
         ("a rule nobody asked for", Defect::Rule, |tables, _| {
-            let entry = Entry::Classifier(Box::new(ClassifierEntry {
-                priority: 7,
-                source: None,
-                destination: None,
-                protocol: None,
-                source_ports: None,
-                destination_ports: None,
-                dscp: None,
-                slice_set: None,
-                endpoint_tag: None,
-                tunnel_id: None,
-                action: ClassifierAction::Drop,
-            }));
+            let entry =
+                Entry::Classifier(Box::new(ClassifierEntry::any(7, ClassifierAction::Drop)));
             table(tables, "s1").insert(entry);
         }),
         ("an active rule that is not there", Defect::Rule, |tables, _| {

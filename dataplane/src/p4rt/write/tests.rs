@@ -26,17 +26,10 @@ fn port(port: u16) -> Entry {
 
 fn rule(priority: u32, dscp: Option<u8>, action: ClassifierAction) -> Entry {
     Entry::Classifier(Box::new(ClassifierEntry {
-        priority,
-        source: None,
         destination: Some("10.1.0.0/16".parse().unwrap()),
         protocol: Some(17),
-        source_ports: None,
-        destination_ports: None,
         dscp,
-        slice_set: None,
-        endpoint_tag: None,
-        tunnel_id: None,
-        action,
+        ..ClassifierEntry::any(priority, action)
     }))
 }
 

@@ -44,6 +44,24 @@ pub struct Rule {
     pub action: RuleAction,
 }
 
+impl Rule {
+    /// Of every packet.
+    pub const fn any(action: RuleAction) -> Self {
+        Self {
+            source: None,
+            destination: None,
+            protocol: None,
+            source_ports: None,
+            destination_ports: None,
+            dscp: None,
+            slice_set: None,
+            tag: None,
+            teid: None,
+            action,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuleAction {
     Drop,
@@ -295,18 +313,7 @@ mod tests {
     use super::*;
 
     fn rule() -> Rule {
-        Rule {
-            source: None,
-            destination: None,
-            protocol: None,
-            source_ports: None,
-            destination_ports: None,
-            dscp: None,
-            slice_set: None,
-            tag: None,
-            teid: None,
-            action: RuleAction::Drop,
-        }
+        Rule::any(RuleAction::Drop)
     }
 
     #[test]

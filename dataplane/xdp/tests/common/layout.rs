@@ -67,17 +67,11 @@ pub fn entries() -> Vec<Entry> {
         endpoint(2, net("10.1.0.12/32")),
         endpoint(2, net("fd10::/64")),
         Entry::Classifier(Box::new(ClassifierEntry {
-            priority: 70,
             source: Some(net("10.9.0.0/16")),
-            destination: None,
             protocol: Some(17),
-            source_ports: None,
             destination_ports: Some([5001, 5003]),
             dscp: Some(46),
-            slice_set: None,
-            endpoint_tag: None,
-            tunnel_id: None,
-            action: ClassifierAction::SetSlice(SliceId(9)),
+            ..ClassifierEntry::any(70, ClassifierAction::SetSlice(SliceId(9)))
         })),
         route(net("10.1.0.11/32"), RouteAction::Local),
         route(net("10.1.0.12/32"), RouteAction::Policy(PolicyId(1))),

@@ -132,22 +132,6 @@ fn optional<T>(random: &mut Random, percent: usize, value: impl Fn(&mut Random) 
     random.chance(percent).then(|| value(random))
 }
 
-fn any_rule(priority: u32, action: ClassifierAction) -> ClassifierEntry {
-    ClassifierEntry {
-        priority,
-        source: None,
-        destination: None,
-        protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        dscp: None,
-        slice_set: None,
-        endpoint_tag: None,
-        tunnel_id: None,
-        action,
-    }
-}
-
 pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
     let mut entries = Vec::new();
     for port in ACCESS {
@@ -204,7 +188,7 @@ pub(crate) fn tables(random: &mut Random) -> Vec<Entry> {
                 **rule = ClassifierEntry {
                     source_ports: wide,
                     destination_ports: wide,
-                    ..any_rule(priority, action)
+                    ..ClassifierEntry::any(priority, action)
                 };
             }
         }

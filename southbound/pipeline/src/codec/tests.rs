@@ -597,17 +597,8 @@ fn what_cannot_be_written_down() {
     };
     let rule = |priority, source: &str| {
         Entry::Classifier(Box::new(ClassifierEntry {
-            priority,
             source: Some(source.parse().unwrap()),
-            destination: None,
-            protocol: None,
-            source_ports: None,
-            destination_ports: None,
-            dscp: None,
-            slice_set: None,
-            endpoint_tag: None,
-            tunnel_id: None,
-            action: ClassifierAction::Drop,
+            ..ClassifierEntry::any(priority, ClassifierAction::Drop)
         }))
     };
     let policy = |sids| Entry::Policy(PolicyEntry::one(PolicyId(1), sids));
@@ -700,17 +691,8 @@ fn a_deletion_needs_the_match_alone() {
 fn a_rule_of_another_match_is_another_rule() {
     let rule = |protocol| {
         Entry::Classifier(Box::new(ClassifierEntry {
-            priority: 3,
-            source: None,
-            destination: None,
             protocol: Some(protocol),
-            source_ports: None,
-            destination_ports: None,
-            dscp: None,
-            slice_set: None,
-            endpoint_tag: None,
-            tunnel_id: None,
-            action: ClassifierAction::Pass,
+            ..ClassifierEntry::any(3, ClassifierAction::Pass)
         }))
     };
     let (udp, tcp) = (rule(17), encode(&rule(6)).unwrap());

@@ -92,19 +92,7 @@ fn meter(slice: SliceId, direction: Direction, class: Class, guaranteed_bps: u64
 }
 
 fn rule(priority: u32, action: crate::ClassifierAction) -> ClassifierEntry {
-    ClassifierEntry {
-        priority,
-        source: None,
-        destination: None,
-        protocol: None,
-        source_ports: None,
-        destination_ports: None,
-        dscp: None,
-        slice_set: None,
-        endpoint_tag: None,
-        tunnel_id: None,
-        action,
-    }
+    ClassifierEntry::any(priority, action)
 }
 
 fn switch() -> Switch {

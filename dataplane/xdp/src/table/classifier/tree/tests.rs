@@ -216,16 +216,9 @@ fn a_full_table_of_rules_that_overlap_has_room() {
     let rules: Vec<RuleValue> = (0..1024u16)
         .map(|n| {
             let rule = Rule {
-                source: None,
-                destination: None,
-                protocol: None,
                 source_ports: Some([n, 65535 - n]),
                 destination_ports: Some([n * 2, 65535 - n]),
-                dscp: None,
-                slice_set: None,
-                tag: None,
-                teid: None,
-                action: RuleAction::Drop,
+                ..Rule::any(RuleAction::Drop)
             };
             encode(1, &rule).unwrap()
         })
