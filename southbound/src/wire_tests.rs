@@ -23,20 +23,15 @@ fn varint(number: u8, value: u8) -> Vec<u8> {
 
 #[test]
 fn a_write_request() {
-    // update.entity.table_entry: endpoint, port 1, 10.1.0.0/16, bind(2, 1, 0, 5).
+    // update.entity.table_entry: endpoint, port 1, 10.1.0.0/16, bind(2, 1, 0).
     let table_id = [0x08, 0x82, 0x80, 0x80, 0x10]; // 0x02000002
     let port = [varint(1, 1), field(2, &field(1, &[1]))].concat();
     let prefix = [0xff, 0xff, 10, 1, 0, 0];
     let prefix = [varint(1, 2), field(4, &[field(1, &prefix), varint(2, 112)].concat())].concat();
     let param = |id, value: &[u8]| field(4, &[varint(2, id), field(3, value)].concat());
-    let action = [
-        &[0x08, 0x83, 0x80, 0x80, 0x08][..],
-        &param(1, &[2]),
-        &param(2, &[1]),
-        &param(3, &[0]),
-        &param(4, &[5]),
-    ]
-    .concat();
+    let action =
+        [&[0x08, 0x83, 0x80, 0x80, 0x08][..], &param(1, &[2]), &param(2, &[1]), &param(3, &[0])]
+            .concat();
     let table_entry =
         [&table_id[..], &field(2, &port), &field(2, &prefix), &field(3, &field(1, &action))]
             .concat();
@@ -58,7 +53,7 @@ fn a_write_request() {
         slice_set: SliceSet(2),
         direction: Direction::Uplink,
         endpoint: EndpointId::NONE,
-        tag: EndpointTag(5),
+        tag: EndpointTag::NONE,
     });
     let wire = convert::entry_to_wire(&entry).unwrap();
     assert_eq!(wire.encode_to_vec(), table_entry);

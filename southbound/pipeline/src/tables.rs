@@ -292,8 +292,25 @@ const SET: &str = "1..=16383: the slice of that id; 16384..: a set of slices";
 const DIRECTION: &str = "0 downlink, 1 uplink";
 const PREFIX: &str = "IPv4 as ::ffff:a.b.c.d, prefix length + 96";
 const ENDPOINT: &str = "by which endpoint_meter knows it; 0: it has no rates of its own";
-const TAG: &str = "by which rules know it; 0: none";
+const TAG: &str = "1..=65535";
 const ADDRESS: &str = "IPv4 as ::ffff:a.b.c.d";
+
+const SESSION: [Param; 9] = [
+    param(1, "port", 8, PORT),
+    param(2, "gnb", 128, ADDRESS),
+    param(3, "ue_ipv4", 32, "0: none"),
+    param(4, "ue_ipv6", 128, "a prefix"),
+    param(5, "ue_ipv6_len", 8, "its length in bits, at most 128; 0: none"),
+    param(6, "slice_set", 16, SET),
+    param(7, "direction", 1, DIRECTION),
+    param(8, "qfis", 64, "bit n: QFI n may be used; 0: any, and none"),
+    param(9, "endpoint", 16, ENDPOINT),
+];
+const TAGGED_SESSION: [Param; 10] = {
+    let [port, gnb, ipv4, ipv6, ipv6_len, slice_set, direction, qfis, endpoint] = SESSION;
+    let tag = param(10, "tag", 16, TAG);
+    [port, gnb, ipv4, ipv6, ipv6_len, slice_set, direction, qfis, endpoint, tag]
+};
 
 static TABLES: [Table; 15] = [
     Table {
@@ -312,17 +329,29 @@ static TABLES: [Table; 15] = [
         name: "endpoint",
         doc: "Who may send from a port, and in which slices.",
         fields: &[exact(1, "port", 8, PORT), lpm(2, "prefix", PREFIX)],
-        actions: &[action(
-            3,
-            "bind",
-            &[
-                param(1, "slice_set", 16, SET),
-                param(2, "direction", 1, DIRECTION),
-                param(3, "endpoint", 16, ENDPOINT),
-                param(4, "tag", 16, TAG),
-            ],
-            "packets from this source belong to these slices",
-        )],
+        actions: &[
+            action(
+                3,
+                "bind",
+                &[
+                    param(1, "slice_set", 16, SET),
+                    param(2, "direction", 1, DIRECTION),
+                    param(3, "endpoint", 16, ENDPOINT),
+                ],
+                "packets from this source belong to these slices",
+            ),
+            action(
+                26,
+                "bind_tagged",
+                &[
+                    param(1, "slice_set", 16, SET),
+                    param(2, "direction", 1, DIRECTION),
+                    param(3, "endpoint", 16, ENDPOINT),
+                    param(4, "tag", 16, TAG),
+                ],
+                "and rules know their sender by this tag",
+            ),
+        ],
         size: PREFIX_ROWS,
     },
     Table {
@@ -571,23 +600,20 @@ static TABLES: [Table; 15] = [
         name: "gtp_session",
         doc: "PDU sessions, by the TEID of their uplink.",
         fields: &[exact(1, "teid", 32, "not 0")],
-        actions: &[action(
-            21,
-            "decapsulate_gtp",
-            &[
-                param(1, "port", 8, PORT),
-                param(2, "gnb", 128, ADDRESS),
-                param(3, "ue_ipv4", 32, "0: none"),
-                param(4, "ue_ipv6", 128, "a prefix"),
-                param(5, "ue_ipv6_len", 8, "its length in bits, at most 128; 0: none"),
-                param(6, "slice_set", 16, SET),
-                param(7, "direction", 1, DIRECTION),
-                param(8, "qfis", 64, "bit n: QFI n may be used; 0: any, and none"),
-                param(9, "endpoint", 16, ENDPOINT),
-                param(10, "tag", 16, TAG),
-            ],
-            "packets in it, of this UE and from this gNB, belong to these slices",
-        )],
+        actions: &[
+            action(
+                21,
+                "decapsulate_gtp",
+                &SESSION,
+                "packets in it, of this UE and from this gNB, belong to these slices",
+            ),
+            action(
+                27,
+                "decapsulate_gtp_tagged",
+                &TAGGED_SESSION,
+                "and rules know the UE by this tag",
+            ),
+        ],
         size: 131_072,
     },
     Table {

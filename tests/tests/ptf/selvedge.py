@@ -27,7 +27,7 @@ ENTRIES = {
     "delivery": ({"slice": "1", "prefix": MAPPED}, "deliver", {"port": "1", "mac": A[2]},
                  {"mac": B[2]}),
     "endpoint": ({"port": "1", "prefix": MAPPED}, "bind", {"slice_set": "1", "direction": "1",
-                 "endpoint": "0", "tag": "0"}, {"endpoint": "9"}),
+                 "endpoint": "0"}, {"endpoint": "9"}),
     "endpoint_meter": ({"slice": "1", "direction": "1", "endpoint": "9"}, "meter_endpoint",
                        {"guaranteed_bps": "1000000", "guaranteed_burst_bytes": "3000",
                         "maximum_bps": "2000000", "maximum_burst_bytes": "3000"},
@@ -35,7 +35,7 @@ ENTRIES = {
     "generation": ({"row": "0"}, "set_generation", {"generation": "7"}, {"generation": "8"}),
     "gtp_session": ({"teid": "9"}, "decapsulate_gtp", {"port": "1", "gnb": "::ffff:192.0.2.2",
                     "ue_ipv4": "167772161", "ue_ipv6": "0", "ue_ipv6_len": "0", "slice_set": "1",
-                    "direction": "1", "qfis": "0", "endpoint": "0", "tag": "0"}, {"qfis": "512"}),
+                    "direction": "1", "qfis": "0", "endpoint": "0"}, {"qfis": "512"}),
     "local_sid": ({"sid": "9"}, "node", {}, {}),
     "n3_address": ({"address": "::ffff:192.0.2.1"}, "end_tunnels", {}, {}),
     "next_hop": ({"node": "9"}, "forward", {"port": "1", "mac": A[2], "backup": "0"},
@@ -87,12 +87,12 @@ def mapped(address, length=32):
     return f"::ffff:{address}/{length + 96}"
 
 
-def endpoint(port, address, mac, tag="0"):
+def endpoint(port, address, mac, **tag):
     """Binds it to its port, in the default slice, and delivers to it."""
     prefix = mapped(address)
     return [
-        entry("endpoint", "bind", {"port": str(port), "prefix": prefix}, slice_set=SLICE,
-              direction="1", endpoint="0", tag=tag),
+        entry("endpoint", "bind_tagged" if tag else "bind", {"port": str(port), "prefix": prefix},
+              slice_set=SLICE, direction="1", endpoint="0", **tag),
         entry("slice_route", "local", {"slice_set": SLICE, "prefix": prefix}, slice=SLICE,
               endpoint="0"),
         entry("delivery", "deliver", {"slice": SLICE, "prefix": prefix}, port=str(port), mac=mac),
@@ -216,7 +216,7 @@ class Paths(Fabric):
     def runTest(self):
         self.insert([entry("port", "access", {"port": "1"}), entry("port", "fabric", {"port": "2"})])
         self.insert([entry("endpoint", "bind", {"port": "1", "prefix": mapped(A[1])},
-                           slice_set=SLICE, direction="1", endpoint="0", tag="0")])
+                           slice_set=SLICE, direction="1", endpoint="0")])
         self.insert([entry("next_hop", "forward", {"node": str(node)}, port="2", mac=B[2],
                            backup="0") for node in (8, 9, 10)])
         row = policy(5, [(3, [8, 0xe001]), (1, [9, 0xe001])])

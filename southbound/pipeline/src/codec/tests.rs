@@ -742,7 +742,7 @@ fn ids_stay() {
         ids,
         [
             "port=1: access=1 fabric=2",
-            "endpoint=2: bind=3",
+            "endpoint=2: bind=3 bind_tagged=26",
             "classifier=3: drop=4 pass=5 set_slice=6 mark=22 steer=23",
             "slice_route=4: local=7 to_policy=8",
             "slice_meter=5: meter=9",
@@ -754,7 +754,7 @@ fn ids_stay() {
             "generation=11: set_generation=17",
             "backup=12: repair=18",
             "n3_address=13: end_tunnels=20",
-            "gtp_session=14: decapsulate_gtp=21",
+            "gtp_session=14: decapsulate_gtp=21 decapsulate_gtp_tagged=27",
             "endpoint_meter=15: meter_endpoint=24",
         ]
     );

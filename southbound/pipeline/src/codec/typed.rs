@@ -99,7 +99,10 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
             direction: direction(row.param("direction", &BIT)?),
             endpoint: row.endpoint_param()?,
-            tag: row.tag_param()?,
+            tag: match action {
+                "bind" => EndpointTag::NONE,
+                _ => row.tag_param()?,
+            },
         }),
         Key::Classifier(priority) => Entry::Classifier(Box::new(ClassifierEntry {
             priority,
@@ -217,7 +220,10 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 direction: direction(row.param("direction", &BIT)?),
                 qfis: row.param("qfis", &U64)? as u64,
                 endpoint: row.endpoint_param()?,
-                tag: row.tag_param()?,
+                tag: match action {
+                    "decapsulate_gtp" => EndpointTag::NONE,
+                    _ => row.tag_param()?,
+                },
             }))
         }
         Key::EndpointMeter(slice, direction, endpoint) => {
@@ -247,11 +253,14 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         Entry::Endpoint(e) => {
             row.exact("port", &PORT, e.port.0)?;
             row.prefix("prefix", e.prefix)?;
-            row.action("bind");
+            let is_tagged = e.tag != EndpointTag::NONE;
+            row.action(if is_tagged { "bind_tagged" } else { "bind" });
             row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("endpoint", &U16, e.endpoint.0)?;
-            row.param("tag", &U16, e.tag.0)?;
+            if is_tagged {
+                row.param("tag", &TAG, e.tag.0)?;
+            }
         }
         Entry::Classifier(e) => {
             row.priority(e.priority)?;
@@ -393,7 +402,8 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         }
         Entry::GtpSession(e) => {
             row.exact("teid", &TEID, e.teid)?;
-            row.action("decapsulate_gtp");
+            let is_tagged = e.tag != EndpointTag::NONE;
+            row.action(if is_tagged { "decapsulate_gtp_tagged" } else { "decapsulate_gtp" });
             row.param("port", &PORT, e.port.0)?;
             row.address("gnb", e.gnb)?;
             check_ue(e.ue_ipv4, e.ue_ipv6)?;
@@ -404,7 +414,9 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("qfis", &U64, e.qfis)?;
             row.param("endpoint", &U16, e.endpoint.0)?;
-            row.param("tag", &U16, e.tag.0)?;
+            if is_tagged {
+                row.param("tag", &TAG, e.tag.0)?;
+            }
         }
         Entry::EndpointMeter(e) => {
             row.exact("slice", &SLICE, e.slice.0)?;
@@ -577,7 +589,7 @@ impl Row {
     }
 
     fn tag_param(&self) -> Result<EndpointTag, CodecError> {
-        Ok(EndpointTag(self.param("tag", &U16)? as u16))
+        Ok(EndpointTag(self.param("tag", &TAG)? as u16))
     }
 
     fn port_param(&self) -> Result<PortId, CodecError> {
