@@ -47,6 +47,8 @@ pub fn turn() -> Flock<File> {
 pub struct Running {
     // Dropped in this order: the lab before the turn of the next.
     pub lab: Guard,
+    /// How long it took to come up, once it was its turn.
+    pub up_in: Duration,
     _turn: Flock<File>,
 }
 
@@ -69,8 +71,9 @@ pub fn up_with(name: &str, topology: &str, change: impl FnOnce(&mut Options)) ->
     let mut options = Options::new(file(topology).as_path(), binary()?);
     options.name = Some(name.parse().context("a lab's name")?);
     change(&mut options);
+    let start = Instant::now();
     let lab = Lab::up(options).with_context(|| format!("bring up {topology}"))?;
-    Ok(Running { lab: lab.guard(), _turn: turn })
+    Ok(Running { lab: lab.guard(), up_in: start.elapsed(), _turn: turn })
 }
 
 /// Runs `selvedge` against a lab's controller.
