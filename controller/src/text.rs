@@ -150,7 +150,7 @@ fn classifier_key(entry: &ClassifierEntry) -> String {
     add("dscp", some(&entry.dscp));
     add("set", some(&entry.slice_set.map(|set| set.0)));
     add("tag", some(&entry.endpoint_tag.map(|tag| tag.0)));
-    add("tunnel", some(&entry.tunnel_id));
+    add("tunnel", some(&entry.tunnel_id.map(|teid| format!("{teid:#010x}"))));
     text
 }
 

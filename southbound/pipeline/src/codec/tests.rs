@@ -571,6 +571,16 @@ fn what_is_refused_and_how() {
             "sid3: a segment behind",
         ),
         (
+            raw(
+                TableKind::Endpoint,
+                &port1,
+                (26, &[(1, &[1]), (2, &[1]), (3, &[0]), (4, &[0])]),
+                0,
+            ),
+            Code::OutOfRange,
+            "tag: 0 is not within 1..=65535",
+        ),
+        (
             raw(TableKind::Generation, &[(1, exact(&[1]))], (17, &[(1, &[1])]), 0),
             Code::OutOfRange,
             "1 is not within 0..=0",

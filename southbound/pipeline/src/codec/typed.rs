@@ -99,10 +99,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
             slice_set: SliceSet(row.param("slice_set", &SLICE_SET)? as u16),
             direction: direction(row.param("direction", &BIT)?),
             endpoint: row.endpoint_param()?,
-            tag: match action {
-                "bind" => EndpointTag::NONE,
-                _ => row.tag_param()?,
-            },
+            tag: row.tag_param()?,
         }),
         Key::Classifier(priority) => Entry::Classifier(Box::new(ClassifierEntry {
             priority,
@@ -220,10 +217,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, CodecError> {
                 direction: direction(row.param("direction", &BIT)?),
                 qfis: row.param("qfis", &U64)? as u64,
                 endpoint: row.endpoint_param()?,
-                tag: match action {
-                    "decapsulate_gtp" => EndpointTag::NONE,
-                    _ => row.tag_param()?,
-                },
+                tag: row.tag_param()?,
             }))
         }
         Key::EndpointMeter(slice, direction, endpoint) => {
@@ -253,14 +247,11 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         Entry::Endpoint(e) => {
             row.exact("port", &PORT, e.port.0)?;
             row.prefix("prefix", e.prefix)?;
-            let is_tagged = e.tag != EndpointTag::NONE;
-            row.action(if is_tagged { "bind_tagged" } else { "bind" });
+            row.action(if e.tag == EndpointTag::NONE { "bind" } else { "bind_tagged" });
             row.param("slice_set", &SLICE_SET, e.slice_set.0)?;
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("endpoint", &U16, e.endpoint.0)?;
-            if is_tagged {
-                row.param("tag", &TAG, e.tag.0)?;
-            }
+            row.tag(e.tag)?;
         }
         Entry::Classifier(e) => {
             row.priority(e.priority)?;
@@ -402,8 +393,8 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
         }
         Entry::GtpSession(e) => {
             row.exact("teid", &TEID, e.teid)?;
-            let is_tagged = e.tag != EndpointTag::NONE;
-            row.action(if is_tagged { "decapsulate_gtp_tagged" } else { "decapsulate_gtp" });
+            let is_bare = e.tag == EndpointTag::NONE;
+            row.action(if is_bare { "decapsulate_gtp" } else { "decapsulate_gtp_tagged" });
             row.param("port", &PORT, e.port.0)?;
             row.address("gnb", e.gnb)?;
             check_ue(e.ue_ipv4, e.ue_ipv6)?;
@@ -414,9 +405,7 @@ pub(super) fn row(entry: &Entry) -> Result<Row, CodecError> {
             row.param("direction", &BIT, e.direction as u8)?;
             row.param("qfis", &U64, e.qfis)?;
             row.param("endpoint", &U16, e.endpoint.0)?;
-            if is_tagged {
-                row.param("tag", &TAG, e.tag.0)?;
-            }
+            row.tag(e.tag)?;
         }
         Entry::EndpointMeter(e) => {
             row.exact("slice", &SLICE, e.slice.0)?;
@@ -588,7 +577,11 @@ impl Row {
         Ok(EndpointId(self.param("endpoint", &U16)? as u16))
     }
 
+    /// None of an action that gives none.
     fn tag_param(&self) -> Result<EndpointTag, CodecError> {
+        if self.call().action.params.iter().all(|param| param.name != "tag") {
+            return Ok(EndpointTag::NONE);
+        }
         Ok(EndpointTag(self.param("tag", &TAG)? as u16))
     }
 
@@ -664,6 +657,10 @@ impl Builder {
             self.param(name, range, sid)?;
         }
         Ok(())
+    }
+
+    fn tag(&mut self, tag: EndpointTag) -> Result<(), CodecError> {
+        if tag == EndpointTag::NONE { Ok(()) } else { self.param("tag", &TAG, tag.0) }
     }
 
     fn finish(self) -> Row {
