@@ -22,8 +22,8 @@ pub struct Reading {
     pub at: Instant,
     /// By port; from [`COMPUTE_PORT`](selvedge_xdp::common::COMPUTE_PORT) on by hook.
     pub ports: Vec<PortCounters>,
-    /// By [`slice_slot`](selvedge_xdp::common::slice_slot).
-    pub slices: Vec<SliceCounters>,
+    /// By [`slice_slot`](selvedge_xdp::common::slice_slot), those that had any packet.
+    pub slices: BTreeMap<u32, SliceCounters>,
 }
 
 /// What was counted of one second.
@@ -69,27 +69,25 @@ impl Periods {
     pub fn read(&mut self, second: u64, reading: Reading) -> Counts {
         let parity = usize::from(second % 2 == 1);
         let mut counts = Counts::default();
-        let of = |found: &Option<(u64, Reading)>, wanted: u64| {
-            found
-                .as_ref()
-                .filter(|(second, _)| *second == wanted)
-                .map(|(_, reading)| reading.clone())
+        let of = |parity: usize, wanted: u64| {
+            let found = self.readings[parity].as_ref().filter(|(second, _)| *second == wanted);
+            found.map(|(_, reading)| reading)
         };
         let around = [second.saturating_sub(1), second, second + 1];
         // This mark's count before: after the second before the last.
-        if let Some(before) = of(&self.readings[parity], second.saturating_sub(2))
+        if let Some(before) = of(parity, second.saturating_sub(2))
             && around.iter().all(|second| self.marked.contains(second))
         {
             counts.exact = true;
-            counts.ports = marked_packets(&before, &reading, parity);
+            counts.ports = marked_packets(before, &reading, parity);
         }
-        if let Some(last) = of(&self.readings[1 - parity], second.saturating_sub(1)) {
+        if let Some(last) = of(1 - parity, second.saturating_sub(1)) {
             let interval = reading.at.saturating_duration_since(last.at).as_millis();
             counts.interval_ms = u32::try_from(interval).unwrap_or(u32::MAX);
             let before = self.readings[parity].as_ref().filter(|_| counts.exact);
             let marked = before.map(|(_, before)| (before, parity));
-            counts.slices = slices(&last, marked, &reading);
-            counts.traffic = traffic(&last, &reading);
+            counts.slices = slices(last, marked, &reading);
+            counts.traffic = traffic(last, &reading);
         }
         self.readings[parity] = Some((second, reading));
         counts
@@ -125,8 +123,9 @@ fn traffic(last: &Reading, now: &Reading) -> BTreeMap<u16, Traffic> {
 /// Of slices that had any packet.
 fn slices(last: &Reading, marked: Option<(&Reading, usize)>, now: &Reading) -> Vec<v1::SliceCount> {
     let mut counts = Vec::new();
-    for (slot, now) in now.slices.iter().enumerate() {
-        let Some(last) = last.slices.get(slot) else { continue };
+    let of = |reading: &Reading, slot| reading.slices.get(&slot).copied().unwrap_or_default();
+    for (&slot, now) in &now.slices {
+        let last = of(last, slot);
         let mut count = v1::SliceCount {
             in_packets: now.packets.wrapping_sub(last.packets),
             in_bytes: now.bytes.wrapping_sub(last.bytes),
@@ -135,9 +134,8 @@ fn slices(last: &Reading, marked: Option<(&Reading, usize)>, now: &Reading) -> V
             lost: now.lost.wrapping_sub(last.lost),
             ..v1::SliceCount::default()
         };
-        if let Some((before, mark)) = marked
-            && let Some(before) = before.slices.get(slot)
-        {
+        if let Some((before, mark)) = marked {
+            let before = of(before, slot);
             count.entered = now.entered[mark].wrapping_sub(before.entered[mark]);
             count.left = now.left[mark].wrapping_sub(before.left[mark]);
         }
@@ -147,7 +145,7 @@ fn slices(last: &Reading, marked: Option<(&Reading, usize)>, now: &Reading) -> V
         if count.lost > 0 {
             count.lost_reason = u32::try_from(now.lost_reason).unwrap_or(u32::MAX);
         }
-        count.slice = u32::try_from(slot / 2).expect("a slice's number");
+        count.slice = slot / 2;
         count.direction = u32::from(slot % 2 == 1);
         counts.push(count);
     }
@@ -239,7 +237,7 @@ mod tests {
             let reading = Reading {
                 at: self.start + Duration::from_secs(second),
                 ports: vec![self.ports, self.ports],
-                slices: [SliceCounters::default(), self.slice].repeat(3),
+                slices: [1, 3, 5].map(|slot| (slot, self.slice)).into(),
             };
             self.periods.read(second, reading)
         }

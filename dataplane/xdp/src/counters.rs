@@ -3,6 +3,7 @@
 //! What a port has sent are its `left_*`. `tx_*` are what its device was given: of that, some may
 //! have failed (`failed_*`), and what is missing then is on its way, for as long as a poll takes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use selvedge_ebpf_common::drop::{NAMES, REASONS};
@@ -84,9 +85,10 @@ impl Counters {
         self.0.get("PORT_COUNTERS").per_cpu_array(add)
     }
 
-    /// All slices and directions, by [`slice_slot`]. One system call.
-    pub fn slices(&self) -> Result<Vec<SliceCounters>, Error> {
-        self.0.get("SLICE_COUNTERS").per_cpu_array(more)
+    /// Slices and directions that had a packet since this layout's maps were made, by
+    /// [`slice_slot`].
+    pub fn slices(&self) -> Result<BTreeMap<u32, SliceCounters>, Error> {
+        self.0.get("SLICE_COUNTERS").per_cpu_used(more)
     }
 
     pub fn hook(&self, hook: u16) -> Result<HookCounters, Error> {

@@ -3,6 +3,7 @@
 //! Each call is one system call; sizes are checked when the map is opened, so that a key or a
 //! value of another size is a programming error here and panics.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -151,7 +152,13 @@ impl Map {
         let mut values = vec![V::default(); count as usize];
         // SAFETY: both have room for `count`.
         let got = unsafe {
-            sys::lookup_array(self.fd.as_fd(), keys.as_mut_ptr(), values.as_mut_ptr().cast(), count)
+            sys::lookup_array(
+                self.fd.as_fd(),
+                None,
+                keys.as_mut_ptr(),
+                values.as_mut_ptr().cast(),
+                count,
+            )
         };
         let got = got.map_err(Error::map("read", self.spec.name))?;
         values.truncate(got as usize);
@@ -168,7 +175,13 @@ impl Map {
             let mut values = vec![0u8; entries as usize * value_bytes];
             // SAFETY: both have room for all elements.
             let got = unsafe {
-                sys::lookup_array(self.fd.as_fd(), keys.as_mut_ptr(), values.as_mut_ptr(), entries)
+                sys::lookup_array(
+                    self.fd.as_fd(),
+                    None,
+                    keys.as_mut_ptr(),
+                    values.as_mut_ptr(),
+                    entries,
+                )
             };
             let got = got.map_err(Error::map("read", name))?;
             let numbered = (0u32..got).zip(values.chunks_exact(value_bytes));
@@ -232,7 +245,13 @@ impl Map {
         let mut values = vec![V::default(); count as usize * n_cpus];
         // SAFETY: room for `count` keys, and for one value of each CPU for each.
         let got = unsafe {
-            sys::lookup_array(self.fd.as_fd(), keys.as_mut_ptr(), values.as_mut_ptr().cast(), count)
+            sys::lookup_array(
+                self.fd.as_fd(),
+                None,
+                keys.as_mut_ptr(),
+                values.as_mut_ptr().cast(),
+                count,
+            )
         };
         let got = got.map_err(Error::map("read", self.spec.name))?;
         let whole = values.chunks_exact(n_cpus).take(got as usize);
@@ -244,6 +263,40 @@ impl Map {
             }
         }
         Ok(sums)
+    }
+
+    /// The elements of a per-CPU array that are not zero on every CPU, as [`Self::per_cpu_array`]
+    /// has them. For large arrays that are mostly zero: few are in memory at a time.
+    pub(crate) fn per_cpu_used<V: Plain + Default + PartialEq>(
+        &self,
+        add: impl Fn(V, V) -> V,
+    ) -> Result<BTreeMap<u32, V>, Error> {
+        const AT_ONCE: usize = 512;
+        self.check_per_cpu::<V>();
+        let n_cpus = self.cpus()?;
+        let mut keys = vec![0u32; AT_ONCE];
+        let mut values = vec![V::default(); AT_ONCE * n_cpus];
+        let (mut used, mut after) = (BTreeMap::new(), None);
+        loop {
+            // SAFETY: room for so many keys, and for one value of each CPU for each.
+            let got = unsafe {
+                let (keys, values) = (keys.as_mut_ptr(), values.as_mut_ptr().cast());
+                sys::lookup_array(self.fd.as_fd(), after, keys, values, AT_ONCE as u32)
+            };
+            let got = got.map_err(Error::map("read", self.spec.name))? as usize;
+            for (key, cpus) in keys.iter().zip(values.chunks_exact(n_cpus)).take(got) {
+                if cpus.iter().all(|value| *value == V::default()) {
+                    continue;
+                }
+                let sum = cpus.iter().copied().fold(V::default(), &add);
+                let base = self.base.as_ref().map(|base| base.at(*key)).transpose()?;
+                used.insert(*key, base.map_or(sum, |base| add(sum, base)));
+            }
+            if got < AT_ONCE || keys[got - 1] + 1 == self.spec.entries {
+                return Ok(used);
+            }
+            after = Some(keys[got - 1]);
+        }
     }
 
     fn check_per_cpu<V: Plain>(&self) {

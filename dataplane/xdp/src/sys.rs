@@ -279,18 +279,20 @@ pub(crate) unsafe fn next_key(
     found(unsafe { bpf(MAP_GET_NEXT_KEY, &mut attr) })
 }
 
-/// The first `count` elements of an array.
+/// So many elements of an array, or as many as there are; `after`: from the one after it on.
 ///
 /// # Safety
 /// `keys` has room for `count` u32, `values` for `count` values of the map.
 pub(crate) unsafe fn lookup_array(
     map: BorrowedFd<'_>,
+    after: Option<u32>,
     keys: *mut u32,
     values: *mut u8,
     count: u32,
 ) -> io::Result<u32> {
     let mut cursor = 0u32;
     let mut attr = BatchAttr {
+        in_batch: after.as_ref().map_or(std::ptr::null(), std::ptr::from_ref) as u64,
         out_batch: std::ptr::from_mut(&mut cursor) as u64,
         keys: keys as u64,
         values: values as u64,

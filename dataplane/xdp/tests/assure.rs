@@ -86,8 +86,9 @@ impl Bed {
 
     fn slice(&self) -> selvedge_xdp::common::value::SliceCounters {
         let one = self.switch.counters.slice(SLICE, Direction::Uplink).unwrap();
-        let slot = slice_slot(SLICE, Direction::Uplink as u8) as usize;
-        assert_eq!(self.switch.counters.slices().unwrap()[slot], one, "both ways");
+        let slot = slice_slot(SLICE, Direction::Uplink as u8);
+        let used = self.switch.counters.slices().unwrap();
+        assert_eq!(used.get(&slot).copied().unwrap_or_default(), one, "both ways");
         one
     }
 }

@@ -317,7 +317,9 @@ impl Counted {
             let [c, d] = port.tx_marked;
             [port.rx_packets, port.rx_bytes, port.tx_packets, port.tx_bytes, a, b, c, d]
         });
-        let slices = counters.slices().unwrap().into_iter().map(|slice| {
+        let used = counters.slices().unwrap();
+        let all = (0..SLICE_SLOTS).map(|slot| used.get(&slot).copied().unwrap_or_default());
+        let slices = all.map(|slice| {
             let ([a, b], [c, d]) = (slice.entered, slice.left);
             [
                 slice.packets,
