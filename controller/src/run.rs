@@ -138,7 +138,7 @@ pub async fn run(
     if let Some((value, error)) = owed {
         engine.owe(ELECTION_KEY, value, &error);
     }
-    let engine = tokio::spawn(engine.run(engine_stopped));
+    let engine = engine.start(engine_stopped);
 
     let dialer = Dialer { credentials };
     let modules = Modules::new(Arc::clone(&store));

@@ -56,8 +56,7 @@ impl Controller {
         let topology = pair();
         let core = Core::new(Topology::clone(&topology), Config::default());
         let (stop, stopped) = watch::channel(false);
-        let (handle, engine) = embedded(core, store.clone(), stopped);
-        tokio::spawn(engine);
+        let (handle, _engine) = embedded(core, store.clone(), stopped);
         Self { handle, store, topology, _stop: stop, dir }
     }
 
@@ -82,13 +81,17 @@ pub(crate) struct FaultyStore {
     pub(crate) full: AtomicBool,
     /// Commits until it is full.
     pub(crate) room: AtomicU64,
+    /// Commits wait while it is.
+    pub(crate) busy: watch::Sender<bool>,
+    pub(crate) asked: AtomicUsize,
     pub(crate) commits: AtomicUsize,
 }
 
 impl FaultyStore {
     pub(crate) fn new(store: RedbStore) -> Self {
-        let (full, commits) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { store, full, room: AtomicU64::new(u64::MAX), commits }
+        let (full, room) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        let (asked, commits) = Default::default();
+        Self { store, full, room, busy: watch::Sender::new(false), asked, commits }
     }
 }
 
@@ -109,15 +112,20 @@ impl Store for FaultyStore {
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        let count = |room: u64| room.checked_sub(1);
-        let has_room = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).is_ok();
-        if self.full.load(Ordering::SeqCst) || !has_room {
-            let path = self.store.path().to_owned();
-            let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
-            return Box::pin(async { Err(StoreError::Write { path, source }) });
-        }
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        self.store.commit(transaction)
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut busy = self.busy.subscribe();
+        Box::pin(async move {
+            busy.wait_for(|busy| !busy).await.expect("the sender is this store's");
+            let count = |room: u64| room.checked_sub(1);
+            let room = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
+            if self.full.load(Ordering::SeqCst) || room.is_err() {
+                let path = self.store.path().to_owned();
+                let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
+                return Err(StoreError::Write { path, source });
+            }
+            self.commits.fetch_add(1, Ordering::SeqCst);
+            self.store.commit(transaction).await
+        })
     }
 
     fn watch(&self, prefix: &str) -> Watch {

@@ -12,7 +12,9 @@ fn brought_up(name: &str, file: &str, switches: usize) -> Result<()> {
     let percent = scenario::ping_all(&lab)?;
     println!("{file}: {switches} switches up in {:.1} s, pingall {percent} %", took.as_secs_f64());
     assert_eq!(percent, 100.0);
-    assert!(took < Duration::from_secs(30), "took {took:?}");
+    // Half a minute on two cores that have nothing else to do. Where they have, longer, but not so
+    // long that somebody thinks it hangs.
+    assert!(took < Duration::from_secs(120), "took {took:?}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use selvedge_southbound::client::CounterCell;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Input, Role};
+use super::{Asked, Input, Role};
 use crate::store::StoreError;
 
 #[derive(Clone)]
@@ -58,10 +58,16 @@ impl Handle {
         Self { inputs, logged, role, writes: Arc::default() }
     }
 
+    /// Inputs that the engine has not looked at.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.inputs.max_capacity() - self.inputs.capacity()
+    }
+
     /// Ready when the answer is durable.
     pub async fn request(&self, author: String, request: Request) -> Result<Reply, RequestError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Input::Request { author, request, answer }).await?;
+        self.send(Input::Request(Asked { author, request, answer })).await?;
         answered.await.map_err(|_| RequestError::Stopping)?
     }
 

@@ -14,6 +14,7 @@ use selvedge_core::{
 use selvedge_pipeline::CounterKind;
 use selvedge_topology::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::api::problem::chain;
 use crate::clock::Clock;
@@ -31,8 +32,8 @@ pub(crate) use switch::{Command, CountersAnswer, SessionId, SwitchLink};
 /// Inputs that may wait for the core. A full queue makes the sender wait: a session then
 /// reads no more from its switch, a request no more from its client.
 const INPUTS: usize = 1024;
-/// Requests that share one commit, and with it the wait for the disk: those that came while the
-/// one before was on its way there, or while these were decided.
+/// Requests that are taken one after the other before anything else is looked at. Those that come
+/// while a commit is on its way to the disk are decided meanwhile and share the next one.
 const GROUP: usize = 64;
 /// Pause before records that the store refused are offered to it again.
 const STORE_RETRY_MS: u64 = 1_000;
@@ -40,15 +41,15 @@ const STORE_RETRY_MS: u64 = 1_000;
 type Answer = oneshot::Sender<Result<Reply, RequestError>>;
 
 /// An engine in this process and without sockets, which leads until `stop` is set: for whoever
-/// measures it. The future is what runs it.
+/// measures it.
 pub fn embedded(
     core: Core,
     store: Arc<dyn Store>,
     stop: watch::Receiver<bool>,
-) -> (Handle, impl Future<Output = ()> + Send) {
+) -> (Handle, JoinHandle<()>) {
     let (engine, handle) =
         Engine::new(core, store, Clock::start(), Role::Leader { election_id: 1 });
-    (handle, engine.run(stop))
+    (handle, engine.start(stop))
 }
 
 /// What the engine is told.
@@ -70,11 +71,7 @@ pub(crate) enum Input {
         switch: NodeName,
         session: SessionId,
     },
-    Request {
-        author: String,
-        request: Request,
-        answer: Answer,
-    },
+    Request(Asked),
     /// The core as the store has it now, if it is to be replaced, and who leads.
     Role {
         core: Option<Box<Core>>,
@@ -119,7 +116,7 @@ pub(crate) struct Engine {
     sessions: BTreeMap<NodeName, SwitchLink>,
     timers: BTreeMap<Timer, u64>,
     /// Records that the store has refused so far: newest value of each key.
-    unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    unsaved: Records,
     /// The store did not take the last that it was told, and the core knows.
     unwritable: bool,
     /// What the core is to be told first.
@@ -130,6 +127,33 @@ pub(crate) struct Engine {
     logged: watch::Sender<u64>,
     role: watch::Sender<Role>,
     offers: OpenOffers,
+}
+
+/// A request, by whom, and where the answer goes.
+pub(crate) struct Asked {
+    author: String,
+    request: Request,
+    answer: Answer,
+}
+
+/// Requests that share one commit.
+struct Group {
+    /// The core before the first of them.
+    before: Core,
+    handled: Vec<Handled>,
+}
+
+impl Group {
+    fn new(before: Core) -> Self {
+        Self { before, handled: Vec::new() }
+    }
+
+    /// The first of them that changes something, and the records of all.
+    fn take_records(&mut self) -> Option<(usize, Vec<Record>)> {
+        let first = self.handled.iter().position(|request| !request.records.is_empty())?;
+        let records = self.handled.iter_mut().flat_map(|of| std::mem::take(&mut of.records));
+        Some((first, records.collect()))
+    }
 }
 
 /// A request that the core has looked at.
@@ -195,9 +219,16 @@ impl Engine {
         self.untold = self.store_event(Some(error));
     }
 
+    /// Runs on a thread of its own: what a decision looks at stays in one processor's caches, and
+    /// no server's work comes between two of them.
+    pub(crate) fn start(self, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(self.run(stop)))
+    }
+
     /// Runs until `stop` is set. What is queued by then is dropped: whoever waits for an
     /// answer is told that the controller stops.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
         // What was restored may want something done already.
         self.handle(Event::TimerDue(Timer::Batch)).await;
         if let Some(event) = self.untold.take() {
@@ -251,14 +282,12 @@ impl Engine {
                     self.handle(Event::SwitchLeft { switch }).await;
                 }
             }
-            Input::Request { answer, .. } if !self.leads() => {
+            Input::Request(Asked { answer, .. }) if !self.leads() => {
                 let leader = self.store.leader();
                 let error = RequestError::Store(Arc::new(StoreError::NotLeader { leader }));
                 drop(answer.send(Err(error)));
             }
-            Input::Request { author, request, answer } => {
-                self.requests((author, request, answer)).await;
-            }
+            Input::Request(asked) => self.requests(asked).await,
             Input::Tell(event) => self.handle(event).await,
             Input::Query(query) => query(&self.core),
             Input::ReadCounters { switch, cells, answer } => match self.sessions.get(&switch) {
@@ -268,49 +297,72 @@ impl Engine {
         }
     }
 
-    /// Decides on a request and those that come meanwhile, one after the other, and commits what
-    /// they change together. Nobody is answered before that.
-    async fn requests(&mut self, first: (String, Request, Answer)) {
-        let before = self.core.clone();
-        let mut handled = Vec::new();
-        let mut next = Some(first);
-        while let Some((author, request, answer)) = next {
-            handled.push(self.decided(author, request, answer));
-            if handled.len() == GROUP {
-                break;
-            }
-            next = self.waiting_request();
-            if next.is_none() {
-                // Whoever was just answered may be about to ask again.
-                tokio::task::yield_now().await;
-                next = self.waiting_request();
-            }
-        }
+    /// Decides on a request and on those that come meanwhile, one after the other. Those that come
+    /// while a commit is on its way see what it stores, and are committed after it. Nobody is
+    /// answered before what he asked for is stored, and with it all that he saw.
+    async fn requests(&mut self, first: Asked) {
+        let mut left = GROUP - 1;
+        let mut group = Group::new(self.core.clone());
+        group.handled.push(self.decided(first));
         let mut events = Vec::new();
-        if let Some(first) = handled.iter().position(|request| !request.records.is_empty()) {
-            let records = handled.iter_mut().flat_map(|of| std::mem::take(&mut of.records));
-            let records = records.collect();
-            let stored = self.persist(records, true).await;
-            events.extend(self.store_event(stored.as_ref().err()));
-            if let Err(error) = stored {
-                // What came after saw what is not stored.
-                self.core = before;
-                let error = Arc::new(error);
-                for Handled { answer, .. } in handled.drain(first..) {
-                    drop(answer.send(Err(RequestError::Store(error.clone()))));
+        loop {
+            let mut later = Group::new(self.core.clone());
+            if let Some((first, records)) = group.take_records() {
+                let merged = self.merged(records);
+                let stored = self.commit_and_decide(&merged, &mut later, &mut left).await;
+                let stored = self.committed(merged, true, stored);
+                events.extend(self.store_event(stored.as_ref().err()));
+                if let Err(error) = stored {
+                    // What came after saw what is not stored.
+                    self.core = group.before.clone();
+                    left = 0;
+                    let error = Arc::new(error);
+                    for of in group.handled.drain(first..).chain(later.handled.drain(..)) {
+                        drop(of.answer.send(Err(RequestError::Store(error.clone()))));
+                    }
                 }
             }
-        }
-        for mut handled in handled {
-            events.extend(self.carry_out(std::mem::take(&mut handled.effects)).await);
-            handled.answer();
+            for mut handled in group.handled {
+                events.extend(self.carry_out(std::mem::take(&mut handled.effects)).await);
+                handled.answer();
+            }
+            group = later;
+            if group.handled.is_empty() {
+                // Whoever was just answered may be about to ask again.
+                tokio::task::yield_now().await;
+                let Some(asked) = self.waiting_request(&mut left) else { break };
+                group.handled.push(self.decided(asked));
+            }
         }
         for event in events {
             self.handle(event).await;
         }
     }
 
-    fn decided(&mut self, author: String, request: Request, answer: Answer) -> Handled {
+    /// Commits, and decides on the requests that come meanwhile.
+    async fn commit_and_decide(
+        &mut self,
+        records: &Records,
+        later: &mut Group,
+        left: &mut usize,
+    ) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        let mut commit = store.commit(transaction(records));
+        loop {
+            let input = tokio::select! {
+                biased;
+                stored = &mut commit => return stored.map(drop),
+                Some(input) = self.inputs.recv(), if *left > 0 && self.held.is_none() => input,
+            };
+            if let Some(asked) = self.request(input) {
+                *left -= 1;
+                later.handled.push(self.decided(asked));
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn decided(&mut self, Asked { author, request, answer }: Asked) -> Handled {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         let event = Event::Request { id, author, request };
@@ -328,13 +380,21 @@ impl Engine {
         Handled { answer, reply, offers, records, effects }
     }
 
-    /// The next input, if it is there and is a request.
-    fn waiting_request(&mut self) -> Option<(String, Request, Answer)> {
-        if self.held.is_some() {
+    /// The next input, if it is there, is a request and may be taken.
+    fn waiting_request(&mut self, left: &mut usize) -> Option<Asked> {
+        if *left == 0 || self.held.is_some() {
             return None;
         }
-        match self.inputs.try_recv().ok()? {
-            Input::Request { author, request, answer } => Some((author, request, answer)),
+        let input = self.inputs.try_recv().ok()?;
+        let asked = self.request(input)?;
+        *left -= 1;
+        Some(asked)
+    }
+
+    /// Anything else is kept for afterwards.
+    fn request(&mut self, input: Input) -> Option<Asked> {
+        match input {
+            Input::Request(asked) => Some(asked),
             other => {
                 self.held = Some(other);
                 None
@@ -369,7 +429,7 @@ impl Engine {
         let now_ms = self.clock.now_ms();
         if self.retry_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.retry_at_ms = None;
-            let stored = self.persist(Vec::new(), false).await;
+            let stored = self.persist(Vec::new()).await;
             if let Err(error) = &stored {
                 tracing::debug!(error = error as &dyn std::error::Error, "still not writable");
             }
@@ -412,7 +472,7 @@ impl Engine {
             match effect {
                 Effect::Persist(records) => {
                     // What happened in the network cannot be refused.
-                    let stored = self.persist(records.into_iter().map(record).collect(), false);
+                    let stored = self.persist(records.into_iter().map(record).collect());
                     let stored = stored.await;
                     undelivered.extend(self.store_event(stored.as_ref().err()));
                 }
@@ -447,27 +507,36 @@ impl Engine {
         }
     }
 
-    /// Commits `records`, and before them what the store refused earlier. On failure all of
-    /// it is kept for a later try, but for the records of a request, which is refused.
-    async fn persist(&mut self, records: Vec<Record>, of_request: bool) -> Result<(), StoreError> {
-        let mut merged = self.unsaved.clone();
-        merged.extend(records);
+    /// Commits records of what nobody can refuse, and with them what the store refused earlier.
+    async fn persist(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
+        let merged = self.merged(records);
         // Nothing is what a store is asked whether it can be written with.
         if merged.is_empty() && !self.unwritable {
             return Ok(());
         }
-        let operations = merged
-            .iter()
-            .map(|(key, value)| match value {
-                Some(value) => Operation::Put { key: key.clone(), value: value.clone() },
-                None => Operation::Delete { key: key.clone() },
-            })
-            .collect();
-        let transaction = Transaction { preconditions: Vec::new(), operations };
-        match self.store.commit(transaction).await {
-            Ok(_) => {
+        let stored = self.store.commit(transaction(&merged)).await.map(drop);
+        self.committed(merged, false, stored)
+    }
+
+    /// The records, and before them what the store refused earlier.
+    fn merged(&self, records: Vec<Record>) -> Records {
+        let mut merged = self.unsaved.clone();
+        merged.extend(records);
+        merged
+    }
+
+    /// Notes how a commit ended. On failure all of it is kept for a later try, but for the records
+    /// of a request, which is refused.
+    fn committed(
+        &mut self,
+        records: Records,
+        of_request: bool,
+        stored: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match stored {
+            Ok(()) => {
                 if !self.unsaved.is_empty() {
-                    tracing::info!(records = merged.len(), "the store takes writes again");
+                    tracing::info!(records = records.len(), "the store takes writes again");
                 }
                 self.unsaved.clear();
                 self.retry_at_ms = None;
@@ -479,7 +548,7 @@ impl Engine {
                         let error = &error as &dyn std::error::Error;
                         tracing::error!(error, "kept in memory until the store takes it");
                     }
-                    self.unsaved = merged;
+                    self.unsaved = records;
                 }
                 if !self.unsaved.is_empty() || error.is_retryable() {
                     self.retry_at_ms = Some(self.clock.now_ms() + STORE_RETRY_MS);
@@ -515,8 +584,18 @@ impl Engine {
 /// A key and its new value, `None`: deleted.
 type Record = (String, Option<Vec<u8>>);
 
+type Records = BTreeMap<String, Option<Vec<u8>>>;
+
 fn record(record: selvedge_core::RecordChange) -> Record {
     (record.key, record.value)
+}
+
+fn transaction(records: &Records) -> Transaction {
+    let operations = records.iter().map(|(key, value)| match value {
+        Some(value) => Operation::Put { key: key.clone(), value: value.clone() },
+        None => Operation::Delete { key: key.clone() },
+    });
+    Transaction { preconditions: Vec::new(), operations: operations.collect() }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use selvedge_core::{Event, Port, ReadId};
+use selvedge_core::{Event, Port, ReadId, Reply};
 use selvedge_pipeline::{CounterKind, PortId};
 use selvedge_topology::NodeName;
 
@@ -86,22 +86,71 @@ async fn the_status_says_that_the_store_cannot_be_written_until_it_can() {
     assert_eq!(kinds, ["store-unwritable", "store-writable"]);
 }
 
+/// A slice that is guaranteed so much from one host to another.
+fn apply(
+    controller: &Controller,
+    name: &str,
+    rate: &str,
+) -> impl Future<Output = Result<Reply, RequestError>> + Send + 'static {
+    let text = format!(
+        "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\nspec:\n  \
+         uplink: {{ guaranteed: {rate} }}\n  endpoints: [{{ ue: h1 }}, {{ dn: h2 }}]\n"
+    );
+    let put = selvedge_slices::parse("a.yaml", &text).unwrap();
+    let change = selvedge_core::Change { put, ..Default::default() };
+    let request = selvedge_core::Request::Apply { change, plan: None };
+    let handle = controller.handle.clone();
+    async move { handle.request("tester".into(), request).await }
+}
+
+/// Decisions go on while a commit is on its way: they are in the next one, and where it fails they
+/// fail with it, because they saw what it was to store.
+#[tokio::test]
+async fn what_comes_while_a_commit_is_on_its_way_is_decided_and_waits() {
+    let controller = Controller::start();
+    let _switches = join_pair(&controller).await;
+    let store = &controller.store;
+    let until = async |what: &dyn Fn() -> bool| {
+        for _ in 0..1_000 {
+            if what() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never");
+    };
+    for (fails, names) in [(false, ["a", "b", "c"]), (true, ["d", "e", "f"])] {
+        controller.until_converged().await;
+        let before = store.asked.load(Ordering::SeqCst);
+        let commits = || store.asked.load(Ordering::SeqCst) - before;
+        store.busy.send_replace(true);
+        let [first, second, third] = names;
+        let first = tokio::spawn(apply(&controller, first, "1Mbps"));
+        until(&|| commits() == 1).await;
+        let later = [second, third].map(|name| tokio::spawn(apply(&controller, name, "1Mbps")));
+        tokio::task::yield_now().await;
+        until(&|| controller.handle.waiting() == 0).await;
+        assert!(!first.is_finished(), "nobody is answered before it is stored");
+        store.full.store(fails, Ordering::SeqCst);
+        store.busy.send_replace(false);
+        for answer in futures::future::join_all(std::iter::once(first).chain(later)).await {
+            let answer = answer.unwrap();
+            assert_eq!(matches!(answer, Err(RequestError::Store(_))), fails, "{answer:?}");
+        }
+        // What follows from what was taken is stored, too.
+        assert!(if fails { commits() == 1 } else { commits() >= 2 }, "{}", commits());
+        let slices = controller.handle.query(|core| core.slices().len()).await.unwrap();
+        assert_eq!(slices, 3, "those of the commits that did not fail");
+    }
+}
+
 /// Requests that wait together are stored together, and each is answered for itself; when that
 /// fails, none of what they changed is there.
 #[tokio::test]
 async fn requests_share_a_commit() {
     let controller = Controller::start();
     let _switches = join_pair(&controller).await;
-    let apply = |name: &str, rate: &str| {
-        let text = format!(
-            "apiVersion: selvedge/v1\nkind: NetworkSlice\nmetadata: {{ name: {name} }}\nspec:\n  \
-             uplink: {{ guaranteed: {rate} }}\n  endpoints: [{{ ue: h1 }}, {{ dn: h2 }}]\n"
-        );
-        let put = selvedge_slices::parse("a.yaml", &text).unwrap();
-        let change = selvedge_core::Change { put, ..Default::default() };
-        let request = selvedge_core::Request::Apply { change, plan: None };
-        controller.handle.request("tester".into(), request)
-    };
+    let apply = |name, rate| apply(&controller, name, rate);
     let slices = || async {
         let names = |core: &selvedge_core::Core| core.slices().len();
         controller.handle.query(names).await.unwrap()

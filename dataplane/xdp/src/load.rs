@@ -103,8 +103,6 @@ pub(crate) fn object(
     clock: Clock,
 ) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
-    // Nothing in the object is relocated by the kernel's types, which take long to parse.
-    loader.btf(None);
     let is_set = u32::from(clock == Clock::Set);
     loader.override_global("CLOCK_IS_SET", &is_set, true);
     let ifindex = btf::offset("net_device", "ifindex").map_err(Error::KernelTypes)?;

@@ -134,13 +134,18 @@ impl Books {
         names: &Names,
     ) -> Vec<(ObjectName, BitRate)> {
         let Some(account) = self.accounts.get(arc.index()) else { return Vec::new() };
-        let named = |(slot, rate): (&Slot, &u64)| (std::cmp::Reverse(*rate), &names[slot]);
-        let mut holders: Vec<_> = account.holders.iter().map(named).collect();
-        if holders.len() > limit {
-            holders.select_nth_unstable(limit);
-            holders.truncate(limit);
-        }
+        let held = || account.holders.iter().map(|(slot, rate)| (*slot, *rate));
+        // Of thousands, only those that may be among them are named.
+        let mut rates: Vec<u64> = held().map(|(_, rate)| rate).collect();
+        let least = match limit.checked_sub(1).filter(|last| *last < rates.len()) {
+            Some(last) => *rates.select_nth_unstable_by(last, |a, b| b.cmp(a)).1,
+            None => 0,
+        };
+        let large = held().filter(|(_, rate)| *rate >= least);
+        let mut holders: Vec<_> =
+            large.map(|(slot, rate)| (std::cmp::Reverse(rate), &names[&slot])).collect();
         holders.sort_unstable();
+        holders.truncate(limit);
         holders.into_iter().map(|(rate, name)| (name.clone(), BitRate(rate.0))).collect()
     }
 

@@ -4,7 +4,7 @@
 //! its own burst and its rate times what it has waited. So a port keeps two things, whatever the
 //! number of flows: the sum of bursts, and for each port upstream the sum of the rates that come
 //! from there. Only where a slice has several ways to one port, and the worst of them counts,
-//! does it keep them apart ([`Choice`]).
+//! does it keep it apart, with those that have the same ways (`Ways` in port.rs).
 //!
 //! The bounds are the least solution of these equations, in whole nanoseconds. Whether promises
 //! hold is mostly decided without it: any values that the equations do not raise are not below

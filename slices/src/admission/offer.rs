@@ -5,7 +5,7 @@
 
 use selvedge_topology::{BitRate, Delay, Length, Metric, NodeName, Scratch, lengths_from};
 
-use super::tries::{Not, Tries, WAYS};
+use super::tries::{Tries, WAYS};
 use super::{Ledger, Network, Protection, Refusal};
 use crate::limits::MIN_RATE_BPS;
 use crate::template::Attribute;
@@ -178,38 +178,33 @@ fn less_rate(
     let has_both = asked.iter().all(Option::is_some);
     let Some((direction, fits)) = left else {
         // What is too much at the least rates of both is so for one of them.
-        let both = has_both.then(|| part_of(slice, asked, [true; 2], tries));
-        if both == Some(None) {
-            return None;
+        let least = at_rates([Some(BitRate(MIN_RATE_BPS)); 2]);
+        if has_both {
+            tries.surely_admits(&least.applied(slice), &WAYS)?;
         }
-        let ones = [[true, false], [false, true]].into_iter();
-        let ones = ones.filter_map(|one| part_of(slice, asked, one, tries));
-        return both.flatten().into_iter().chain(ones).max_by_key(given);
+        let mut found = None;
+        for which in [[false, true], [true, false], [true, true]] {
+            let above = found.as_ref().map_or(0, given);
+            found = part_of(slice, asked, which, above, tries).or(found);
+        }
+        return found;
     };
-    let mut which = Direction::ALL.map(|other| other == direction);
+    let mut which = Direction::ALL.map(|of| of == direction);
     let mut most = lowered(asked, direction, fits)?;
-    let offer = at_rates(most);
     // The other direction may be too much as well.
-    let refusal = match tries.surely_admits(&offer.applied(slice), &WAYS) {
-        Ok(_) => return Some(offer),
-        Err(Not::Placed) if has_both => tries.refusal(&offer.applied(slice)),
-        Err(_) => None,
-    };
-    if let Some(Refusal::Bandwidth { direction: other, fits, .. }) = refusal.as_deref()
-        && *other != direction
-    {
-        which = [true; 2];
-        most = lowered(most, *other, *fits).unwrap_or(most);
-        let offer = at_rates(most);
-        if tries.surely_admits(&offer.applied(slice), &WAYS).is_ok() {
-            return Some(offer);
-        }
+    if has_both && let Some((other, fits)) = tries.too_much(&at_rates(most).applied(slice)) {
+        which = Direction::ALL.map(|of| of == direction || of == other);
+        most = lowered(most, other, fits)?;
     }
-    let found = part_of(slice, most, which, tries);
+    let offer = at_rates(most);
+    if tries.surely_admits(&offer.applied(slice), &WAYS).is_some() {
+        return Some(offer);
+    }
+    let found = part_of(slice, most, which, 0, tries);
     if found.is_some() || !has_both || which == [true; 2] {
         return found;
     }
-    part_of(slice, most, [true; 2], tries)
+    part_of(slice, most, [true; 2], 0, tries)
 }
 
 /// What a rate offer leaves of both directions together.
@@ -234,11 +229,12 @@ fn lowered(rates: Rates, direction: Direction, fits: BitRate) -> Option<Rates> {
 }
 
 /// The largest part that is admitted of what is between the least rates and these, which are too
-/// much, in whole kbit/s; `which`: of what directions.
+/// much, in whole kbit/s; `which`: of what directions; `above`: only if it leaves more than this.
 fn part_of(
     slice: &NetworkSlice,
     rates: Rates,
     which: [bool; 2],
+    above: u64,
     tries: &mut Tries<'_>,
 ) -> Option<Offer> {
     let part = |part: u64| {
@@ -255,9 +251,10 @@ fn part_of(
         return None;
     }
     // If the least is too much, every rate is.
-    let by = tries.surely_admits(&part(0).applied(slice), &WAYS).ok()?;
-    let too_much = |of: u64| tries.surely_admits(&part(of).applied(slice), &[by]).is_err();
-    Some(part(least(0, RATE_PARTS, too_much) - 1))
+    let first = (0..RATE_PARTS).find(|of| given(&part(*of)) > above)?;
+    let by = tries.surely_admits(&part(first).applied(slice), &WAYS)?;
+    let too_much = |of: u64| tries.surely_admits(&part(of).applied(slice), &[by]).is_none();
+    Some(part(least(first, RATE_PARTS, too_much) - 1))
 }
 
 /// The least number above `from` of which something holds that holds of all above it, and of

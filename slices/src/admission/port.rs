@@ -38,12 +38,30 @@ pub(super) struct Arrival {
     waited: Vec<(u32, u64)>,
 }
 
-/// A slice's ways to one port; the worst counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Choice {
-    rate: BitRate,
-    burst: Bytes,
+/// Several ways to one port, of which the worst counts for each flow that has them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ways {
     arrivals: Arc<[Arrival]>,
+    /// Of one flow: where it crosses the port more often on one way than on another, its burst
+    /// says which is the worst. Otherwise that is the same one for all flows.
+    own: Option<(Slot, Direction)>,
+}
+
+impl Ways {
+    fn new(of: (Slot, Direction), mut arrivals: Vec<Arrival>) -> Self {
+        arrivals.sort_unstable();
+        let same = arrivals.iter().all(|arrival| arrival.crossings == arrivals[0].crossings);
+        Self { arrivals: arrivals.into(), own: (!same).then_some(of) }
+    }
+}
+
+/// Of the flows that have the same ways.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sums {
+    flows: usize,
+    /// In bit/s.
+    rate: u64,
+    burst: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,7 +82,7 @@ pub(super) struct Port {
     burst: u64,
     /// By arc: the sum of the rates, in bit/s. Whole numbers, below 2^53.
     upstream: Vec<(u32, f64)>,
-    choices: Sorted<(Slot, Direction), Choice>,
+    choices: Sorted<Ways, Sums>,
 }
 
 impl Port {
@@ -87,8 +105,12 @@ impl Port {
             Arrives::Ways(arrivals) => match <[Arrival; 1]>::try_from(arrivals) {
                 Ok([Arrival { crossings, waited }]) => self.take(flow, crossings, waited, true),
                 Err(arrivals) => {
-                    let (rate, burst, arrivals) = (flow.rate, flow.burst, arrivals.into());
-                    self.choices.insert(of, Choice { rate, burst, arrivals });
+                    let ways = Ways::new(of, arrivals);
+                    let mut sums = self.choices.get(&ways).cloned().unwrap_or_default();
+                    sums.flows += 1;
+                    sums.rate += flow.rate.0;
+                    sums.burst += flow.burst.0;
+                    self.choices.insert(ways, sums);
                 }
             },
         }
@@ -101,8 +123,15 @@ impl Port {
             Arrives::Once(before) => self.take(flow, 1, each(before), false),
             Arrives::Ways(arrivals) => match <[Arrival; 1]>::try_from(arrivals) {
                 Ok([Arrival { crossings, waited }]) => self.take(flow, crossings, waited, false),
-                Err(_) => {
-                    self.choices.remove(&of).expect("what is removed was added");
+                Err(arrivals) => {
+                    let ways = Ways::new(of, arrivals);
+                    let sums = self.choices.get_mut(&ways).expect("what is removed was added");
+                    sums.flows -= 1;
+                    sums.rate -= flow.rate.0;
+                    sums.burst -= flow.burst.0;
+                    if sums.flows == 0 {
+                        self.choices.remove(&ways);
+                    }
                 }
             },
         }
@@ -142,16 +171,16 @@ impl Port {
     pub(super) fn bursts(&self, values: &[u64]) -> u64 {
         let value = |arc: u32| values[arc as usize];
         let mut bursts = self.burst.saturating_add(self.upstream_bytes(value));
-        for choice in self.choices.values() {
+        for (ways, sums) in &self.choices {
             let of = |arrival: &Arrival| {
                 let waited = arrival
                     .waited
                     .iter()
                     .map(|(arc, times)| u128::from(*times) * u128::from(value(*arc)));
-                let more = bytes(waited.sum::<u128>() * u128::from(choice.rate.0));
-                (choice.burst.0 * arrival.crossings).saturating_add(more)
+                let more = bytes(waited.sum::<u128>() * u128::from(sums.rate));
+                (sums.burst * arrival.crossings).saturating_add(more)
             };
-            let worst = choice.arrivals.iter().map(of).max().unwrap_or(0);
+            let worst = ways.arrivals.iter().map(of).max().unwrap_or(0);
             bursts = bursts.saturating_add(worst);
         }
         bursts
@@ -186,14 +215,14 @@ impl Port {
     pub(super) fn bursts_float(&self, value: impl Fn(u32) -> f64) -> f64 {
         let bits = self.upstream_bits(&value);
         let mut bursts = self.burst as f64 + bits / NS_PER_BYTE_AT_1_BPS as f64;
-        for choice in self.choices.values() {
+        for (ways, sums) in &self.choices {
             let of = |arrival: &Arrival| {
                 let waited = arrival.waited.iter();
                 let waited: f64 = waited.map(|(arc, n)| *n as f64 * value(*arc)).sum();
-                (choice.burst.0 * arrival.crossings) as f64
-                    + waited * choice.rate.0 as f64 / NS_PER_BYTE_AT_1_BPS as f64
+                (sums.burst * arrival.crossings) as f64
+                    + waited * sums.rate as f64 / NS_PER_BYTE_AT_1_BPS as f64
             };
-            bursts += choice.arrivals.iter().map(of).fold(0.0, f64::max);
+            bursts += ways.arrivals.iter().map(of).fold(0.0, f64::max);
         }
         bursts
     }

@@ -3,24 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use selvedge_topology::{ArcIx, Delay};
+use selvedge_topology::{ArcIx, BitRate, Delay};
 
 use super::books::Slot;
 use super::delay::Watch;
 use super::place::{self, By, Placing};
 use super::{Admitted, Ledger, Network, Refusal};
-use crate::NetworkSlice;
 use crate::limits::MAX_LATENCY_US;
+use crate::{Direction, NetworkSlice};
 
 /// Tries for one refusal, so that none takes for ever. What is left over then is not offered.
 const TRIES: usize = 48;
-
-/// What a try came to.
-pub(super) enum Not {
-    Placed,
-    /// Placed, but delays are not kept, or it is in doubt; or there are no tries left.
-    InTime,
-}
 
 /// In this order, as admission does.
 pub(super) const WAYS: [By; 2] = [By::Cost, By::Delay];
@@ -56,13 +49,23 @@ impl<'n> Tries<'n> {
         }
     }
 
+    /// The direction whose rate is more than links have left, the first of two, and how much of it
+    /// fits.
+    pub(super) fn too_much(&mut self, slice: &NetworkSlice) -> Option<(Direction, BitRate)> {
+        self.left = self.left.checked_sub(1)?;
+        let placing = Placing::new(&self.ledger, self.network, slice, None).ok()?;
+        let blocked = placing.place(By::Cost).err()?;
+        let largest = placing.largest(blocked, By::Cost);
+        Some((largest.direction, BitRate(largest.kbps * 1000)))
+    }
+
     pub(super) fn admits(&mut self, slice: &NetworkSlice) -> bool {
-        self.admitted_by(slice, &WAYS, Self::keeps_delays).is_ok()
+        self.admitted_by(slice, &WAYS, Self::keeps_delays).is_some()
     }
 
     /// The first of these ways by which it is admitted; none where delays leave it in doubt: to
     /// say no for certain is dear.
-    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice, ways: &[By]) -> Result<By, Not> {
+    pub(super) fn surely_admits(&mut self, slice: &NetworkSlice, ways: &[By]) -> Option<By> {
         self.admitted_by(slice, ways, Self::surely_keeps_delays)
     }
 
@@ -71,15 +74,15 @@ impl<'n> Tries<'n> {
         slice: &NetworkSlice,
         ways: &[By],
         keeps: impl Fn(&mut Self, &Admitted) -> bool,
-    ) -> Result<By, Not> {
-        self.left = self.left.checked_sub(1).ok_or(Not::InTime)?;
+    ) -> Option<By> {
+        self.left = self.left.checked_sub(1)?;
         for by in ways {
-            let admitted = self.placed(slice, *by).ok_or(Not::Placed)?;
+            let admitted = self.placed(slice, *by)?;
             if keeps(self, &admitted) {
-                return Ok(*by);
+                return Some(*by);
             }
         }
-        Err(Not::InTime)
+        None
     }
 
     /// The least latency with which it would be admitted. Which ways are tried does not depend on

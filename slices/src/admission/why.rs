@@ -35,6 +35,16 @@ pub(super) fn closer(first: Box<Refusal>, second: Box<Refusal>) -> Box<Refusal> 
     }
 }
 
+/// What fits of a direction that is too much.
+pub(super) struct Largest {
+    pub(super) direction: Direction,
+    pub(super) kbps: u64,
+    /// The rates of frames at it.
+    rates: [u64; 2],
+    /// The demand that stands in the way of more.
+    stuck: Box<Blocked>,
+}
+
 impl Placing<'_> {
     /// What others leave of an arc, also after the worst failure; `None`: not limited.
     fn left(&self, arc: ArcIx) -> Option<u64> {
@@ -206,8 +216,8 @@ impl Placing<'_> {
         })
     }
 
-    /// Why the demand does not fit at the slice's rates, and the largest rate that would.
-    pub(super) fn too_narrow(&self, blocked: Box<Blocked>, by: By) -> Box<Refusal> {
+    /// The largest rate that would fit in the direction of a demand that does not.
+    pub(super) fn largest(&self, blocked: Box<Blocked>, by: By) -> Largest {
         let direction = self.demands[blocked.index].direction;
         let wanted = self.guaranteed(direction);
         // Downlink is placed first and does not wait for uplink; what uplink finds is placed.
@@ -249,11 +259,17 @@ impl Placing<'_> {
             };
             pick = steps.len() / 2;
         }
+        Largest { direction, kbps: low, rates: rates_at(low), stuck }
+    }
+
+    /// Why the demand does not fit at the slice's rates, and the largest rate that would.
+    pub(super) fn too_narrow(&self, blocked: Box<Blocked>, by: By) -> Box<Refusal> {
+        let Largest { direction, kbps, rates, stuck } = self.largest(blocked, by);
+        let wanted = self.guaranteed(direction);
         let demand = &self.demands[stuck.index];
         let slice = self.slice.name.clone();
         let name = |node| self.network.snapshot.name(node).clone();
         let (from, to) = (name(demand.from), name(demand.to));
-        let rates = rates_at(low);
         let way = match (&stuck.unprotected, self.ways(demand, &stuck.own, rates, by)) {
             (None, Ok((way, _))) | (_, Ok((way, None))) => Some(way),
             (Some(_), Ok((_, backup))) => backup,
@@ -280,7 +296,7 @@ impl Placing<'_> {
                     wanted,
                     available,
                     missing: BitRate(wanted.0 - available.0),
-                    fits: BitRate(low * 1000),
+                    fits: BitRate(kbps * 1000),
                     holders: self.ledger.holders(arc, MAX_HOLDERS),
                 })
             }
