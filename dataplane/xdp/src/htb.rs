@@ -69,11 +69,13 @@ pub(crate) fn ensure(ifindex: u32, queue: &Queue) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what [`ensure`] made, with what waits there. Nothing there is fine.
+/// Takes away what [`ensure`] made, with what waits there. That nothing is there is fine, and that
+/// the interface has gone.
 pub(crate) fn remove(ifindex: u32) -> io::Result<()> {
+    const NOTHING: [i32; 3] = [libc::ENOENT, libc::EINVAL, libc::ENODEV];
     let root = message(ifindex, ROOT, TcHandle::ROOT, "htb")?;
     match request(&open()?, 0, RouteNetlinkMessage::DelQueueDiscipline(root)) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
+        Err(error) if error.raw_os_error().is_some_and(|code| NOTHING.contains(&code)) => Ok(()),
         removed => removed,
     }
 }
