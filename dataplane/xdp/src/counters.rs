@@ -86,7 +86,7 @@ impl Counters {
     }
 
     /// Slices and directions that had a packet since this layout's maps were made, by
-    /// [`slice_slot`].
+    /// [`slice_slot`], and what was counted since then.
     pub fn slices(&self) -> Result<BTreeMap<u32, SliceCounters>, Error> {
         self.0.get("SLICE_COUNTERS").per_cpu_used(more)
     }

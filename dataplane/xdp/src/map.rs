@@ -265,8 +265,8 @@ impl Map {
         Ok(sums)
     }
 
-    /// The elements of a per-CPU array that are not zero on every CPU, as [`Self::per_cpu_array`]
-    /// has them. For large arrays that are mostly zero: few are in memory at a time.
+    /// The elements of a per-CPU array that are not zero on every CPU, each added up over the CPUs
+    /// without its base. For large arrays that are mostly zero: few are in memory at a time.
     pub(crate) fn per_cpu_used<V: Plain + Default + PartialEq>(
         &self,
         add: impl Fn(V, V) -> V,
@@ -285,12 +285,9 @@ impl Map {
             };
             let got = got.map_err(Error::map("read", self.spec.name))? as usize;
             for (key, cpus) in keys.iter().zip(values.chunks_exact(n_cpus)).take(got) {
-                if cpus.iter().all(|value| *value == V::default()) {
-                    continue;
+                if cpus.iter().any(|value| *value != V::default()) {
+                    used.insert(*key, cpus.iter().copied().fold(V::default(), &add));
                 }
-                let sum = cpus.iter().copied().fold(V::default(), &add);
-                let base = self.base.as_ref().map(|base| base.at(*key)).transpose()?;
-                used.insert(*key, base.map_or(sum, |base| add(sum, base)));
             }
             if got < AT_ONCE || keys[got - 1] + 1 == self.spec.entries {
                 return Ok(used);
