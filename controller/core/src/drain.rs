@@ -310,8 +310,8 @@ impl Core {
         let hosts = self.network.topology.hosts().map(|(host, _)| host);
         let here = hosts.filter(|host| self.place(host).is_some_and(|(at, _)| at == *node));
         let slices = |host: &NodeName| {
-            let slices = self.intent.slices.naming(host).iter();
-            slices.map(|(name, _)| name.to_string()).collect()
+            let slices = self.intent.slices.naming(host);
+            slices.map(ToString::to_string).collect()
         };
         here.map(|host| (host.clone(), slices(host))).collect()
     }

@@ -395,10 +395,7 @@ impl Intent {
 
     /// Every slice that names an endpoint has it on the same side.
     fn one_side(&self, endpoint: &NodeName) -> Result<(), Refusal> {
-        let on = |side| {
-            let mut slices = self.slices.naming(endpoint).iter();
-            slices.find(|(_, named)| *named == side).map(|(slice, _)| slice.to_string())
-        };
+        let on = |side| self.slices.naming_as(endpoint, side).next().map(ToString::to_string);
         match (on(Side::Ue), on(Side::Dn)) {
             (Some(as_ue), Some(as_dn)) => {
                 Err(Refusal::TwoSides { endpoint: endpoint.to_string(), as_ue, as_dn })

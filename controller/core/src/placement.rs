@@ -94,7 +94,7 @@ fn in_order(core: &Core) -> InOrder {
 fn leading(core: &Core, endpoint: &NodeName) -> BTreeSet<(u64, ObjectName)> {
     let slices = &core.intent.slices;
     let key = |name: &ObjectName| Some((slices.get(name)?.meta.revision, name.clone()));
-    slices.naming(endpoint).iter().filter_map(|(name, _)| key(name)).collect()
+    slices.naming(endpoint).filter_map(key).collect()
 }
 
 /// Those that lead to an endpoint.

@@ -189,9 +189,9 @@ impl Core {
             stored.is_some_and(|mut rated| rated.any(|endpoint| endpoint.name == *host))
         };
         let were = slices.iter().filter_map(|(_, old, _)| *old).flat_map(|old| old.object.rated());
-        let ended = were.map(|endpoint| &endpoint.name).filter(|host| {
-            !intent.slices.naming(host).iter().any(|(slice, _)| has_rates(slice, host))
-        });
+        let ended = were
+            .map(|endpoint| &endpoint.name)
+            .filter(|host| !intent.slices.naming(host).any(|slice| has_rates(slice, host)));
         self.numbers.release_endpoints(ended);
         if before.applications == intent.applications {
             return;

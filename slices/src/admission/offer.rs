@@ -273,7 +273,5 @@ fn least(mut from: u64, mut to: u64, mut holds: impl FnMut(u64) -> bool) -> u64 
 
 fn more_delay(slice: &NetworkSlice, tries: &mut Tries<'_>) -> Option<Offer> {
     let wanted = slice.latency?;
-    let least = tries.least_latency(slice).filter(|least| *least > wanted)?;
-    let offer = Offer::Latency(least);
-    tries.admits(&offer.applied(slice)).then_some(offer)
+    tries.least_latency(slice).filter(|least| *least > wanted).map(Offer::Latency)
 }

@@ -18,8 +18,8 @@ pub(crate) type StoredSlice = Stored<Arc<NetworkSlice>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slices {
     by_name: Sorted<ObjectName, Arc<StoredSlice>>,
-    /// By endpoint: the slices that name it, in the order of names, and on which side.
-    naming: Sorted<NodeName, Arc<Vec<(ObjectName, Side)>>>,
+    /// By endpoint, then by side: the slices that name it there, which may be thousands.
+    naming: Sorted<NodeName, [Sorted<ObjectName, ()>; 2]>,
     /// Endpoints that are on the data network's side.
     sites: Sorted<NodeName, ()>,
     /// Those that hold capacity.
@@ -57,12 +57,10 @@ impl Slices {
         }
         if renamed {
             for endpoint in &stored.object.endpoints {
-                let slices = self.naming.get(&endpoint.name).map(|slices| Vec::clone(slices));
+                let slices = self.naming.get(&endpoint.name).cloned();
                 let mut slices = slices.unwrap_or_default();
-                let place = slices.partition_point(|(other, _)| *other <= name);
-                slices.insert(place, (name.clone(), endpoint.side));
-                self.naming.insert(endpoint.name.clone(), Arc::new(slices));
-                self.note_site(&endpoint.name);
+                slices[endpoint.side as usize].insert(name.clone(), ());
+                self.note_naming(&endpoint.name, slices);
             }
         }
         if stored.phase().holds_capacity() {
@@ -99,24 +97,22 @@ impl Slices {
         }
         let endpoints = old.object.endpoints.iter().filter(|_| endpoints);
         for endpoint in endpoints {
-            let Some(slices) = self.naming.get(&endpoint.name) else { continue };
-            let others = slices.iter().filter(|(other, _)| other != name);
-            let others: Vec<_> = others.cloned().collect();
-            if others.is_empty() {
-                self.naming.remove(&endpoint.name);
-            } else {
-                self.naming.insert(endpoint.name.clone(), Arc::new(others));
-            }
-            self.note_site(&endpoint.name);
+            let Some(mut slices) = self.naming.get(&endpoint.name).cloned() else { continue };
+            slices[endpoint.side as usize].remove(name);
+            self.note_naming(&endpoint.name, slices);
         }
     }
 
-    fn note_site(&mut self, endpoint: &NodeName) {
-        let is_site = self.naming(endpoint).iter().any(|(_, side)| *side == Side::Dn);
-        match (is_site, self.sites.contains_key(endpoint)) {
+    fn note_naming(&mut self, endpoint: &NodeName, slices: [Sorted<ObjectName, ()>; 2]) {
+        match (!slices[Side::Dn as usize].is_empty(), self.sites.contains_key(endpoint)) {
             (true, false) => drop(self.sites.insert(endpoint.clone(), ())),
             (false, true) => drop(self.sites.remove(endpoint)),
             _ => {}
+        }
+        if slices.iter().all(Sorted::is_empty) {
+            self.naming.remove(endpoint);
+        } else {
+            self.naming.insert(endpoint.clone(), slices);
         }
     }
 
@@ -126,8 +122,19 @@ impl Slices {
     }
 
     /// The slices that name an endpoint, whatever their phase, in the order of names.
-    pub(crate) fn naming(&self, endpoint: &NodeName) -> &[(ObjectName, Side)] {
-        self.naming.get(endpoint).map_or(&[], |slices| slices.as_slice())
+    pub(crate) fn naming(&self, endpoint: &NodeName) -> impl Iterator<Item = &ObjectName> {
+        // No endpoint is on both sides.
+        [Side::Ue, Side::Dn].into_iter().flat_map(|side| self.naming_as(endpoint, side))
+    }
+
+    /// Those that have it on this side.
+    pub(crate) fn naming_as(
+        &self,
+        endpoint: &NodeName,
+        side: Side,
+    ) -> impl Iterator<Item = &ObjectName> {
+        let slices = self.naming.get(endpoint).into_iter();
+        slices.flat_map(move |slices| slices[side as usize].keys())
     }
 
     /// Those that hold capacity, in the order in which it was promised: who came first keeps
@@ -220,9 +227,8 @@ mod tests {
                     let due = slices.due().find(|(_, due)| *due == stored.object.name);
                     prop_assert_eq!(due.map(|(at, _)| *at), stored.due_ms());
                     for endpoint in &stored.object.endpoints {
-                        let names = slices.naming(&endpoint.name);
-                        let mine = (stored.object.name.clone(), endpoint.side);
-                        prop_assert!(names.contains(&mine) && names.is_sorted());
+                        let mut names = slices.naming_as(&endpoint.name, endpoint.side);
+                        prop_assert!(names.any(|name| *name == stored.object.name));
                     }
                 }
             }

@@ -89,10 +89,10 @@ impl Core {
         let application = &self.intent.applications.get(name)?.object;
         let (placement, endpoint) =
             (self.placement_of(&application.name), application.endpoint.clone());
-        let slices = self.intent.slices.naming(&endpoint).iter();
+        let slices = self.intent.slices.naming(&endpoint);
         Some(ApplicationExplanation {
             application: name.to_owned(),
-            slices: slices.map(|(name, _)| name.to_string()).collect(),
+            slices: slices.map(ToString::to_string).collect(),
             nodes: if placement.is_some() { self.verdicts(&application.name) } else { Vec::new() },
             placement,
             endpoint,
