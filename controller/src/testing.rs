@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Command, Handle, Input, SessionId, SwitchLink, embedded};
 use crate::store::{
-    Leadership, RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch,
+    Leadership, Operation, RedbStore, Revision, Store, StoreError, Transaction, Versioned, Watch,
 };
 
 pub(crate) const PAIR: &str = r#"
@@ -84,14 +84,15 @@ pub(crate) struct FaultyStore {
     /// Commits wait while it is.
     pub(crate) busy: watch::Sender<bool>,
     pub(crate) asked: AtomicUsize,
-    pub(crate) commits: AtomicUsize,
+    /// Commits that changed slices.
+    pub(crate) of_slices: AtomicUsize,
 }
 
 impl FaultyStore {
     pub(crate) fn new(store: RedbStore) -> Self {
         let (full, room) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        let (asked, commits) = Default::default();
-        Self { store, full, room, busy: watch::Sender::new(false), asked, commits }
+        let (asked, of_slices) = Default::default();
+        Self { store, full, room, busy: watch::Sender::new(false), asked, of_slices }
     }
 }
 
@@ -123,7 +124,14 @@ impl Store for FaultyStore {
                 let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
                 return Err(StoreError::Write { path, source });
             }
-            self.commits.fetch_add(1, Ordering::SeqCst);
+            let of_slice = |operation: &Operation| match operation {
+                Operation::Put { key, .. } | Operation::Delete { key } => {
+                    key.starts_with("intent/slice/")
+                }
+            };
+            if transaction.operations.iter().any(of_slice) {
+                self.of_slices.fetch_add(1, Ordering::SeqCst);
+            }
             self.store.commit(transaction).await
         })
     }

@@ -103,6 +103,16 @@ fn apply(
     async move { handle.request("tester".into(), request).await }
 }
 
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if what() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never");
+}
+
 /// Decisions go on while a commit is on its way: they are in the next one, and where it fails they
 /// fail with it, because they saw what it was to store.
 #[tokio::test]
@@ -110,15 +120,6 @@ async fn what_comes_while_a_commit_is_on_its_way_is_decided_and_waits() {
     let controller = Controller::start();
     let _switches = join_pair(&controller).await;
     let store = &controller.store;
-    let until = async |what: &dyn Fn() -> bool| {
-        for _ in 0..1_000 {
-            if what() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("never");
-    };
     for (fails, names) in [(false, ["a", "b", "c"]), (true, ["d", "e", "f"])] {
         controller.until_converged().await;
         let before = store.asked.load(Ordering::SeqCst);
@@ -126,10 +127,10 @@ async fn what_comes_while_a_commit_is_on_its_way_is_decided_and_waits() {
         store.busy.send_replace(true);
         let [first, second, third] = names;
         let first = tokio::spawn(apply(&controller, first, "1Mbps"));
-        until(&|| commits() == 1).await;
+        until(|| commits() == 1).await;
         let later = [second, third].map(|name| tokio::spawn(apply(&controller, name, "1Mbps")));
         tokio::task::yield_now().await;
-        until(&|| controller.handle.waiting() == 0).await;
+        until(|| controller.handle.waiting() == 0).await;
         assert!(!first.is_finished(), "nobody is answered before it is stored");
         store.full.store(fails, Ordering::SeqCst);
         store.busy.send_replace(false);
@@ -150,28 +151,37 @@ async fn what_comes_while_a_commit_is_on_its_way_is_decided_and_waits() {
 async fn requests_share_a_commit() {
     let controller = Controller::start();
     let _switches = join_pair(&controller).await;
-    let apply = |name, rate| apply(&controller, name, rate);
+    controller.until_converged().await;
+    let store = &controller.store;
     let slices = || async {
         let names = |core: &selvedge_core::Core| core.slices().len();
         controller.handle.query(names).await.unwrap()
     };
-    let before = controller.store.commits.load(Ordering::SeqCst);
-    let rates = ["1Mbps", "90Gbps", "1Mbps", "1Mbps", "1Mbps"];
-    let names = ["a", "b", "c", "d", "e"];
-    let all = || names.into_iter().zip(rates).map(|(name, rate)| apply(name, rate));
-    controller.store.full.store(true, Ordering::SeqCst);
-    let none = futures::future::join_all(all()).await;
-    assert!(none.iter().all(Result::is_err), "{none:?}");
-    assert_eq!(slices().await, 0);
-    controller.store.full.store(false, Ordering::SeqCst);
-    let answers = futures::future::join_all(all()).await;
+    let of_slices = store.of_slices.load(Ordering::SeqCst);
+    let asked = store.asked.load(Ordering::SeqCst);
+    store.busy.send_replace(true);
+    let first = tokio::spawn(apply(&controller, "a", "1Mbps"));
+    until(|| store.asked.load(Ordering::SeqCst) > asked).await;
+    let rates = [("b", "90Gbps"), ("c", "1Mbps"), ("d", "1Mbps"), ("e", "1Mbps")];
+    let later = rates.map(|(name, rate)| tokio::spawn(apply(&controller, name, rate)));
+    tokio::task::yield_now().await;
+    until(|| controller.handle.waiting() == 0).await;
+    store.busy.send_replace(false);
+    let answers = futures::future::join_all(std::iter::once(first).chain(later)).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     let admitted: Vec<bool> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(admitted, [true, false, true, true, true], "{answers:?}");
     let Err(RequestError::Refused(refusal)) = &answers[1] else { panic!("{answers:?}") };
     assert!(refusal.offers().unwrap().are_worked_out(), "whoever is answered need not wait");
     assert_eq!(slices().await, 4);
-    let commits = controller.store.commits.load(Ordering::SeqCst) - before;
-    assert!(commits < names.len(), "{commits} commits");
+    let commits = store.of_slices.load(Ordering::SeqCst) - of_slices;
+    assert_eq!(commits, 2, "the first, and what came meanwhile");
+
+    store.full.store(true, Ordering::SeqCst);
+    let none = ["f", "g", "h"].map(|name| apply(&controller, name, "1Mbps"));
+    let none = futures::future::join_all(none).await;
+    assert!(none.iter().all(Result::is_err), "{none:?}");
+    assert_eq!(slices().await, 4);
 }
 
 /// More than may wait for their offers.
