@@ -43,14 +43,15 @@ fn a_guarantee_holds_under_a_flood() -> Result<()> {
     Ok(())
 }
 
-/// So that it is known that the test above bites.
+/// So that it is known that the test above bites: ten times what it allows is lost, and more the
+/// faster this machine can send.
 #[test]
-fn without_metering_the_flood_takes_all() -> Result<()> {
+fn without_metering_the_guarantee_does_not_hold() -> Result<()> {
     let lab = up_with("t-unmetered", METRO, |options| options.metering = false)?;
     scenario::apply_slices(&lab)?;
     let loss = scenario::guarantee(&lab, Duration::from_secs(4))?;
     println!("the same with metering off: loss {:.1} %", loss * 100.0);
-    assert!(loss >= 0.3, "lost only {:.2} %", loss * 100.0);
+    assert!(loss >= 0.1, "lost only {:.2} %", loss * 100.0);
     Ok(())
 }
 
