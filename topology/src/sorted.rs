@@ -1,28 +1,36 @@
-//! Values in the order of their keys, in a tree whose parts copies share.
+//! Values in the order of their keys, in chunks that copies share.
 //!
 //! A controller has several states of everything: what is wanted, what is held, what a proof
-//! supposes, what there would be after a request. So a copy costs a pointer, a change of a copy
-//! one leaf, one branch and a pointer for each branch, and a comparison passes over what is
-//! shared.
+//! supposes, what there would be after a request. So a copy costs a pointer, the first change of a
+//! copy a pointer for each chunk, a change copies one chunk, and a comparison passes over chunks
+//! that are shared.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::ops::{Index, RangeInclusive};
 use std::sync::Arc;
 
-/// Entries in a leaf and leaves in a branch at most; what grows beyond it is halved.
-const WIDTH: usize = if cfg!(test) { 4 } else { 32 };
+/// Entries in one chunk at most; one that grows beyond it is halved.
+const CHUNK: usize = 128;
 
-/// In a leaf `T` is a value. Above it is a level, which is never empty, and `K` is not above any
-/// key in it, and above all keys before.
-type Level<K, T> = Arc<Vec<(K, T)>>;
-type Leaf<K, V> = Level<K, V>;
-type Branch<K, V> = Level<K, Leaf<K, V>>;
+#[derive(Debug)]
+struct Chunk<K, V> {
+    /// Not above any key in the chunk, and above all keys of those before it.
+    from: K,
+    /// Never empty.
+    entries: Arc<Vec<(K, V)>>,
+}
+
+impl<K: Clone, V> Clone for Chunk<K, V> {
+    fn clone(&self) -> Self {
+        Self { from: self.from.clone(), entries: self.entries.clone() }
+    }
+}
 
 /// A map whose copies are cheap to make and to compare.
 #[derive(Debug)]
 pub struct Sorted<K, V> {
-    branches: Level<K, Branch<K, V>>,
+    chunks: Arc<Vec<Chunk<K, V>>>,
     len: usize,
 }
 
@@ -36,45 +44,15 @@ fn with_room<T: Clone>(shared: &mut Arc<Vec<T>>) -> &mut Vec<T> {
     Arc::get_mut(shared).expect("it is a copy of its own")
 }
 
-/// Where the key is, if anywhere.
-fn part<K: Borrow<Q>, T, Q: Ord + ?Sized>(level: &[(K, T)], key: &Q) -> usize {
-    level.partition_point(|(from, _)| from.borrow() <= key).saturating_sub(1)
-}
-
-fn entry<K: Borrow<Q>, V, Q: Ord + ?Sized>(leaf: &[(K, V)], key: &Q) -> Result<usize, usize> {
-    leaf.binary_search_by(|(other, _)| other.borrow().cmp(key))
-}
-
-/// Takes the upper half of what has become too wide, after something was put at `place`.
-fn halved<K: Clone, T>(level: &mut Vec<(K, T)>, place: usize) -> Option<(K, Level<K, T>)> {
-    if level.len() <= WIDTH {
-        return None;
-    }
-    // Keys often come in rising order: then leaves stay full.
-    let half = if place + 1 == level.len() { WIDTH } else { WIDTH / 2 };
-    let upper = level.split_off(half);
-    Some((upper[0].0.clone(), Arc::new(upper)))
-}
-
-fn packed<K: Clone, T>(level: Vec<(K, T)>) -> Vec<(K, Level<K, T>)> {
-    let mut parts = Vec::with_capacity(level.len().div_ceil(WIDTH));
-    let mut level = level.into_iter();
-    loop {
-        let part: Vec<(K, T)> = level.by_ref().take(WIDTH).collect();
-        let Some((from, _)) = part.first() else { return parts };
-        parts.push((from.clone(), Arc::new(part)));
-    }
-}
-
 impl<K, V> Default for Sorted<K, V> {
     fn default() -> Self {
-        Self { branches: Arc::default(), len: 0 }
+        Self { chunks: Arc::default(), len: 0 }
     }
 }
 
 impl<K, V> Clone for Sorted<K, V> {
     fn clone(&self) -> Self {
-        Self { branches: self.branches.clone(), len: self.len }
+        Self { chunks: self.chunks.clone(), len: self.len }
     }
 }
 
@@ -91,34 +69,41 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
         self.len == 0
     }
 
-    /// The branch, its leaf and its entry that have the key, if any has.
-    fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Option<[usize; 3]>
+    /// The chunk that has the key, if any has.
+    fn chunk<Q: Ord + ?Sized>(&self, key: &Q) -> usize
     where
         K: Borrow<Q>,
     {
-        let branch = part(&self.branches, key);
-        let (_, leaves) = self.branches.get(branch)?;
-        let leaf = part(leaves, key);
-        let at = entry(&leaves[leaf].1, key).ok()?;
-        Some([branch, leaf, at])
+        self.chunks.partition_point(|chunk| chunk.from.borrow() <= key).saturating_sub(1)
+    }
+
+    /// The chunk that has the key and where, if any has.
+    fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(usize, usize)>
+    where
+        K: Borrow<Q>,
+    {
+        let chunk = self.chunk(key);
+        let entries = &self.chunks.get(chunk)?.entries;
+        let at = entries.binary_search_by(|(other, _)| other.borrow().cmp(key)).ok()?;
+        Some((chunk, at))
     }
 
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        let [branch, leaf, at] = self.place(key)?;
-        Some(&self.branches[branch].1[leaf].1[at].1)
+        let (chunk, at) = self.place(key)?;
+        Some(&self.chunks[chunk].entries[at].1)
     }
 
-    /// Copies what the value is in where it is shared.
+    /// Copies the chunk if it is shared.
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        let [branch, leaf, at] = self.place(key)?;
-        let leaves = Arc::make_mut(&mut Arc::make_mut(&mut self.branches)[branch].1);
-        Some(&mut Arc::make_mut(&mut leaves[leaf].1)[at].1)
+        let (chunk, at) = self.place(key)?;
+        let chunk = &mut Arc::make_mut(&mut self.chunks)[chunk];
+        Some(&mut Arc::make_mut(&mut chunk.entries)[at].1)
     }
 
     pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
@@ -130,31 +115,29 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
 
     /// Puts a value; answers the one of that key before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let branches = with_room(&mut self.branches);
-        if branches.is_empty() {
-            branches.extend(packed(packed(vec![(key, value)])));
+        let at = self.chunk(&key);
+        let chunks = with_room(&mut self.chunks);
+        let Some(chunk) = chunks.get_mut(at) else {
+            chunks.push(Chunk { from: key.clone(), entries: Arc::new(vec![(key, value)]) });
             self.len = 1;
             return None;
-        }
-        let branch = part(branches, &key);
-        let (from, leaves) = &mut branches[branch];
-        lower(from, &key);
-        let leaves = with_room(leaves);
-        let leaf = part(leaves, &key);
-        let (from, entries) = &mut leaves[leaf];
-        lower(from, &key);
-        let entries = with_room(entries);
-        let at = match entry(entries, &key) {
-            Ok(at) => return Some(std::mem::replace(&mut entries[at].1, value)),
-            Err(at) => at,
         };
-        entries.insert(at, (key, value));
+        let entries = with_room(&mut chunk.entries);
+        let place = match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
+            Ok(place) => return Some(std::mem::replace(&mut entries[place].1, value)),
+            Err(place) => place,
+        };
+        if key < chunk.from {
+            chunk.from = key.clone();
+        }
+        entries.insert(place, (key, value));
         self.len += 1;
-        if let Some(upper) = halved(entries, at) {
-            leaves.insert(leaf + 1, upper);
-            if let Some(upper) = halved(leaves, leaf + 1) {
-                branches.insert(branch + 1, upper);
-            }
+        if entries.len() > CHUNK {
+            // Keys often come in rising order: then chunks stay full.
+            let half = if place + 1 == entries.len() { CHUNK } else { CHUNK / 2 };
+            let upper = entries.split_off(half);
+            let chunk = Chunk { from: upper[0].0.clone(), entries: Arc::new(upper) };
+            chunks.insert(at + 1, chunk);
         }
         None
     }
@@ -163,32 +146,31 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        let place = self.place(key)?;
-        Some(self.take(place).1)
+        let (chunk, at) = self.place(key)?;
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let entries = Arc::make_mut(&mut chunks[chunk].entries);
+        let (_, value) = entries.remove(at);
+        if entries.is_empty() {
+            chunks.remove(chunk);
+        }
+        self.len -= 1;
+        Some(value)
     }
 
     /// Takes the pair of the least key out.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        (!self.is_empty()).then(|| self.take([0, 0, 0]))
-    }
-
-    fn take(&mut self, [branch, leaf, at]: [usize; 3]) -> (K, V) {
-        let branches = Arc::make_mut(&mut self.branches);
-        let leaves = Arc::make_mut(&mut branches[branch].1);
-        let entries = Arc::make_mut(&mut leaves[leaf].1);
-        let taken = entries.remove(at);
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let entries = Arc::make_mut(&mut chunks.first_mut()?.entries);
+        let first = entries.remove(0);
         if entries.is_empty() {
-            leaves.remove(leaf);
-            if leaves.is_empty() {
-                branches.remove(branch);
-            }
+            chunks.remove(0);
         }
         self.len -= 1;
-        taken
+        Some(first)
     }
 
     pub fn iter(&self) -> Iter<'_, K, V> {
-        Iter { branches: self.branches.iter(), ..Iter::default() }
+        Iter { front: [].iter(), chunks: self.chunks.iter(), back: [].iter() }
     }
 
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
@@ -211,42 +193,34 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        let branch = part(&self.branches, first);
-        let Some((_, leaves)) = self.branches.get(branch) else { return Iter::default() };
-        let leaf = part(leaves, first);
-        let entries = &leaves[leaf].1;
+        let at = self.chunk(first);
+        let mut chunks = self.chunks[at.min(self.chunks.len())..].iter();
+        let entries = chunks.next().map_or(&[][..], |chunk| &chunk.entries[..]);
         let skip = entries.partition_point(|(key, _)| key.borrow() < first);
-        Iter {
-            front: entries[skip..].iter(),
-            front_leaves: leaves[leaf + 1..].iter(),
-            branches: self.branches[branch + 1..].iter(),
-            ..Iter::default()
-        }
+        Iter { front: entries[skip..].iter(), chunks, back: [].iter() }
     }
 
     /// What is different in `after`, in the order of keys: key, value before and after. Cost: the
-    /// branches, and the leaves and entries of those that are not shared.
+    /// chunks, and the entries of those that are not shared.
     pub fn differences<'a>(
         &'a self,
         after: &'a Self,
         mut each: impl FnMut(&'a K, Option<&'a V>, Option<&'a V>),
     ) {
-        if Arc::ptr_eq(&self.branches, &after.branches) {
+        if Arc::ptr_eq(&self.chunks, &after.chunks) {
             return;
         }
         let (mut old, mut new) = (Walk::of(self), Walk::of(after));
         loop {
-            if old.branch().zip(new.branch()).is_some_and(|(a, b)| Arc::ptr_eq(a, b)) {
-                old.leave_branch();
-                new.leave_branch();
+            if old.at == 0
+                && new.at == 0
+                && let (Some(a), Some(b)) = (old.chunks.first(), new.chunks.first())
+                && Arc::ptr_eq(&a.entries, &b.entries)
+            {
+                (old.chunks, new.chunks) = (&old.chunks[1..], &new.chunks[1..]);
                 continue;
             }
-            if old.leaf().zip(new.leaf()).is_some_and(|(a, b)| Arc::ptr_eq(a, b)) {
-                old.leave_leaf();
-                new.leave_leaf();
-                continue;
-            }
-            let order = match (old.entries.first(), new.entries.first()) {
+            let order = match (old.peek(), new.peek()) {
                 (None, None) => return,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
@@ -264,72 +238,29 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Sorted<K, V> {
     }
 }
 
-fn lower<K: Ord + Clone>(from: &mut K, key: &K) {
-    if key < from {
-        *from = key.clone();
-    }
-}
-
-/// What a comparison has not come to in one of its tables.
+/// Where a comparison is in one of its tables.
 struct Walk<'a, K, V> {
-    /// With the one that `leaves` is of.
-    branches: &'a [(K, Branch<K, V>)],
-    /// With the one that `entries` is of.
-    leaves: &'a [(K, Leaf<K, V>)],
-    /// Not empty before the end.
-    entries: &'a [(K, V)],
+    chunks: &'a [Chunk<K, V>],
+    /// In the first of them.
+    at: usize,
 }
 
 impl<'a, K, V> Walk<'a, K, V> {
     fn of(table: &'a Sorted<K, V>) -> Self {
-        let mut walk = Self { branches: &table.branches, leaves: &[], entries: &[] };
-        walk.enter_branch();
-        walk
+        Self { chunks: &table.chunks, at: 0 }
     }
 
-    /// The present branch, if nothing of it has been passed.
-    fn branch(&self) -> Option<&'a Branch<K, V>> {
-        self.leaf()?;
-        let (_, branch) = self.branches.first()?;
-        (branch.len() == self.leaves.len()).then_some(branch)
-    }
-
-    /// The present leaf, if nothing of it has been passed.
-    fn leaf(&self) -> Option<&'a Leaf<K, V>> {
-        let (_, leaf) = self.leaves.first()?;
-        (leaf.len() == self.entries.len()).then_some(leaf)
-    }
-
-    fn enter_branch(&mut self) {
-        self.leaves = self.branches.first().map_or(&[], |(_, leaves)| leaves);
-        self.enter_leaf();
-    }
-
-    fn enter_leaf(&mut self) {
-        self.entries = self.leaves.first().map_or(&[], |(_, entries)| entries);
-    }
-
-    fn leave_branch(&mut self) {
-        self.branches = &self.branches[1..];
-        self.enter_branch();
-    }
-
-    fn leave_leaf(&mut self) {
-        self.leaves = &self.leaves[1..];
-        if self.leaves.is_empty() {
-            self.leave_branch();
-        } else {
-            self.enter_leaf();
-        }
+    fn peek(&self) -> Option<&'a (K, V)> {
+        self.chunks.first()?.entries.get(self.at)
     }
 
     fn next(&mut self) -> Option<&'a (K, V)> {
-        let (first, rest) = self.entries.split_first()?;
-        self.entries = rest;
-        if rest.is_empty() {
-            self.leave_leaf();
+        let entry = self.peek()?;
+        self.at += 1;
+        if self.at == self.chunks[0].entries.len() {
+            (self.chunks, self.at) = (&self.chunks[1..], 0);
         }
-        Some(first)
+        Some(entry)
     }
 }
 
@@ -358,25 +289,11 @@ impl<K: Ord + Clone + Borrow<Q>, V: Clone + PartialEq, Q: Ord + ?Sized> Index<&Q
 /// Pairs in the order of keys.
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
-    /// What is left of the leaf and of the branch before those in `branches`.
+    /// What is left of the chunk before those in `chunks`.
     front: std::slice::Iter<'a, (K, V)>,
-    front_leaves: std::slice::Iter<'a, (K, Leaf<K, V>)>,
-    branches: std::slice::Iter<'a, (K, Branch<K, V>)>,
-    /// What is left of those behind them.
-    back_leaves: std::slice::Iter<'a, (K, Leaf<K, V>)>,
+    chunks: std::slice::Iter<'a, Chunk<K, V>>,
+    /// What is left of the chunk behind them.
     back: std::slice::Iter<'a, (K, V)>,
-}
-
-impl<K, V> Default for Iter<'_, K, V> {
-    fn default() -> Self {
-        Self {
-            front: [].iter(),
-            front_leaves: [].iter(),
-            branches: [].iter(),
-            back_leaves: [].iter(),
-            back: [].iter(),
-        }
-    }
 }
 
 impl<'a, K, V> Iterator for Iter<'a, K, V> {
@@ -387,14 +304,9 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
             if let Some((key, value)) = self.front.next() {
                 return Some((key, value));
             }
-            if let Some((_, entries)) = self.front_leaves.next() {
-                self.front = entries.iter();
-            } else if let Some((_, leaves)) = self.branches.next() {
-                self.front_leaves = leaves.iter();
-            } else if let Some((_, entries)) = self.back_leaves.next() {
-                self.front = entries.iter();
-            } else {
-                return self.back.next().map(|(key, value)| (key, value));
+            match self.chunks.next() {
+                Some(chunk) => self.front = chunk.entries.iter(),
+                None => return self.back.next().map(|(key, value)| (key, value)),
             }
         }
     }
@@ -406,14 +318,9 @@ impl<K, V> DoubleEndedIterator for Iter<'_, K, V> {
             if let Some((key, value)) = self.back.next_back() {
                 return Some((key, value));
             }
-            if let Some((_, entries)) = self.back_leaves.next_back() {
-                self.back = entries.iter();
-            } else if let Some((_, leaves)) = self.branches.next_back() {
-                self.back_leaves = leaves.iter();
-            } else if let Some((_, entries)) = self.front_leaves.next_back() {
-                self.back = entries.iter();
-            } else {
-                return self.front.next_back().map(|(key, value)| (key, value));
+            match self.chunks.next_back() {
+                Some(chunk) => self.back = chunk.entries.iter(),
+                None => return self.front.next_back().map(|(key, value)| (key, value)),
             }
         }
     }
@@ -433,15 +340,16 @@ impl<K: Ord + Clone, V> FromIterator<(K, V)> for Sorted<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut entries: Vec<(K, V)> = entries.into_iter().collect();
         entries.sort_by(|(a, _), (b, _)| a.cmp(b)); // stable
-        entries.dedup_by(|later, first| {
-            let same = later.0 == first.0;
-            if same {
-                std::mem::swap(later, first);
-            }
-            same
-        });
-        let len = entries.len();
-        Self { branches: Arc::new(packed(packed(entries))), len }
+        entries.reverse();
+        entries.dedup_by(|(a, _), (b, _)| a == b);
+        let (mut chunks, len) = (Vec::new(), entries.len());
+        while let Some((key, _)) = entries.last() {
+            let from = key.clone();
+            let chunk: Vec<_> =
+                entries.drain(entries.len().saturating_sub(CHUNK)..).rev().collect();
+            chunks.push(Chunk { from, entries: Arc::new(chunk) });
+        }
+        Self { chunks: Arc::new(chunks), len }
     }
 }
 
