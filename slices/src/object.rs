@@ -1,7 +1,5 @@
 //! What an operator writes, after validation.
 
-use std::collections::BTreeSet;
-
 use selvedge_topology::{BitRate, Bytes, Delay, NodeName};
 
 use crate::class::{Class, ClassReason};
@@ -277,12 +275,21 @@ impl NetworkSlice {
     /// Who talks with whom, as (sender, receiver, direction): every `ue` with every `dn`, both
     /// ways; where a slice has one side only, everyone with everyone.
     pub fn pairs(&self) -> Vec<(&NodeName, &NodeName, Direction)> {
-        let sides: BTreeSet<Side> = self.endpoints.iter().map(|e| e.side).collect();
+        self.pairs_of(|name| name)
+    }
+
+    /// The same, with what is known of each endpoint in place of its name: looked up once.
+    pub fn pairs_of<'a, T: Copy>(
+        &'a self,
+        known: impl FnMut(&'a NodeName) -> T,
+    ) -> Vec<(T, T, Direction)> {
+        let both = [Side::Ue, Side::Dn].iter().all(|s| self.endpoints.iter().any(|e| e.side == *s));
+        let known: Vec<T> = self.endpoints.iter().map(|e| &e.name).map(known).collect();
         let mut pairs = Vec::new();
-        for from in &self.endpoints {
-            for to in &self.endpoints {
-                if from.name != to.name && (sides.len() == 1 || from.side != to.side) {
-                    pairs.push((&from.name, &to.name, from.side.sends()));
+        for (i, from) in self.endpoints.iter().enumerate() {
+            for (j, to) in self.endpoints.iter().enumerate() {
+                if i != j && (!both || from.side != to.side) {
+                    pairs.push((known[i], known[j], from.side.sends()));
                 }
             }
         }

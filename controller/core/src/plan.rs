@@ -182,8 +182,12 @@ pub(crate) fn steps<'a>(
             updates.push((Stage::Generation, update));
         }
         updates.sort_by_key(|(stage, update)| (*stage, rank(update)));
+        let mut of_stage: BTreeMap<Stage, Vec<Update>> = BTreeMap::new();
         for (stage, update) in updates {
-            stages.entry(stage).or_default().entry(name.clone()).or_default().push(update);
+            of_stage.entry(stage).or_default().push(update);
+        }
+        for (stage, updates) in of_stage {
+            stages.entry(stage).or_default().insert(name.clone(), updates);
         }
     }
     Stage::ALL

@@ -14,12 +14,13 @@
 
 use std::sync::Arc;
 
-use selvedge_topology::{ArcIx, Bytes};
+use selvedge_topology::{ArcIx, Bytes, Delay};
 
 use super::books::Slot;
-use super::delay::{LIMIT_NS, QueueDelay, Watch, queue};
+use super::delay::{LIMIT_NS, QueueDelay, queue};
 use super::port::{Flow, Port, ROUNDING, arrivals};
-use super::{Network, Watches, overhead, usable};
+use super::watch::{Watch, Watches};
+use super::{Network, overhead, usable};
 use crate::Direction;
 use crate::limits::MTU_BYTES;
 
@@ -32,6 +33,25 @@ const SLACKS: [f64; 5] = [5e-2, 1e-2, 1e-3, 1e-4, 1e-6];
 const RAISES: usize = 2;
 /// Between passes that look whether there is a solution at all.
 const CHECK_EVERY: usize = 16;
+
+/// The queueing of every port, in ns by arc.
+#[derive(Clone, Debug)]
+pub(super) struct Values {
+    pub(super) ns: Vec<u64>,
+    /// The same, for sums: to convert it each time takes longer than the sum.
+    pub(super) float: Vec<f64>,
+}
+
+impl Values {
+    pub(super) fn of(ns: Vec<u64>) -> Self {
+        let float = ns.iter().map(|ns| *ns as f64).collect();
+        Self { ns, float }
+    }
+
+    fn set(&mut self, arc: u32, ns: u64) {
+        (self.ns[arc as usize], self.float[arc as usize]) = (ns, ns as f64);
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
@@ -47,9 +67,9 @@ pub(super) struct Bounds {
     /// Values that the equations do not raise and that keep every promise. A flow that is added
     /// changes the equations of its own ports only, one that leaves raises nothing: so these
     /// mostly stay good for many decisions.
-    verified: Option<Vec<u64>>,
+    verified: Option<Values>,
     /// The least solution, where it is known; `Some(None)`: there is none.
-    settled: Option<Option<Vec<u64>>>,
+    settled: Option<Option<Values>>,
 }
 
 impl Bounds {
@@ -143,11 +163,9 @@ impl Bounds {
                 return true;
             }
         }
-        let least = self.raised();
-        let mut promises = watches.values().map(Arc::as_ref).chain(added);
-        if promises.any(|watch| watch.broken(&least).is_some()) {
-            return false;
-        }
+        // Mostly the first guess shows that they do. If not, what queues are at least often shows
+        // that they do not.
+        let mut in_doubt = false;
         // One step wider than the last: what is verified with room stays so for longer.
         for (slack, more) in SLACKS.iter().enumerate().skip(self.slack.saturating_sub(1)) {
             for _ in 0..6 {
@@ -156,17 +174,20 @@ impl Bounds {
                     self.guess.fill(0.0);
                     return false;
                 }
-                let mut above = self.empty();
+                let mut above = Values::of(self.empty());
                 for &arc in &self.active {
                     let value = self.guess[arc as usize] * (1.0 + more) + 64.0;
-                    above[arc as usize] = value as u64 + 1;
+                    above.set(arc, value as u64 + 1);
                 }
                 if self.not_raised(&above, self.active.iter().copied()) {
-                    let kept = |watch: &Watch| watch.broken(&above).is_none();
-                    if watches.values().map(Arc::as_ref).chain(added).all(kept) {
+                    if kept(added, watches, &above) {
                         (self.verified, self.slack) = (Some(above), slack);
                         return true;
                     }
+                    if !in_doubt && !kept(added, watches, &self.raised()) {
+                        return false;
+                    }
+                    in_doubt = true;
                     break;
                 }
             }
@@ -176,23 +197,24 @@ impl Bounds {
 
     /// Values not above the least solution, with what the equations raise the last one to in a few
     /// passes: mostly that shows whether flows that were added since break a promise.
-    fn raised(&self) -> Vec<u64> {
+    fn raised(&self) -> Values {
         let mut values = self.at_least();
         for _ in 0..RAISES {
             for &arc in &self.active {
                 let port = &self.ports[arc as usize];
                 let next = port.nanoseconds(port.bursts(&values));
-                values[arc as usize] = values[arc as usize].max(next);
+                if next > values.ns[arc as usize] {
+                    values.set(arc, next);
+                }
             }
         }
         values
     }
 
     /// The last solution; without a burst at ports that are not in it.
-    fn at_least(&self) -> Vec<u64> {
-        let mut values = self.empty();
-        values.iter_mut().zip(&self.low).for_each(|(value, low)| *value = (*value).max(*low));
-        values
+    fn at_least(&self) -> Values {
+        let each = self.ports.iter().zip(&self.low);
+        Values::of(each.map(|(port, low)| port.empty_ns.max(*low)).collect())
     }
 
     /// The queueing of every port without a burst.
@@ -201,14 +223,14 @@ impl Bounds {
     }
 
     /// The bounds, in ns by arc; `None` when bursts grow without limit.
-    pub(super) fn settle(&mut self) -> Option<&[u64]> {
+    pub(super) fn settle(&mut self) -> Option<&Values> {
         if self.settled.is_none() {
             let settled = self.solve();
             match &settled {
                 Some(settled) => {
-                    self.low.clone_from(settled);
+                    self.low.clone_from(&settled.ns);
                     for &arc in &self.active {
-                        self.guess[arc as usize] = settled[arc as usize] as f64;
+                        self.guess[arc as usize] = settled.float[arc as usize];
                     }
                 }
                 // A guess from which nothing comes down again.
@@ -216,22 +238,32 @@ impl Bounds {
             }
             self.settled = Some(settled);
         }
-        self.settled.as_ref()?.as_deref()
+        self.settled.as_ref()?.as_ref()
     }
 
     /// A port's queue under these values, term by term; `None`: it does not limit.
-    pub(super) fn queue(&self, values: &[u64], arc: ArcIx) -> Option<QueueDelay> {
+    pub(super) fn queue(&self, values: &Values, arc: ArcIx) -> Option<QueueDelay> {
         let port = &self.ports[arc.index()];
         Some(queue(port.rate?, Bytes(port.framed(port.bursts(values)))))
     }
 
-    /// What a flow with this burst would wait at a port now.
-    pub(super) fn with_burst(&self, values: &[u64], arc: ArcIx, burst: Bytes) -> u64 {
-        let port = &self.ports[arc.index()];
-        if port.rate.is_none() {
-            return 0;
-        }
-        port.nanoseconds(port.bursts(values).saturating_add(burst.0))
+    /// What can come at once to each port, by arc; `None` when bursts grow without limit.
+    pub(super) fn bursts(&mut self) -> Option<Vec<Bytes>> {
+        self.settle()?;
+        let values = self.settled.as_ref()?.as_ref()?;
+        Some(self.ports.iter().map(|port| Bytes(port.bursts(values))).collect())
+    }
+
+    /// How long packets take over each arc, in ns, where these bursts meet and one more.
+    pub(super) fn delays(&self, network: &Network<'_>, bursts: &[Bytes], own: Bytes) -> Vec<u64> {
+        let links = &network.snapshot.topology().links;
+        let propagation = links.iter().flat_map(|link| [link.delay.map_or(0, Delay::us); 2]);
+        let ports = self.ports.iter().zip(bursts).zip(propagation);
+        let delay = |((port, others), us): ((&Arc<Port>, &Bytes), u64)| {
+            let waits = port.nanoseconds(others.0.saturating_add(own.0));
+            us.saturating_mul(1000).saturating_add(waits)
+        };
+        ports.map(delay).collect()
     }
 
     /// The equations once, in floating point and in place; the largest relative change.
@@ -249,8 +281,8 @@ impl Bounds {
     /// Whether the equations raise none of these values, for certain: sums of numbers that are
     /// not negative have a relative error of at most 2^-53 for each, and rounding up adds less
     /// than two bytes for each choice and five in all.
-    fn not_raised(&self, values: &[u64], mut ports: impl Iterator<Item = u32>) -> bool {
-        let value = |arc: u32| values[arc as usize] as f64;
+    fn not_raised(&self, values: &Values, mut ports: impl Iterator<Item = u32>) -> bool {
+        let value = |arc: u32| values.float[arc as usize];
         ports.all(|arc| {
             let port = &self.ports[arc as usize];
             if port.rate.is_none() {
@@ -265,7 +297,7 @@ impl Bounds {
 
     /// The least solution: close by floating point, then up to it in whole numbers from values
     /// that are certainly not above it.
-    fn solve(&mut self) -> Option<Vec<u64>> {
+    fn solve(&mut self) -> Option<Values> {
         let mut before = self.guess.clone();
         let (mut start, mut tried) = (None, false);
         for passes in 1.. {
@@ -285,15 +317,16 @@ impl Bounds {
             }
             before.clone_from(&self.guess);
         }
-        let mut values = start.or_else(|| self.start()).unwrap_or_else(|| self.lowest());
+        let start = start.or_else(|| self.start());
+        let mut values = start.unwrap_or_else(|| self.lowest());
         loop {
             let mut changed = false;
             for &arc in &self.active {
                 let port = &self.ports[arc as usize];
                 let next = port.nanoseconds(port.bursts(&values));
-                let value = &mut values[arc as usize];
-                if next > *value {
-                    (*value, changed) = (next, true);
+                if next > values.ns[arc as usize] {
+                    values.set(arc, next);
+                    changed = true;
                 }
                 if next > LIMIT_NS {
                     return None;
@@ -301,7 +334,7 @@ impl Bounds {
             }
             if !changed {
                 debug_assert!(
-                    self.raised().iter().zip(&values).all(|(raised, least)| raised <= least)
+                    self.raised().ns.iter().zip(&values.ns).all(|(raised, least)| raised <= least)
                 );
                 return Some(values);
             }
@@ -315,13 +348,13 @@ impl Bounds {
 
     /// Values not above the least solution: those that the equations, without any rounding up,
     /// do not lower are below it, as there is no more than one solution.
-    fn start(&self) -> Option<Vec<u64>> {
+    fn start(&self) -> Option<Values> {
         for less in [1e-7, 1e-6, 1e-5, 1e-4] {
-            let mut values = self.empty();
+            let mut values = Values::of(self.empty());
             for &arc in &self.active {
-                values[arc as usize] = (self.guess[arc as usize] * (1.0 - less)) as u64;
+                values.set(arc, (self.guess[arc as usize] * (1.0 - less)) as u64);
             }
-            let value = |arc: u32| values[arc as usize] as f64;
+            let value = |arc: u32| values.float[arc as usize];
             let not_lowered = self.active.iter().all(|&arc| {
                 let after = self.ports[arc as usize].queueing_after(value) * (1.0 - ROUNDING);
                 after >= value(arc)
@@ -334,10 +367,10 @@ impl Bounds {
     }
 
     /// Values that are known not to be above the least solution.
-    fn lowest(&self) -> Vec<u64> {
-        let mut values = self.empty();
+    fn lowest(&self) -> Values {
+        let mut values = Values::of(self.empty());
         for &arc in &self.active {
-            values[arc as usize] = self.low[arc as usize];
+            values.set(arc, self.low[arc as usize]);
         }
         values
     }
@@ -356,8 +389,13 @@ impl Bounds {
     }
 }
 
+/// Whether all promises are kept, that of a slice which is added first.
+fn kept(added: Option<&Watch>, watches: &Watches, values: &Values) -> bool {
+    added.is_none_or(|watch| watch.broken(values).is_none()) && watches.are_kept(values)
+}
+
 pub(super) struct Mark {
     low: Vec<u64>,
     guess: Vec<f64>,
-    settled: Option<Option<Vec<u64>>>,
+    settled: Option<Option<Values>>,
 }

@@ -23,8 +23,7 @@ use std::fmt;
 
 use selvedge_topology::{ArcIx, BitRate, Bytes, Delay};
 
-use super::books::Slot;
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Values};
 use super::port::Flow;
 use super::{Admitted, Network};
 use crate::class::{Class, FRAME_BYTES};
@@ -133,76 +132,10 @@ pub(super) fn queue(rate: BitRate, bursts: Bytes) -> QueueDelay {
     QueueDelay { bursts, threshold, frame, rate, nanoseconds }
 }
 
-/// A promised latency, in the form in which it is checked with every decision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Watch {
-    pub(super) slot: Slot,
-    promised_ns: u64,
-    routes: Box<[Watched]>,
-    /// Of all routes, one after the other.
-    arcs: Box<[u32]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Watched {
-    direction: Direction,
-    /// Where its arcs end in those of all routes.
-    end: u32,
-    propagation_ns: u64,
-}
-
-impl Watch {
-    /// `None`: nothing is promised.
-    pub(super) fn of(network: &Network<'_>, slot: Slot, admitted: &Admitted) -> Option<Self> {
-        let promised = admitted.slice.latency.filter(|_| admitted.waived.is_none())?;
-        let propagation =
-            |arc: &ArcIx| network.snapshot.link(arc.link()).delay.map_or(0, Delay::us);
-        let (mut watched, mut arcs) = (Vec::new(), Vec::new());
-        for direction in Direction::ALL {
-            for route in routes(admitted, direction) {
-                let us = route.iter().map(propagation).fold(0, u64::saturating_add);
-                arcs.extend(route.iter().map(|arc| arc.index() as u32));
-                let end = u32::try_from(arcs.len()).expect("a slice's ways are not that long");
-                let propagation_ns = us.saturating_mul(1000);
-                watched.push(Watched { direction, end, propagation_ns });
-            }
-        }
-        let promised_ns = promised.us().saturating_mul(1000);
-        Some(Self { slot, promised_ns, routes: watched.into(), arcs: arcs.into() })
-    }
-
-    /// The first direction that would take longer than promised when ports take this long, in
-    /// ns by arc.
-    pub(super) fn broken(&self, waits: &[u64]) -> Option<Direction> {
-        let late = |(direction, ns)| (ns > self.promised_ns).then_some(direction);
-        self.each(waits).find_map(late)
-    }
-
-    /// The least latency that could be promised when ports take this long, in ns by arc.
-    pub(super) fn least(&self, waits: &[u64]) -> Delay {
-        let longest = self.each(waits).map(|(_, ns)| ns).max().unwrap_or(0);
-        Delay(longest.div_ceil(1000))
-    }
-
-    /// Each route's direction, and how long it takes in ns.
-    fn each(&self, waits: &[u64]) -> impl Iterator<Item = (Direction, u64)> {
-        let mut start = 0;
-        self.routes.iter().map(move |route| {
-            let arcs = &self.arcs[start..route.end as usize];
-            start = route.end as usize;
-            let mut sum = route.propagation_ns;
-            for arc in arcs {
-                sum = sum.saturating_add(waits[*arc as usize]);
-            }
-            (route.direction, sum)
-        })
-    }
-}
-
 /// The worst bound of a slice's direction, with these queueings.
 pub(super) fn worst(
     network: &Network<'_>,
-    (bounds, values): (&Bounds, &[u64]),
+    (bounds, values): (&Bounds, &Values),
     admitted: &Admitted,
     direction: Direction,
 ) -> Option<DelayBound> {
@@ -214,7 +147,7 @@ pub(super) fn worst(
 
 pub(super) fn bound(
     network: &Network<'_>,
-    (bounds, values): (&Bounds, &[u64]),
+    (bounds, values): (&Bounds, &Values),
     route: &[ArcIx],
     slice: &NetworkSlice,
 ) -> DelayBound {

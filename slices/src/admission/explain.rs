@@ -55,7 +55,7 @@ pub(super) fn explain(ledger: &Ledger, network: &Network<'_>, of: &Admitted) -> 
     let slice = &of.slice;
     let snapshot = network.snapshot;
     let mut bounds = ledger.bounds.clone();
-    let values = bounds.settle().map(<[u64]>::to_vec);
+    let values = bounds.settle().cloned();
     let promises = Direction::ALL.iter().map(|&direction| {
         let rates = slice.rates(direction);
         let mut parts = Vec::new();

@@ -36,6 +36,7 @@ mod rebuild;
 mod refusal;
 mod route;
 mod tries;
+mod watch;
 mod why;
 
 use std::collections::BTreeMap;
@@ -48,8 +49,8 @@ use selvedge_topology::{
 
 use self::books::{Books, Slot};
 use self::bounds::Bounds;
-use self::delay::Watch;
 use self::rebuild::Whole;
+use self::watch::{Watch, Watches};
 
 use crate::class::{Class, FRAME_BYTES, OVERHEAD_BYTES};
 use crate::limits::MTU_BYTES;
@@ -120,10 +121,11 @@ pub struct Network<'a> {
 }
 
 impl Network<'_> {
-    /// The arc that leads from the endpoint's switch to it, where its link is known.
-    fn access(&self, endpoint: &NodeName) -> Option<ArcIx> {
-        let link = self.endpoints.get(endpoint)?.link?;
-        Some(ArcIx::new(link, self.snapshot.link(link).b.node == *endpoint))
+    /// The endpoint's switch, and the arc that leads from there to it, where its link is known.
+    fn attached(&self, endpoint: &NodeName) -> Option<(NodeIx, Option<ArcIx>)> {
+        let Attachment { switch, link } = *self.endpoints.get(endpoint)?;
+        let to = |link| ArcIx::new(link, self.snapshot.link(link).b.node == *endpoint);
+        Some((switch, link.map(to)))
     }
 
     fn capacity(&self, arc: ArcIx) -> Option<BitRate> {
@@ -217,7 +219,6 @@ pub struct Ledger {
     whole: Option<Arc<Whole>>,
 }
 
-type Watches = Sorted<Slot, Arc<Watch>>;
 type Names = Sorted<Slot, ObjectName>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -339,7 +340,7 @@ impl Ledger {
         let Entry { slot, admitted, .. } = &entry;
         self.books.add(*slot, &admitted.reserved, &admitted.spare);
         if let Some(watch) = Watch::of(network, *slot, admitted) {
-            self.watches.insert(*slot, Arc::new(watch));
+            self.watches.insert(&watch);
         }
         let name = admitted.slice.name.clone();
         self.admitted.insert(name.clone(), entry);
@@ -352,7 +353,7 @@ impl Ledger {
         self.books.remove(entry.slot, &entry.admitted.reserved, &entry.admitted.spare);
         self.remove_flows(entry.slot, &entry.admitted);
         if entry.admitted.slice.latency.is_some() {
-            self.watches.remove(&entry.slot);
+            self.watches.remove(entry.slot);
         }
         Some(entry)
     }

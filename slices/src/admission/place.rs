@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use selvedge_topology::{Arc, ArcIx, BitRate, Metric, NodeIx, Path};
+use selvedge_topology::{Arc, ArcIx, BitRate, Bytes, Metric, NodeIx, Path};
 
 use super::books::{Books, Slot};
-use super::delay::Watch;
 use super::memory::instances;
 use super::protect::{Failure, Protection, closed, failures, has_ways, is_cut};
 use super::route::best;
+use super::watch::Watch;
 use super::why::{closer, late};
 use super::{
     Admitted, Backup, Ledger, Network, Placed, Refusal, Segment, frame_rate, overhead, scale,
@@ -75,8 +75,9 @@ pub(super) struct Placing<'a> {
     pub(super) demands: Vec<Demand>,
     /// Access links by direction: what the slice sends and receives there.
     pub(super) access: [BTreeSet<ArcIx>; 2],
-    /// The others' queueing; `None` when their bursts do not settle, or nobody asks.
-    pub(super) queues: Option<Vec<u64>>,
+    /// How long arcs take as the network is now, with the slice's own bursts, in ns by direction
+    /// and arc; `None` when bursts do not settle, or nobody asks.
+    delays: Option<[Vec<u64>; 2]>,
     /// What others leave of the compute memory of nodes, in bytes.
     pub(super) memory: BTreeMap<NodeIx, u64>,
     /// Something was looked at that others have left too little of.
@@ -101,11 +102,11 @@ pub(super) fn promised(
     let mut refused: Option<Box<Refusal>> = None;
     let mut late: Option<Admitted> = None;
     for by in [By::Cost, By::Delay] {
-        let queues = match by {
+        let bursts = match by {
             By::Cost => None,
-            By::Delay => ledger.bounds.settle().map(<[u64]>::to_vec),
+            By::Delay => ledger.bounds.bursts(),
         };
-        let placing = Placing::new(ledger, network, slice, queues)?;
+        let placing = Placing::new(ledger, network, slice, bursts)?;
         let why = match placing.place(by) {
             // The ways that were late already are so for the same reason.
             Ok(admitted) if late.as_ref() == Some(&admitted) => break,
@@ -303,14 +304,17 @@ impl<'a> Placing<'a> {
         ledger: &'a Ledger,
         network: &'a Network<'a>,
         slice: &'a NetworkSlice,
-        queues: Option<Vec<u64>>,
+        bursts: Option<Vec<Bytes>>,
     ) -> Result<Self, Box<Refusal>> {
         let name = || slice.name.clone();
-        for endpoint in &slice.endpoints {
-            if !network.endpoints.contains_key(&endpoint.name) {
-                let endpoint = endpoint.name.clone();
-                return Err(Box::new(Refusal::Endpoint { slice: name(), endpoint }));
-            }
+        let mut unknown = None;
+        let pairs = slice.pairs_of(|endpoint| {
+            let at = network.attached(endpoint);
+            unknown = unknown.or(Some(endpoint).filter(|_| at.is_none()));
+            at
+        });
+        if let Some(endpoint) = unknown.cloned() {
+            return Err(Box::new(Refusal::Endpoint { slice: name(), endpoint }));
         }
         let mut hooks = Vec::new();
         for through in &slice.through {
@@ -325,13 +329,10 @@ impl<'a> Placing<'a> {
         }
         let mut demands: BTreeMap<(Direction, NodeIx, NodeIx), BTreeSet<ArcIx>> = BTreeMap::new();
         let mut access: [BTreeSet<ArcIx>; 2] = Default::default();
-        for (from, to, direction) in slice.pairs() {
-            let switch = |endpoint| network.endpoints[endpoint].switch;
-            let exits = demands.entry((direction, switch(from), switch(to))).or_default();
-            exits.extend(network.access(to));
-            let links = &mut access[at(direction)];
-            links.extend(network.access(from).map(ArcIx::reverse));
-            links.extend(network.access(to));
+        for (from, to, direction) in pairs {
+            let (Some((from, entry)), Some((to, exit))) = (from, to) else { continue };
+            demands.entry((direction, from, to)).or_default().extend(exit);
+            access[at(direction)].extend(entry.map(ArcIx::reverse).into_iter().chain(exit));
         }
         let demands = demands
             .into_iter()
@@ -347,6 +348,12 @@ impl<'a> Placing<'a> {
                 memory.insert(*node, left);
             }
         }
+        let delays = bursts.map(|bursts| {
+            Direction::ALL.map(|direction| {
+                let own = slice.rates(direction).guaranteed_burst(slice.class);
+                ledger.bounds.delays(network, &bursts, own)
+            })
+        });
         let dedicated = slice.resource_sharing_level == ResourceSharingLevel::NonShared;
         Ok(Self {
             ledger,
@@ -358,7 +365,7 @@ impl<'a> Placing<'a> {
             hooks,
             demands,
             access,
-            queues,
+            delays,
             memory,
             pressed: Cell::new(false),
         })
@@ -641,7 +648,6 @@ impl<'a> Placing<'a> {
             }
             fits
         };
-        let burst = self.slice.rates(direction).guaranteed_burst(self.slice.class);
         // Arcs that a path may cross once but not as often as it did.
         let mut narrow: BTreeSet<ArcIx> = BTreeSet::new();
         // Nodes that have no room for one more of the slice's hooks.
@@ -651,15 +657,10 @@ impl<'a> Placing<'a> {
                 if narrow.contains(&arc.ix) || !fits(arc.ix, 1) {
                     return None;
                 }
-                match (by, &self.queues) {
-                    (By::Delay, Some(queues)) => {
-                        let link = self.network.snapshot.link(arc.ix.link());
-                        let propagation = link.delay.map_or(0, |delay| delay.us());
-                        let waiting = self.ledger.bounds.with_burst(queues, arc.ix, burst);
-                        Some(propagation.saturating_mul(1000).saturating_add(waiting))
-                    }
-                    _ => Some(u64::from(arc.cost)),
-                }
+                Some(match (by, &self.delays) {
+                    (By::Delay, Some(delays)) => delays[at(direction)][arc.ix.index()],
+                    _ => u64::from(arc.cost),
+                })
             };
             let metric = matches!(by, By::Cost).then_some(Metric::Cost);
             let open = |(index, nodes): (usize, &&[NodeIx])| -> Vec<NodeIx> {

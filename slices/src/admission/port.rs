@@ -11,6 +11,7 @@ use selvedge_topology::sorted::Sorted;
 use selvedge_topology::{ArcIx, BitRate, Bytes};
 
 use super::books::Slot;
+use super::bounds::Values;
 use super::delay::queue;
 use crate::Direction;
 use crate::limits::MTU_BYTES;
@@ -168,9 +169,9 @@ impl Port {
     }
 
     /// The user's bytes that can come at once, under these values.
-    pub(super) fn bursts(&self, values: &[u64]) -> u64 {
-        let value = |arc: u32| values[arc as usize];
-        let mut bursts = self.burst.saturating_add(self.upstream_bytes(value));
+    pub(super) fn bursts(&self, values: &Values) -> u64 {
+        let value = |arc: u32| values.ns[arc as usize];
+        let mut bursts = self.burst.saturating_add(self.upstream_bytes(values));
         for (ways, sums) in &self.choices {
             let of = |arrival: &Arrival| {
                 let waited = arrival
@@ -187,14 +188,15 @@ impl Port {
     }
 
     /// What arrives while flows wait at the ports before, in bytes, rounded up.
-    fn upstream_bytes(&self, value: impl Fn(u32) -> u64) -> u64 {
-        let about = self.upstream_bits(|arc| value(arc) as f64) / NS_PER_BYTE_AT_1_BPS as f64;
+    fn upstream_bytes(&self, values: &Values) -> u64 {
+        let about = self.upstream_bits(|arc| values.float[arc as usize]);
+        let about = about / NS_PER_BYTE_AT_1_BPS as f64;
         let least = (about * (1.0 - ROUNDING)).ceil();
         if least == (about * (1.0 + ROUNDING)).ceil() && least < u64::MAX as f64 {
             return least as u64;
         }
         let bits = |sum: u128, (arc, rate): &(u32, f64)| {
-            sum + u128::from(*rate as u64) * u128::from(value(*arc))
+            sum + u128::from(*rate as u64) * u128::from(values.ns[*arc as usize])
         };
         bytes(self.upstream.iter().fold(0, bits))
     }
@@ -356,10 +358,10 @@ mod tests {
                 let missing = all.next_multiple_of(per_byte) - all;
                 waits.insert(rates.len(), missing as u64 + off);
                 let all = all + missing + u128::from(off);
-                prop_assert_eq!(port.bursts(&waits), all.div_ceil(per_byte) as u64);
+                prop_assert_eq!(port.bursts(&Values::of(waits.clone())), all.div_ceil(per_byte) as u64);
             } else {
                 let bytes = sum(&waits).div_ceil(u128::from(NS_PER_BYTE_AT_1_BPS));
-                prop_assert_eq!(port.bursts(&waits), bytes as u64);
+                prop_assert_eq!(port.bursts(&Values::of(waits.clone())), bytes as u64);
             }
             port.set(Some(BitRate(rate)), 1554);
             let frames = (u128::from(bursts) * 1554).div_ceil(1500);

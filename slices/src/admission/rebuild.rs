@@ -271,9 +271,7 @@ impl Whole {
         let kept = |ledger: &mut Ledger| {
             ledger.watches.is_empty()
                 || ledger.bounds.surely(&touched, None, &ledger.watches)
-                || ledger.bounds.settle().is_some_and(|values| {
-                    ledger.watches.values().all(|watch| watch.broken(values).is_none())
-                })
+                || ledger.bounds.settle().is_some_and(|values| ledger.watches.are_kept(values))
         };
         (ledger.books.all_within() && kept(&mut ledger)).then_some(ledger)
     }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use selvedge_topology::{ArcIx, BitRate, Delay};
 
 use super::books::Slot;
-use super::delay::Watch;
+use super::bounds::Values;
 use super::place::{self, By, Placing};
+use super::watch::Watch;
 use super::{Admitted, Ledger, Network, Refusal};
 use crate::limits::MAX_LATENCY_US;
 use crate::{Direction, NetworkSlice};
@@ -95,8 +96,8 @@ impl<'n> Tries<'n> {
             let Some(admitted) = self.placed(&slice, by) else { break };
             let own = Watch::of(self.network, self.slot, &admitted)?;
             let (least, broken) = self.beside(&admitted, |ledger| {
-                let values = ledger.bounds.settle().map(<[u64]>::to_vec);
-                (values.as_deref().map(|values| own.least(values)), broken(ledger, &values))
+                let values = ledger.bounds.settle().cloned();
+                (values.as_ref().map(|values| own.least(values)), broken(ledger, &values))
             });
             if let Some(least) = least.filter(|least| least.us() <= MAX_LATENCY_US)
                 && self.is_nothing_new(&broken)
@@ -108,11 +109,11 @@ impl<'n> Tries<'n> {
     }
 
     fn placed(&mut self, slice: &NetworkSlice, by: By) -> Option<Admitted> {
-        let queues = match by {
+        let bursts = match by {
             By::Cost => None,
-            By::Delay => self.ledger.bounds.settle().map(<[u64]>::to_vec),
+            By::Delay => self.ledger.bounds.bursts(),
         };
-        let placing = Placing::new(&self.ledger, self.network, slice, queues).ok()?;
+        let placing = Placing::new(&self.ledger, self.network, slice, bursts).ok()?;
         let admitted = placing.place(by).ok()?;
         placing.access_fits().ok()?;
         Some(admitted)
@@ -141,8 +142,8 @@ impl<'n> Tries<'n> {
             return false;
         }
         let (late, broken) = self.beside(admitted, |ledger| {
-            let values = ledger.bounds.settle().map(<[u64]>::to_vec);
-            let late = |own: &Watch| values.as_deref().is_none_or(|v| own.broken(v).is_some());
+            let values = ledger.bounds.settle().cloned();
+            let late = |own: &Watch| values.as_ref().is_none_or(|v| own.broken(v).is_some());
             (own.as_ref().is_some_and(late), broken(ledger, &values))
         });
         !late && self.is_nothing_new(&broken)
@@ -165,7 +166,7 @@ impl<'n> Tries<'n> {
         }
         let ledger = &mut self.ledger;
         let before = self.broken.get_or_insert_with(|| {
-            let values = ledger.bounds.settle().map(<[u64]>::to_vec);
+            let values = ledger.bounds.settle().cloned();
             broken(ledger, &values)
         });
         now.is_subset(before)
@@ -173,7 +174,6 @@ impl<'n> Tries<'n> {
 }
 
 /// Promises that these queueings break; without a bound, all.
-fn broken(ledger: &Ledger, values: &Option<Vec<u64>>) -> BTreeSet<Slot> {
-    let late = |watch: &Watch| values.as_deref().is_none_or(|v| watch.broken(v).is_some());
-    ledger.watches.values().filter(|watch| late(watch)).map(|watch| watch.slot).collect()
+fn broken(ledger: &Ledger, values: &Option<Values>) -> BTreeSet<Slot> {
+    ledger.watches.broken(values.as_ref()).into_iter().map(|(slot, _)| slot).collect()
 }

@@ -1,19 +1,18 @@
 //! Saying why a slice cannot be placed: the constraint that failed, by how much and where, and
 //! what would fit.
 
-use std::sync;
-
 use selvedge_topology::{
     Arc, ArcIx, BitRate, Bytes, Constraints, Metric, NodeIx, NodeName, Path, Query, Scratch,
     cheapest, explain,
 };
 
 use super::books::Slot;
-use super::delay::{self, Watch, arc_name};
+use super::delay::{self, arc_name};
 use super::memory::instances;
 use super::place::{Blocked, By, Demand, Own, Placing, at, crossings};
 use super::protect::{Failure, Protection, closed, failures, is_cut};
 use super::route::best;
+use super::watch::Watch;
 use super::{Admitted, DelayBound, Ledger, Network, Refusal, Segment, frame_rate, ip_rate};
 use super::{overhead, scale};
 use crate::Direction;
@@ -365,17 +364,17 @@ pub(super) fn late(
     admitted: &Admitted,
     own: Option<&Watch>,
 ) -> Option<Box<Refusal>> {
-    let values = ledger.bounds.settle().map(<[u64]>::to_vec);
-    let broken = |watch: &Watch, values: &Option<Vec<u64>>| match values {
-        None => Some(Direction::Downlink),
-        Some(values) => watch.broken(values),
-    };
+    let values = ledger.bounds.settle().cloned();
     let bound = |ledger: &Ledger, admitted: &Admitted, direction| {
-        let values = values.as_deref()?;
+        let values = values.as_ref()?;
         delay::worst(network, (&ledger.bounds, values), admitted, direction)
     };
     let slice = admitted.slice.name.clone();
-    if let Some(direction) = own.and_then(|own| broken(own, &values)) {
+    let own_late = |own: &Watch| match &values {
+        None => Some(Direction::Downlink),
+        Some(values) => own.broken(values),
+    };
+    if let Some(direction) = own.and_then(own_late) {
         let least = bound(ledger, admitted, direction);
         let ends = admitted.placed.iter().find(|placed| placed.direction == direction);
         let ends = ends.or(admitted.placed.first()).expect("a promise is of a way");
@@ -384,19 +383,19 @@ pub(super) fn late(
         let wanted = admitted.slice.latency.unwrap_or_default();
         return Some(Box::new(Refusal::Delay { slice, direction, from, to, wanted, least }));
     }
-    let broken_now = |watch: &sync::Arc<Watch>| Some((watch.clone(), broken(watch, &values)?));
-    let mut harmed: Vec<(sync::Arc<Watch>, Direction)> =
-        ledger.watches.values().filter_map(broken_now).collect();
+    let mut harmed = ledger.watches.broken(values.as_ref());
     if !harmed.is_empty() {
         // A promise that is broken already is not this slice's doing.
         ledger.remove_flows(slot, admitted);
-        let before = ledger.bounds.settle().map(<[u64]>::to_vec);
+        let before = ledger.bounds.settle().cloned();
         ledger.add_flows(slot, admitted);
-        harmed.retain(|(watch, _)| broken(watch, &before).is_none());
+        let before = ledger.watches.broken(before.as_ref());
+        let is_new = |slot: &Slot| before.binary_search_by_key(slot, |(slot, _)| *slot).is_err();
+        harmed.retain(|(slot, _)| is_new(slot));
     }
-    let name = |watch: &Watch| &ledger.names[&watch.slot];
-    let (watch, direction) = harmed.iter().min_by_key(|(watch, _)| name(watch))?;
-    let (other, direction) = (name(watch).clone(), *direction);
+    let named = harmed.into_iter().map(|(slot, direction)| (&ledger.names[&slot], direction));
+    let (other, direction) = named.min_by_key(|(name, _)| *name)?;
+    let other = other.clone();
     let of = ledger.get(other.as_str()).expect("a watch is of an admitted slice");
     let promised = of.slice.latency.unwrap_or_default();
     let bound = bound(ledger, of, direction);

@@ -123,8 +123,8 @@ impl Reach for Paths<'_> {
         for slice in &request.slices {
             // Each way is part of what a direction reserves, so the dearest is a floor.
             let mut dearest = [0u64; 2];
-            for (from, to, direction) in slice.pairs() {
-                let (Some(from), Some(to)) = (switch(from), switch(to)) else { continue };
+            for (from, to, direction) in slice.pairs_of(switch) {
+                let (Some(from), Some(to)) = (from, to) else { continue };
                 let cost = self.way(from, to).unwrap_or(0);
                 let known = &mut dearest[usize::from(direction == Direction::Uplink)];
                 *known = cost.max(*known);

@@ -26,8 +26,8 @@ pub(super) enum Way {
     Policy { policy: PolicyId, sids: Vec<u16> },
 }
 
-/// Between which switches, in which direction of which slice.
-type Between = (ObjectName, usize, NodeIx, NodeIx);
+/// The ways of a slice, by direction and the switches between which they are.
+type Between = BTreeMap<(usize, NodeIx, NodeIx), Way>;
 
 pub(super) struct Ways {
     names: Vec<NodeName>,
@@ -35,7 +35,7 @@ pub(super) struct Ways {
     /// For each two switches: can packets get from one to the other?
     part: Vec<usize>,
     /// Ways of named slices.
-    named: BTreeMap<Between, Way>,
+    named: BTreeMap<ObjectName, Between>,
     hooks: BTreeMap<(NodeName, HookId), HookWanted>,
     on_failure: BTreeMap<(NodeName, HookId), OnFailure>,
 }
@@ -80,17 +80,22 @@ impl Ways {
         for name in slices {
             let Some(stored) = intent.active_slice(name) else { continue };
             let slice = &stored.object;
-            match derived.ledger.get(name.as_str()) {
+            let between = match derived.ledger.get(name.as_str()) {
                 Some(admitted) => {
+                    let mut between = Between::new();
                     for placed in &admitted.placed {
                         let direction = of_slices(placed.direction);
                         let (from, to) = (placed.from, placed.to);
                         let segments = &placed.segments;
-                        ways.add(intent, numbers, slice, direction, (from, to), segments)?;
+                        let way =
+                            ways.of(intent, numbers, slice, direction, (from, to), segments)?;
+                        between.insert((index(direction), from, to), way);
                     }
+                    between
                 }
                 None => ways.unplaced(derived, numbers, slice)?,
-            }
+            };
+            ways.named.insert(name.clone(), between);
         }
         Ok(ways)
     }
@@ -103,21 +108,23 @@ impl Ways {
         derived: &Derived,
         numbers: &mut Numbers,
         slice: &NetworkSlice,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Between, Refusal> {
         let mut between: BTreeSet<(usize, NodeIx, NodeIx)> = BTreeSet::new();
-        for (from, to, direction) in slice.pairs() {
-            let switch = |endpoint| derived.attachments.get(endpoint).map(|at| at.switch);
-            if let (Some(from), Some(to)) = (switch(from), switch(to)) {
+        let switch = |name| derived.attachments.get(name).map(|at| at.switch);
+        for (from, to, direction) in slice.pairs_of(switch) {
+            if let (Some(from), Some(to)) = (from, to) {
                 between.insert((index(of_slices(direction)), from, to));
             }
         }
+        let mut ways = Between::new();
         for (direction, from, to) in between {
             if let Some(segments) = self.shortest(derived, slice, from, to) {
-                let direction = DIRECTIONS[direction];
-                self.add(&derived.of.intent, numbers, slice, direction, (from, to), &segments)?;
+                let (intent, at) = (&derived.of.intent, DIRECTIONS[direction]);
+                let way = self.of(intent, numbers, slice, at, (from, to), &segments)?;
+                ways.insert((direction, from, to), way);
             }
         }
-        Ok(())
+        Ok(ways)
     }
 
     fn shortest(
@@ -159,7 +166,8 @@ impl Ways {
         (segments.len() <= MAX_IDS).then_some(segments)
     }
 
-    fn add(
+    /// The way of a slice over these segments; what hooks there are on it is kept.
+    fn of(
         &mut self,
         intent: &Intent,
         numbers: &mut Numbers,
@@ -167,7 +175,7 @@ impl Ways {
         direction: Direction,
         (from, to): (NodeIx, NodeIx),
         segments: &[Segment],
-    ) -> Result<(), Refusal> {
+    ) -> Result<Way, Refusal> {
         let mut sids = Vec::with_capacity(segments.len());
         for segment in segments {
             sids.push(match *segment {
@@ -186,8 +194,7 @@ impl Ways {
             let policy = numbers.policy(ingress, name, egress, direction)?;
             Way::Policy { policy, sids }
         };
-        self.named.insert((slice.name.clone(), index(direction), from, to), way);
-        Ok(())
+        Ok(way)
     }
 
     /// The function of a slice's hook on a node.
@@ -243,8 +250,8 @@ impl Ways {
         let (from, to) = (ix(from)?, ix(to)?);
         let node = |index: usize| NodeIx(u32::try_from(index).expect("nodes are limited"));
         if let Some(slice) = slice {
-            let between = (slice.clone(), index(direction), node(from), node(to));
-            return self.named.get(&between).cloned();
+            let between = (index(direction), node(from), node(to));
+            return self.named.get(slice)?.get(&between).cloned();
         }
         if from == to {
             return Some(Way::Local);
