@@ -164,8 +164,11 @@ impl Bounds {
             }
         }
         // Mostly the first guess shows that they do. If not, what queues are at least often shows
-        // that they do not.
-        let mut in_doubt = false;
+        // that they do not: at once where that is known well, as nothing has left since.
+        let mut in_doubt = self.low.iter().any(|low| *low > 0);
+        if in_doubt && !kept(added, watches, &self.raised()) {
+            return false;
+        }
         // One step wider than the last: what is verified with room stays so for longer.
         for (slack, more) in SLACKS.iter().enumerate().skip(self.slack.saturating_sub(1)) {
             for _ in 0..6 {
