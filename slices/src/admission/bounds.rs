@@ -12,7 +12,7 @@
 //! last solution in floating point and checked with room for every rounding. Only where that
 //! leaves a promise in doubt is the least solution computed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use selvedge_topology::{ArcIx, Bytes, Delay};
 
@@ -69,7 +69,15 @@ pub(super) struct Bounds {
     /// mostly stay good for many decisions.
     verified: Option<Values>,
     /// The least solution, where it is known; `Some(None)`: there is none.
-    settled: Option<Option<Values>>,
+    settled: Option<Option<Settled>>,
+}
+
+/// The least solution.
+#[derive(Clone, Debug)]
+struct Settled {
+    values: Values,
+    /// What can come at once to each port, by arc, once that was asked for.
+    bursts: OnceLock<Arc<[Bytes]>>,
 }
 
 impl Bounds {
@@ -144,7 +152,7 @@ impl Bounds {
 
     /// Whether a promise is broken already by what the queues are at least.
     pub(super) fn surely_late(&self, promise: &Watch) -> bool {
-        promise.broken(&self.at_least()).is_some()
+        promise.broken(Some(&self.at_least())).is_some()
     }
 
     /// Whether values that are not below the bounds are known under which all these promises
@@ -158,7 +166,7 @@ impl Bounds {
     ) -> bool {
         if let Some(values) = &self.verified {
             let touched = touched.iter().map(|arc| arc.index() as u32);
-            let kept = added.is_none_or(|watch| watch.broken(values).is_none());
+            let kept = added.is_none_or(|watch| watch.broken(Some(values)).is_none());
             if kept && self.not_raised(values, touched) {
                 return true;
             }
@@ -239,9 +247,10 @@ impl Bounds {
                 // A guess from which nothing comes down again.
                 None => self.guess.fill(0.0),
             }
+            let settled = settled.map(|values| Settled { values, bursts: OnceLock::new() });
             self.settled = Some(settled);
         }
-        self.settled.as_ref()?.as_ref()
+        Some(&self.settled.as_ref()?.as_ref()?.values)
     }
 
     /// A port's queue under these values, term by term; `None`: it does not limit.
@@ -251,10 +260,11 @@ impl Bounds {
     }
 
     /// What can come at once to each port, by arc; `None` when bursts grow without limit.
-    pub(super) fn bursts(&mut self) -> Option<Vec<Bytes>> {
+    pub(super) fn bursts(&mut self) -> Option<Arc<[Bytes]>> {
         self.settle()?;
-        let values = self.settled.as_ref()?.as_ref()?;
-        Some(self.ports.iter().map(|port| Bytes(port.bursts(values))).collect())
+        let Settled { values, bursts } = self.settled.as_ref()?.as_ref()?;
+        let of = |port: &Arc<Port>| Bytes(port.bursts(values));
+        Some(bursts.get_or_init(|| self.ports.iter().map(of).collect()).clone())
     }
 
     /// How long packets take over each arc, in ns, where these bursts meet and one more.
@@ -394,11 +404,11 @@ impl Bounds {
 
 /// Whether all promises are kept, that of a slice which is added first.
 fn kept(added: Option<&Watch>, watches: &Watches, values: &Values) -> bool {
-    added.is_none_or(|watch| watch.broken(values).is_none()) && watches.are_kept(values)
+    added.is_none_or(|watch| watch.broken(Some(values)).is_none()) && watches.are_kept(values)
 }
 
 pub(super) struct Mark {
     low: Vec<u64>,
     guess: Vec<f64>,
-    settled: Option<Option<Values>>,
+    settled: Option<Option<Settled>>,
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync;
 
 use selvedge_topology::{Arc, ArcIx, BitRate, Bytes, Metric, NodeIx, Path};
 
@@ -304,7 +305,7 @@ impl<'a> Placing<'a> {
         ledger: &'a Ledger,
         network: &'a Network<'a>,
         slice: &'a NetworkSlice,
-        bursts: Option<Vec<Bytes>>,
+        bursts: Option<sync::Arc<[Bytes]>>,
     ) -> Result<Self, Box<Refusal>> {
         let name = || slice.name.clone();
         let mut unknown = None;

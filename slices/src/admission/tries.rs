@@ -143,8 +143,8 @@ impl<'n> Tries<'n> {
         }
         let (late, broken) = self.beside(admitted, |ledger| {
             let values = ledger.bounds.settle().cloned();
-            let late = |own: &Watch| values.as_ref().is_none_or(|v| own.broken(v).is_some());
-            (own.as_ref().is_some_and(late), broken(ledger, &values))
+            let late = own.as_ref().and_then(|own| own.broken(values.as_ref()));
+            (late.is_some(), broken(ledger, &values))
         });
         !late && self.is_nothing_new(&broken)
     }

@@ -49,9 +49,14 @@ impl Watch {
         Some(watch)
     }
 
-    /// The first direction that would take longer than promised when ports take this long.
-    pub(super) fn broken(&self, waits: &Values) -> Option<Direction> {
-        late(&self.routes, &self.arcs, waits).next().map(|route| route.direction)
+    /// The first direction that would take longer than promised when ports take this long. Without
+    /// a bound, the first.
+    pub(super) fn broken(&self, waits: Option<&Values>) -> Option<Direction> {
+        let broken = match waits {
+            Some(waits) => late(&self.routes, &self.arcs, waits).next(),
+            None => self.routes.first(),
+        };
+        broken.map(|route| route.direction)
     }
 
     /// The least latency that could be promised when ports take this long.

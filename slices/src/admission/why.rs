@@ -370,11 +370,7 @@ pub(super) fn late(
         delay::worst(network, (&ledger.bounds, values), admitted, direction)
     };
     let slice = admitted.slice.name.clone();
-    let own_late = |own: &Watch| match &values {
-        None => Some(Direction::Downlink),
-        Some(values) => own.broken(values),
-    };
-    if let Some(direction) = own.and_then(own_late) {
+    if let Some(direction) = own.and_then(|own| own.broken(values.as_ref())) {
         let least = bound(ledger, admitted, direction);
         let ends = admitted.placed.iter().find(|placed| placed.direction == direction);
         let ends = ends.or(admitted.placed.first()).expect("a promise is of a way");
