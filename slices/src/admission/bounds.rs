@@ -14,11 +14,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use selvedge_topology::{ArcIx, Bytes, Delay};
+use selvedge_topology::{ArcIx, Bytes, Delay, NodeIx, Path};
 
 use super::books::Slot;
 use super::delay::{LIMIT_NS, QueueDelay, queue};
 use super::port::{Flow, Port, ROUNDING, arrivals};
+use super::route::shortest;
 use super::watch::{Watch, Watches};
 use super::{Network, overhead, usable};
 use crate::Direction;
@@ -224,8 +225,25 @@ impl Bounds {
 
     /// The last solution; without a burst at ports that are not in it.
     fn at_least(&self) -> Values {
-        let each = self.ports.iter().zip(&self.low);
-        Values::of(each.map(|(port, low)| port.empty_ns.max(*low)).collect())
+        Values::of((0..self.ports.len()).map(|arc| self.least(arc)).collect())
+    }
+
+    fn least(&self, arc: usize) -> u64 {
+        self.ports[arc].empty_ns.max(self.low[arc])
+    }
+
+    /// Whether every way between these switches takes longer than this by what queues are at least.
+    pub(super) fn is_too_far(
+        &self,
+        network: &Network<'_>,
+        ends: (NodeIx, NodeIx),
+        promised: Delay,
+    ) -> bool {
+        let us = |arc: ArcIx| network.snapshot.link(arc.link()).delay.map_or(0, Delay::us);
+        let ns = |arc: ArcIx| us(arc).saturating_mul(1000).saturating_add(self.least(arc.index()));
+        let fastest = shortest(network.snapshot, ends, &|arc| Some(ns(arc.ix)));
+        let sum = |path: Path| path.arcs.iter().fold(0, |sum, arc| ns(*arc).saturating_add(sum));
+        fastest.is_some_and(|path| sum(path) > promised.us().saturating_mul(1000))
     }
 
     /// The queueing of every port without a burst.

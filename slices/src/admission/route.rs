@@ -73,7 +73,11 @@ pub(super) fn best(
 }
 
 /// [`unwritten`] where there are no hooks to go through: the same way.
-fn shortest(snapshot: &Snapshot, (from, to): (NodeIx, NodeIx), weight: Weight<'_>) -> Option<Path> {
+pub(super) fn shortest(
+    snapshot: &Snapshot,
+    (from, to): (NodeIx, NodeIx),
+    weight: Weight<'_>,
+) -> Option<Path> {
     // By node: (weight, hops), and the arc by which it was come to.
     let mut best: Vec<((u64, u32), Option<ArcIx>)> =
         vec![((u64::MAX, u32::MAX), None); snapshot.len()];
@@ -227,13 +231,11 @@ fn writable(
     for arc in snapshot.arcs() {
         weights[arc.ix.index()] = weight(arc);
     }
-    let index = |s: State| {
-        let stages = hooks.len() + 1;
-        ((s.node.index() * stages + s.stage) * (MAX_HOOKS_IN_A_ROW + 1) + s.run) * MAX_IDS + s.ids
-    };
-    let states = snapshot.len() * (hooks.len() + 1) * (MAX_HOOKS_IN_A_ROW + 1) * MAX_IDS;
+    let (stages, runs) = (hooks.len() + 1, hooks.len().min(MAX_HOOKS_IN_A_ROW) + 1);
+    let index = |s: State| ((s.node.index() * stages + s.stage) * runs + s.run) * MAX_IDS + s.ids;
+    let states = snapshot.len() * stages * runs * MAX_IDS;
     let mut best: Vec<Option<(Length, Option<State>)>> = vec![None; states];
-    let mut done: Vec<Vec<(usize, usize)>> = vec![Vec::new(); snapshot.len() * (hooks.len() + 1)];
+    let mut done: Vec<Vec<(usize, usize)>> = vec![Vec::new(); snapshot.len() * stages];
     let start = State { node: from, stage: 0, run: 0, ids: 0 };
     let zero = Length { weight: 0, hops: 0, ids: 0 };
     best[index(start)] = Some((zero, None));
@@ -241,7 +243,7 @@ fn writable(
     let mut heap = BinaryHeap::from([Reverse((zero, start))]);
     while let Some(Reverse((length, state))) = heap.pop() {
         // What was here before was no longer; with no more ids and hooks in a row, it was better.
-        let popped = &mut done[state.node.index() * (hooks.len() + 1) + state.stage];
+        let popped = &mut done[state.node.index() * stages + state.stage];
         if popped.iter().any(|&(run, ids)| run <= state.run && ids <= state.ids) {
             continue;
         }

@@ -7,7 +7,7 @@ use selvedge_topology::{ArcIx, BitRate, Delay};
 
 use super::books::Slot;
 use super::bounds::Values;
-use super::place::{self, By, Placing};
+use super::place::{self, By, Demand, Placing};
 use super::watch::Watch;
 use super::{Admitted, Ledger, Network, Refusal};
 use crate::limits::MAX_LATENCY_US;
@@ -114,6 +114,15 @@ impl<'n> Tries<'n> {
             By::Delay => self.ledger.bounds.bursts(),
         };
         let placing = Placing::new(&self.ledger, self.network, slice, bursts).ok()?;
+        let bounds = &self.ledger.bounds;
+        let is_too_far = |promised| {
+            let ends = |demand: &Demand| (demand.from, demand.to);
+            let mut ends = placing.demands.iter().map(ends);
+            ends.any(|ends| bounds.is_too_far(self.network, ends, promised))
+        };
+        if matches!(by, By::Cost) && slice.latency.is_some_and(is_too_far) {
+            return None;
+        }
         let admitted = placing.place(by).ok()?;
         placing.access_fits().ok()?;
         Some(admitted)
