@@ -3,15 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use selvedge_core::Offers;
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::sync::{mpsc, oneshot};
 
 /// Refusals whose offers may wait for their turn, each with the state that they follow from. With
 /// as many, whoever looks at further ones works them out himself.
 const OPEN: usize = 16;
+
 pub(super) struct OpenOffers {
     queue: mpsc::Sender<(Offers, oneshot::Sender<()>)>,
 }
@@ -37,14 +34,6 @@ impl OpenOffers {
 }
 
 fn in_turn(mut waiting: mpsc::Receiver<(Offers, oneshot::Sender<()>)>) {
-    // SCHED_IDLE (sched(7)): what decides and what writes to the disk go first, wherever they
-    // wake up. Behind a thread that is nice but of the ordinary policy they wait for its slice.
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    let own = thread_native_id();
-    if let Err(error) = set_thread_priority_and_policy(own, ThreadPriority::Min, idle) {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "counter-offers compete with decisions");
-    }
     while let Some((offers, done)) = waiting.blocking_recv() {
         // Whoever looks at them after a failure meets it himself.
         drop(catch_unwind(AssertUnwindSafe(|| offers.work_out())));
